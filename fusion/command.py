@@ -1,0 +1,147 @@
+"""The door of every command: Hydra composes the settings, the command gets a plain mapping, refusals are one message.
+
+    def run(settings: dict) -> None: ...
+    if __name__ == "__main__":
+        command("fusion", run)
+
+Exit status: 0 done, 1 the command says so by returning a number, 2 the input was refused.  `debug=true` among the
+arguments shows the traceback of a refusal.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fusion.configure import Refusal, nearest
+
+CONF = Path(__file__).parent.parent / "conf"
+GROUPS = ("experiment", "model", "data", "align", "fuse", "train", "merge", "serve", "benchmark", "judge", "study", "launcher")
+
+
+def command(root: str, run: Callable[[dict[str, Any]], int | None]) -> NoReturn:
+    """Compose `conf/<root>.yaml` with the command line's overrides, call `run`, and exit.
+
+    With `-m`, or a study that asks for it, Hydra calls `run` once for each cell of the sweep.
+    """
+    debug = any(argument.replace(" ", "").lower() == "debug=true" for argument in sys.argv[1:])
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting, so that we give the message
+    warnings.showwarning = _show_warning
+    try:
+        status = _composed(root, run)
+    except Refusal as refusal:
+        status = _refused(str(refusal), debug)
+    except KeyboardInterrupt:
+        print("interrupted: finished work is kept, the same command continues", file=sys.stderr)
+        status = 130
+    except Exception as error:
+        if not _from_hydra(error):
+            raise
+        status = _refused(hydra_message(error), debug)
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def compose(root: str, overrides: list[str]) -> dict[str, Any]:
+    """The settings that `conf/<root>.yaml` with `overrides` gives, as plain types; raises Refusal as the command would."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    try:
+        with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+            composed = hydra.compose(root, overrides=overrides)
+        settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except Exception as error:
+        if not _from_hydra(error):
+            raise
+        raise Refusal(hydra_message(error)) from error
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
+
+
+def group_entry(group: str, name: str) -> dict[str, Any]:
+    """One file of a config group as plain types, for settings that name an entry (a pivot, a source)."""
+    from omegaconf import OmegaConf
+
+    path = CONF / group / f"{name}.yaml"
+    if not path.exists():
+        raise Refusal(f"{group} '{name}' is not in conf/{group}: {nearest(name, group_names(group))}")
+    entry = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    assert isinstance(entry, dict)
+    return {str(key): value for key, value in entry.items()}
+
+
+def group_names(group: str) -> list[str]:
+    """The entries of a config group."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def hydra_message(error: BaseException) -> str:
+    """Hydra's or OmegaConf's own refusal in one line, with the nearest valid name where it speaks of a name."""
+    text = str(error).strip()
+    missing_choice = re.search(r"Could not find '(\w+)/([^']+)'", text)
+    if missing_choice and missing_choice.group(1) in GROUPS:
+        group, name = missing_choice.groups()
+        return f"{group}={name}: there is no such entry in conf/{group}: {nearest(name, group_names(group))}"
+    unknown_key = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
+    if unknown_key:
+        key = unknown_key.group(1)
+        place = re.search(r"full_key: (\S+)", text)
+        return f"unknown key '{place.group(1) if place else key}': {nearest(key.split('.')[-1], _known_keys())}"
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Set the environment")]
+    return " ".join(lines) or type(error).__name__
+
+
+def _composed(root: str, run: Callable[[dict[str, Any]], int | None]) -> int:
+    import hydra
+    from omegaconf import OmegaConf
+
+    statuses: list[int] = []
+
+    def task(composed: Any) -> None:
+        settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        assert isinstance(settings, dict)
+        statuses.append(run({str(key): value for key, value in settings.items()}) or 0)
+
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=root)(task)()
+    return max(statuses, default=0)
+
+
+def _from_hydra(error: BaseException) -> bool:
+    return type(error).__module__.split(".")[0] in ("hydra", "omegaconf", "antlr4")
+
+
+def _known_keys() -> set[str]:
+    """Every key written anywhere under conf/, to find the nearest to a mistyped one."""
+    import yaml
+
+    found: set[str] = set(GROUPS)
+
+    def walk(node: Any) -> None:
+        if isinstance(node, Mapping):
+            found.update(str(key) for key in node)
+            for value in node.values():
+                walk(value)
+
+    for path in CONF.rglob("*.yaml"):
+        walk(yaml.safe_load(path.read_text()))
+    return found - {"defaults", "_self_"}
+
+
+def _refused(message: str, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"refused: {message}", file=sys.stderr)
+    return 2
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
+    if category is UserWarning and "/fusion/" in filename.replace(os.sep, "/"):
+        print(f"note: {message}", file=sys.stderr)
