@@ -33,7 +33,7 @@ def command(root: str, run: Callable[[dict[str, Any]], int | None]) -> NoReturn:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting, so that we give the message
     warnings.showwarning = _show_warning
     try:
-        status = _composed(root, run)
+        status = _composed(root, run, debug)
     except Refusal as refusal:
         status = _refused(str(refusal), debug)
     except KeyboardInterrupt:
@@ -97,7 +97,7 @@ def hydra_message(error: BaseException) -> str:
     return " ".join(lines) or type(error).__name__
 
 
-def _composed(root: str, run: Callable[[dict[str, Any]], int | None]) -> int:
+def _composed(root: str, run: Callable[[dict[str, Any]], int | None], debug: bool) -> int:
     import hydra
     from omegaconf import OmegaConf
 
@@ -106,7 +106,10 @@ def _composed(root: str, run: Callable[[dict[str, Any]], int | None]) -> int:
     def task(composed: Any) -> None:
         settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         assert isinstance(settings, dict)
-        statuses.append(run({str(key): value for key, value in settings.items()}) or 0)
+        try:
+            statuses.append(run({str(key): value for key, value in settings.items()}) or 0)
+        except Refusal as refusal:  # caught here: Hydra would print lines of its own, and end a sweep's other cells
+            statuses.append(_refused(str(refusal), debug))
 
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=root)(task)()
     return max(statuses, default=0)
