@@ -1,0 +1,49 @@
+# `make help` lists what can be made. Every target creates or refreshes .venv first when it is missing or stale.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format eval sweep report bench
+
+PYTHON := .venv/bin/python
+READY := .venv/.installed
+
+# One sleeping thread per process: on a small machine spinning thread pools slow each other down tenfold.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+export TOKENIZERS_PARALLELISM ?= false
+
+$(READY): requirements/install requirements/cpu.lock requirements/gpu.lock pyproject.toml
+	@requirements/install
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY) ## create .venv and install the locked packages: vLLM for the GPU where there is one, else for the CPU
+
+demo: $(READY) ## run experiment=pocket from dialogues to the leaderboard in reports/pocket/ (about 10 minutes on 2 cores)
+	@$(PYTHON) -m ablations experiment=pocket
+
+test: $(READY) ## run all tests that this machine can run (ARGS="-k merge" passes arguments to pytest)
+	@$(PYTHON) -m pytest $(ARGS)
+
+check: $(READY) ## formatting, lint and types
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy
+
+format: $(READY) ## put the formatting right, and what the linter can mend by itself
+	@$(PYTHON) -m ruff check --fix --quiet . || true
+	@$(PYTHON) -m ruff format .
+
+eval: demo ## compare the pocket table with eval/baselines/pocket.json; exit 1 on a regression beyond its interval
+	@$(PYTHON) -m eval.regression scores=reports/pocket/scores.csv baseline=eval/baselines/pocket.json
+
+sweep: $(READY) ## the pocket study: merge rules over one set of targets, which are trained once
+	@$(PYTHON) -m ablations -m experiment=pocket merge=linear,ties,sce
+
+report: $(READY) ## tabulate the sweep into reports/sweep/
+	@$(PYTHON) -m ablations.report cells=multirun out=reports/sweep
+
+bench: $(READY) ## time what section "Speed and memory" of the docs promises, measured beside its bar
+	@$(PYTHON) -m bench

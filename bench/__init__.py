@@ -1,0 +1,1 @@
+"""Speed, memory and disk, each measured beside its bar: `python -m bench`, or `make bench`."""
