@@ -1,0 +1,113 @@
+"""What a judged benchmark is, and the small records it is asked and answered with.
+
+    loaded = BENCHMARKS["mt_bench"](...).load(files)
+    for question in loaded.questions:                     # answer, turn by turn
+        messages = next_messages(question, said=()) ; sampling = loaded.sampling(question)
+    plan = loaded.plan(answers)                           # judge
+    verdicts = [*plan.settled, *(loaded.read(request, judge.reply(request), judge="...") for request in plan.requests)]
+    rows = loaded.metrics(verdicts, answers, bootstrap)   # score
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from eval.judges.exchange import JudgeRequest, Reply
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict
+from eval.scores.intervals import Bootstrap
+from eval.scores.metric_row import MetricRow
+from fusion.configure import Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkFiles:
+    """Where a benchmark's data lie.  What is None was not given, and is needed only by those who would read it.
+
+    `baseline`: outputs to compare with, when they are not the question file's own.  `gamed`: AlpacaEval's df_gamed.csv.
+    """
+
+    questions: Path
+    judge_prompts: Path | None = None
+    references: Path | None = None
+    baseline: Path | None = None
+    gamed: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How the model under test is sampled on one question."""
+
+    temperature: float
+    max_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgingPlan:
+    """What must be asked of the judge, and what is settled without asking (no answer; equal outputs)."""
+
+    requests: tuple[JudgeRequest, ...]
+    settled: tuple[Verdict | Unscored, ...]
+
+
+class LoadedBenchmark(Protocol):
+    """A benchmark with its files read."""
+
+    @property
+    def name(self) -> str:
+        """The protocol's name, as the `benchmark` column of scores.csv has it."""
+
+    @property
+    def questions(self) -> tuple[Question, ...]: ...
+
+    def sampling(self, question: Question) -> Sampling: ...
+
+    def read_answers(self, path: Path) -> list[Answer]:
+        """Answers in the package's own file format."""
+
+    def plan(self, answers: Sequence[Answer]) -> JudgingPlan: ...
+
+    def read(self, request: JudgeRequest, reply: Reply, *, judge: str) -> Verdict | Unscored: ...
+
+    def item_scores(self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer]) -> list[ItemScore]: ...
+
+    def metrics(
+        self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
+    ) -> list[MetricRow]: ...
+
+
+class JudgedBenchmark(Protocol):
+    """A judged benchmark's settings: one entry of conf/benchmark."""
+
+    name: ClassVar[str]
+    needs_judge: ClassVar[bool]
+
+    def files(self, data: Path, *, questions: Path | None = None) -> BenchmarkFiles: ...
+
+    def load(self, files: BenchmarkFiles) -> LoadedBenchmark: ...
+
+
+def next_messages(question: Question, said: Sequence[str]) -> list[dict[str, str]]:
+    """The chat so far, ending with the user's next turn; `said` are the model's own answers to the turns before it."""
+    messages = []
+    for turn, text in enumerate(question.turns[: len(said) + 1]):
+        messages.append({"role": "user", "content": text})
+        if turn < len(said):
+            messages.append({"role": "assistant", "content": said[turn]})
+    return messages
+
+
+def find(path: str | None, data: Path, *, what: str) -> Path | None:
+    """`path` below `data` (an absolute path stays as it is); a file packed beside it as `.gz` serves too.
+
+    Raises Refusal when neither is there.
+    """
+    if path is None:
+        return None
+    plain = data / path
+    for candidate in (plain, plain.with_name(plain.name + ".gz")):
+        if candidate.exists():
+            return candidate
+    raise Refusal(f"{what} is not at {plain}: fetch the benchmark data, or set paths.data (FUSECHAT_LAB_DATA) to where it is")

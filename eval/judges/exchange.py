@@ -1,0 +1,56 @@
+"""What passes between a benchmark and a judge: a request, and the reply that the benchmark then reads.
+
+How to ask and how to read is the benchmark's; the judge gives the reply and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# How a reply says its verdict: "Rating: [[7]]"; the token "m" or "M" with its probabilities; a JSON ranking of both.
+ReplyForm = Literal["rating", "preference_token", "ranked_models"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeRequest:
+    """One question put to a judge about one turn of one answer.
+
+    `messages` (role, content) is the benchmark's published prompt, filled in; empty where the prompt file was not
+    given, which only judges that read the fields can answer.  `answers` are the answers as shown: one for a rating,
+    two in shown order for a preference; `switched` says that the second is the baseline's.
+    """
+
+    benchmark: str
+    question_id: str
+    turn: int
+    model: str
+    form: ReplyForm
+    question: str
+    answers: tuple[str, ...]
+    reference: str | None
+    messages: tuple[Mapping[str, str], ...]
+    switched: bool = False
+    temperature: float = 0.0
+    max_tokens: int = 2048
+    top_logprobs: int | None = None
+    # Further fields of the published annotator's request, such as its function-calling tools.
+    extra: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What the judge said.  `top_logprobs` are those of its first token, in nats.
+
+    `value` is set by replay alone: the verdict as the published file states it, in the benchmark's scale.  `failure`
+    says why there is no reply; the request may be put again.  `missing` marks what a replayed file does not hold.
+    """
+
+    text: str = ""
+    top_logprobs: tuple[tuple[str, float], ...] = ()
+    value: float | None = None
+    failure: str | None = None
+    missing: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0

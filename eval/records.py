@@ -1,0 +1,269 @@
+"""What evaluation hands on: Question -> Answer -> Verdict | Unscored -> ItemScore, one JSON object per line on disk.
+
+    with Journal(path) as journal:              # append-only; a killed process loses no finished record
+        journal.append(Verdict(question_id="81", turn=1, value=7.0, judge="reference", text="Rating: [[7]]"))
+    done = read_records(path, Verdict, Unscored)
+
+Every line names its record type.  A last line without its newline was torn by a kill: it is left out on reading and
+cut off before the next append.  Any other unreadable line is refused with file and line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import gzip
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from fusion.configure import Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One item of a benchmark: what the user says turn by turn, and the known answers where there are any."""
+
+    id: str
+    category: str
+    turns: tuple[str, ...]
+    references: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.turns:
+            raise ValueError(f"question {self.id} has no turn")
+        if self.references is not None and len(self.references) > len(self.turns):
+            raise ValueError(f"question {self.id} has {len(self.references)} references for {len(self.turns)} turns")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one model said to one question.  `weights` is the digest of the weights that said it, empty if unknown.
+
+    When a turn could not be answered, `turns` holds those before it and `reason` says why.
+    """
+
+    question_id: str
+    model: str
+    turns: tuple[str, ...]
+    weights: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A judge's value for one turn of one answer, in the benchmark's scale (rating 1 to 10, preference 1 to 2).
+
+    `text` and `top_logprobs` (token, log-probability in nats) are the reply that the value was parsed from.
+    """
+
+    question_id: str
+    turn: int
+    value: float
+    judge: str
+    text: str
+    top_logprobs: tuple[tuple[str, float], ...] = ()
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"the verdict on question {self.question_id}, turn {self.turn} is {self.value}: use Unscored")
+
+
+UnscoredKind = Literal["no_answer", "no_reply", "unreadable", "not_recorded"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unscored:
+    """Why one turn of one answer has no verdict; never averaged in, always counted.
+
+    `kind`: the model gave no answer; the judge gave no reply (asked again on resume); its reply could not be read;
+    the replayed file holds no verdict on it.
+    """
+
+    question_id: str
+    turn: int
+    reason: str
+    judge: str
+    text: str = ""
+    kind: UnscoredKind = "unreadable"
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemScore:
+    """One item's contribution to a metric; `value` is None, with a reason, when it is unscored.
+
+    Values are in the metric's inner unit: ratings 1 to 10, win rates 0 to 1, lengths in characters.
+    """
+
+    benchmark: str
+    metric: str
+    question_id: str
+    turn: int
+    category: str
+    value: float | None
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.reason is None):
+            raise ValueError(f"item {self.question_id}, turn {self.turn} needs either a value or a reason")
+
+
+Record = Question | Answer | Verdict | Unscored | ItemScore
+R = TypeVar("R", Question, Answer, Verdict, Unscored, ItemScore)
+
+
+def to_line(record: Record) -> str:
+    """One JSON object on one line, the type's name first; non-ASCII text stays readable."""
+    body = {"type": type(record).__name__}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if value != field.default:
+            body[field.name] = value
+    return json.dumps(body, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_mapping(row: Any, *kinds: type[Any]) -> Any:
+    """The record that `to_line` wrote.  Raises ValueError for anything else."""
+    by_name = {kind.__name__: kind for kind in kinds}
+    name = row.get("type") if isinstance(row, dict) else None
+    if name not in by_name:
+        raise ValueError(f"expected a record of type {' or '.join(by_name)}, got {name!r}")
+    known = _fields(by_name[name])
+    values = {key: value for key, value in row.items() if key != "type"}
+    for key, value in values.items():
+        if key not in known:
+            raise ValueError(f"{name} has no field {key!r}")
+        if known[key] and value is not None:
+            values[key] = tuple(tuple(item) if isinstance(item, list) else item for item in value)
+    try:
+        return by_name[name](**values)
+    except TypeError as error:  # a missing field
+        raise ValueError(str(error).split("__init__() ")[-1]) from error
+
+
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """Write a whole file at once; a `.gz` name is compressed, with the same bytes every time."""
+    data = "".join(map(to_line, records)).encode()
+    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+
+
+def read_records(path: Path, *kinds: type[R]) -> list[R]:
+    """All records of a file in order; none when it is not there.  Raises Refusal naming file and line."""
+    if not path.exists():
+        return []
+    records = []
+    *lines, _torn = read_bytes(path).split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(from_mapping(json.loads(line), *kinds))
+        except ValueError as error:  # also JSONDecodeError and UnicodeDecodeError
+            raise Refusal(f"{path}, line {number}: {error}; delete the file to compute it again") from error
+    return records
+
+
+class Journal:
+    """Append-only records.  Each append reaches the operating system before it returns, so killing this process loses
+    nothing; the disk is told to keep it at most `sync_seconds` later (0: before `append` returns).
+    """
+
+    def __init__(self, path: Path, *, sync_seconds: float = 1.0) -> None:
+        self.path = path
+        self._sync_seconds = sync_seconds
+        self._synced = time.monotonic()
+        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        _cut_torn_line(self._handle)
+
+    def append(self, *records: Record) -> None:
+        """Write the records in one piece.  Raises OSError when the disk is full."""
+        data = memoryview("".join(map(to_line, records)).encode())
+        while data:
+            data = data[os.write(self._handle, data) :]
+        if time.monotonic() - self._synced >= self._sync_seconds:
+            self.sync()
+
+    def sync(self) -> None:
+        """Make everything appended so far survive a power cut."""
+        os.fsync(self._handle)
+        self._synced = time.monotonic()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.sync()
+        os.close(self._handle)
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content, unpacked when its name ends in `.gz`.  Raises Refusal when it is missing or not gzip."""
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if path.suffix == ".gz" else data
+    except FileNotFoundError as error:
+        raise Refusal(f"there is no file {path}") from error
+    except (OSError, EOFError) as error:
+        raise Refusal(f"{path} cannot be read: {error}") from error
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a benchmark package's own file: a JSON list of objects, or JSON lines; plain or `.gz`.
+
+    Raises Refusal naming the file, and the line where there is one.
+    """
+    data = read_bytes(path)
+    try:
+        if data.lstrip()[:1] == b"[":
+            rows = json.loads(data)
+        else:
+            rows = []
+            for number, line in enumerate(data.split(b"\n"), start=1):
+                if line.strip():
+                    rows.append(json.loads(line))
+    except ValueError as error:
+        where = str(path) if data.lstrip()[:1] == b"[" else f"{path}, line {number}"
+        raise Refusal(f"{where}: not JSON ({error})") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise Refusal(f"{path}, row {number} is {type(row).__name__}: expected an object")
+    if not rows:
+        raise Refusal(f"{path} holds no rows")
+    return rows
+
+
+def wanted(row: dict[str, Any], *names: str, path: Path, number: int) -> Sequence[Any]:
+    """The values of `names` in a package's row.  Raises Refusal naming file, row and the first that is missing."""
+    for name in names:
+        if name not in row:
+            raise Refusal(f"{path}, row {number} has no '{name}': found {', '.join(map(str, row)) or 'nothing'}")
+    return [row[name] for name in names]
+
+
+def _cut_torn_line(handle: int) -> None:
+    size = os.fstat(handle).st_size
+    kept = size
+    while kept and os.pread(handle, 1, kept - 1) != b"\n":
+        kept -= 1
+    if kept != size:
+        os.ftruncate(handle, kept)
+
+
+@functools.cache
+def _fields(kind: type[Any]) -> dict[str, bool]:
+    """Field names, and whether the field is a tuple (JSON gives lists)."""
+    hints = get_type_hints(kind)
+    return {
+        field.name: any(get_origin(part) is tuple for part in (hints[field.name], *get_args(hints[field.name])))
+        for field in dataclasses.fields(kind)
+    }

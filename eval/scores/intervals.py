@@ -1,0 +1,131 @@
+"""Uncertainty of means over questions: seeded bootstrap by question, paired differences, smallest detectable difference.
+
+A question's turns (and its repetitions over seeds) are not independent, so whole questions are resampled: a group `g`
+of rows enters a resample 0, 1, 2, ... times.  Everything here is a pure function of arrays and a seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+# Resamples held in memory at once, so that a large benchmark stays within tens of MB.
+_BATCH = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bootstrap:
+    """How intervals are drawn: number of resamples, two-sided confidence, seed."""
+
+    resamples: int = 2000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.resamples < 1:
+            raise ValueError(f"resamples is {self.resamples}: expected at least 1")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence is {self.confidence}: expected a number between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate from `n` rows; `low` and `high` are None where fewer than two questions were scored."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def group_indices(groups: Sequence[Hashable]) -> tuple[NDArray[np.intp], int]:
+    """Number the groups in order of first appearance: the number of every row's group, and how many there are."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.intp), len(numbers)
+
+
+def resample_counts(groups: int, bootstrap: Bootstrap) -> NDArray[np.float64]:
+    """How often each group enters each resample, [resamples, groups]; every row sums to `groups`.
+
+    The same seed and number of groups give the same resamples, which pairs the intervals of several models.
+    """
+    generator = np.random.default_rng(bootstrap.seed)
+    return generator.multinomial(groups, np.full(groups, 1 / groups), size=bootstrap.resamples).astype(np.float64)
+
+
+def bootstrap_means(values: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap) -> NDArray[np.float64]:
+    """The mean over rows in every resample of whole groups, [resamples]."""
+    rows = np.asarray(values, dtype=np.float64)
+    index, count = group_indices(groups)
+    sums = np.bincount(index, weights=rows, minlength=count)
+    sizes = np.bincount(index, minlength=count).astype(np.float64)
+    counts = resample_counts(count, bootstrap)
+    return (counts @ sums) / (counts @ sizes)
+
+
+def percentile_interval(draws: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    """The central `confidence` share of the draws."""
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def mean_interval(values: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap) -> Interval:
+    """Mean over rows with its percentile interval, clustered by group.  Raises ValueError when there are no rows."""
+    rows = np.asarray(values, dtype=np.float64)
+    if rows.size == 0:
+        raise ValueError("no rows to average")
+    if rows.size != len(groups):
+        raise ValueError(f"{rows.size} values but {len(groups)} groups: expected one group per value")
+    mean = float(rows.mean())
+    if len(set(groups)) < 2:
+        return Interval(value=mean, low=None, high=None, n=rows.size)
+    low, high = percentile_interval(bootstrap_means(rows, groups, bootstrap), bootstrap.confidence)
+    return Interval(value=mean, low=low, high=high, n=rows.size)
+
+
+def paired_difference(
+    first: ArrayLike, second: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap
+) -> Interval | None:
+    """Mean of `first - second` over the rows that both have, clustered by group; None when they share no row.
+
+    Row i of both is the same question, turn and seed; NaN marks a row that one of them lacks.
+    """
+    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    kept = np.flatnonzero(~np.isnan(difference))
+    if kept.size == 0:
+        return None
+    return mean_interval(difference[kept], [groups[i] for i in kept], bootstrap)
+
+
+def clustered_standard_error(values: ArrayLike, groups: Sequence[Hashable]) -> float:
+    """Standard error of the mean over rows when whole groups were sampled.
+
+    Cluster-robust variance with the small-sample factor G/(G-1): sqrt(G/(G-1) * sum_g (sum_i (x_gi - mean))^2) / n.
+    With one row per group it is the usual standard deviation over sqrt(n).  Raises ValueError below two groups.
+    """
+    rows = np.asarray(values, dtype=np.float64)
+    index, count = group_indices(groups)
+    if count < 2:
+        raise ValueError(f"{count} group: a standard error needs at least two")
+    residuals = np.bincount(index, weights=rows - rows.mean(), minlength=count)
+    return float(math.sqrt(count / (count - 1) * np.sum(residuals**2)) / rows.size)
+
+
+def minimum_detectable_difference(standard_error: float, *, confidence: float = 0.95, power: float = 0.8) -> float:
+    """The smallest true difference that a two-sided test at `confidence` finds with probability `power`.
+
+    (z(1 - alpha/2) + z(power)) * standard error of the difference (Cohen 1988, normal approximation).
+    """
+    normal = NormalDist()
+    return (normal.inv_cdf(1 - (1 - confidence) / 2) + normal.inv_cdf(power)) * standard_error
+
+
+def batches(total: int) -> list[slice]:
+    """Slices that walk over `total` resamples a few hundred at a time."""
+    return [slice(start, min(start + _BATCH, total)) for start in range(0, total, _BATCH)]

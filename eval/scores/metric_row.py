@@ -1,0 +1,30 @@
+"""One cell of a result table, as it goes into scores.csv."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRow:
+    """A metric over a slice of items, in the unit of scores.csv (ratings 1 to 10, win rates in percent).
+
+    `n` counts the items behind `value`, `unscored` those left out.  `low` and `high` bound the interval where one was
+    computed.  `value` is None, with a `reason`, when the metric cannot be computed.  `variant` names a departure from
+    the published definition (such as `own_set`); empty means the published one.
+    """
+
+    benchmark: str
+    metric: str
+    slice: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int
+    unscored: int
+    reason: str | None = None
+    variant: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.value is None) != (self.reason is not None):
+            raise ValueError(f"{self.metric} on {self.slice} needs either a value or a reason")
