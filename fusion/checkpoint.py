@@ -1,0 +1,159 @@
+"""A chat model as an experiment names it, and the Hugging Face directory it becomes.
+
+A model is on the hub (`path: owner/name`), in a local directory (`path: ./dir`), or one the project trains itself
+(`pocket: {...}`).  Only safetensors weights are taken; remote code is refused unless `trust_remote_code` is set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusion.artifacts import file_digest
+from fusion.command import CONF
+from fusion.configure import Refusal, nearest
+from fusion.pocket.models import PocketModel
+from fusion.train.config import TrainConfig
+
+_HANDOVER = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt", "*.tiktoken")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PocketTraining:
+    """A tiny chat model trained from scratch on the pocket dialogues: what it is, and how it is trained."""
+
+    model: PocketModel
+    train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """One entry of conf/model.  Exactly one of `path` and `pocket` is given.
+
+    `label` is how tables name the model as a source (`source-<label>`) and its target (`target-<label>`).
+    `chat_template` replaces the checkpoint's own: a name in conf/template, or a Jinja file.  FuseChat renders every
+    source in the pivot's format, so its sources carry one.
+    """
+
+    label: str
+    path: str | None = None
+    revision: str | None = None
+    chat_template: str | None = None
+    trust_remote_code: bool = False
+    pocket: PocketTraining | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.pocket is None):
+            raise ValueError(f"model '{self.label}' needs exactly one of path and pocket")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model ready for the next stage: its directory and the key that stands for its bytes."""
+
+    model: str
+    group: str
+    path: Path
+    key: str
+
+
+def checkpoint_directory(config: ModelConfig) -> Path:
+    """The local directory of a model that lies on the hub or on disk.
+
+    Raises Refusal when there is none, when it has no safetensors weights, or when it needs code of its own.
+    """
+    assert config.path is not None
+    directory = Path(config.path).expanduser()
+    if not directory.is_dir():
+        if config.path.startswith((".", "/", "~")):
+            raise Refusal(f"model '{config.label}': there is no directory {config.path}")
+        directory = _from_hub(config)
+    settings = directory / "config.json"
+    if not settings.exists():
+        raise Refusal(f"model '{config.label}': {directory} has no config.json: expected a Hugging Face checkpoint")
+    if not any(directory.glob("*.safetensors")):
+        raise Refusal(
+            f"model '{config.label}': {directory} has no .safetensors weights. Pickled weights can run code and are not"
+            " read: convert them with transformers' save_pretrained first"
+        )
+    if "auto_map" in json.loads(settings.read_text()) and not config.trust_remote_code:
+        raise Refusal(
+            f"model '{config.label}': {directory} brings Python code of its own; read it, then set"
+            " trust_remote_code: true in its conf/model entry"
+        )
+    return directory
+
+
+def template_file(config: ModelConfig) -> Path | None:
+    """The Jinja file that replaces the checkpoint's chat template, if any.  Raises Refusal when it is not there."""
+    if config.chat_template is None:
+        return None
+    named = CONF / "template" / f"{config.chat_template}.jinja"
+    given = Path(config.chat_template).expanduser()
+    if named.exists():
+        return named
+    if given.is_file():
+        return given
+    names = [path.stem for path in (CONF / "template").glob("*.jinja")]
+    raise Refusal(
+        f"model '{config.label}': chat_template {config.chat_template!r} is neither a Jinja file nor in conf/template:"
+        f" {nearest(config.chat_template, names)}"
+    )
+
+
+def dressed(directory: Path, template: Path, root: Path) -> Path:
+    """A directory of links to the files of `directory`, with `template` as its chat template; made once below `root`."""
+    text = template.read_text()
+    name = hashlib.sha256(f"{directory.resolve()}\n{text}".encode()).hexdigest()[:20]
+    final = root / "dressed" / name
+    if not final.exists():
+        final.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=final.parent, prefix=".draft-"))
+        for path in sorted(directory.iterdir()):
+            if path.is_file() and path.name != "chat_template.jinja":
+                (draft / path.name).symlink_to(path.resolve())
+        (draft / "chat_template.jinja").write_text(text)
+        try:
+            draft.rename(final)
+        except OSError:  # another process made it first
+            shutil.rmtree(draft)
+    return final
+
+
+def directory_key(directory: Path, cache: Path) -> str:
+    """A digest of a checkpoint directory's files; a file's sha256 is kept in `cache` while size and time stay the same."""
+    known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() else {}
+    files = []
+    for path in sorted(directory.iterdir()):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        real = path.resolve()
+        stat = real.stat()
+        stamp = f"{real}:{stat.st_size}:{stat.st_mtime_ns}"
+        if stamp not in known:
+            known[stamp] = file_digest(real)
+        files.append([path.name, known[stamp]])
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    draft = cache.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(known))
+    draft.replace(cache)
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:20]
+
+
+def _from_hub(config: ModelConfig) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(config.path), revision=config.revision, allow_patterns=list(_HANDOVER)))
+    except Exception as error:  # the hub client raises a dozen types; all mean: not to be had
+        raise Refusal(
+            f"model '{config.label}': {config.path} is neither a directory nor to be had from the hub"
+            f" ({type(error).__name__}: {str(error).splitlines()[0]}). Give a local directory as path, or check the"
+            " name, the network and HF_TOKEN"
+        ) from error

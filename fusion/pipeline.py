@@ -1,0 +1,386 @@
+"""READ FIRST.  From conversations to merged checkpoints, each stage one call that takes and gives named artifacts.
+
+    conversations --represent--> Representation per model
+      --align--> each source's distributions at the pivot's positions, in the pivot's ids
+      --fuse--> one target distribution per position
+      --train--> one target checkpoint per source, and the baselines SFT and Multi
+      --merge--> one merged checkpoint per merge rule
+
+Stages that do not wait for each other run in `lanes` side by side.  Every stage goes through the artifact store, so a
+second run, or a sweep's next cell, computes only what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fusion.align import AlignConfig
+from fusion.artifacts import Artifact, Store, file_digest
+from fusion.checkpoint import (
+    Checkpoint,
+    ModelConfig,
+    checkpoint_directory,
+    directory_key,
+    dressed,
+    template_file,
+)
+from fusion.command import group_entry
+from fusion.configure import Refusal, choose, typed
+from fusion.conversation import DataConfig
+from fusion.fuse import FUSION_RULES, FusionRule
+from fusion.merge import MERGE_RULES, MergeRule
+from fusion.pocket.dialogues import PocketData
+from fusion.progress import RunProgress, StageProgress
+from fusion.represent import RepresentConfig
+from fusion.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """Everything the stages up to the merged checkpoints depend on.
+
+    `pivot` and `sources` name entries of `models`; `data` is either files or the pocket generator; `merge` maps a
+    merged model's name to its rule.
+    """
+
+    name: str
+    seed: int
+    lanes: int
+    pivot: str
+    sources: tuple[str, ...]
+    models: Mapping[str, ModelConfig]
+    data: DataConfig | PocketData
+    represent: RepresentConfig
+    align: AlignConfig
+    fuse: FusionRule
+    train: TrainConfig
+    merge: Mapping[str, MergeRule]
+    baselines: tuple[str, ...]
+    artifacts: Path
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise ValueError("sources is empty: name at least one entry of conf/model besides the pivot")
+        if len({self.models[name].label for name in self.sources}) < len(self.sources):
+            raise ValueError("two sources carry the same label; labels name the rows of the table")
+        if self.pivot in self.sources:
+            raise ValueError(f"the pivot {self.pivot} is among the sources: fusing a model with itself teaches nothing")
+        for name in self.baselines:
+            if name not in ("sft", "multi"):
+                raise ValueError(f"baseline {name!r}: valid names are sft and multi")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusedModels:
+    """What a run hands to evaluation: every model of the table in the table's order, and the dialogues' artifact."""
+
+    checkpoints: tuple[Checkpoint, ...]
+    conversations: Artifact
+
+
+def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
+    """The typed config from what Hydra composed; `pivot` and `sources` are looked up in conf/model when not mounted.
+
+    Raises Refusal for a name no table knows, an unknown or mistyped key, or a value out of range.
+    """
+    mounted = settings.get("model") or {}
+    named = [settings.get("pivot"), *(settings.get("sources") or [])]
+    models = {}
+    for name in named:
+        if not isinstance(name, str):
+            raise Refusal(f"pivot and sources are {named}: expected names of entries of conf/model")
+        entry = mounted.get(name) or group_entry("model", name)
+        models[name] = typed(entry, ModelConfig, at=f"model.{name}")
+    data = settings.get("data")
+    if not isinstance(data, Mapping):
+        raise Refusal("data is not chosen: expected data=NAME, an entry of conf/data")
+    data_kind = PocketData if "pocket" in data else DataConfig
+    merges = settings.get("merge") or {}
+    fields = {
+        **{key: settings[key] for key in ("name", "seed", "lanes", "pivot", "sources", "baselines", "train") if key in settings},
+        "models": models,
+        "data": typed(data["pocket"] if "pocket" in data else data, data_kind, at="data"),
+        "represent": settings.get("represent") or {},
+        "align": settings.get("align") or {},
+        "fuse": choose(FUSION_RULES, settings.get("fuse") or {}, at="fuse"),
+        "merge": {name: choose(MERGE_RULES, rule, at=f"merge.{name}") for name, rule in merges.items()},
+        "artifacts": Path(settings["paths"]["artifacts"]),
+    }
+    return typed(fields, FusionConfig)
+
+
+def run(config: FusionConfig, progress: RunProgress) -> FusedModels:
+    """Every stage of the experiment, computed or reused; raises Refusal for input a stage will not work on."""
+    with ThreadPoolExecutor(max_workers=config.lanes) as lanes:
+        return _Run(config, progress, lanes).everything()
+
+
+class _Run:
+    """The stages of one experiment as calls that wait for what they need and go through the store."""
+
+    def __init__(self, config: FusionConfig, progress: RunProgress, lanes: ThreadPoolExecutor) -> None:
+        self.config = config
+        self.store = Store(root=config.artifacts)
+        self.progress = progress
+        self.lanes = lanes
+
+    def everything(self) -> FusedModels:
+        config = self.config
+        conversations = self.conversations()
+        names = [config.pivot, *config.sources]
+        started = {name: self.lanes.submit(self.checkpoint, name, conversations) for name in names}
+        checkpoints = {name: future.result() for name, future in _all(started).items()}
+        pivot = checkpoints[config.pivot]
+        waiting: dict[str, Future[Checkpoint]] = {}
+        if "sft" in config.baselines:
+            waiting["sft"] = self.lanes.submit(self.target, "sft", "Baselines", pivot, conversations, None)
+        represented = {
+            name: self.lanes.submit(self.represent, checkpoints[name], conversations) for name in names
+        }
+        representations = {name: future.result() for name, future in _all(represented).items()}
+        aligning = {
+            name: self.lanes.submit(self.align, checkpoints, representations, name) for name in config.sources
+        }
+        aligned = {name: future.result() for name, future in _all(aligning).items()}
+        for name in config.sources:
+            fused = self.fuse(representations[config.pivot], {name: aligned[name]})
+            row = f"target-{config.models[name].label}"
+            waiting[row] = self.lanes.submit(self.target, row, "Targets", pivot, conversations, fused)
+        if "multi" in config.baselines:
+            fused = self.fuse(representations[config.pivot], aligned)
+            waiting["multi"] = self.lanes.submit(self.target, "multi", "Baselines", pivot, conversations, fused)
+        trained = {row: future.result() for row, future in _all(waiting).items()}
+        targets = [trained[f"target-{config.models[name].label}"] for name in config.sources]
+        merged = [self.merge(row, pivot, targets) for row in config.merge]
+        baselines = [trained[name] for name in config.baselines]
+        sources = [checkpoints[name] for name in config.sources]
+        return FusedModels(checkpoints=(pivot, *sources, *baselines, *targets, *merged), conversations=conversations)
+
+    def produce(
+        self,
+        stage: str,
+        what: str,
+        *,
+        config: Any,
+        inputs: Mapping[str, str],
+        modules: tuple[str, ...],
+        build: Callable[[Path, StageProgress], Mapping[str, Any] | None],
+        seed: int | None = None,
+    ) -> Artifact:
+        with self.progress.stage(stage, what) as shown:
+            artifact = self.store.produce(
+                stage,
+                config=config,
+                inputs=inputs,
+                modules=modules,
+                build=lambda directory: build(directory, shown),
+                seed=seed,
+            )
+            shown.finished(reused=artifact.reused)
+        return artifact
+
+    def conversations(self) -> Artifact:
+        """`fusion.jsonl`, and for the pocket experiment the dialogues its models are trained and asked on."""
+        data = self.config.data
+        if isinstance(data, PocketData):
+            from fusion.pocket.questions import write_dialogues
+
+            return self.produce(
+                "data",
+                "pocket dialogues",
+                config=data,
+                inputs={},
+                modules=("fusion.pocket.questions",),
+                build=lambda out, shown: write_dialogues(data, out),
+                seed=data.seed,
+            )
+        from fusion.conversation import load_conversations, write_conversations
+
+        def build(out: Path, shown: StageProgress) -> Mapping[str, Any]:
+            found = load_conversations(data, seed=self.config.seed)
+            write_conversations(out / "fusion.jsonl", found)
+            return {"conversations": len(found)}
+
+        files = {f"file-{i}": file_digest(Path(name).expanduser()) for i, name in enumerate(data.files) if _is_file(name)}
+        return self.produce(
+            "data",
+            "conversations",
+            config=[data, self.config.seed],
+            inputs=files,
+            modules=("fusion.conversation",),
+            build=build,
+            seed=self.config.seed,
+        )
+
+    def checkpoint(self, name: str, conversations: Artifact) -> Checkpoint:
+        """The pivot or a source: found on disk or the hub, or trained from scratch."""
+        config = self.config.models[name]
+        row = "pivot" if name == self.config.pivot else f"source-{config.label}"
+        group = "Pivot" if name == self.config.pivot else "Sources"
+        if config.pocket is None:
+            directory = checkpoint_directory(config)
+            template = template_file(config)
+            if template is not None:
+                directory = dressed(directory, template, self.store.root)
+            key = directory_key(directory, self.store.root / "digests.json")
+            return Checkpoint(model=row, group=group, path=directory, key=key)
+        from fusion.pocket.models import build_checkpoint
+
+        model = config.pocket.model
+        random = self.produce(
+            "initialise",
+            row,
+            config=model,
+            inputs={"dialogues": conversations.key},
+            modules=("fusion.pocket.models",),
+            build=lambda out, shown: build_checkpoint(model, conversations.path, out),
+            seed=model.seed,
+        )
+        text = random.path / "train.jsonl"
+        return self._train("pretrain", row, group, random, text, random.key, None, config.pocket.train)
+
+    def represent(self, checkpoint: Checkpoint, conversations: Artifact) -> Artifact:
+        """A model's next-token distributions on the assistant's tokens of every conversation."""
+        from fusion.conversation import read_conversations
+        from fusion.represent.teacher_forcing import represent
+
+        return self.produce(
+            "represent",
+            checkpoint.model,
+            config=self.config.represent,
+            inputs={"checkpoint": checkpoint.key, "conversations": conversations.key},
+            modules=("fusion.represent.teacher_forcing",),
+            build=lambda out, shown: represent(
+                checkpoint=checkpoint.path,
+                conversations=read_conversations(conversations.path / "fusion.jsonl"),
+                config=self.config.represent,
+                out=out,
+                advance=shown.advance,
+            ),
+        )
+
+    def align(
+        self, checkpoints: Mapping[str, Checkpoint], representations: Mapping[str, Artifact], source: str
+    ) -> Artifact:
+        """One source's distributions at the pivot's positions, in the pivot's ids."""
+        from fusion.align.stage import align
+
+        pivot = self.config.pivot
+        return self.produce(
+            "align",
+            checkpoints[source].model,
+            config=self.config.align,
+            inputs={"pivot": representations[pivot].key, "source": representations[source].key},
+            modules=("fusion.align.stage",),
+            build=lambda out, shown: align(
+                pivot=representations[pivot].path,
+                source=representations[source].path,
+                pivot_checkpoint=checkpoints[pivot].path,
+                source_checkpoint=checkpoints[source].path,
+                config=self.config.align,
+                out=out,
+            ),
+        )
+
+    def fuse(self, pivot: Artifact, aligned: Mapping[str, Artifact]) -> Artifact:
+        """One target distribution per position, from the pivot and one source, or all of them at once (Multi)."""
+        from fusion.fuse.stage import fuse
+
+        what = "all sources" if len(aligned) > 1 else self.config.models[next(iter(aligned))].label
+        return self.produce(
+            "fuse",
+            what,
+            config=self.config.fuse,
+            inputs={"pivot": pivot.key, **{f"source-{i}": part.key for i, part in enumerate(aligned.values())}},
+            modules=("fusion.fuse.stage", type(self.config.fuse).__module__),
+            build=lambda out, shown: fuse(
+                pivot=pivot.path,
+                aligned={name: part.path for name, part in aligned.items()},
+                rule=self.config.fuse,
+                out=out,
+            ),
+        )
+
+    def target(
+        self, row: str, group: str, pivot: Checkpoint, conversations: Artifact, fused: Artifact | None
+    ) -> Checkpoint:
+        """The pivot fine-tuned on the conversations, towards the fused distributions where there are any."""
+        train = self.config.train
+        if fused is None:  # SFT does not depend on what only the fusion term reads: one run serves a sweep over it
+            plain_sft = TrainConfig()
+            train = replace(
+                train,
+                lm_weight=1.0,
+                objective=plain_sft.objective,
+                temperature=plain_sft.temperature,
+                tail=plain_sft.tail,
+            )
+        text = conversations.path / "fusion.jsonl"
+        return self._train("train", row, group, pivot, text, conversations.key, fused, train)
+
+    def merge(self, row: str, pivot: Checkpoint, targets: Sequence[Checkpoint]) -> Checkpoint:
+        """The targets merged in weight space by the rule that the table's row is named after."""
+        from fusion.merge.checkpoint_stream import merge
+
+        rule = self.config.merge[row]
+        artifact = self.produce(
+            "merge",
+            row,
+            config=[rule, self.config.seed],
+            inputs={"pivot": pivot.key, **{f"target-{i}": target.key for i, target in enumerate(targets)}},
+            modules=("fusion.merge.checkpoint_stream", type(rule).__module__),
+            build=lambda out, shown: merge(
+                pivot=pivot.path,
+                targets=[target.path for target in targets],
+                rule=rule,
+                seed=self.config.seed,
+                out=out,
+            ),
+            seed=self.config.seed,
+        )
+        return Checkpoint(model=row, group="Merged", path=artifact.path, key=artifact.key)
+
+    def _train(
+        self,
+        stage: str,
+        row: str,
+        group: str,
+        initial: Checkpoint | Artifact,
+        text: Path,
+        text_key: str,
+        fused: Artifact | None,
+        config: TrainConfig,
+    ) -> Checkpoint:
+        from fusion.train.launch import train
+
+        artifact = self.produce(
+            stage,
+            row,
+            config=config,
+            inputs={"initial": initial.key, "text": text_key, **({"fused": fused.key} if fused else {})},
+            modules=("fusion.train.trainer",),
+            build=lambda out, shown: train(
+                initial=initial.path,
+                conversations=text,
+                fused=fused.path if fused else None,
+                config=config,
+                out=out,
+                advance=shown.advance,
+            ),
+            seed=config.seed,
+        )
+        return Checkpoint(model=row, group=group, path=artifact.path, key=artifact.key)
+
+
+def _all(futures: Mapping[str, Future[Any]]) -> Mapping[str, Future[Any]]:
+    """Wait for all before any result is read, so that one failure does not hide what the others finished."""
+    wait(futures.values())
+    return futures
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).expanduser().is_file()
