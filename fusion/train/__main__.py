@@ -1,0 +1,44 @@
+"""The training child: `python -m fusion.train JOB.json`, started by fusion.train.launch for each run."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from fusion.configure import Refusal, typed
+from fusion.train.config import TrainConfig
+from fusion.train.launch import FACTS, REFUSAL
+
+
+def main() -> int:
+    """Do the job; facts or the refusal go into files beside it.  Exit status 2 means refused."""
+    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
+        print(__doc__)
+        return 0 if sys.argv[1:] in (["-h"], ["--help"]) else 2
+    text = json.loads(Path(sys.argv[1]).read_text())
+    out = Path(text["out"])
+    # cuBLAS gives equal results run after run only with a fixed workspace, chosen before it starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    from fusion.train.run import Job, run
+
+    job = Job(
+        initial=Path(text["initial"]),
+        conversations=Path(text["conversations"]),
+        fused=Path(text["fused"]) if text["fused"] else None,
+        config=typed({key: value for key, value in text["config"].items() if key != "type"}, TrainConfig, at="train"),
+        out=out,
+    )
+    try:
+        facts = run(job)
+    except Refusal as refusal:
+        (out / REFUSAL).write_text(str(refusal))
+        return 2
+    if facts is not None:
+        (out / FACTS).write_text(json.dumps(facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

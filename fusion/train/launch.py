@@ -1,0 +1,109 @@
+"""Starts a training run in child processes and waits for it; imports no torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fusion.configure import Refusal, plain
+from fusion.processes import child, last_lines, thread_settings
+from fusion.train.config import TrainConfig
+
+FACTS = ".facts.json"
+REFUSAL = ".refusal.txt"
+# What decides the trained weights; the store digests it, since the child is not reached by imports from here.
+MODULES = ("fusion.train.run",)
+_JOB = ".job.json"
+_LOG = ".child.log"
+
+
+def train(
+    *,
+    initial: Path,
+    conversations: Path,
+    fused: Path | None,
+    config: TrainConfig,
+    out: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Train the checkpoint `initial` on `conversations`, towards `fused` targets if given; facts about the run.
+
+    `out` receives a Hugging Face checkpoint (safetensors, tokenizer, chat template, generation config) and
+    `training_log.jsonl`.  Working state has dotted names: after a kill, the same call continues from the newest whole
+    checkpoint in `out/.checkpoints` and ends with the same bytes.  Another call's leftovers are discarded.
+    `progress(step, steps)` is called about twice a second.
+
+    Raises Refusal for input that cannot be trained on and RuntimeError, with the end of the log, when a child dies.
+    """
+    _check(initial, conversations, fused)
+    out.mkdir(parents=True, exist_ok=True)
+    job = out / _JOB
+    text = json.dumps(
+        {
+            "initial": str(initial.resolve()),
+            "conversations": str(conversations.resolve()),
+            "fused": str(fused.resolve()) if fused else None,
+            "config": plain(config),
+            "out": str(out.resolve()),
+        },
+        indent=1,
+    )
+    if not job.exists() or job.read_text() != text:
+        shutil.rmtree(out / ".checkpoints", ignore_errors=True)
+        job.write_text(text)
+    for name in (FACTS, REFUSAL):
+        (out / name).unlink(missing_ok=True)
+    log = out / _LOG
+    log.unlink(missing_ok=True)
+    with child(command(config, job), log=log, environment=thread_settings(config.threads)) as process:
+        while True:
+            try:
+                status = process.wait(timeout=0.5)
+                break
+            except subprocess.TimeoutExpired:
+                _report(out, progress)
+    _report(out, progress)
+    if (out / REFUSAL).exists():
+        raise Refusal((out / REFUSAL).read_text())
+    if status != 0 or not (out / FACTS).exists():
+        raise RuntimeError(f"training ended with status {status}; the end of its log:\n{last_lines(log)}")
+    return json.loads((out / FACTS).read_text())
+
+
+def command(config: TrainConfig, job: Path) -> list[str]:
+    """How the child is started: plainly for one process, through `accelerate launch` for several."""
+    module = ["-m", "fusion.train", str(job)]
+    if config.processes == 1:
+        return [sys.executable, *module]
+    # --multi_gpu is what makes the launcher start processes of its own; with no GPU they agree on gloo themselves.
+    launcher = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(config.processes)]
+    return [
+        sys.executable,
+        *launcher,
+        *("--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"),
+        *module,
+    ]
+
+
+def _check(initial: Path, conversations: Path, fused: Path | None) -> None:
+    if not (initial / "config.json").exists() or not any(initial.glob("*.safetensors")):
+        raise Refusal(f"{initial} is no checkpoint to train: expected a directory with config.json and *.safetensors")
+    if not conversations.exists():
+        raise Refusal(f"there are no conversations at {conversations}")
+    if fused is not None and not (fused / "index.json").exists():
+        raise Refusal(f"{fused} holds no fused targets (index.json is missing): run the fuse stage first")
+
+
+def _report(out: Path, progress: Callable[[int, int], None] | None) -> None:
+    if progress is None:
+        return
+    try:
+        state = json.loads((out / ".progress.json").read_text())
+    except (OSError, ValueError):
+        return
+    progress(state["step"], state["steps"])

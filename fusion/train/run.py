@@ -1,0 +1,200 @@
+"""One training run from start to finish, inside the process (or processes) started for it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers.utils import logging
+
+from fusion.configure import Refusal
+from fusion.conversation import read_conversations
+from fusion.distribution import NO_TOKEN, TopK
+from fusion.fuse.shards import FusedRow, open_fused
+from fusion.template import LabelledRow, label_row
+from fusion.train.batching import TrainingRow, schedule, steps_for
+from fusion.train.config import TrainConfig
+from fusion.train.journal import CHECKPOINTS, LOG, Journal, newest_checkpoint, trim_log
+from fusion.train.trainer import FusionTrainer, Plan, on_cpu, training_arguments
+
+# Everything beside the weights that a user of the checkpoint needs, taken over from the initial one byte by byte.
+_HANDED_ON = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.tiktoken",
+    "chat_template*",
+    "generation_config.json",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a run works on: checkpoint directory, conversations file, fused targets or none, settings, and where to."""
+
+    initial: Path
+    conversations: Path
+    fused: Path | None
+    config: TrainConfig
+    out: Path
+
+
+def run(job: Job) -> dict[str, Any] | None:
+    """Train, and write a Hugging Face checkpoint into `job.out`; facts about the run, or None on all ranks but 0.
+
+    A whole checkpoint in `out/.checkpoints` is continued from.  Raises Refusal for conversations without a label,
+    fused targets that belong to other text, and a loss that is no longer finite.
+    """
+    config = job.config
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    torch.set_num_threads(config.threads)
+    if not on_cpu(config):
+        # Embedding and gather gradients add up in any order on a GPU unless told otherwise.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    rows, left_out = training_rows(job)
+    steps = steps_for(rows=len(rows), batch_size=config.batch_size, epochs=config.epochs, max_steps=config.max_steps)
+    order = schedule(
+        [len(row.input_ids) for row in rows],
+        batch_size=config.batch_size,
+        steps=steps,
+        generator=np.random.default_rng(config.seed),
+        group_by_length=config.group_by_length,
+    )
+    model = _load(job)
+    resume = newest_checkpoint(job.out)
+    arguments = training_arguments(config, checkpoints=job.out / CHECKPOINTS, steps=steps)
+    trainer = FusionTrainer(config=config, model=model, plan=Plan(rows, order), arguments=arguments)
+    if trainer.is_world_process_zero():
+        trim_log(job.out, int(resume.name.split("-")[1]) if resume else 0)
+    journal = Journal(trainer, job.out)
+    trainer.add_callback(journal)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    _save(trainer, job)
+    if not trainer.is_world_process_zero():
+        return None
+    last = [json.loads(line) for line in (job.out / LOG).read_text().splitlines()[-max(1, steps // 10) :]]
+    loss = float(np.mean([line["loss"] for line in last]))
+    if not np.isfinite(loss):
+        raise Refusal(f"the training loss is {loss} at the end: lower train.learning_rate, or use train.precision=fp32")
+    return {
+        "steps": steps,
+        "resumed_at": int(resume.name.split("-")[1]) if resume else 0,
+        "conversations": len(rows),
+        "left_out": left_out,
+        "final_loss": loss,
+        "final_sft": float(np.mean([line["sft"] for line in last])),
+        "final_fusion": float(np.mean([line["fusion"] for line in last])),
+        "loop_seconds": round(journal.seconds, 3),
+        "labelled_tokens_per_second": round(journal.tokens / max(journal.seconds, 1e-9), 1),
+    }
+
+
+def training_rows(job: Job) -> tuple[list[TrainingRow], int]:
+    """The conversations as the pivot's labelled tokens, with fused targets, and how many had no label to learn from."""
+    tokenizer = AutoTokenizer.from_pretrained(job.initial)
+    fused = open_fused(job.fused) if job.fused is not None else None
+    rows = []
+    conversations = read_conversations(job.conversations)
+    for conversation in conversations:
+        labelled = label_row(tokenizer, conversation, max_length=job.config.max_length)
+        if labelled is None or not (labelled.positions > 0).any():
+            continue
+        targets = None
+        if fused is not None:
+            if conversation.id not in fused:
+                raise Refusal(
+                    f"conversation '{conversation.id}' of {job.conversations} has no fused targets in {job.fused}: fuse"
+                    " the same conversations that are trained on"
+                )
+            targets = fused[conversation.id]
+        rows.append(training_row(labelled, targets))
+    if not rows:
+        raise Refusal(
+            f"no conversation of {job.conversations} has an assistant token within {job.config.max_length} tokens: raise"
+            " train.max_length or check the data"
+        )
+    return rows, len(conversations) - len(rows)
+
+
+def training_row(row: LabelledRow, fused: FusedRow | None) -> TrainingRow:
+    """Tokens, labelled positions and, where given, the teacher's distribution at each of them.
+
+    Fused targets may reach further than this row (a longer max_length) or less far; positions they do not reach have
+    no entry, and the objective treats those as labels.  Raises Refusal when the labelled tokens differ.
+    """
+    positions = row.positions
+    if fused is None:
+        positions = positions[positions > 0]  # nothing predicts the first token
+        return TrainingRow(input_ids=row.input_ids, positions=positions)
+    shared = min(len(positions), len(fused.label_ids))
+    if not np.array_equal(row.input_ids[positions[:shared]], fused.label_ids[:shared]):
+        raise Refusal(
+            f"conversation '{row.conversation_id}': the fused targets were made for other tokens than the pivot's template"
+            " and tokenizer give now; fuse again with this checkpoint"
+        )
+    teacher = _fill(fused.top[:shared], len(positions))
+    predicted = positions > 0
+    return TrainingRow(input_ids=row.input_ids, positions=positions[predicted], teacher=teacher[predicted])
+
+
+def _fill(top: TopK, length: int) -> TopK:
+    missing, k = length - len(top), top.ids.shape[1]
+    if not missing:
+        return top
+    return TopK(
+        ids=np.concatenate([top.ids, np.full((missing, k), NO_TOKEN, np.int32)]),
+        log_probs=np.concatenate([top.log_probs, np.full((missing, k), -np.inf, np.float32)]),
+        tail=np.concatenate([top.tail, np.zeros(missing, np.float32)]),
+    )
+
+
+def _load(job: Job) -> PreTrainedModel:
+    dtype = torch.bfloat16 if job.config.precision == "bf16_pure" else torch.float32
+    try:
+        model = AutoModelForCausalLM.from_pretrained(job.initial, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise Refusal(f"the checkpoint {job.initial} cannot be read: {error}") from error
+    # A published generation config that contradicts itself would stop every save; the original file is handed on.
+    model.generation_config = GenerationConfig()
+    return model
+
+
+def _save(trainer: FusionTrainer, job: Job) -> None:
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not trainer.is_world_process_zero():
+        return
+    dtype = getattr(torch, job.config.save_dtype)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    model.save_pretrained(job.out, state_dict=_cast(state, dtype))
+    config = json.loads((job.initial / "config.json").read_text())
+    config.pop("torch_dtype", None)
+    config["dtype"] = job.config.save_dtype
+    (job.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    for pattern in _HANDED_ON:
+        for path in sorted(job.initial.glob(pattern)):
+            if path.is_file():
+                shutil.copyfile(path, job.out / path.name)
+
+
+def _cast(state: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """`state` in `dtype`; tensors that share memory (tied embeddings) share it afterwards too."""
+    done: dict[tuple[int, Sequence[int]], torch.Tensor] = {}
+    cast = {}
+    for name, tensor in state.items():
+        place = (tensor.data_ptr(), tuple(tensor.shape))
+        if place not in done:
+            done[place] = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        cast[name] = done[place]
+    return cast
