@@ -4,7 +4,8 @@ Two row forms are read, plain or gzipped.  Ours is JSONL, one conversation a lin
 
     {"id": "q1", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
 
-with an optional `domain`; `id` may be left out as well.  The other is the ShareGPT form of FuseChat-Mixture, a JSON list or JSONL of
+with an optional `domain`; `id` may be left out as well.  The other is the ShareGPT form of FuseChat-Mixture, a JSON
+list or JSONL of
 `{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}`.
 """
 
@@ -214,8 +215,8 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
         try:
             rows = json.loads(data.decode())
         except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            raise Refusal(f"{path}, line {line}: {_not_utf8(error)}. Write the file again as UTF-8") from error
+            at = data.count(b"\n", 0, error.start) + 1
+            raise Refusal(f"{path}, line {at}: {_not_utf8(error)}. Write the file again as UTF-8") from error
         except json.JSONDecodeError as error:
             raise Refusal(
                 f"{path}, line {error.lineno}: not JSON ({error.msg}). Expected one list of conversations"
@@ -223,9 +224,9 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
         for number, row in enumerate(rows, start=1):
             yield f"row {number}", row
         return
-    for line_number, line in enumerate(data.split(b"\n"), start=1):
+    for number, line in enumerate(data.split(b"\n"), start=1):
         if line.strip():
-            yield f"line {line_number}", _parsed(line)
+            yield f"line {number}", _parsed(line)
 
 
 def _parsed(line: bytes) -> Any:
