@@ -1,0 +1,52 @@
+"""From targets of one structure to one model: the merge rules by name.
+
+A rule is a frozen dataclass: its fields are its hyperparameters, its call merges one parameter.  To add one, write
+`fusion/merge/<name>.py` with such a class, name it in MERGE_RULES, and give it `conf/merge/<name>.yaml`; it meets the
+properties of `tests/fusion/merge/test_rule_properties.py` from then on.  A rule with no more than `__call__` works on
+whole tensors; one with the methods of `fusion.merge.parameter.PiecewiseRule`, as all of these, streams.
+
+    python -m fusion.merge recipe=FILE out=DIR [explain=true]      merges checkpoints by a recipe
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from fusion.merge.dare import Dare
+from fusion.merge.linear import Linear
+from fusion.merge.sce import Sce
+from fusion.merge.slerp import Slerp
+from fusion.merge.task_arithmetic import TaskArithmetic
+from fusion.merge.ties import Ties
+from fusion.merge.varm import Varm
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from fusion.merge.parameter import Context
+
+
+class MergeRule(Protocol):
+    """fp32 tensors of one parameter in, one of the pivot's shape out; hyperparameters per target in their order."""
+
+    def __call__(
+        self,
+        pivot: Tensor,
+        targets: Sequence[Tensor],
+        *,
+        generator: torch.Generator | None = None,
+        context: Context | None = None,
+    ) -> Tensor: ...
+
+
+MERGE_RULES: Mapping[str, type[MergeRule]] = {
+    "linear": Linear,
+    "slerp": Slerp,
+    "task_arithmetic": TaskArithmetic,
+    "ties": Ties,
+    "dare": Dare,
+    "varm": Varm,
+    "sce": Sce,
+}

@@ -1,0 +1,136 @@
+"""DARE: drop most of each task vector at random and rescale the rest (Yu et al., arXiv 2311.03099).
+
+    v_k = m_k * delta_k / density,  m_k ~ Bernoulli(density) at each position
+    theta = theta_0 + scale * sum_k w_k v_k        (merge: linear)    or TIES's election on v_k   (merge: ties)
+
+`rescale: inverse_keep_rate` is the paper's and keeps each entry's expectation; `match_l1` gives v_k the L1 norm that
+delta_k had, as mergekit, which FuseChat used, does.  FuseChat's config: density 0.6, weight 0.2, normalised.
+
+The mask at a position is a function of the generator's state, the target's index and the position alone: whatever the
+shards, threads or other parameters, the same entries are dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
+from fusion.merge.task_vector import elected_sign, elected_sum, normalized, weighted_sum
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_TINY = 1e-30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dare:
+    """`density` is the fraction of entries kept (the paper's 1 - p); `scale` is lambda.
+
+    `weight` and `density` are one number, or one for each target.
+    """
+
+    density: float | tuple[float, ...] = 0.6
+    weight: float | tuple[float, ...] = 0.2
+    scale: float = 1.0
+    normalize: bool = True
+    rescale: Literal["inverse_keep_rate", "match_l1", "none"] = "inverse_keep_rate"
+    merge: Literal["linear", "ties"] = "linear"
+
+    surveys = False
+
+    def __post_init__(self) -> None:
+        for density in self.density if isinstance(self.density, Sequence) else [self.density]:
+            if not 0 < density <= 1:
+                raise ValueError(f"density is {density}: expected the fraction of entries to keep, above 0, at most 1")
+        if self.merge == "ties" and min(self.weight if isinstance(self.weight, Sequence) else [self.weight]) < 0:
+            raise ValueError("a negative weight cannot vote on signs: set merge: linear")
+
+    def __call__(
+        self,
+        pivot: Tensor,
+        targets: Sequence[Tensor],
+        *,
+        generator: torch.Generator | None = None,
+        context: Context | None = None,
+    ) -> Tensor:
+        """The merged parameter, of the pivot's shape; raises Refusal on another shape or a wrong count of weights.
+
+        Masks come from one draw of `generator`; None stands for a fresh generator with seed 0.
+        """
+        return merge_tensor(self, pivot, targets, generator=generator, context=context)
+
+    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> None:
+        """Nothing beyond one parameter is needed."""
+
+    def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
+        """The weights, the keys of the masks, and the factors of the rescaling."""
+        weights = per_target(self.weight, parameter.targets, "weight")
+        densities = per_target(self.density, parameter.targets, "density")
+        keys = _mask_keys(generator, parameter.targets)
+        factors = [1.0 / density if self.rescale == "inverse_keep_rate" else 1.0 for density in densities]
+        if self.rescale == "match_l1":
+            factors = _l1_factors(parameter, keys, densities)
+        shown = normalized(weights) if self.normalize else weights
+        return Measured(
+            weights=tuple(self.scale * weight for weight in shown),
+            facts={"keys": keys, "densities": densities, "factors": tuple(factors), "votes": weights},
+        )
+
+    def combine(self, piece: Piece, measured: Measured) -> Combined:
+        """Drop, rescale, merge."""
+        facts = measured.facts
+        vectors = tuple(
+            delta if density == 1 else (delta * _mask(piece, key, density)).mul_(factor)
+            for delta, key, density, factor in zip(
+                piece.deltas, facts["keys"], facts["densities"], facts["factors"], strict=True
+            )
+        )
+        if self.merge == "linear":
+            return Combined(weighted_sum(vectors, measured.weights).add_(piece.pivot), vectors)
+        elected = weighted_sum(vectors, facts["votes"])
+        merged, weight_sum = elected_sum(vectors, facts["votes"], elected_sign(elected))
+        if self.normalize:
+            merged.div_(weight_sum.clamp_(min=_TINY))
+        return Combined(merged.mul_(self.scale).add_(piece.pivot), vectors, elected)
+
+
+def _mask_keys(generator: torch.Generator | None, targets: int) -> tuple[tuple[int, int], ...]:
+    import torch
+
+    generator = generator or torch.Generator().manual_seed(0)
+    seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+    keys = []
+    for target in range(targets):
+        digest = hashlib.sha256(f"{seed} {target}".encode()).digest()
+        keys.append((int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")))
+    return tuple(keys)
+
+
+def _mask(piece: Piece, key: tuple[int, int], density: float) -> Tensor:
+    """1 with probability `density`, rounded to a multiple of 2**-32, else 0."""
+    import numpy as np
+    import torch
+
+    from fusion.merge import compiled
+
+    mask = np.empty(len(piece.pivot), np.float32)
+    compiled.bernoulli(piece.start, *key, round(density * 2**32), mask)
+    return torch.from_numpy(mask).to(piece.pivot.device)
+
+
+def _l1_factors(
+    parameter: Parameter, keys: Sequence[tuple[int, int]], densities: Sequence[float]
+) -> list[float]:
+    before = [0.0] * parameter.targets
+    after = [0.0] * parameter.targets
+    for piece in parameter.pieces():
+        for k, delta in enumerate(piece.deltas):
+            magnitude = delta.abs()
+            before[k] += float(magnitude.sum())
+            after[k] += float(magnitude.mul_(_mask(piece, keys[k], densities[k])).sum())
+    return [whole / kept if kept > 0 else 1.0 for whole, kept in zip(before, after, strict=True)]

@@ -1,0 +1,53 @@
+"""Linear: the weighted mean of the targets, also known as a model soup (Wortsman et al., arXiv 2203.05482).
+
+    theta = sum_k w_k theta_k / sum_k w_k
+
+The pivot takes no part; list it among the targets to give it a weight.  FuseChat's config gives each target 0.2 and
+normalises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
+from fusion.merge.task_vector import normalized, weighted_sum
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """`weight`: one number, or one for each target.  With `normalize` the weights are divided by their sum."""
+
+    weight: float | tuple[float, ...] = 0.2
+    normalize: bool = True
+
+    surveys = False
+
+    def __call__(
+        self,
+        pivot: Tensor,
+        targets: Sequence[Tensor],
+        *,
+        generator: torch.Generator | None = None,
+        context: Context | None = None,
+    ) -> Tensor:
+        """The merged parameter, of the pivot's shape; raises Refusal on another shape or a wrong count of weights."""
+        return merge_tensor(self, pivot, targets, generator=generator, context=context)
+
+    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> None:
+        """Nothing beyond one parameter is needed."""
+
+    def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
+        """The weights."""
+        weights = per_target(self.weight, parameter.targets, "weight")
+        return Measured(weights=normalized(weights) if self.normalize else weights)
+
+    def combine(self, piece: Piece, measured: Measured) -> Combined:
+        """The formula above."""
+        return Combined(weighted_sum(piece.targets, measured.weights))

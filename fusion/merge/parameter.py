@@ -1,0 +1,157 @@
+"""One named parameter of the pivot and its targets, read in pieces small enough for the processor's cache.
+
+Every rule is written once, over pieces: `measure` folds what the rule must know of the whole parameter (a threshold, an
+energy, an angle), `combine` is its formula, elementwise given that.  A tensor in memory and a tensor in a checkpoint of
+any size are then merged by the same arithmetic in the same order, so both give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from fusion.configure import Refusal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# Elements in a piece: 1 MiB as fp32.  Sums run within a piece in fp32 and over pieces in Python's float64, so another
+# size would change last bits.
+PIECE = 2**18
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What a rule may know of a parameter besides its values.
+
+    `layer` is the index in the name (`model.layers.3.mlp...` is 3), None outside the layers; `layers` is their count;
+    `survey` is what the rule's own `survey` returned for the whole checkpoint, None where there was none.
+    """
+
+    name: str = ""
+    layer: int | None = None
+    layers: int | None = None
+    survey: Any = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Elements `start` to `start + n` of the flattened parameter, fp32; valid until the next piece is read."""
+
+    start: int
+    pivot: Tensor
+    targets: tuple[Tensor, ...]
+
+    @cached_property
+    def deltas(self) -> tuple[Tensor, ...]:
+        """The task vectors, target minus pivot (Ilharco et al., arXiv 2212.04089)."""
+        return tuple(target - self.pivot for target in self.targets)
+
+
+class Combined(NamedTuple):
+    """A merged piece, and for the coefficient table what it was combined from.
+
+    `vectors` are the task vectors after trimming, dropping or selecting (None: the plain ones); `elected` is the tensor
+    whose sign won at each position (None: their sum).
+    """
+
+    merged: Tensor
+    vectors: tuple[Tensor, ...] | None = None
+    elected: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What `measure` found: one weight for each target as the table shows it, and what else `combine` needs."""
+
+    weights: tuple[float, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A parameter that can be read from its first piece to its last, as often as a rule needs."""
+
+    name: str
+    elements: int
+    targets: int
+    layer: int | None
+    layers: int | None
+    pieces: Callable[[], Iterator[Piece]]
+
+
+class PiecewiseRule(Protocol):
+    """How the rules of this package are built, so that a checkpoint streams through them.
+
+    `survey` is called first, over all parameters, when `surveys` is true; `map` is the builtin or one with threads.
+    """
+
+    @property
+    def surveys(self) -> bool: ...
+    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> Any: ...
+    def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured: ...
+    def combine(self, piece: Piece, measured: Measured) -> Combined: ...
+
+
+def merge_tensor(
+    rule: PiecewiseRule,
+    pivot: Tensor,
+    targets: Sequence[Tensor],
+    *,
+    generator: torch.Generator | None,
+    context: Context | None,
+) -> Tensor:
+    """`rule` applied to one parameter that lies in memory; fp32 arithmetic, the pivot's shape and dtype out.
+
+    Raises Refusal when there is no target or one has another shape than the pivot.
+    """
+    import torch
+
+    context = context or Context()
+    parameter = in_memory(pivot, targets, context=context)
+    merged = torch.empty(parameter.elements, dtype=torch.float32, device=pivot.device)
+    measured = rule.measure(parameter, generator=generator, context=context)
+    for piece in parameter.pieces():
+        merged[piece.start : piece.start + len(piece.pivot)] = rule.combine(piece, measured).merged
+    return merged.view(pivot.shape).to(pivot.dtype)
+
+
+def in_memory(pivot: Tensor, targets: Sequence[Tensor], *, context: Context) -> Parameter:
+    """Tensors as a Parameter; raises Refusal when shapes differ or there is no target."""
+    where = f"parameter '{context.name}'" if context.name else "a parameter"
+    if not targets:
+        raise Refusal(f"{where} has no target to merge: give at least one")
+    for number, target in enumerate(targets):
+        if target.shape != pivot.shape:
+            raise Refusal(
+                f"{where} has shape {list(target.shape)} in target {number} and {list(pivot.shape)} in the pivot:"
+                " only models of one structure can be merged"
+            )
+    flat = pivot.detach().reshape(-1).float()
+    others = [target.detach().reshape(-1).float() for target in targets]
+
+    def pieces() -> Iterator[Piece]:
+        for start in range(0, flat.numel(), PIECE):
+            end = start + PIECE
+            yield Piece(start, flat[start:end], tuple(other[start:end] for other in others))
+
+    return Parameter(
+        name=context.name,
+        elements=flat.numel(),
+        targets=len(others),
+        layer=context.layer,
+        layers=context.layers,
+        pieces=pieces,
+    )
+
+
+def per_target(value: float | Sequence[float], count: int, name: str) -> tuple[float, ...]:
+    """A hyperparameter as one number for each target, in the targets' order; raises Refusal when the count differs."""
+    if isinstance(value, (int, float)):
+        return (float(value),) * count
+    if len(value) != count:
+        raise Refusal(f"{name} has {len(value)} entries: expected one number, or one for each of the {count} targets")
+    return tuple(float(item) for item in value)

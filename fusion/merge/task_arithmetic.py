@@ -1,0 +1,54 @@
+"""Task arithmetic: the pivot moved along a weighted sum of task vectors (Ilharco et al., arXiv 2212.04089).
+
+    theta = theta_0 + scale * sum_k w_k (theta_k - theta_0)
+
+FuseChat's config gives each target 0.3 and does not normalise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
+from fusion.merge.task_vector import normalized, weighted_sum
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskArithmetic:
+    """`weight`: one number, or one for each target; `scale` is the paper's lambda."""
+
+    weight: float | tuple[float, ...] = 0.3
+    scale: float = 1.0
+    normalize: bool = False
+
+    surveys = False
+
+    def __call__(
+        self,
+        pivot: Tensor,
+        targets: Sequence[Tensor],
+        *,
+        generator: torch.Generator | None = None,
+        context: Context | None = None,
+    ) -> Tensor:
+        """The merged parameter, of the pivot's shape; raises Refusal on another shape or a wrong count of weights."""
+        return merge_tensor(self, pivot, targets, generator=generator, context=context)
+
+    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> None:
+        """Nothing beyond one parameter is needed."""
+
+    def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
+        """The weights, scale included."""
+        weights = per_target(self.weight, parameter.targets, "weight")
+        weights = normalized(weights) if self.normalize else weights
+        return Measured(weights=tuple(self.scale * weight for weight in weights))
+
+    def combine(self, piece: Piece, measured: Measured) -> Combined:
+        """The formula above."""
+        return Combined(weighted_sum(piece.deltas, measured.weights).add_(piece.pivot))
