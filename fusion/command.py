@@ -21,7 +21,20 @@ from typing import Any, NoReturn
 from fusion.configure import Refusal, nearest
 
 CONF = Path(__file__).parent.parent / "conf"
-GROUPS = ("experiment", "model", "data", "align", "fuse", "train", "merge", "serve", "benchmark", "judge", "study", "launcher")
+GROUPS = (
+    "experiment",
+    "model",
+    "data",
+    "align",
+    "fuse",
+    "train",
+    "merge",
+    "serve",
+    "benchmark",
+    "judge",
+    "study",
+    "launcher",
+)
 
 
 def command(root: str, run: Callable[[dict[str, Any]], int | None]) -> NoReturn:

@@ -108,7 +108,9 @@ def _convert(value: Any, hint: Any, at: str) -> Any:
         inner = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else list(arguments)
         if len(inner) != len(value):
             raise Refusal(f"{at} has {len(value)} entries: expected {len(inner)}")
-        return tuple(_convert(item, kind, f"{at}[{i}]") for i, (item, kind) in enumerate(zip(value, inner, strict=True)))
+        return tuple(
+            _convert(item, kind, f"{at}[{i}]") for i, (item, kind) in enumerate(zip(value, inner, strict=True))
+        )
     if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise Refusal(f"{at} is {value!r}: expected a mapping")

@@ -101,7 +101,11 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
     data_kind = PocketData if "pocket" in data else DataConfig
     merges = settings.get("merge") or {}
     fields = {
-        **{key: settings[key] for key in ("name", "seed", "lanes", "pivot", "sources", "baselines", "train") if key in settings},
+        **{
+            key: settings[key]
+            for key in ("name", "seed", "lanes", "pivot", "sources", "baselines", "train")
+            if key in settings
+        },
         "models": models,
         "data": typed(data["pocket"] if "pocket" in data else data, data_kind, at="data"),
         "represent": settings.get("represent") or {},
@@ -138,13 +142,9 @@ class _Run:
         waiting: dict[str, Future[Checkpoint]] = {}
         if "sft" in config.baselines:
             waiting["sft"] = self.lanes.submit(self.target, "sft", "Baselines", pivot, conversations, None)
-        represented = {
-            name: self.lanes.submit(self.represent, checkpoints[name], conversations) for name in names
-        }
+        represented = {name: self.lanes.submit(self.represent, checkpoints[name], conversations) for name in names}
         representations = {name: future.result() for name, future in _all(represented).items()}
-        aligning = {
-            name: self.lanes.submit(self.align, checkpoints, representations, name) for name in config.sources
-        }
+        aligning = {name: self.lanes.submit(self.align, checkpoints, representations, name) for name in config.sources}
         aligned = {name: future.result() for name, future in _all(aligning).items()}
         for name in config.sources:
             fused = self.fuse(representations[config.pivot], {name: aligned[name]})
@@ -205,7 +205,9 @@ class _Run:
             write_conversations(out / "fusion.jsonl", found)
             return {"conversations": len(found)}
 
-        files = {f"file-{i}": file_digest(Path(name).expanduser()) for i, name in enumerate(data.files) if _is_file(name)}
+        files = {
+            f"file-{i}": file_digest(Path(name).expanduser()) for i, name in enumerate(data.files) if _is_file(name)
+        }
         return self.produce(
             "data",
             "conversations",

@@ -22,7 +22,10 @@ _PR_SET_PDEATHSIG = 1
 
 def thread_settings(threads: int) -> dict[str, str]:
     """Environment variables that hold every numeric library to `threads` threads which sleep while they wait."""
-    counts = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
+    counts = {
+        name: str(threads)
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+    }
     return {**counts, "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "KMP_BLOCKTIME": "0"}
 
 

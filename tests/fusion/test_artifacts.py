@@ -82,7 +82,10 @@ def test_a_docstring_or_comment_changes_no_key_and_a_number_does(tmp_path):
         return subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
 
     base = digest('"""One."""\nfrom fusion.deep import SCALE\n\ndef f():\n    """Says."""\n    return SCALE\n')
-    assert digest('"""Two."""\nfrom fusion.deep import SCALE\n# why\ndef f():\n    """Other."""\n    return SCALE\n') == base
+    assert (
+        digest('"""Two."""\nfrom fusion.deep import SCALE\n# why\ndef f():\n    """Other."""\n    return SCALE\n')
+        == base
+    )
     assert digest('"""One."""\nfrom fusion.deep import SCALE\n\ndef f():\n    return SCALE + 1\n') != base
     (package / "deep.py").write_text("SCALE = 3\n")
     assert digest('"""One."""\nfrom fusion.deep import SCALE\n\ndef f():\n    """Says."""\n    return SCALE\n') != base

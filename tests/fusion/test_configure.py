@@ -30,9 +30,7 @@ class Outer:
 
 
 def test_a_mapping_becomes_the_dataclass_with_lists_as_tuples_and_whole_numbers_as_floats():
-    built = typed(
-        {"name": "x", "weights": [1, 0.5], "inner": {"density": 1}, "table": {"a": {"density": 0.25}}}, Outer
-    )
+    built = typed({"name": "x", "weights": [1, 0.5], "inner": {"density": 1}, "table": {"a": {"density": 0.25}}}, Outer)
     assert built == Outer(name="x", weights=(1.0, 0.5), inner=Inner(density=1.0), table={"a": Inner(density=0.25)})
 
 

@@ -1,0 +1,83 @@
+"""Write a report: scores.csv, the leaderboard in four forms, the items behind it, and the plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from eval import leaderboard_files, plots
+from eval.report_page import page
+from eval.scored import ScoredModel
+from eval.scores.intervals import Bootstrap
+from eval.tables import headings, leaderboard, rounded, scores_table, smallest_difference
+
+
+def write_report(scored: Sequence[ScoredModel], out: Path, *, title: str, bootstrap: Bootstrap) -> pd.DataFrame:
+    """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html} and plots/*.svg into `out`; returns the score table."""
+    out.mkdir(parents=True, exist_ok=True)
+    table = scores_table(scored, bootstrap=bootstrap)
+    table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
+    items_table(scored).to_csv(out / "items.csv", index=False, lineterminator="\n")
+    rows = leaderboard(table)
+    remarks = notes(scored, table, bootstrap)
+    (out / "leaderboard.md").write_text(f"# {title}\n\n" + leaderboard_files.markdown(rows, remarks))
+    (out / "leaderboard.csv").write_text(leaderboard_files.wide_csv(rows))
+    (out / "leaderboard.tex").write_text(leaderboard_files.latex(rows, remarks))
+    drawn = _plots(table)
+    folder = out / "plots"
+    folder.mkdir(exist_ok=True)
+    for name, drawing in drawn.items():
+        (folder / f"{name}.svg").write_text(drawing)
+    (out / "leaderboard.html").write_text(page(title, rows, remarks, list(drawn.values())))
+    return table
+
+
+def items_table(scored: Sequence[ScoredModel]) -> pd.DataFrame:
+    """Every item behind the metrics: model, group, benchmark, metric, question_id, turn, category, value, reason."""
+    return pd.DataFrame(
+        [
+            (e.model, e.group, e.benchmark, i.metric, i.question_id, i.turn, i.category, i.value, i.reason or "")
+            for e in scored
+            for i in e.items
+        ],
+        columns=["model", "group", "benchmark", "metric", "question_id", "turn", "category", "value", "reason"],
+    )
+
+
+def notes(scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstrap) -> list[str]:
+    """What a reader must know below the table: the intervals, the smallest difference that could show, variants."""
+    found = [
+        f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples, seed"
+        f" {bootstrap.seed}). Parentheses: difference to the pivot, paired by question."
+    ]
+    for heading in headings(table):
+        smallest = smallest_difference(scored, heading, "pivot") if heading.ranked and heading.slice == "all" else None
+        if smallest is not None:
+            found.append(
+                f"{heading.title}: the smallest true difference to the pivot that these questions would show in 8 of 10"
+                f" cases is about {rounded(smallest, heading.decimals)}."
+            )
+    for (benchmark, metric), rows in table[table["variant"] != ""].groupby(["benchmark", "metric"], sort=False):
+        kinds = ", ".join(sorted(rows["variant"].unique()))
+        found.append(f"{benchmark} {metric} is the variant {kinds}, not the published definition.")
+    return found
+
+
+def _plots(table: pd.DataFrame) -> dict[str, str]:
+    shown = table.drop_duplicates("model")
+    radar_models = list(shown.loc[shown["group"] != "Sources", "model"])
+    figures = {
+        "radar": plots.radar(table, radar_models),
+        "rating": plots.intervals(table, benchmark="mt_bench", metric="rating", title="MT-Bench rating"),
+        "rating_difference": plots.intervals(
+            table,
+            benchmark="mt_bench",
+            metric="rating",
+            title="MT-Bench: difference to the pivot",
+            difference_to="pivot",
+        ),
+        "win_rate": plots.intervals(table, benchmark="alpaca_eval", metric="win_rate", title="AlpacaEval win rate, %"),
+    }
+    return {name: plots.svg(figure) for name, figure in figures.items() if figure is not None}

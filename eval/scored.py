@@ -1,0 +1,34 @@
+"""One model's result on one benchmark, from whole metrics down to single items; the input of every table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from eval.records import ItemScore
+from eval.scores.metric_row import MetricRow
+
+GROUPS = ("Pivot", "Sources", "Baselines", "Targets", "Merged")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredModel:
+    """`metrics` are in the units of scores.csv (win rates in percent), `items` in inner units (0 to 1).
+
+    Where several runs (seeds) are pooled under one model, an item's question is spelt `<question>@<run>`.
+    """
+
+    model: str
+    group: str
+    benchmark: str
+    metrics: tuple[MetricRow, ...]
+    items: tuple[ItemScore, ...]
+
+
+def pooled_question(question_id: str, run: str) -> str:
+    """The spelling of one run's answer to a question among pooled runs."""
+    return f"{question_id}@{run}"
+
+
+def question_of(question_id: str) -> str:
+    """The question, whichever run answered it: what intervals are clustered by."""
+    return question_id.rsplit("@", 1)[0]
