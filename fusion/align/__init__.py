@@ -1,1 +1,183 @@
-"""Alignment: a source model's distributions carried to the pivot's token positions and the pivot's ids."""
+"""Alignment: a source model's distributions carried to the pivot's token positions and the pivot's ids.
+
+Two separate choices make a scheme: which positions are matched (a sequence aligner) and which pivot id a source id
+stands for (a vocabulary map).  A scheme is a named pair of them, with the rule that decides which matches to trust:
+
+    align=byte_span                                                     the pair byte_span + string
+    align=ms align.reading=released                                     as FuseChat's code does it
+    align=em align.aligner=byte_span align.vocabulary_map=mapping_statistics     any other cross
+
+To add one: a file here, a line in a table below, a file in conf/align.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion.align.aligned import AlignedRow, open_aligned
+from fusion.align.byte_span import ByteSpan
+from fusion.align.carry import carry
+from fusion.align.exact_match import EqualToken, exact_match_map
+from fusion.align.mapping_statistics import SuffixToken, mapping_statistics_map
+from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, SequenceAligner, TransferRule, matched
+from fusion.align.method import MapBuilder, Method
+from fusion.align.min_edit_distance import MappedToken, min_edit_distance_map
+from fusion.align.pair import Pair, Reading, Spelling
+from fusion.align.project import IdMap
+from fusion.align.string_map import string_map
+from fusion.align.token_dtw import TokenDTW
+from fusion.configure import nearest
+
+if TYPE_CHECKING:
+    from fusion.represent import Representation
+
+__all__ = [
+    "ALIGNMENT_SCHEMES",
+    "EMPTY",
+    "ONE_HOT",
+    "SEQUENCE_ALIGNERS",
+    "TRANSFERRED",
+    "VOCABULARY_MAPS",
+    "AlignConfig",
+    "AlignedRow",
+    "AlignmentScheme",
+    "align",
+    "method",
+    "open_aligned",
+]
+
+SEQUENCE_ALIGNERS: dict[str, Callable[[Pair], SequenceAligner]] = {
+    "token_dtw": TokenDTW,
+    "byte_span": ByteSpan,
+}
+VOCABULARY_MAPS: dict[str, MapBuilder] = {
+    "exact_match": exact_match_map,
+    "min_edit_distance": min_edit_distance_map,
+    "mapping_statistics": mapping_statistics_map,
+    "string": string_map,
+}
+
+
+def _every_match(pair: Pair, id_map: IdMap) -> TransferRule:
+    return matched
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentScheme:
+    """A named pair, the rule that goes with it, and what its published code compares (fusion.align.pair)."""
+
+    aligner: str
+    vocabulary_map: str
+    rule: Callable[[Pair, IdMap], TransferRule]
+    released_spelling: Spelling
+    released_gold_is_input: bool = False
+    always_sum_collisions: bool = False
+
+
+ALIGNMENT_SCHEMES: dict[str, AlignmentScheme] = {
+    "em": AlignmentScheme(
+        aligner="token_dtw", vocabulary_map="exact_match", rule=EqualToken, released_spelling="decoded"
+    ),
+    "mined": AlignmentScheme(
+        aligner="token_dtw",
+        vocabulary_map="min_edit_distance",
+        rule=MappedToken,
+        released_spelling="pieces",
+        released_gold_is_input=True,
+    ),
+    "ms": AlignmentScheme(
+        aligner="token_dtw", vocabulary_map="mapping_statistics", rule=SuffixToken, released_spelling="decoded"
+    ),
+    "byte_span": AlignmentScheme(
+        aligner="byte_span",
+        vocabulary_map="string",
+        rule=_every_match,
+        released_spelling="canonical",
+        always_sum_collisions=True,
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignConfig:
+    """A scheme, how it is read, and what replaces its aligner or its map.
+
+    `reading`: `paper` what the papers mean, `released` what their code does (EM and MS: FuseChat's second release;
+    MinED: FuseLLM's, since FuseChat's cannot run), `fixed` as `paper`, with colliding masses summed and no transfer
+    from a position that has another text in front of it.  byte_span is our own: its readings are one.
+    """
+
+    scheme: str
+    reading: Reading = "paper"
+    aligner: str | None = None
+    vocabulary_map: str | None = None
+
+    def __post_init__(self) -> None:
+        tables: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
+            ("scheme", self.scheme, ALIGNMENT_SCHEMES),
+            ("aligner", self.aligner, SEQUENCE_ALIGNERS),
+            ("vocabulary_map", self.vocabulary_map, VOCABULARY_MAPS),
+        )
+        for field, name, table in tables:
+            if name is not None and name not in table:
+                raise ValueError(f"{field} is '{name}': {nearest(name, table)}")
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The names of the sequence aligner and the vocabulary map in force."""
+        scheme = ALIGNMENT_SCHEMES[self.scheme]
+        return self.aligner or scheme.aligner, self.vocabulary_map or scheme.vocabulary_map
+
+
+def method(config: AlignConfig) -> Method:
+    """The choices that `config` names.
+
+    The papers' transfer rules guess from the strings of two tokens whether they end at one place of the text.  The
+    byte_span aligner knows, so with it every match is transferred.
+    """
+    scheme = ALIGNMENT_SCHEMES[config.scheme]
+    aligner, vocabulary_map = config.pair
+    released = config.reading == "released"
+    return Method(
+        aligner=SEQUENCE_ALIGNERS[aligner],
+        vocabulary_map=VOCABULARY_MAPS[vocabulary_map],
+        rule=_every_match if aligner == "byte_span" else scheme.rule,
+        reading=config.reading,
+        spelling=scheme.released_spelling if released else "canonical",
+        sum_collisions=scheme.always_sum_collisions or config.reading == "fixed",
+        only_same_prefix=config.reading == "fixed",
+        gold_is_input=released and scheme.released_gold_is_input,
+    )
+
+
+def align(
+    *,
+    pivot: Representation,
+    source: Representation,
+    pivot_tokenizer: Any,
+    source_tokenizer: Any,
+    config: AlignConfig,
+    out: Path,
+    advance: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Align a source's representation with the pivot's and write the aligned rows into `out`; returns counts.
+
+    Raises Refusal when the two are of different conversations, or a tokenizer has no chat template to tell its
+    end-of-turn token.  `advance(done, total)` is told after each shard.
+    """
+    from fusion.template import end_of_turn_id
+
+    return carry(
+        pivot=pivot.rows,
+        source=source.rows,
+        pivot_tokenizer=pivot_tokenizer,
+        source_tokenizer=source_tokenizer,
+        pivot_end_of_turn=end_of_turn_id(pivot_tokenizer),
+        source_end_of_turn=end_of_turn_id(source_tokenizer),
+        method=method(config),
+        out=out,
+        advance=advance,
+    )

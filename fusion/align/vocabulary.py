@@ -11,14 +11,67 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from fusion.configure import Refusal
 
-_BYTE_PIECE = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
+BYTE_PIECE = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
 _SPELLED: WeakKeyDictionary[Any, tuple[int, list[bytes | None]]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Vocabulary:
+    """What alignment needs to know of a tokenizer.  Lists are indexed by id; `None` where an id has no piece at all."""
+
+    pieces: list[str | None]  # as written in tokenizer.json, space marker kept
+    spelled: list[bytes | None]  # canonical bytes; None also for special tokens
+    marker: str  # what a piece writes for a space
+    decode_drops_space: bool  # decoding one token alone drops the space in front of it (SentencePiece conversions)
+    bos: int | None = None
+    eos: int | None = None
+    unk: int | None = None
+    pad: int | None = None
+    end_of_turn: int | None = None  # what the chat template puts behind assistant content
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+
+def vocabulary(tokenizer: Any, *, end_of_turn: int | None = None) -> Vocabulary:
+    """The vocabulary of a Hugging Face fast tokenizer.  Raises Refusal as `token_bytes` does."""
+    content = specification(tokenizer)
+    spelled = token_bytes(tokenizer)
+    pieces: list[str | None] = [None] * len(spelled)
+    for piece, token_id in _model_vocabulary(content["model"]).items():
+        pieces[token_id] = piece
+    for token in content.get("added_tokens") or []:
+        pieces[int(token["id"])] = str(token["content"])
+    decoders = _flattened(content.get("decoder"), "decoders")
+    return Vocabulary(
+        pieces=pieces,
+        spelled=spelled,
+        marker=_space_marker(content),
+        decode_drops_space=any(
+            (part["type"] == "Strip" and part["content"] == " " and part["start"] > 0)
+            or (part["type"] == "Metaspace" and part.get("prepend_scheme", "always") != "never")
+            for part in decoders
+        ),
+        bos=tokenizer.bos_token_id,
+        eos=tokenizer.eos_token_id,
+        unk=tokenizer.unk_token_id,
+        pad=tokenizer.pad_token_id,
+        end_of_turn=end_of_turn,
+    )
+
+
+def same_tokenizer(one: Any, other: Any) -> bool:
+    """Whether two tokenizers split every text alike: equal in all parts of tokenizer.json that decide on ids."""
+    parts = ("normalizer", "pre_tokenizer", "model", "added_tokens")
+    first, second = specification(one), specification(other)
+    return all(first.get(part) == second.get(part) for part in parts)
 
 
 def token_bytes(tokenizer: Any) -> list[bytes | None]:
@@ -109,7 +162,7 @@ def piece_speller(content: Mapping[str, Any]) -> Callable[[str], bytes]:
     byte_fallback = bool(content["model"].get("byte_fallback")) or any(d["type"] == "ByteFallback" for d in decoders)
 
     def spell(piece: str) -> bytes:
-        match = _BYTE_PIECE.match(piece) if byte_fallback else None
+        match = BYTE_PIECE.match(piece) if byte_fallback else None
         if match:
             return bytes([int(match.group(1), 16)])
         for written, meant in replacements:
@@ -144,6 +197,11 @@ def _marker_of_normalizer(normalizers: list[Mapping[str, Any]]) -> list[tuple[st
         for part in normalizers
         if part["type"] == "Replace" and part["pattern"].get("String") == " " and part["content"]
     ]
+
+
+def _space_marker(content: Mapping[str, Any]) -> str:
+    spell = piece_speller(content)
+    return next((marker for marker in ("\u0120", "\u2581") if spell(marker) == b" "), " ")
 
 
 def _flattened(part: Mapping[str, Any] | None, inner: str) -> list[Mapping[str, Any]]:

@@ -1,0 +1,136 @@
+"""One way to align, put together from its choices and made ready for two vocabularies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.align.matches import (
+    ONE_HOT,
+    START,
+    Decision,
+    Labelled,
+    SequenceAligner,
+    TransferRule,
+    decide,
+    inputs,
+    same_prefix,
+)
+from fusion.align.pair import Pair, Reading, Spelling
+from fusion.align.project import IdMap, project
+from fusion.align.statistics import CoOccurrence, co_occurrence
+from fusion.align.vocabulary import Vocabulary
+from fusion.distribution import TopK
+
+MapBuilder = Callable[[Pair, Callable[[], CoOccurrence]], IdMap]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A sequence aligner, a vocabulary map and a transfer rule, under one reading.
+
+    `sum_collisions`: entries on one pivot id are summed, else the likelier is kept.
+    `only_same_prefix`: no transfer from a position with another text in front of it; the gold token stands there.
+    `gold_is_input`: where the gold token stands, it is the one in front of the label (FuseLLM's code teaches every
+    such position to repeat itself).
+    """
+
+    aligner: Callable[[Pair], SequenceAligner]
+    vocabulary_map: MapBuilder
+    rule: Callable[[Pair, IdMap], TransferRule]
+    reading: Reading
+    spelling: Spelling
+    sum_collisions: bool
+    only_same_prefix: bool
+    gold_is_input: bool
+
+
+class PreparedMethod:
+    """A method for one pair of vocabularies.  Strings, map and statistics are made when first needed.
+
+    `rows` gives the (pivot row, source row) of the whole corpus, for maps that need its statistics.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        pivot: Vocabulary,
+        source: Vocabulary,
+        rows: Callable[[], Iterable[tuple[Labelled, Labelled]]],
+        id_map: IdMap | None = None,
+    ) -> None:
+        self.method = method
+        self._pair = Pair(pivot=pivot, source=source, reading=method.reading, spelling=method.spelling)
+        self._rows = rows
+        self._given = id_map
+        self._leads = [_spaces_in_front(vocabulary) for vocabulary in (pivot, source)]
+
+    @cached_property
+    def aligner(self) -> SequenceAligner:
+        """Matches positions."""
+        return self.method.aligner(self._pair)
+
+    @cached_property
+    def id_map(self) -> IdMap:
+        """Source id to pivot id."""
+        return self._given or self.method.vocabulary_map(self._pair, self._statistics)
+
+    @cached_property
+    def rule(self) -> TransferRule:
+        """Decides on matches."""
+        return self.method.rule(self._pair, self.id_map)
+
+    @cached_property
+    def _id_table(self) -> NDArray[np.int32]:
+        return self.id_map.table()
+
+    def _statistics(self) -> CoOccurrence:
+        return co_occurrence((self.aligner(pivot, source), pivot, source) for pivot, source in self._rows())
+
+    def decide(self, pivot: Labelled, source: Labelled) -> Decision:
+        """What each pivot position of one conversation gets, by the transfer rule alone."""
+        decision = self.rule(self.aligner(pivot, source), pivot, source)
+        if not self.method.only_same_prefix:
+            return decision
+        wrong = (decision.source_position >= 0) & ~same_prefix(decision, pivot, source)
+        checked = decide(decision.source_position, (decision.source_position >= 0) & ~wrong)
+        return Decision(
+            kind=np.where(wrong, ONE_HOT, decision.kind).astype(np.uint8), source_position=checked.source_position
+        )
+
+    def transfer(self, pivot: Labelled, source: Labelled, top: TopK) -> tuple[TopK, Decision]:
+        """The distributions of one conversation at the pivot's positions; `top` are the source's."""
+        gold = np.asarray(pivot.label_ids)
+        if self.method.gold_is_input:
+            in_front = inputs(pivot)
+            gold = np.where(in_front == START, gold, in_front)
+        decision = self.decide(pivot, source)
+        return project(
+            top,
+            decision,
+            gold=gold.astype(np.int32),
+            id_table=self._id_table,
+            border=self._border(pivot, source, decision),
+            sum_collisions=self.method.sum_collisions,
+        )
+
+    def _border(self, pivot: Labelled, source: Labelled, decision: Decision) -> NDArray[np.int8]:
+        """1 where the pivot's label has the template's last space in it and the source's has not, 2 the other way."""
+        ours = _begins_outside(pivot, self._leads[0])
+        theirs = np.append(_begins_outside(source, self._leads[1]), False)[decision.source_position]
+        return np.where(ours & ~theirs, 1, np.where(theirs & ~ours, 2, 0)).astype(np.int8)
+
+
+def _spaces_in_front(vocabulary: Vocabulary) -> NDArray[np.int32]:
+    """For each id its length in bytes if it begins with a space, else 0."""
+    lengths = [len(b) if b is not None and b.startswith(b" ") else 0 for b in vocabulary.spelled]
+    return np.array(lengths, np.int32)
+
+
+def _begins_outside(row: Labelled, spaced_length: NDArray[np.int32]) -> NDArray[np.bool_]:
+    inside = np.asarray(row.end) - np.asarray(row.start)
+    return (np.asarray(row.start) == 0) & (spaced_length[np.asarray(row.label_ids)] == inside + 1)

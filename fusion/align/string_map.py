@@ -1,0 +1,42 @@
+"""The vocabulary map that is exact: a source token becomes the pivot token that stands for the same bytes, or none.
+
+Nothing is guessed, so probability mass is only ever moved between tokens that mean the same text; the rest of it stays
+in the tail.  Special tokens go by their role.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fusion.align.pair import Pair, by_role
+from fusion.align.project import IdMap
+from fusion.align.statistics import CoOccurrence
+from fusion.distribution import NO_TOKEN
+
+
+def string_map(pair: Pair, statistics: Callable[[], CoOccurrence]) -> IdMap:
+    """Equal canonical bytes.  The statistics are not used.
+
+    A turn may begin inside a token for one tokenizer and not for the other: the space in front of its first word
+    belongs to the template's text.  For such positions the map has two more rows: with a space put in front of what
+    the source says, and with one taken off.
+    """
+    canonical = pair.respelled("canonical")
+    ids = canonical.equal_strings()
+    special = np.array([spelled is None for spelled in pair.source.spelled], np.bool_)
+    special_here = np.array([spelled is None for spelled in pair.pivot.spelled], np.bool_)
+    ids[special] = NO_TOKEN
+    ids[(ids != NO_TOKEN) & special_here[ids]] = NO_TOKEN
+    first: dict[bytes, int] = {}
+    for token_id, spelled in enumerate(pair.pivot.spelled):
+        if spelled is not None:
+            first.setdefault(spelled, token_id)
+    added, removed = np.full_like(ids, NO_TOKEN), np.full_like(ids, NO_TOKEN)
+    for token_id, spelled in enumerate(pair.source.spelled):
+        if spelled is not None:
+            added[token_id] = first.get(b" " + spelled, NO_TOKEN)
+            if spelled.startswith(b" ") and len(spelled) > 1:
+                removed[token_id] = first.get(spelled[1:], NO_TOKEN)
+    return IdMap(ids=by_role(ids, pair), ids_space_added=by_role(added, pair), ids_space_removed=by_role(removed, pair))
