@@ -20,6 +20,7 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 setup: $(READY) ## create .venv and install the locked packages: vLLM for the GPU where there is one, else for the CPU
+	@echo ".venv is ready"
 
 demo: $(READY) ## run experiment=pocket from dialogues to the leaderboard in reports/pocket/ (about 10 minutes on 2 cores)
 	@$(PYTHON) -m ablations experiment=pocket
@@ -45,5 +46,5 @@ sweep: $(READY) ## the pocket study: merge rules over one set of targets, which 
 report: $(READY) ## tabulate the sweep into reports/sweep/
 	@$(PYTHON) -m ablations.report cells=multirun out=reports/sweep
 
-bench: $(READY) ## time what section "Speed and memory" of the docs promises, measured beside its bar
-	@$(PYTHON) -m bench
+bench: $(READY) ## measure speed, memory and disk, each beside the bar it should reach (ARGS="alignment merging" for some)
+	@$(PYTHON) -m bench $(ARGS)

@@ -107,7 +107,9 @@ def gather(config: BenchmarkData) -> Gathered:
     Raises Refusal naming each file that could not be had or is not what was published; the others are there then.
     """
     root = Path(config.paths.data)
-    found, fetched, made = [], [], []
+    found: list[str] = []
+    fetched: list[str] = []
+    made: list[str] = []
     refused: list[str] = []
     silent: dict[str, int] = {}  # origins that do not answer, with the number of files not tried
     for name in [config.set] if config.set else list(config.sets):
@@ -148,7 +150,7 @@ def present(root: Path, name: str, sha256: tuple[str, ...]) -> Path | None:
             continue
         try:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
         except (OSError, EOFError) as error:
             raise Refusal(f"{path} cannot be read ({error}): move it away, and it is fetched again") from error
         if digest not in sha256:
@@ -183,8 +185,8 @@ def fetch(root: Path, file: BenchmarkFile, *, url: str) -> Path:
         raise Refusal(f"{file.file} could not be fetched: {url} answers {error.code} {error.reason}") from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise Unreachable(
-            f"{file.file} could not be fetched from {url} ({error}): is there a network? A copy put at {target} will do,"
-            f" if its sha256 is {file.sha256[0]}"
+            f"{file.file} could not be fetched from {url} ({error}): is there a network? A copy put at {target} will"
+            f" do, if its sha256 is {file.sha256[0]}"
         ) from error
     except OSError as error:
         raise Refusal(f"{target} cannot be written ({error}): set paths.data or FUSECHAT_LAB_DATA") from error
