@@ -79,16 +79,14 @@ class Conversation:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Conversations from files: which, how long, and how many of them.
+    """Conversations from files: which, and how many of them.
 
     `domains` keeps those labels only (empty: all).  `max_conversations` draws that many by the run's seed and keeps
-    the files' order.  `max_length` is the number of tokens any model sees of a conversation; it cuts nothing here,
-    where no tokenizer is known: `represent` and `train` take their limit from it.  `on_bad_row: skip` leaves a row
-    that cannot be read out, with a warning that counts them, instead of refusing the file.
+    the files' order.  `on_bad_row: skip` leaves a row that cannot be read out, with a warning that counts them, instead
+    of refusing the file.  How many tokens of a conversation count is a setting of `represent` and `train`.
     """
 
     files: tuple[str, ...]
-    max_length: int = 2048
     max_conversations: int | None = None
     domains: tuple[str, ...] = ()
     on_bad_row: OnBadRow = "refuse"
@@ -96,8 +94,6 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.files:
             raise ValueError("files is empty: name at least one file of conversations")
-        if self.max_length < 2:
-            raise ValueError(f"max_length is {self.max_length}: expected at least 2 tokens")
         if self.max_conversations is not None and self.max_conversations < 1:
             raise ValueError(f"max_conversations is {self.max_conversations}: expected at least 1, or null for all")
 
