@@ -23,7 +23,7 @@ from fusion.align.carry import carry
 from fusion.align.exact_match import EqualToken, exact_match_map
 from fusion.align.mapping_statistics import SuffixToken, mapping_statistics_map
 from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, SequenceAligner, TransferRule, matched
-from fusion.align.method import MapBuilder, Method
+from fusion.align.method import MapBuilder, Method, RuleBuilder
 from fusion.align.min_edit_distance import MappedToken, min_edit_distance_map
 from fusion.align.pair import Pair, Reading, Spelling
 from fusion.align.project import IdMap
@@ -61,7 +61,7 @@ VOCABULARY_MAPS: dict[str, MapBuilder] = {
 }
 
 
-def _every_match(pair: Pair, id_map: IdMap) -> TransferRule:
+def _every_match(pair: Pair, id_map: Callable[[], IdMap]) -> TransferRule:
     return matched
 
 
@@ -71,7 +71,7 @@ class AlignmentScheme:
 
     aligner: str
     vocabulary_map: str
-    rule: Callable[[Pair, IdMap], TransferRule]
+    rule: RuleBuilder
     released_spelling: Spelling
     released_gold_is_input: bool = False
     always_sum_collisions: bool = False

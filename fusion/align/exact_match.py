@@ -26,7 +26,7 @@ def exact_match_map(pair: Pair, statistics: Callable[[], CoOccurrence]) -> IdMap
 class EqualToken:
     """Transfer where a pivot token is matched with one source token, and their strings are equal."""
 
-    def __init__(self, pair: Pair, id_map: IdMap) -> None:
+    def __init__(self, pair: Pair, id_map: Callable[[], IdMap]) -> None:
         self._numbers = pair.string_numbers
 
     def __call__(self, matches: Matches, pivot: Labelled, source: Labelled) -> Decision:

@@ -69,7 +69,7 @@ class SuffixToken:
     `released` lets an empty decoded string pass every test.
     """
 
-    def __init__(self, pair: Pair, id_map: IdMap) -> None:
+    def __init__(self, pair: Pair, id_map: Callable[[], IdMap]) -> None:
         ours, theirs = pair.pivot_strings, pair.source_strings
         space = pair.space
         self._strings = numbered(

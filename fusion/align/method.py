@@ -27,6 +27,7 @@ from fusion.align.vocabulary import Vocabulary
 from fusion.distribution import TopK
 
 MapBuilder = Callable[[Pair, Callable[[], CoOccurrence]], IdMap]
+RuleBuilder = Callable[[Pair, Callable[[], IdMap]], TransferRule]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class Method:
 
     aligner: Callable[[Pair], SequenceAligner]
     vocabulary_map: MapBuilder
-    rule: Callable[[Pair, IdMap], TransferRule]
+    rule: RuleBuilder
     reading: Reading
     spelling: Spelling
     sum_collisions: bool
@@ -52,7 +53,8 @@ class Method:
 class PreparedMethod:
     """A method for one pair of vocabularies.  Strings, map and statistics are made when first needed.
 
-    `rows` gives the (pivot row, source row) of the whole corpus, for maps that need its statistics.
+    `rows` gives the (pivot row, source row) of the whole corpus, for maps that need its statistics.  A map or an
+    aligner made before can be given.
     """
 
     def __init__(
@@ -62,27 +64,28 @@ class PreparedMethod:
         source: Vocabulary,
         rows: Callable[[], Iterable[tuple[Labelled, Labelled]]],
         id_map: IdMap | None = None,
+        aligner: SequenceAligner | None = None,
     ) -> None:
         self.method = method
         self._pair = Pair(pivot=pivot, source=source, reading=method.reading, spelling=method.spelling)
         self._rows = rows
-        self._given = id_map
+        self._given_map, self._given_aligner = id_map, aligner
         self._leads = [_spaces_in_front(vocabulary) for vocabulary in (pivot, source)]
 
     @cached_property
     def aligner(self) -> SequenceAligner:
         """Matches positions."""
-        return self.method.aligner(self._pair)
+        return self._given_aligner or self.method.aligner(self._pair)
 
     @cached_property
     def id_map(self) -> IdMap:
         """Source id to pivot id."""
-        return self._given or self.method.vocabulary_map(self._pair, self._statistics)
+        return self._given_map or self.method.vocabulary_map(self._pair, self._statistics)
 
     @cached_property
     def rule(self) -> TransferRule:
         """Decides on matches."""
-        return self.method.rule(self._pair, self.id_map)
+        return self.method.rule(self._pair, lambda: self.id_map)
 
     @cached_property
     def _id_table(self) -> NDArray[np.int32]:

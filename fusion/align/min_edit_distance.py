@@ -43,9 +43,9 @@ def min_edit_distance_map(pair: Pair, statistics: Callable[[], CoOccurrence]) ->
 class MappedToken:
     """Transfer where a pivot token is matched with one source token that is equal to it or is mapped to it."""
 
-    def __init__(self, pair: Pair, id_map: IdMap) -> None:
+    def __init__(self, pair: Pair, id_map: Callable[[], IdMap]) -> None:
         self._numbers = pair.string_numbers
-        self._ids = np.append(id_map.ids, NO_TOKEN)  # the last entry is what START (-1) reaches
+        self._ids = np.append(id_map().ids, NO_TOKEN)  # the last entry is what START (-1) reaches
 
     def __call__(self, matches: Matches, pivot: Labelled, source: Labelled) -> Decision:
         ours, theirs = self._numbers
