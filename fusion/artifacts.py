@@ -179,6 +179,26 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def directory_key(directory: Path, cache: Path) -> str:
+    """A digest of a checkpoint directory's files; a file's sha256 is kept in `cache` while size and time stay the same."""
+    known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() else {}
+    files = []
+    for path in sorted(directory.iterdir()):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        real = path.resolve()
+        stat = real.stat()
+        stamp = f"{real}:{stat.st_size}:{stat.st_mtime_ns}"
+        if stamp not in known:
+            known[stamp] = file_digest(real)
+        files.append([path.name, known[stamp]])
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    draft = cache.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(known))
+    draft.replace(cache)
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:20]
+
+
 @functools.cache
 def code_digest(modules: tuple[str, ...]) -> str:
     """A digest of the syntax trees, without docstrings, of `modules` and all project modules they import."""

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fusion.artifacts import file_digest
 from fusion.command import CONF
 from fusion.configure import Refusal, nearest
 from fusion.pocket.models import PocketModel
@@ -124,26 +121,6 @@ def dressed(directory: Path, template: Path, root: Path) -> Path:
         except OSError:  # another process made it first
             shutil.rmtree(draft)
     return final
-
-
-def directory_key(directory: Path, cache: Path) -> str:
-    """A digest of a checkpoint directory's files; a file's sha256 is kept in `cache` while size and time stay the same."""
-    known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() else {}
-    files = []
-    for path in sorted(directory.iterdir()):
-        if not path.is_file() or path.name.startswith("."):
-            continue
-        real = path.resolve()
-        stat = real.stat()
-        stamp = f"{real}:{stat.st_size}:{stat.st_mtime_ns}"
-        if stamp not in known:
-            known[stamp] = file_digest(real)
-        files.append([path.name, known[stamp]])
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    draft = cache.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(known))
-    draft.replace(cache)
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:20]
 
 
 def _from_hub(config: ModelConfig) -> Path:

@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from fusion.align import AlignConfig
-from fusion.artifacts import Artifact, Store, file_digest
+from fusion.artifacts import Artifact, Store, directory_key, file_digest
 from fusion.checkpoint import (
     Checkpoint,
     ModelConfig,
     checkpoint_directory,
-    directory_key,
     dressed,
     template_file,
 )

@@ -1,0 +1,41 @@
+"""The leaderboard on the terminal, and where the report lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from eval.tables import Heading, leaderboard, rounded
+
+
+def show(table: pd.DataFrame, out: Path) -> None:
+    """Print the leaderboard of a score table: estimate, interval, difference to the pivot."""
+    rows = leaderboard(table)
+    drawn = Table(show_edge=False, pad_edge=False)
+    drawn.add_column("model")
+    for cell in rows[0]["cells"] if rows else []:  # type: ignore[attr-defined]
+        drawn.add_column(cell["heading"].title, justify="right")
+    drawn.add_column("unscored", justify="right")
+    group = None
+    for row in rows:
+        if group is not None and row["group"] != group:
+            drawn.add_section()
+        group = row["group"]
+        cells = [_cell(cell) for cell in row["cells"]]  # type: ignore[attr-defined]
+        drawn.add_row(escape(str(row["model"])), *cells, str(row["unscored"]))
+    console = Console()
+    console.print(drawn)
+    console.print(f"report: {out / 'leaderboard.html'}", highlight=False, soft_wrap=True)
+
+
+def _cell(cell: dict[str, object]) -> str:
+    heading: Heading = cell["heading"]  # type: ignore[assignment]
+    value = rounded(cell["value"], heading.decimals)  # type: ignore[arg-type]
+    value = {1: f"[bold]{value}[/]", 2: f"[underline]{value}[/]"}.get(cell["rank"], value)  # type: ignore[call-overload]
+    if cell["difference"] is not None and heading.ranked:
+        value += f" [dim]{rounded(cell['difference'], heading.decimals, sign=True)}[/]"  # type: ignore[arg-type]
+    return value

@@ -1,0 +1,268 @@
+"""READ SECOND.  From checkpoints to scored models: serve, answer, judge, score.
+
+    checkpoint --serve--> endpoint --answer--> Answers --judge--> Verdicts | Unscored --score--> metrics and items
+
+Answers are keyed by the weights that gave them and by what was asked; verdicts by those answers and by what the judge
+is shown.  Both are artifacts: a run that finds them starts no server and asks no judge.  A server is started at the
+first question that needs one, and the next checkpoint of the same architecture is loaded into it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.answers import collect_answers
+from eval.benchmarks import BENCHMARKS
+from eval.benchmarks.protocol import JudgedBenchmark, LoadedBenchmark
+from eval.judges import JUDGES, Judge
+from eval.judges.collect import collect_verdicts
+from eval.records import Answer, ItemScore, Unscored, Verdict, read_records, write_records
+from eval.scored import ScoredModel
+from eval.scores.intervals import Bootstrap
+from eval.scores.metric_row import MetricRow
+from eval.serve import SERVERS, Serving, serving
+from fusion.artifacts import Artifact, Store
+from fusion.configure import Refusal, choose, plain, typed
+from fusion.progress import RunProgress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A checkpoint to evaluate: its row in the table, its directory, and the digest of its weights."""
+
+    model: str
+    group: str
+    path: Path
+    weights: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """How checkpoints are served, what they are asked, and who judges each benchmark (by the entry's name)."""
+
+    serve: Serving
+    benchmarks: Mapping[str, JudgedBenchmark]
+    judges: Mapping[str, Judge]
+    bootstrap: Bootstrap
+    data: Path
+    artifacts: Path
+
+
+def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
+    """The typed config from what Hydra composed.  A benchmark's own `judge` comes before the experiment's.
+
+    Raises Refusal for a name no table knows, an unknown or mistyped key, or a value out of range.
+    """
+    benchmarks, judges = {}, {}
+    for entry, given in (settings.get("benchmark") or {}).items():
+        if "name" not in given:
+            continue  # an experiment's settings for an entry that was not chosen
+        rest = {key: value for key, value in given.items() if key != "judge"}
+        benchmarks[entry] = choose(BENCHMARKS, rest, at=f"benchmark.{entry}")
+        own = given.get("judge")
+        at = f"benchmark.{entry}.judge" if own else "judge"
+        judges[entry] = choose(JUDGES, own or settings.get("judge") or {}, at=at)
+    if not benchmarks:
+        raise Refusal("no benchmark is chosen: expected benchmark=NAME or 'benchmark=[a,b]', entries of conf/benchmark")
+    paths, report = settings["paths"], settings.get("report") or {}
+    return EvalConfig(
+        serve=choose(SERVERS, settings.get("serve") or {}, at="serve"),
+        benchmarks=benchmarks,
+        judges=judges,
+        bootstrap=typed({key: report[key] for key in ("resamples", "seed") if key in report}, Bootstrap, at="report"),
+        data=Path(paths["data"]).expanduser(),
+        artifacts=Path(paths["artifacts"]).expanduser(),
+    )
+
+
+def evaluate(
+    candidates: Sequence[Candidate], config: EvalConfig, progress: RunProgress, questions: Mapping[str, Path]
+) -> list[ScoredModel]:
+    """Every candidate on every benchmark, in the candidates' order.
+
+    `questions` gives the question file of the entries whose questions the run made itself; the others name theirs
+    below `paths.data`.  Raises Refusal for missing files, a server that cannot be had, a judge that cannot be asked.
+    """
+    loaded = {
+        entry: benchmark.load(benchmark.files(config.data, questions=questions.get(entry)))
+        for entry, benchmark in config.benchmarks.items()
+    }
+    with contextlib.ExitStack() as stack:
+        run = _Evaluation(config, progress, stack)
+        answered = {
+            (candidate.model, entry): run.answers(candidate, entry, benchmark)
+            for candidate in by_architecture(candidates)
+            for entry, benchmark in loaded.items()
+        }
+    scored = []
+    for candidate in candidates:
+        for entry, benchmark in loaded.items():
+            answers = read_records(answered[candidate.model, entry].path / "answers.jsonl", Answer)
+            verdicts = run.verdicts(candidate, entry, benchmark, answers)
+            metrics, items = run.scores(candidate, entry, benchmark, answers, verdicts)
+            scored.append(
+                ScoredModel(
+                    model=candidate.model,
+                    group=candidate.group,
+                    benchmark=benchmark.name,
+                    metrics=tuple(metrics),
+                    items=tuple(items),
+                )
+            )
+    return scored
+
+
+def judge_answers(
+    path: Path, config: EvalConfig, progress: RunProgress, *, label: str | None = None
+) -> list[ScoredModel]:
+    """Judge and score answers that exist already, in the benchmark package's own file format.
+
+    Raises Refusal for a file that is not in that format, and when more than one benchmark is chosen.
+    """
+    if len(config.benchmarks) != 1:
+        raise Refusal(f"answers={path}: expected one benchmark, got {', '.join(config.benchmarks)}: set benchmark=NAME")
+    ((entry, benchmark),) = config.benchmarks.items()
+    loaded = benchmark.load(benchmark.files(config.data))
+    by_model: dict[str, list[Answer]] = {}
+    for answer in loaded.read_answers(path):
+        by_model.setdefault(label or answer.model, []).append(answer)
+    scored = []
+    with contextlib.ExitStack() as stack:
+        run = _Evaluation(config, progress, stack)
+        for model, answers in by_model.items():
+            candidate = Candidate(model=model, group="Models", path=path, weights="")
+            verdicts = run.verdicts(candidate, entry, loaded, answers)
+            metrics, items = run.scores(candidate, entry, loaded, answers, verdicts)
+            scored.append(
+                ScoredModel(
+                    model=model, group="Models", benchmark=loaded.name, metrics=tuple(metrics), items=tuple(items)
+                )
+            )
+    return scored
+
+
+def by_architecture(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates with equal architectures next to each other, so that a server is started once for each."""
+    order: dict[str, int] = {}
+    for candidate in candidates:
+        order.setdefault(architecture(candidate.path), len(order))
+    return sorted(candidates, key=lambda candidate: order[architecture(candidate.path)])
+
+
+def architecture(checkpoint: Path) -> str:
+    """The checkpoint's config.json without what names or dates it; equal text means the same network."""
+    path = checkpoint / "config.json"
+    if not path.exists():
+        raise Refusal(f"{checkpoint} has no config.json: expected a Hugging Face checkpoint directory")
+    settings = json.loads(path.read_text())
+    return json.dumps(
+        {k: v for k, v in settings.items() if k not in ("_name_or_path", "transformers_version")}, sort_keys=True
+    )
+
+
+class _Evaluation:
+    """The stages of one evaluation; the server is started when a question first needs it and ends with `stack`."""
+
+    def __init__(self, config: EvalConfig, progress: RunProgress, stack: contextlib.ExitStack) -> None:
+        self.config = config
+        self.store = Store(root=config.artifacts)
+        self.progress = progress
+        self.stack = stack
+        self._server: Any = None
+
+    def server(self) -> Any:
+        if self._server is None:
+            logs = self.config.artifacts / "logs"
+            self._server = self.stack.enter_context(serving(self.config.serve, logs=logs, note=self.progress.note))
+        return self._server
+
+    def answers(self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark) -> Artifact:
+        """The candidate's answers to the benchmark's questions; only those a killed run did not get are asked."""
+        asked = [
+            [question.id, list(question.turns), plain(benchmark.sampling(question))] for question in benchmark.questions
+        ]
+
+        def build(out: Path) -> Mapping[str, Any]:
+            endpoint = self.server().load(candidate.path)
+            answers = collect_answers(
+                benchmark=benchmark,
+                endpoint=endpoint,
+                model=candidate.model,
+                weights=candidate.weights,
+                journal=out / ".answers.jsonl",
+                concurrency=self.config.serve.concurrency,
+                advance=shown.advance,
+            )
+            write_records(out / "answers.jsonl", answers)
+            return {"answers": len(answers), "failed": sum(answer.reason is not None for answer in answers)}
+
+        with self.progress.stage("answer", f"{candidate.model} · {entry}") as shown:
+            artifact = self.store.produce(
+                "answers",
+                config={"asked": digest(asked), "benchmark": benchmark.name, "serve": self.config.serve.sampling_key()},
+                inputs={"weights": candidate.weights},
+                modules=("eval.answers",),
+                build=build,
+            )
+            shown.finished(reused=artifact.reused)
+        return artifact
+
+    def verdicts(
+        self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark, answers: Sequence[Answer]
+    ) -> Artifact:
+        """One verdict, or the reason for none, per question and turn; each is on disk before the next is asked."""
+        judge = self.config.judges[entry]
+        plan = benchmark.plan(answers)
+
+        def build(out: Path) -> Mapping[str, Any]:
+            total = len(plan.requests)
+            done = 0
+
+            def counted(_: object) -> None:
+                nonlocal done
+                done += 1
+                shown.advance(done, total)
+
+            verdicts = collect_verdicts(
+                benchmark=benchmark,
+                answers=answers,
+                judge=judge,
+                journal=out / ".verdicts.jsonl",
+                on_verdict=counted,
+            )
+            write_records(out / "verdicts.jsonl", verdicts)
+            return {"verdicts": len(verdicts), "unscored": sum(isinstance(v, Unscored) for v in verdicts)}
+
+        with self.progress.stage("judge", f"{candidate.model} · {entry}") as shown:
+            artifact = self.store.produce(
+                "verdicts",
+                config={"judge": judge, "plan": digest(plain(plan)), "benchmark": self.config.benchmarks[entry]},
+                inputs={},
+                modules=("eval.judges.collect", type(judge).__module__, type(benchmark).__module__),
+                build=build,
+            )
+            shown.finished(reused=artifact.reused)
+        return artifact
+
+    def scores(
+        self,
+        candidate: Candidate,
+        entry: str,
+        benchmark: LoadedBenchmark,
+        answers: Sequence[Answer],
+        verdicts: Artifact,
+    ) -> tuple[list[MetricRow], list[ItemScore]]:
+        """Metrics with their intervals, and the items behind them."""
+        records = read_records(verdicts.path / "verdicts.jsonl", Verdict, Unscored)
+        return benchmark.metrics(records, answers, self.config.bootstrap), benchmark.item_scores(records, answers)
+
+
+def digest(value: Any) -> str:
+    """A short digest of plain data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:20]
