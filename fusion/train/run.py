@@ -18,7 +18,7 @@ from fusion.configure import Refusal
 from fusion.conversation import read_conversations
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse.shards import FusedRow, open_fused
-from fusion.template import LabelledRow, label_row
+from fusion.template import LabelledRow, label_rows
 from fusion.train.batching import TrainingRow, schedule, steps_for
 from fusion.train.config import TrainConfig
 from fusion.train.journal import CHECKPOINTS, LOG, Journal, newest_checkpoint, trim_log
@@ -107,8 +107,9 @@ def training_rows(job: Job) -> tuple[list[TrainingRow], int]:
     fused = open_fused(job.fused) if job.fused is not None else None
     rows = []
     conversations = read_conversations(job.conversations)
-    for conversation in conversations:
-        labelled = label_row(tokenizer, conversation, max_length=job.config.max_length)
+    for conversation, labelled in zip(
+        conversations, label_rows(tokenizer, conversations, max_length=job.config.max_length), strict=True
+    ):
         if labelled is None or not (labelled.positions > 0).any():
             continue
         targets = None
