@@ -12,6 +12,7 @@ second run, or a sweep's next cell, computes only what is new.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -81,39 +82,50 @@ class FusedModels:
     conversations: Artifact
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Named:
+    """The settings that are not groups."""
+
+    name: str
+    seed: int
+    lanes: int
+    pivot: str
+    sources: tuple[str, ...]
+    baselines: tuple[str, ...]
+
+
 def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
     """The typed config from what Hydra composed; `pivot` and `sources` are looked up in conf/model when not mounted.
 
     Raises Refusal for a name no table knows, an unknown or mistyped key, or a value out of range.
     """
+    names = [field.name for field in dataclasses.fields(_Named)]
+    named = typed({key: settings[key] for key in names if key in settings}, _Named)
     mounted = settings.get("model") or {}
-    named = [settings.get("pivot"), *(settings.get("sources") or [])]
-    models = {}
-    for name in named:
-        if not isinstance(name, str):
-            raise Refusal(f"pivot and sources are {named}: expected names of entries of conf/model")
-        entry = mounted.get(name) or group_entry("model", name)
-        models[name] = typed(entry, ModelConfig, at=f"model.{name}")
+    models = {
+        name: typed(mounted.get(name) or group_entry("model", name), ModelConfig, at=f"model.{name}")
+        for name in (named.pivot, *named.sources)
+    }
     data = settings.get("data")
     if not isinstance(data, Mapping):
         raise Refusal("data is not chosen: expected data=NAME, an entry of conf/data")
-    data_kind = PocketData if "pocket" in data else DataConfig
     merges = settings.get("merge") or {}
-    fields = {
-        **{
-            key: settings[key]
-            for key in ("name", "seed", "lanes", "pivot", "sources", "baselines", "train")
-            if key in settings
-        },
-        "models": models,
-        "data": typed(data["pocket"] if "pocket" in data else data, data_kind, at="data"),
-        "represent": settings.get("represent") or {},
-        "align": settings.get("align") or {},
-        "fuse": choose(FUSION_RULES, settings.get("fuse") or {}, at="fuse"),
-        "merge": {name: choose(MERGE_RULES, rule, at=f"merge.{name}") for name, rule in merges.items()},
-        "artifacts": Path(settings["paths"]["artifacts"]),
-    }
-    return typed(fields, FusionConfig)
+    try:
+        return FusionConfig(
+            **{name: getattr(named, name) for name in names},
+            models=models,
+            data=typed(data["pocket"], PocketData, at="data.pocket")
+            if "pocket" in data
+            else typed(data, DataConfig, at="data"),
+            represent=typed(settings.get("represent") or {}, RepresentConfig, at="represent"),
+            align=typed(settings.get("align") or {}, AlignConfig, at="align"),
+            fuse=choose(FUSION_RULES, settings.get("fuse") or {}, at="fuse"),
+            train=typed(settings.get("train") or {}, TrainConfig, at="train"),
+            merge={name: choose(MERGE_RULES, rule, at=f"merge.{name}") for name, rule in merges.items()},
+            artifacts=Path(settings["paths"]["artifacts"]).expanduser(),
+        )
+    except ValueError as error:
+        raise Refusal(str(error)) from error
 
 
 def run(config: FusionConfig, progress: RunProgress) -> FusedModels:
@@ -268,22 +280,29 @@ class _Run:
         self, checkpoints: Mapping[str, Checkpoint], representations: Mapping[str, Artifact], source: str
     ) -> Artifact:
         """One source's distributions at the pivot's positions, in the pivot's ids."""
-        from fusion.align.stage import align
+        from fusion.align import align, method
+        from fusion.represent import open_representation
+        from fusion.represent.checkpoint import load_tokenizer
 
         pivot = self.config.pivot
+        chosen = method(self.config.align)
         return self.produce(
             "align",
             checkpoints[source].model,
             config=self.config.align,
             inputs={"pivot": representations[pivot].key, "source": representations[source].key},
-            modules=("fusion.align.stage",),
+            modules=(
+                "fusion.align.carry",
+                *(part.__module__ for part in (chosen.aligner, chosen.vocabulary_map, chosen.rule)),
+            ),
             build=lambda out, shown: align(
-                pivot=representations[pivot].path,
-                source=representations[source].path,
-                pivot_checkpoint=checkpoints[pivot].path,
-                source_checkpoint=checkpoints[source].path,
+                pivot=open_representation(representations[pivot].path),
+                source=open_representation(representations[source].path),
+                pivot_tokenizer=load_tokenizer(checkpoints[pivot].path),
+                source_tokenizer=load_tokenizer(checkpoints[source].path),
                 config=self.config.align,
                 out=out,
+                advance=shown.advance,
             ),
         )
 
@@ -340,6 +359,7 @@ class _Run:
                 rule=rule,
                 seed=self.config.seed,
                 out=out,
+                advance=shown.advance,
             ),
             seed=self.config.seed,
         )
@@ -356,21 +376,21 @@ class _Run:
         fused: Artifact | None,
         config: TrainConfig,
     ) -> Checkpoint:
-        from fusion.train.launch import train
+        from fusion.train.launch import MODULES, train
 
         artifact = self.produce(
             stage,
             row,
             config=config,
             inputs={"initial": initial.key, "text": text_key, **({"fused": fused.key} if fused else {})},
-            modules=("fusion.train.trainer",),
+            modules=MODULES,
             build=lambda out, shown: train(
                 initial=initial.path,
                 conversations=text,
                 fused=fused.path if fused else None,
                 config=config,
                 out=out,
-                advance=shown.advance,
+                progress=shown.advance,
             ),
             seed=config.seed,
         )

@@ -1,0 +1,25 @@
+"""python -m fusion experiment=NAME [overrides]: every stage up to the merged checkpoints, computed or reused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fusion.command import command
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Run the stages and print where each model's checkpoint lies."""
+    from fusion.pipeline import fusion_config
+    from fusion.pipeline import run as fuse
+    from fusion.progress import RunProgress
+
+    config = fusion_config(settings)
+    with RunProgress() as progress:
+        models = fuse(config, progress)
+        progress.note(f"stages: {progress.computed} computed, {progress.reused} reused")
+    for checkpoint in models.checkpoints:
+        print(f"{checkpoint.group:<10} {checkpoint.model:<20} {checkpoint.path}")
+
+
+if __name__ == "__main__":
+    command("fusion", run)

@@ -1,0 +1,117 @@
+"""Every file under conf/ composes, is typed, and names an entry of its table; and every table's entry has its file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eval.benchmarks import BENCHMARKS
+from eval.judges import JUDGES
+from eval.pipeline import eval_config
+from eval.serve import SERVERS
+from fusion.align import ALIGNMENT_SCHEMES
+from fusion.command import CONF, compose, group_names
+from fusion.configure import Refusal
+from fusion.fuse import FUSION_RULES
+from fusion.merge import MERGE_RULES
+from fusion.pipeline import fusion_config
+
+ROOT = Path(__file__).parent.parent
+EXPERIMENTS = group_names("experiment")
+
+
+def settings(*overrides: str) -> dict:
+    return compose("ablations", list(overrides))
+
+
+def test_the_experiments_that_are_relied_upon_are_there():
+    assert {"pocket", "pocket_smoke", "small_gpu", "fusechat_7b_v1", "fusechat_7b_v2"} <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_is_typed(experiment):
+    composed = settings(f"experiment={experiment}")
+    config = fusion_config(composed)
+    assert config.name == experiment
+    assert eval_config(composed).benchmarks
+
+
+@pytest.mark.parametrize("group", ["data", "align", "fuse", "train", "merge", "serve", "benchmark", "judge", "launcher"])
+def test_every_entry_of_a_group_composes_and_is_typed(group):
+    for name in group_names(group):
+        composed = settings(f"{group}={name}")
+        fusion_config(composed)
+        eval_config(composed)
+
+
+@pytest.mark.parametrize("name", group_names("model"))
+def test_every_model_can_be_a_pivot(name):
+    config = fusion_config(settings("experiment=small_gpu", f"pivot={name}", "sources=[mixtral_8x7b_instruct]"))
+    assert config.models[name].label
+
+
+@pytest.mark.parametrize(
+    ("group", "table"),
+    [
+        ("align", ALIGNMENT_SCHEMES),
+        ("fuse", FUSION_RULES),
+        ("merge", MERGE_RULES),
+        ("serve", SERVERS),
+        ("judge", JUDGES),
+    ],
+)
+def test_every_choice_of_a_table_has_its_file(group, table):
+    assert set(table) <= set(group_names(group))
+
+
+def test_every_kind_of_benchmark_has_an_entry():
+    names = {entry["name"] for name in group_names("benchmark") for entry in settings(f"benchmark={name}")["benchmark"].values()}
+    assert names == set(BENCHMARKS)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("merg=ties", "did you mean 'merge'"),
+        ("merge=tis", "did you mean 'ties'"),
+        ("merge.ties.densty=0.1", "did you mean 'density'"),
+        ("train.lm_wieght=0.1", "did you mean 'lm_weight'"),
+        ("experiment=poket", "did you mean 'pocket'"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_valid_one(override, message):
+    with pytest.raises(Refusal, match=message):
+        settings(override)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs=many", "train.epochs is 'many'"),
+        ("train.lm_weight=2", "lm_weight is 2.0: expected 0 to 1"),
+        ("align.reading=papr", "did you mean 'paper'"),
+        ("+train.rate=1", "unknown key 'train.rate'"),
+        ("pivot=openchat", "did you mean 'openchat_3_5'"),
+        ("sources=[]", "sources is empty"),
+        ("sources=[pocket_pivot]", "among the sources"),
+    ],
+)
+def test_a_mistyped_value_is_refused_with_what_was_expected(override, message):
+    with pytest.raises(Refusal, match=message):
+        fusion_config(settings(override))
+
+
+def test_a_refusal_is_one_message_on_stderr_and_status_2():
+    command = [sys.executable, "-m", "fusion", "experiment=poket"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr == "refused: experiment=poket: there is no such entry in conf/experiment: did you mean 'pocket'?\n"
+
+
+def test_no_yaml_stands_outside_a_root_or_a_group():
+    roots = {"ablations", "audit", "benchmark_data", "eval", "fusion", "merge_recipe", "regression", "report", "shared"}
+    assert {path.stem for path in CONF.glob("*.yaml")} <= roots
