@@ -108,3 +108,12 @@ def bernoulli(start: int, key_low: int, key_high: int, limit: int, mask: NDArray
         words = philox(start // 4 + block, key_low, key_high)
         for j in range(min(4, mask.size - 4 * block)):
             mask[4 * block + j] = np.float32(1.0) if np.uint64(words[j]) < below else np.float32(0.0)
+
+
+@numba.njit(nogil=True, cache=True)
+def count_different(first: NDArray[np.unsignedinteger], second: NDArray[np.unsignedinteger]) -> int:
+    """How many entries of two arrays of bit patterns differ."""
+    different = 0
+    for i in range(first.size):
+        different += first[i] != second[i]
+    return different

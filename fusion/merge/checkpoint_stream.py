@@ -1,0 +1,392 @@
+"""Merge checkpoints one parameter at a time, from safetensors shards to shards of the pivot's layout.
+
+A few MiB per thread are held whatever the models' sizes and number; sums run in fp32 and the result is rounded once, to
+`dtype`.  Threads work on different parameters, and each parameter is read in one order, so a merge gives the same bits
+with any number of them.  Random rules get a generator made from the run's seed and the parameter's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fusion.configure import Refusal, nearest, plain
+from fusion.merge import checkpoint_files
+from fusion.merge.coefficients import MERGED, Tally, write_coefficients
+from fusion.merge.parameter import PIECE, Combined, Context, Parameter, Piece
+from fusion.merge.shards import (
+    FLOATS,
+    SAFETENSORS_NAMES,
+    Shards,
+    ShardWriter,
+    StoredTensor,
+    TensorReader,
+    itemsize,
+    open_shards,
+    read_bytes,
+    torch_dtype,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LAYER = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")
+Embeddings = Literal["refuse", "cut"]
+Tokenizer = Literal["equal", "pivot"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One floating parameter of the pivot and where each model keeps it."""
+
+    name: str
+    pivot: StoredTensor
+    targets: tuple[StoredTensor, ...]
+    layer: int | None
+    random_name: str
+
+
+def merge(
+    *,
+    pivot: Path,
+    targets: Sequence[Path],
+    rule: Any,
+    out: Path,
+    seed: int = 0,
+    dtype: str | None = None,
+    names: Sequence[str] | None = None,
+    embeddings: Embeddings = "refuse",
+    tokenizer: Tokenizer = "equal",
+    threads: int | None = None,
+    advance: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write the merged checkpoint and `coefficients.parquet` into `out` and return facts about it.
+
+    `rule` is an entry of MERGE_RULES with its hyperparameters, or anything with `rule_for(context)` that gives one for
+    each parameter.  `dtype` (torch's name) is the result's, by default each tensor's own in the pivot.  `names` call the
+    targets in the table.  `embeddings: cut` takes the first rows of a target's larger embeddings; `tokenizer: pivot`
+    leaves the tokenizers uncompared.  `advance` is told how many bytes of the pivot are done.
+
+    Raises Refusal for a parameter that is missing, of another shape, or not finite, a shard that cannot be read, and
+    models of another family or tokenizer; OSError when the disk is full.
+    """
+    if dtype is not None and dtype not in SAFETENSORS_NAMES:
+        raise Refusal(f"dtype is {dtype!r}: {nearest(dtype, SAFETENSORS_NAMES)}")
+    if not targets:
+        raise Refusal("there is no target to merge: give at least one")
+    names = _labels(targets) if names is None else list(names)
+    for target in targets:
+        checkpoint_files.check_kind(pivot, target)
+    if tokenizer == "equal":
+        checkpoint_files.check_tokenizers(pivot, targets)
+    ours = open_shards(pivot)
+    theirs = [open_shards(target) for target in targets]
+    jobs, copied = _plan(ours, theirs, checkpoint_files.read_config(pivot), embeddings)
+    layers = max((job.layer for job in jobs if job.layer is not None), default=-1) + 1 or None
+    out.mkdir(parents=True, exist_ok=True)
+    stored = {name: _result(tensor, dtype) for name, tensor in ours.tensors.items()}
+    layout = {file: [t for t in stored.values() if t.file.name == file] for file in ours.files}
+    with _threads(threads) as pool, closing(ShardWriter(out, layout, ours.metadata)) as writer:
+        for tensor in copied:
+            writer.write(tensor.name, memoryview(read_bytes(tensor)))
+        rules = _rules(rule, jobs, layers, pool.map)
+        progress = _Progress(sum(job.pivot.size for job in jobs), advance)
+        largest_first = sorted(jobs, key=lambda job: -job.pivot.elements)
+        work = partial(_merge_one, rules=rules, layers=layers, seed=seed, writer=writer, stored=stored, names=names)
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for job, found in zip(largest_first, pool.map(work, largest_first), strict=True):
+            rows[job.name] = found
+            progress.add(job.pivot.size)
+    files = checkpoint_files.copy_files(pivot, out, dtype=dtype)
+    if ours.index is not None:
+        _write_index(out, ours, stored)
+    table = [row for job in jobs for row in rows[job.name]]
+    write_coefficients(table, out / "coefficients.parquet")
+    return _facts(rule, names, seed, dtype, stored, table, files)
+
+
+def _labels(targets: Sequence[Path]) -> list[str]:
+    """The directories' names, numbered where two are equal."""
+    found = [target.name or str(target) for target in targets]
+    return [name if found.count(name) == 1 else f"{name}#{i}" for i, name in enumerate(found)]
+
+
+def _plan(
+    ours: Shards, theirs: Sequence[Shards], config: Mapping[str, Any], embeddings: Embeddings
+) -> tuple[list[_Job], list[StoredTensor]]:
+    """What to merge, in the pivot's order, and the tensors that are not floating and go over as they are."""
+    jobs, copied = [], []
+    for name, tensor in ours.tensors.items():
+        found = tuple(_counterpart(tensor, shards, ours, embeddings) for shards in theirs)
+        if tensor.dtype in FLOATS:
+            layer = _LAYER.search(f".{name}")
+            shared = checkpoint_files.tied_to(name, ours.tensors) if checkpoint_files.is_tied(config) else None
+            jobs.append(
+                _Job(
+                    name=name,
+                    pivot=tensor,
+                    targets=found,
+                    layer=int(layer.group(1)) if layer else None,
+                    random_name=shared or name,
+                )
+            )
+            continue
+        for shards, other in zip(theirs, found, strict=True):
+            if other.dtype != tensor.dtype or read_bytes(other) != read_bytes(tensor):
+                raise Refusal(
+                    f"parameter '{name}' is {tensor.dtype}, which has no mean, and differs between the pivot {ours.directory}"
+                    f" and {shards.directory}: quantised models cannot be merged, merge their originals"
+                )
+        copied.append(tensor)
+    for shards in theirs:
+        _refuse_extra(ours, shards)
+    return jobs, copied
+
+
+def _counterpart(tensor: StoredTensor, shards: Shards, ours: Shards, embeddings: Embeddings) -> StoredTensor:
+    """The same parameter in a target: under its name, or for a tied output head under the input embeddings' name."""
+    found = shards.tensors.get(tensor.name)
+    if found is None:
+        tied = checkpoint_files.tied_to(tensor.name, shards.tensors)
+        if tied is None or checkpoint_files.read_config(shards.directory).get("tie_word_embeddings") is False:
+            raise Refusal(
+                f"parameter '{tensor.name}' of the pivot {ours.directory} is missing in {shards.directory}:"
+                f" {nearest(tensor.name, shards.tensors) if len(shards.tensors) < 50 else 'expected a target trained from this pivot'}"
+            )
+        found = shards.tensors[tied]
+    if found.dtype not in FLOATS and tensor.dtype in FLOATS:
+        raise Refusal(
+            f"parameter '{tensor.name}' is {found.dtype} in {shards.directory}: expected one of {', '.join(sorted(FLOATS))};"
+            " quantised models cannot be merged, merge their originals"
+        )
+    if found.shape == tensor.shape:
+        return found
+    shapes = (
+        f"parameter '{tensor.name}' has shape {list(found.shape)} in {shards.directory} and {list(tensor.shape)} in the pivot"
+        f" {ours.directory}"
+    )
+    resized = checkpoint_files.is_embedding(tensor.name) and found.shape[1:] == tensor.shape[1:]
+    if resized and found.shape[0] > tensor.shape[0]:
+        if embeddings == "cut":
+            row = found.size // found.shape[0]
+            return replace(found, shape=tensor.shape, size=row * tensor.shape[0])
+        raise Refusal(f"{shapes}: its vocabulary was enlarged. embeddings: cut merges the rows both have, or resize it first")
+    raise Refusal(f"{shapes}: only models of one structure can be merged")
+
+
+def _refuse_extra(ours: Shards, shards: Shards) -> None:
+    extra = []
+    for name, tensor in shards.tensors.items():
+        if name in ours.tensors or name.endswith("rotary_emb.inv_freq"):
+            continue
+        tied = checkpoint_files.tied_to(name, shards.tensors)
+        if tied is None or read_bytes(tensor) != read_bytes(shards.tensors[tied]):
+            extra.append(name)
+    if extra:
+        more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
+        raise Refusal(
+            f"{shards.directory} has parameters that the pivot {ours.directory} lacks: {', '.join(extra[:3])}{more}. Their"
+            " training would be lost: give a pivot of the same structure"
+        )
+
+
+def _result(tensor: StoredTensor, dtype: str | None) -> StoredTensor:
+    if dtype is None or tensor.dtype not in FLOATS:
+        return tensor
+    code = SAFETENSORS_NAMES[dtype]
+    return replace(tensor, dtype=code, size=tensor.elements * itemsize(code))
+
+
+@contextmanager
+def _threads(threads: int | None) -> Iterator[ThreadPoolExecutor]:
+    """A pool; torch's own threads are held to one meanwhile, as ours already keep the cores busy."""
+    import torch
+
+    from fusion.merge import compiled  # noqa: F401  compiled code is loaded once, not by every thread at a time
+
+    count = threads or min(2, len(os.sched_getaffinity(0)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def _rules(rule: Any, jobs: Sequence[_Job], layers: int | None, run: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """For each parameter its rule and what the rule's survey found over all parameters that share it."""
+    choose = getattr(rule, "rule_for", lambda context: rule)
+    chosen = {job.name: choose(Context(name=job.name, layer=job.layer, layers=layers)) for job in jobs}
+    surveys: list[tuple[Any, Any]] = []
+    found = {}
+    for job in jobs:
+        own = chosen[job.name]
+        if not getattr(own, "surveys", False):
+            found[job.name] = (own, None)
+            continue
+        result = next((survey for other, survey in surveys if other == own), None)
+        if result is None:
+            with ExitStack() as stack:
+                shared = [_parameter(other, layers, stack) for other in jobs if chosen[other.name] == own]
+                result = own.survey(shared, map=run)
+            surveys.append((own, result))
+        found[job.name] = (own, result)
+    return found
+
+
+def _merge_one(
+    job: _Job,
+    *,
+    rules: Mapping[str, tuple[Any, Any]],
+    layers: int | None,
+    seed: int,
+    writer: ShardWriter,
+    stored: Mapping[str, StoredTensor],
+    names: Sequence[str],
+) -> list[dict[str, Any]]:
+    import torch
+
+    rule, survey = rules[job.name]
+    context = Context(name=job.name, layer=job.layer, layers=layers, survey=survey)
+    generator = torch.Generator().manual_seed(parameter_seed(seed, job.random_name))
+    result = stored[job.name]
+    dtype = torch_dtype(result.dtype)
+    tally = Tally(len(job.targets))
+    with ExitStack() as stack:
+        parameter = _parameter(job, layers, stack)
+        if hasattr(rule, "combine"):
+            measured = rule.measure(parameter, generator=generator, context=context)
+            weights = measured.weights
+            combine = partial(rule.combine, measured=measured)
+        else:  # a rule with no more than its call needs the whole parameter at once
+            weights = (float("nan"),) * len(job.targets)
+            combine = _whole(rule, parameter, job, generator, context)
+        for piece in parameter.pieces():
+            combined = combine(piece)
+            rounded = combined.merged.to(dtype)
+            tally.add(piece, combined, rounded, piece.pivot.to(dtype))
+            if not (tally.moved_square < float("inf") and sum(tally.squares) < float("inf")):
+                _refuse_unless_finite(piece, combined, job)
+            if result.dtype == "F16" and not bool(torch.isfinite(rounded).all()):
+                raise Refusal(f"the merged parameter '{job.name}' overflows float16: set dtype: bfloat16")
+            writer.write(job.name, _bytes(rounded), piece.start * itemsize(result.dtype))
+    return tally.rows(job.name, job.layer, job.pivot.elements, names, weights)
+
+
+def parameter_seed(seed: int, name: str) -> int:
+    """The seed of a parameter's generator, from the run's seed and the parameter's name."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:7], "little")
+
+
+def _parameter(job: _Job, layers: int | None, stack: ExitStack) -> Parameter:
+    """The parameter as pieces read from the files, which are open while one reads."""
+    elements = job.pivot.elements
+
+    def pieces() -> Iterator[Piece]:
+        with ExitStack() as files:
+            size = min(PIECE, elements)
+            readers = [files.enter_context(closing(TensorReader(tensor, size))) for tensor in (job.pivot, *job.targets)]
+            for start in range(0, elements, PIECE):
+                count = min(PIECE, elements - start)
+                pivot, *others = (reader.read(start, count) for reader in readers)
+                yield Piece(start, pivot, tuple(others))
+
+    return Parameter(
+        name=job.name, elements=elements, targets=len(job.targets), layer=job.layer, layers=layers, pieces=pieces
+    )
+
+
+def _whole(
+    rule: Any, parameter: Parameter, job: _Job, generator: Any, context: Context
+) -> Callable[[Piece], Combined]:
+    import torch
+
+    pivot = torch.empty(parameter.elements)
+    targets = [torch.empty(parameter.elements) for _ in job.targets]
+    for piece in parameter.pieces():
+        end = piece.start + len(piece.pivot)
+        pivot[piece.start : end] = piece.pivot
+        for whole, part in zip(targets, piece.targets, strict=True):
+            whole[piece.start : end] = part
+    shape = job.pivot.shape
+    merged = rule(pivot.view(shape), [t.view(shape) for t in targets], generator=generator, context=context)
+    flat = merged.float().reshape(-1)
+    return lambda piece: Combined(flat[piece.start : piece.start + len(piece.pivot)])
+
+
+def _refuse_unless_finite(piece: Piece, combined: Combined, job: _Job) -> None:
+    import torch
+
+    for tensor, stored in zip((piece.pivot, *piece.targets), (job.pivot, *job.targets), strict=True):
+        if not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            first = piece.start + int((~torch.isfinite(tensor)).nonzero()[0])
+            raise Refusal(
+                f"parameter '{job.name}' of {stored.file.parent} has entries that are NaN or infinite (the first at {first},"
+                f" {bad} near it): its training diverged or the file is damaged; give another checkpoint"
+            )
+    if not bool(torch.isfinite(combined.merged).all()):
+        raise Refusal(f"merging '{job.name}' gives NaN or infinite entries: the rule's weights are too large")
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    import torch
+
+    return memoryview(tensor.contiguous().view(torch.uint8).numpy())
+
+
+class _Progress:
+    def __init__(self, total: int, advance: Callable[[int, int], None] | None) -> None:
+        self._done, self._total, self._advance = 0, total, advance
+
+    def add(self, size: int) -> None:
+        self._done += size
+        if self._advance is not None:
+            self._advance(self._done, self._total)
+
+
+def _write_index(out: Path, ours: Shards, stored: Mapping[str, StoredTensor]) -> None:
+    import json
+
+    index = dict(ours.index or {})
+    total = sum(tensor.size for tensor in stored.values())
+    index["metadata"] = {**index.get("metadata", {}), "total_size": total}
+    (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _facts(
+    rule: Any,
+    names: Sequence[str],
+    seed: int,
+    dtype: str | None,
+    stored: Mapping[str, StoredTensor],
+    table: Sequence[Mapping[str, Any]],
+    files: Sequence[str],
+) -> dict[str, Any]:
+    def share(target: str) -> float:
+        rows = [row for row in table if row["target"] == target]
+        elements = sum(row["elements"] for row in rows)
+        return round(sum(row["kept_fraction"] * row["elements"] for row in rows) / max(elements, 1), 6)
+
+    return {
+        "rule": plain(rule),
+        "targets": list(names),
+        "seed": seed,
+        "dtype": dtype or "as the pivot's",
+        "parameters": len(stored),
+        "elements": sum(tensor.elements for tensor in stored.values()),
+        "bytes": sum(tensor.size for tensor in stored.values()),
+        "kept_fraction": {name: share(name) for name in names},
+        "moved_fraction": share(MERGED),
+        "copied": list(files),
+    }
