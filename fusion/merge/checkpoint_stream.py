@@ -83,14 +83,8 @@ def merge(
     if not targets:
         raise Refusal("there is no target to merge: give at least one")
     names = _labels(targets) if names is None else list(names)
-    for target in targets:
-        checkpoint_files.check_kind(pivot, target)
-    if tokenizer == "equal":
-        checkpoint_files.check_tokenizers(pivot, targets)
-    ours = open_shards(pivot)
-    theirs = [open_shards(target) for target in targets]
-    jobs, copied = _plan(ours, theirs, checkpoint_files.read_config(pivot), embeddings)
-    layers = max((job.layer for job in jobs if job.layer is not None), default=-1) + 1 or None
+    ours, jobs, copied = _checked(pivot, targets, embeddings, tokenizer)
+    layers = _layers(jobs)
     out.mkdir(parents=True, exist_ok=True)
     stored = {name: _result(tensor, dtype) for name, tensor in ours.tensors.items()}
     layout = {file: [t for t in stored.values() if t.file.name == file] for file in ours.files}
@@ -111,6 +105,44 @@ def merge(
     table = [row for job in jobs for row in rows[job.name]]
     write_coefficients(table, out / "coefficients.parquet")
     return _facts(rule, names, seed, dtype, stored, table, files)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """What a merge would work on: the parameters in the pivot's order, how many numbers they hold, in how many files."""
+
+    contexts: tuple[Context, ...]
+    elements: int
+    files: int
+
+
+def examine(pivot: Path, targets: Sequence[Path], *, embeddings: Embeddings = "refuse", tokenizer: Tokenizer = "equal") -> Examined:
+    """Check names, shapes and tokenizers as `merge` does, reading no weights."""
+    ours, jobs, _ = _checked(pivot, targets, embeddings, tokenizer)
+    layers = _layers(jobs)
+    return Examined(
+        contexts=tuple(Context(name=job.name, layer=job.layer, layers=layers) for job in jobs),
+        elements=sum(job.pivot.elements for job in jobs),
+        files=len(ours.files),
+    )
+
+
+def _checked(
+    pivot: Path, targets: Sequence[Path], embeddings: Embeddings, tokenizer: Tokenizer
+) -> tuple[Shards, list[_Job], list[StoredTensor]]:
+    for target in targets:
+        checkpoint_files.check_kind(pivot, target)
+    if tokenizer == "equal":
+        checkpoint_files.check_tokenizers(pivot, targets)
+    ours = open_shards(pivot)
+    jobs, copied = _plan(
+        ours, [open_shards(target) for target in targets], checkpoint_files.read_config(pivot), embeddings
+    )
+    return ours, jobs, copied
+
+
+def _layers(jobs: Sequence[_Job]) -> int | None:
+    return max((job.layer for job in jobs if job.layer is not None), default=-1) + 1 or None
 
 
 def _labels(targets: Sequence[Path]) -> list[str]:

@@ -1,0 +1,151 @@
+"""python -m fusion.merge recipe=FILE out=DIR [explain=true]: merge checkpoints by a recipe.
+
+The result is a Hugging Face checkpoint directory with `coefficients.parquet` and `manifest.json`.  It is written beside
+`out` under a name that starts with a dot and renamed when it is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion.command import command
+from fusion.configure import Refusal, plain, typed
+
+if TYPE_CHECKING:
+    from fusion.merge.recipe import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeCommand:
+    """What the command line says.  `seed` replaces the recipe's; `threads` is 2 where there are so many cores.
+
+    `digests` also puts a sha256 of every input shard into the manifest, for which they are read once more.
+    """
+
+    recipe: str | None = None
+    out: str | None = None
+    explain: bool = False
+    seed: int | None = None
+    threads: int | None = None
+    digests: bool = False
+    debug: bool = False
+
+
+def run(settings: Mapping[str, Any]) -> int:
+    """Merge, or with `explain` print what would be done."""
+    from fusion.merge.recipe import read_recipe
+
+    given = typed(settings, MergeCommand)
+    if given.recipe is None:
+        raise Refusal("recipe is missing: give recipe=FILE, a YAML file with merge_method, base_model and models")
+    plan = read_recipe(Path(given.recipe))
+    for note in plan.notes:
+        print(f"note: {note}", file=sys.stderr)
+    seed = plan.recipe.seed if given.seed is None else given.seed
+    if given.explain:
+        print(explained(plan, seed))
+        return 0
+    if given.out is None:
+        raise Refusal("out is missing: give out=DIR, a directory that does not exist yet")
+    merge_recipe(plan, out=Path(given.out), seed=seed, threads=given.threads, digests=given.digests)
+    print(given.out)
+    return 0
+
+
+def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None, digests: bool = False) -> None:
+    """Merge by `plan` into `out`, which must not hold anything yet.
+
+    Raises Refusal for that, for whatever the merge refuses, and when the disk is full; nothing is left behind then.
+    """
+    from fusion.artifacts import file_digest, git_commit, versions
+    from fusion.merge.checkpoint_stream import merge
+    from fusion.merge.shards import open_shards
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise Refusal(f"{out} exists and is not empty: give another out, or remove it")
+    started = time.monotonic()
+    partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+    try:
+        partial.mkdir(parents=True)
+        facts = merge(
+            pivot=plan.pivot,
+            targets=plan.targets,
+            rule=plan.rules,
+            out=partial,
+            seed=seed,
+            dtype=plan.dtype,
+            embeddings=plan.recipe.embeddings,
+            tokenizer="pivot" if plan.recipe.tokenizer_source == "base" else plan.recipe.tokenizer,
+            threads=threads,
+        )
+        inputs = {
+            str(model): {
+                name: {"bytes": (model / name).stat().st_size}
+                | ({"sha256": file_digest(model / name)} if digests else {})
+                for name in open_shards(model).files
+            }
+            for model in (plan.pivot, *plan.targets)
+        }
+        files = sorted(path for path in partial.iterdir())
+        manifest = {
+            "recipe": plain(plan.recipe),
+            "seed": seed,
+            "inputs": inputs,
+            "facts": facts,
+            "notes": list(plan.notes),
+            "files": {path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)} for path in files},
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "wall_seconds": round(time.monotonic() - started, 3),
+        }
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        for path in partial.iterdir():
+            path.chmod(0o644)
+            _sync(path)
+        partial.chmod(0o755)
+        partial.rename(out)
+    except OSError as error:
+        if error.errno == 28:
+            raise Refusal(f"no space left on the disk of {out}: free some, or give an out on another disk") from error
+        raise Refusal(f"{out} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def explained(plan: Plan, seed: int) -> str:
+    """What merging by `plan` would read, compute and write, after the same checks of names and shapes."""
+    from fusion.merge.checkpoint_stream import examine
+
+    found = examine(plan.pivot, plan.targets, embeddings=plan.recipe.embeddings, tokenizer=plan.recipe.tokenizer)
+    groups: dict[str, list[str]] = {}
+    for context in found.contexts:
+        groups.setdefault(repr(plan.rules.rule_for(context)), []).append(context.name)
+    lines = [
+        f"pivot    {plan.pivot}: config, tokenizer, chat template and shard layout are its",
+        *(f"target {k} {target}" for k, target in enumerate(plan.targets)),
+        f"writes   {found.elements:,} numbers in {len(found.contexts)} parameters and {found.files} files, {plan.dtype or 'dtype as the pivot'}; seed {seed}",
+    ]
+    for rule, names in groups.items():
+        lines.append(f"{rule}")
+        lines.append(f"    for {len(names)} parameters: {names[0]}" + (f" ... {names[-1]}" if len(names) > 1 else ""))
+    return "\n".join(lines)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+if __name__ == "__main__":
+    command("merge_recipe", run)
