@@ -2,7 +2,7 @@
 
     with Journal(path) as journal:              # append-only; a killed process loses no finished record
         journal.append(Verdict(question_id="81", turn=1, value=7.0, judge="reference", text="Rating: [[7]]"))
-    done = read_records(path, Verdict, Unscored)
+    done = read_verdicts(path)
 
 Every line names its record type.  A last line without its newline was torn by a kill: it is left out on reading and
 cut off before the next append.  Any other unreadable line is refused with file and line.
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from fusion.configure import Refusal
 
@@ -76,7 +76,9 @@ class Verdict:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
-            raise ValueError(f"the verdict on question {self.question_id}, turn {self.turn} is {self.value}: use Unscored")
+            raise ValueError(
+                f"the verdict on question {self.question_id}, turn {self.turn} is {self.value}: use Unscored"
+            )
 
 
 UnscoredKind = Literal["no_answer", "no_reply", "unreadable", "not_recorded"]
@@ -121,7 +123,7 @@ class ItemScore:
 
 
 Record = Question | Answer | Verdict | Unscored | ItemScore
-R = TypeVar("R", Question, Answer, Verdict, Unscored, ItemScore)
+R = TypeVar("R", bound="Record")
 
 
 def to_line(record: Record) -> str:
@@ -140,7 +142,7 @@ def from_mapping(row: Any, *kinds: type[Any]) -> Any:
     name = row.get("type") if isinstance(row, dict) else None
     if name not in by_name:
         raise ValueError(f"expected a record of type {' or '.join(by_name)}, got {name!r}")
-    known = _fields(by_name[name])
+    known = _fields(name)
     values = {key: value for key, value in row.items() if key != "type"}
     for key, value in values.items():
         if key not in known:
@@ -173,6 +175,11 @@ def read_records(path: Path, *kinds: type[R]) -> list[R]:
     return records
 
 
+def read_verdicts(path: Path) -> list[Verdict | Unscored]:
+    """All records of a verdict file in order; none when it is not there."""
+    return cast("list[Verdict | Unscored]", read_records(path, *(Verdict, Unscored)))
+
+
 class Journal:
     """Append-only records.  Each append reaches the operating system before it returns, so killing this process loses
     nothing; the disk is told to keep it at most `sync_seconds` later (0: before `append` returns).
@@ -201,7 +208,9 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.sync()
         os.close(self._handle)
 
@@ -223,17 +232,18 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises Refusal naming the file, and the line where there is one.
     """
     data = read_bytes(path)
+    at = str(path)
     try:
         if data.lstrip()[:1] == b"[":
             rows = json.loads(data)
         else:
             rows = []
             for number, line in enumerate(data.split(b"\n"), start=1):
+                at = f"{path}, line {number}"
                 if line.strip():
                     rows.append(json.loads(line))
     except ValueError as error:
-        where = str(path) if data.lstrip()[:1] == b"[" else f"{path}, line {number}"
-        raise Refusal(f"{where}: not JSON ({error})") from error
+        raise Refusal(f"{at}: not JSON ({error})") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise Refusal(f"{path}, row {number} is {type(row).__name__}: expected an object")
@@ -260,8 +270,9 @@ def _cut_torn_line(handle: int) -> None:
 
 
 @functools.cache
-def _fields(kind: type[Any]) -> dict[str, bool]:
-    """Field names, and whether the field is a tuple (JSON gives lists)."""
+def _fields(name: str) -> dict[str, bool]:
+    """Field names of a record type, and whether the field is a tuple (JSON gives lists)."""
+    kind = next(kind for kind in get_args(Record) if kind.__name__ == name)
     hints = get_type_hints(kind)
     return {
         field.name: any(get_origin(part) is tuple for part in (hints[field.name], *get_args(hints[field.name])))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import sys
 import types
 import warnings
 from pathlib import Path
@@ -41,8 +42,9 @@ def fastchat_common() -> types.ModuleType:
     source = Path(next(iter(found.submodule_search_locations))) / "llm_judge" / "common.py"
     tree = ast.parse(source.read_text(encoding="utf-8"), filename=str(source))
     tree.body = [node for node in tree.body if not _imports_something_heavy(node)]
-    module = types.ModuleType("fastchat.llm_judge.common")
+    module = types.ModuleType(f"{__name__}.common")
     module.__file__ = str(source)
+    sys.modules[module.__name__] = module  # dataclasses look their module up
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its patterns are not raw strings
         exec(compile(tree, str(source), "exec"), module.__dict__)

@@ -1,11 +1,11 @@
 """What a judged benchmark is, and the small records it is asked and answered with.
 
-    loaded = BENCHMARKS["mt_bench"](...).load(files)
-    for question in loaded.questions:                     # answer, turn by turn
-        messages = next_messages(question, said=()) ; sampling = loaded.sampling(question)
-    plan = loaded.plan(answers)                           # judge
-    verdicts = [*plan.settled, *(loaded.read(request, judge.reply(request), judge="...") for request in plan.requests)]
-    rows = loaded.metrics(verdicts, answers, bootstrap)   # score
+loaded = BENCHMARKS["mt_bench"](...).load(files)
+for question in loaded.questions:                     # answer, turn by turn
+    messages = next_messages(question, said=()) ; sampling = loaded.sampling(question)
+plan = loaded.plan(answers)                           # judge
+verdicts = [*plan.settled, *(loaded.read(request, judge.reply(request), judge="...") for request in plan.requests)]
+rows = loaded.metrics(verdicts, answers, bootstrap)   # score
 """
 
 from __future__ import annotations
@@ -110,4 +110,4 @@ def find(path: str | None, data: Path, *, what: str) -> Path | None:
     for candidate in (plain, plain.with_name(plain.name + ".gz")):
         if candidate.exists():
             return candidate
-    raise Refusal(f"{what} is not at {plain}: fetch the benchmark data, or set paths.data (FUSECHAT_LAB_DATA) to where it is")
+    raise Refusal(f"{what} is not at {plain}: fetch the benchmark data, or set paths.data (FUSECHAT_LAB_DATA)")

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 # How a reply says its verdict: "Rating: [[7]]"; the token "m" or "M" with its probabilities; a JSON ranking of both.
 ReplyForm = Literal["rating", "preference_token", "ranked_models"]
+# The label of a judge that replays a file begins with this.
+RECORDED = "recorded"
 
 
 @dataclass(frozen=True, kw_only=True)

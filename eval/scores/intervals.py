@@ -1,4 +1,4 @@
-"""Uncertainty of means over questions: seeded bootstrap by question, paired differences, smallest detectable difference.
+"""Uncertainty of means over questions: bootstrap by question, paired differences, smallest detectable difference.
 
 A question's turns (and its repetitions over seeds) are not independent, so whole questions are resampled: a group `g`
 of rows enters a resample 0, 1, 2, ... times.  Everything here is a pure function of arrays and a seed.
@@ -13,9 +13,6 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-# Resamples held in memory at once, so that a large benchmark stays within tens of MB.
-_BATCH = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +123,6 @@ def minimum_detectable_difference(standard_error: float, *, confidence: float = 
     return (normal.inv_cdf(1 - (1 - confidence) / 2) + normal.inv_cdf(power)) * standard_error
 
 
-def batches(total: int) -> list[slice]:
-    """Slices that walk over `total` resamples a few hundred at a time."""
-    return [slice(start, min(start + _BATCH, total)) for start in range(0, total, _BATCH)]
+def batches(total: int, *, size: int = 500) -> list[slice]:
+    """Slices that walk over `total` resamples, so that large benchmarks stay within tens of MB."""
+    return [slice(start, min(start + size, total)) for start in range(0, total, size)]

@@ -5,11 +5,11 @@ A preference lies in [1, 2]: 1 the baseline is better, 2 the model is better, 1.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eval.errors import HarnessFailure
+from eval.scores.alpaca_package import alpaca_module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ def win_rate(preferences: Sequence[float]) -> WinRate:
     Win rate is the mean preference less one; its standard error is over items; the discrete rate rounds each
     preference first and counts a draw as half.  Raises HarnessFailure when the package left a preference out.
     """
-    found = alpaca_eval_metrics().get_winrate([{"preference": float(value)} for value in preferences])
+    found = alpaca_module("metrics").get_winrate([{"preference": float(value)} for value in preferences])
     if found["n_total"] != len(preferences):
         raise HarnessFailure(f"alpaca-eval counted {found['n_total']} of {len(preferences)} preferences")
     return WinRate(
@@ -48,11 +48,3 @@ def win_rate(preferences: Sequence[float]) -> WinRate:
 def discrete(preference: float) -> float:
     """One item of the discrete win rate: 1 won, 0 lost, 0.5 a draw."""
     return 0.5 if preference == 1.5 else float(preference > 1.5)
-
-
-def alpaca_eval_metrics():  # type: ignore[no-untyped-def]  # the package has no types
-    """The package's metrics module; imported at the first use (3 s), with its hub kept out of reach."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from alpaca_eval import metrics
-
-    return metrics

@@ -1,0 +1,247 @@
+"""AlpacaEval 2: each answer against a named baseline's answer to the same instruction (Dubois et al. 2024).
+
+Annotators (prompt, request, parsing, order of presentation) and metrics are those of the `alpaca-eval` package; the
+judge is asked by `eval.judges`.  The length-controlled win rate is the package's on the official 805 instructions and
+our variant `own_set` on any other set (`eval.scores.length_control`).
+
+    rows: win_rate, standard_error, discrete_win_rate, length_controlled_win_rate (percent), average_length (characters)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from eval.benchmarks.alpaca_metrics import Comparison, length_row, official_rows, own_set_row, win_rate_rows
+from eval.benchmarks.pairwise_preference import annotator, shown_switched
+from eval.benchmarks.protocol import BenchmarkFiles, JudgingPlan, Sampling, find
+from eval.benchmarks.slots import NOBODY, all_slots, read_reply, settle_missing
+from eval.judges.exchange import RECORDED, JudgeRequest, Reply
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, wanted
+from eval.scores.intervals import Bootstrap
+from eval.scores.length_control import PENALTY_C
+from eval.scores.metric_row import MetricRow
+from eval.scores.win_rate import discrete
+from fusion.configure import Refusal
+
+# Of the official instructions in their order, as a JSON list: the row number is what the package's difficulties go by.
+_OFFICIAL_INSTRUCTIONS = "e4356cd997a280afd66c7dd3f9d44a151d2e94a3d4c2b67ab5d364a14404ae26"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlpacaEval:
+    """Settings of one AlpacaEval entry; paths are relative to `paths.data`.
+
+    `questions`: rows with instruction, output (the baseline's), generator (its name), dataset; None: made by the run
+    (the pocket set).  `baseline`: another model's outputs to compare with.  `gamed`: the package's df_gamed.csv, needed
+    for the official length-controlled rate.  The protocol fixes no sampling for the model under test; these defaults
+    are what most of the package's own model configs use.
+    """
+
+    name: ClassVar[str] = "alpaca_eval"
+    needs_judge: ClassVar[bool] = True
+
+    questions: str | None = None
+    baseline: str | None = None
+    gamed: str | None = None
+    annotator: str = "weighted_alpaca_eval_gpt4_turbo"
+    temperature: float = 0.7
+    max_tokens: int = 2048
+    length_control_c: float = PENALTY_C
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens}: expected at least 1")
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}: expected 0 or more")
+        if self.length_control_c <= 0:
+            raise ValueError(f"length_control_c is {self.length_control_c}: expected more than 0")
+
+    def files(self, data: Path, *, questions: Path | None = None) -> BenchmarkFiles:
+        """Where this entry's files are.  Raises Refusal for one that is not there."""
+        asked = questions or find(self.questions, data, what="AlpacaEval's instruction file")
+        if asked is None:
+            raise Refusal("this AlpacaEval entry names no instruction file: set benchmark.<entry>.questions")
+        return BenchmarkFiles(
+            questions=asked,
+            baseline=find(self.baseline, data, what="the baseline's outputs"),
+            gamed=find(self.gamed, data, what="AlpacaEval's df_gamed.csv"),
+        )
+
+    def load(self, files: BenchmarkFiles) -> LoadedAlpacaEval:
+        """Read the files.  Raises Refusal naming file and row for what is not in AlpacaEval's schema."""
+        rows = read_rows(files.questions)
+        questions = tuple(
+            _question(row, path=files.questions, number=number) for number, row in enumerate(rows, start=1)
+        )
+        source = files.baseline or files.questions
+        outputs: dict[str, tuple[str, str]] = {}
+        for number, row in enumerate(read_rows(source) if files.baseline else rows, start=1):
+            instruction, output = wanted(row, "instruction", "output", path=source, number=number)
+            if instruction in outputs:
+                raise Refusal(f"{source}, row {number}: this instruction occurs twice")
+            outputs[instruction] = (str(output), str(row.get("generator", "baseline")))
+        lacking = [question.id for question in questions if question.turns[0] not in outputs]
+        if lacking:
+            raise Refusal(f"{files.baseline} has no output for {len(lacking)} of {len(questions)} instructions")
+        paired = [outputs[question.turns[0]] for question in questions]
+        generators = list(dict.fromkeys(generator for _, generator in paired))
+        if len(generators) > 1:
+            raise Refusal(f"the baseline's outputs come from {', '.join(generators[:3])}: expected one generator")
+        return LoadedAlpacaEval(
+            settings=self,
+            questions=questions,
+            baseline=tuple(output for output, _ in paired),
+            baseline_name=generators[0],
+            gamed=files.gamed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedAlpacaEval:
+    """AlpacaEval with its files read; `baseline[i]` is the baseline's answer to question i."""
+
+    settings: AlpacaEval
+    questions: tuple[Question, ...]
+    baseline: tuple[str, ...]
+    baseline_name: str
+    gamed: Path | None
+
+    name: ClassVar[str] = "alpaca_eval"
+
+    @property
+    def official(self) -> bool:
+        """Whether these are the published 805 instructions, in their order."""
+        listed = json.dumps([question.turns[0] for question in self.questions], ensure_ascii=False)
+        return hashlib.sha256(listed.encode()).hexdigest() == _OFFICIAL_INSTRUCTIONS
+
+    def sampling(self, question: Question) -> Sampling:
+        return Sampling(temperature=self.settings.temperature, max_tokens=self.settings.max_tokens)
+
+    def read_answers(self, path: Path) -> list[Answer]:
+        """Answers from the package's outputs file, or from an annotations file (its `output_2`).
+
+        Raises Refusal for an instruction that is not in the set: the package would leave it out silently.
+        """
+        numbers = {question.turns[0]: question.id for question in self.questions}
+        answers = []
+        for number, row in enumerate(read_rows(path), start=1):
+            suffix = "_2" if "output_2" in row else ""
+            instruction, output = wanted(row, "instruction", f"output{suffix}", path=path, number=number)
+            if instruction not in numbers:
+                raise Refusal(f"{path}, row {number}: this instruction is not in the set: {str(instruction)[:80]!r}")
+            model = str(row.get(f"generator{suffix}", path.name.split(".")[0]))
+            answers.append(Answer(question_id=numbers[instruction], model=model, turns=(str(output),)))
+        return answers
+
+    def plan(self, answers: Sequence[Answer]) -> JudgingPlan:
+        """One comparison per instruction; equal outputs are a draw without asking, as in the package."""
+        answered, missing = settle_missing(all_slots(self.questions), answers)
+        settled: list[Verdict | Unscored] = list(missing)
+        requests = []
+        for question, _, answer in answered:
+            baseline = self.baseline[int(question.id)]
+            if answer.turns[0] == baseline:
+                draw = Verdict(question_id=question.id, turn=1, value=1.5, judge=NOBODY, text="equal outputs")
+                settled.append(draw)
+            else:
+                requests.append(self._request(question, baseline, answer))
+        return JudgingPlan(requests=tuple(requests), settled=tuple(settled))
+
+    def read(self, request: JudgeRequest, reply: Reply, *, judge: str) -> Verdict | Unscored:
+        """The preference, 1 (baseline) to 2 (model), from the reply; a replayed one is taken as the file states it."""
+
+        def parse(reply: Reply) -> float:
+            if reply.value is None:
+                return annotator(self.settings.annotator).preference(reply, switched=request.switched)
+            value = reply.value or 1.5  # 0 is the package's older way to write a draw
+            if not 1 <= value <= 2:
+                raise ValueError(f"the recorded preference {value:g} lies outside 1 to 2")
+            return value
+
+        return read_reply(request, reply, judge=judge, parse=parse)
+
+    def item_scores(self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer]) -> list[ItemScore]:
+        """`win_rate` and `discrete_win_rate` (0 to 1) and `average_length` (characters) of every instruction."""
+        found = {verdict.question_id: verdict for verdict in verdicts}
+        said = {answer.question_id: answer for answer in answers if answer.turns}
+        scores = []
+        for question in self.questions:
+            verdict = found.get(question.id)
+            reason = None if isinstance(verdict, Verdict) else getattr(verdict, "reason", "not judged")
+            preferred = verdict.value if isinstance(verdict, Verdict) else None
+            answer = said.get(question.id)
+            values = {
+                "win_rate": (None if preferred is None else preferred - 1, reason),
+                "discrete_win_rate": (None if preferred is None else discrete(preferred), reason),
+                "average_length": (None, "no answer") if answer is None else (float(len(answer.turns[0])), None),
+            }
+            for metric, (value, why) in values.items():
+                scores.append(
+                    ItemScore(
+                        benchmark=self.name,
+                        metric=metric,
+                        question_id=question.id,
+                        turn=1,
+                        category=question.category,
+                        value=value,
+                        reason=why,
+                    )
+                )
+        return scores
+
+    def metrics(
+        self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
+    ) -> list[MetricRow]:
+        """The five metrics on slice `all`; those that cannot be computed say why."""
+        said = {answer.question_id: answer.turns[0] for answer in answers if answer.turns}
+        values = {verdict.question_id: verdict.value for verdict in verdicts if isinstance(verdict, Verdict)}
+        comparison = Comparison(
+            baseline_name=self.baseline_name,
+            baseline=self.baseline,
+            own=tuple(said.get(question.id) for question in self.questions),
+            preferences=tuple(values.get(question.id) for question in self.questions),
+        )
+        if self.official:
+            replayed = any(verdict.judge.startswith(RECORDED) for verdict in verdicts)
+            controlled = official_rows(comparison, self.gamed, bootstrap, replayed=replayed)
+        else:
+            controlled = [own_set_row(comparison, bootstrap, c=self.settings.length_control_c)]
+        return [*win_rate_rows(comparison, bootstrap), *controlled, length_row(comparison, bootstrap)]
+
+    def _request(self, question: Question, baseline: str, answer: Answer) -> JudgeRequest:
+        asked = annotator(self.settings.annotator)
+        switched = shown_switched(question.turns[0])
+        first, second = (answer.turns[0], baseline) if switched else (baseline, answer.turns[0])
+        return JudgeRequest(
+            benchmark=self.name,
+            question_id=question.id,
+            turn=1,
+            model=answer.model,
+            form=asked.form,
+            question=question.turns[0],
+            answers=(first, second),
+            reference=question.references[0] if question.references else None,
+            messages=asked.messages(instruction=question.turns[0], first=first, second=second),
+            switched=switched,
+            temperature=asked.temperature,
+            max_tokens=asked.max_tokens,
+            top_logprobs=asked.top_logprobs,
+            extra=asked.extra,
+        )
+
+
+def _question(row: dict[str, Any], *, path: Path, number: int) -> Question:
+    """Numbered by its row from 0: the package's instruction difficulties go by that number."""
+    (instruction,) = wanted(row, "instruction", path=path, number=number)
+    reference = row.get("reference")
+    return Question(
+        id=str(number - 1),
+        category=str(row.get("dataset", "")),
+        turns=(str(instruction),),
+        references=None if reference is None else (str(reference),),
+    )

@@ -1,0 +1,259 @@
+"""MT-Bench: two-turn questions in categories, each turn of each answer rated 1 to 10 by a judge (Zheng et al. 2023).
+
+Questions, judge prompts and reference answers are read from the benchmark's own files; temperatures, the categories
+that need a reference, the patterns and the file loaders are those of the `fschat` package.  Two departures, both about
+bookkeeping: one verdict per question and turn (fastchat appends on every re-run and averages repeats), and a rating
+that is missing or outside 1 to 10 is unscored (fastchat: -1, dropped at display; above 10 averaged in).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from eval.benchmarks.fastchat_rules import fastchat_common
+from eval.benchmarks.protocol import BenchmarkFiles, JudgingPlan, Sampling, find
+from eval.benchmarks.single_rating import parse_rating
+from eval.benchmarks.slots import all_slots, read_reply, settle_missing
+from eval.judges.exchange import JudgeRequest, Reply
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, wanted
+from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.metric_row import MetricRow
+from fusion.configure import Refusal
+
+# fastchat's `gen_model_answer` falls back to this for a category its table does not have.
+_UNKNOWN_CATEGORY_TEMPERATURE = 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class MTBench:
+    """Settings of one MT-Bench entry; paths are relative to `paths.data`.
+
+    `questions` None: the question file is made by the run (the pocket set).  `references` None: known answers are the
+    question file's own `reference` field.  The official field of that name is *not* what fastchat's judge sees, so
+    official entries name a reference_answer file.  `temperature` None: fastchat's table by category.
+    """
+
+    name: ClassVar[str] = "mt_bench"
+    needs_judge: ClassVar[bool] = True
+
+    questions: str | None = None
+    judge_prompts: str | None = None
+    references: str | None = None
+    temperature: float | None = None
+    max_tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens is {self.max_tokens}: expected at least 1")
+        if self.temperature is not None and self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}: expected 0 or more, or null for fastchat's own table")
+
+    def files(self, data: Path, *, questions: Path | None = None) -> BenchmarkFiles:
+        """Where this entry's files are.  Raises Refusal for one that is not there."""
+        asked = questions or find(self.questions, data, what="MT-Bench's question file")
+        if asked is None:
+            raise Refusal("this MT-Bench entry names no question file: set benchmark.<entry>.questions")
+        return BenchmarkFiles(
+            questions=asked,
+            judge_prompts=find(self.judge_prompts, data, what="MT-Bench's judge prompts"),
+            references=find(self.references, data, what="MT-Bench's reference answers"),
+        )
+
+    def load(self, files: BenchmarkFiles) -> LoadedMTBench:
+        """Read the files.  Raises Refusal naming file and row for what is not in MT-Bench's schema."""
+        references = None if files.references is None else _reference_answers(files.references)
+        questions = tuple(
+            _question(row, references, path=files.questions, number=number)
+            for number, row in enumerate(read_rows(files.questions), start=1)
+        )
+        ids = [question.id for question in questions]
+        if len(set(ids)) != len(ids):
+            repeated = next(one for one in ids if ids.count(one) > 1)
+            raise Refusal(f"{files.questions}: question_id {repeated} occurs twice")
+        prompts = {} if files.judge_prompts is None else _judge_prompts(files.judge_prompts)
+        return LoadedMTBench(settings=self, questions=questions, prompts=prompts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedMTBench:
+    """MT-Bench with its files read; `prompts` are the published judge prompts by name, empty when not given."""
+
+    settings: MTBench
+    questions: tuple[Question, ...]
+    prompts: Mapping[str, Mapping[str, Any]]
+
+    name: ClassVar[str] = "mt_bench"
+
+    def sampling(self, question: Question) -> Sampling:
+        """Temperature by the question's category, unless the entry sets one for all."""
+        temperature = self.settings.temperature
+        if temperature is None:
+            table = fastchat_common().temperature_config
+            temperature = float(table.get(question.category, _UNKNOWN_CATEGORY_TEMPERATURE))
+        return Sampling(temperature=temperature, max_tokens=self.settings.max_tokens)
+
+    def read_answers(self, path: Path) -> list[Answer]:
+        """Answers from fastchat's model_answer JSONL; of repeated rows of one question the last counts, as there."""
+        answers = {}
+        for number, row in enumerate(read_rows(path), start=1):
+            question_id, choices = wanted(row, "question_id", "choices", path=path, number=number)
+            try:
+                turns = tuple(str(turn) for turn in choices[0]["turns"])
+            except (KeyError, IndexError, TypeError) as error:
+                raise Refusal(f"{path}, row {number}: expected choices[0].turns, a list of texts") from error
+            model = str(row.get("model_id", path.name.split(".")[0]))
+            answers[str(question_id)] = Answer(question_id=str(question_id), model=model, turns=turns)
+        return list(answers.values())
+
+    def plan(self, answers: Sequence[Answer]) -> JudgingPlan:
+        """One rating per question and turn.  A missing answer, or a missing turn, is settled as unscored.
+
+        Turn 2 is judged with both turns in view, and with both reference answers where the category needs them.
+        """
+        answered, settled = settle_missing(all_slots(self.questions), answers)
+        requests = [self._request(question, turn, answer) for question, turn, answer in answered]
+        return JudgingPlan(requests=tuple(requests), settled=tuple(settled))
+
+    def read(self, request: JudgeRequest, reply: Reply, *, judge: str) -> Verdict | Unscored:
+        """The rating in the judge's words.
+
+        Raises Refusal when a replayed file states another rating than its own words say.
+        """
+
+        def parse(reply: Reply) -> float:
+            rating = parse_rating(reply.text)
+            if reply.value is not None and reply.value != rating:
+                raise Refusal(
+                    f"the recorded rating of question {request.question_id}, turn {request.turn} is {reply.value:g},"
+                    f" but its judgment says {rating:g}: the judgment file was edited"
+                )
+            return rating
+
+        return read_reply(request, reply, judge=judge, parse=parse)
+
+    def item_scores(self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer]) -> list[ItemScore]:
+        """One `rating` per question and turn, in the order of the questions.  `answers` are not needed."""
+        found = {(verdict.question_id, verdict.turn): verdict for verdict in verdicts}
+        scores = []
+        for question, turn in all_slots(self.questions):
+            verdict = found.get((question.id, turn))
+            scores.append(
+                ItemScore(
+                    benchmark=self.name,
+                    metric="rating",
+                    question_id=question.id,
+                    turn=turn,
+                    category=question.category,
+                    value=verdict.value if isinstance(verdict, Verdict) else None,
+                    reason=None if isinstance(verdict, Verdict) else getattr(verdict, "reason", "not judged"),
+                )
+            )
+        return scores
+
+    def metrics(
+        self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
+    ) -> list[MetricRow]:
+        """Mean rating over all rows of both turns, over each turn, and over each category; clustered by question."""
+        scores = self.item_scores(verdicts, answers)
+        slices = {"all": scores}
+        for turn in range(1, max(len(question.turns) for question in self.questions) + 1):
+            slices[f"turn{turn}"] = [score for score in scores if score.turn == turn]
+        for category in dict.fromkeys(question.category for question in self.questions):
+            slices[category] = [score for score in scores if score.category == category]
+        return [rating_row(name, rows, bootstrap) for name, rows in slices.items()]
+
+    def _request(self, question: Question, turn: int, answer: Answer) -> JudgeRequest:
+        references = question.references or ()
+        return JudgeRequest(
+            benchmark=self.name,
+            question_id=question.id,
+            turn=turn,
+            model=answer.model,
+            form="rating",
+            question=question.turns[turn - 1],
+            answers=(answer.turns[turn - 1],),
+            reference=references[turn - 1] if len(references) >= turn else None,
+            messages=self._messages(question, turn, answer),
+        )
+
+    def _messages(self, question: Question, turn: int, answer: Answer) -> tuple[Mapping[str, str], ...]:
+        if not self.prompts:
+            return ()
+        math = question.category in fastchat_common().NEED_REF_CATS
+        name = ("single-math-v1" if math else "single-v1") + ("-multi-turn" if turn > 1 else "")
+        prompt = self.prompts[name]
+        if turn > 1:
+            fields = {
+                f"{kind}_{number}": texts[number - 1]
+                for number in (1, 2)
+                for kind, texts in (("question", question.turns), ("answer", answer.turns))
+            }
+        else:
+            fields = {"question": question.turns[0], "answer": answer.turns[0]}
+        if math:
+            if question.references is None or len(question.references) < turn:
+                raise Refusal(
+                    f"question {question.id} is in category {question.category}, whose judge prompt needs a reference"
+                    " answer, and the reference file has none: set benchmark.<entry>.references"
+                )
+            fields |= {f"ref_answer_{number}": question.references[number - 1] for number in range(1, turn + 1)}
+        # The template is the benchmark's own; questions and answers are arguments, so their braces mean nothing.
+        text = prompt["prompt_template"].format(**fields)
+        return ({"role": "system", "content": prompt["system_prompt"]}, {"role": "user", "content": text})
+
+
+def rating_row(name: str, scores: Sequence[ItemScore], bootstrap: Bootstrap) -> MetricRow:
+    """The mean of one slice's scored rows with its interval."""
+    values = [score.value for score in scores if score.value is not None]
+    row = MetricRow(
+        benchmark="mt_bench",
+        metric="rating",
+        slice=name,
+        value=None,
+        n=0,
+        unscored=len(scores) - len(values),
+        reason="nothing was scored",
+    )
+    if not values:
+        return row
+    found = mean_interval(values, [score.question_id for score in scores if score.value is not None], bootstrap)
+    return replace(row, value=found.value, low=found.low, high=found.high, n=found.n, reason=None)
+
+
+def _question(
+    row: dict[str, Any], references: Mapping[str, tuple[str, ...]] | None, *, path: Path, number: int
+) -> Question:
+    question_id, category, turns = wanted(row, "question_id", "category", "turns", path=path, number=number)
+    if references is None:
+        own = row.get("reference")
+        known = None if own is None else tuple(map(str, own))
+    else:
+        known = references.get(str(question_id))
+    try:
+        return Question(id=str(question_id), category=str(category), turns=tuple(map(str, turns)), references=known)
+    except (TypeError, ValueError) as error:
+        raise Refusal(f"{path}, row {number}: {error}") from error
+
+
+def _reference_answers(path: Path) -> dict[str, tuple[str, ...]]:
+    # fastchat's loader reads a directory of such files; its rows are answers like any model's.
+    references = {}
+    for number, row in enumerate(read_rows(path), start=1):
+        question_id, choices = wanted(row, "question_id", "choices", path=path, number=number)
+        references[str(question_id)] = tuple(map(str, choices[0]["turns"]))
+    return references
+
+
+def _judge_prompts(path: Path) -> dict[str, Mapping[str, Any]]:
+    try:
+        prompts = fastchat_common().load_judge_prompts(str(path))
+    except (OSError, json.JSONDecodeError, KeyError) as error:
+        raise Refusal(f"{path} is not fastchat's judge_prompts.jsonl: {error!r}") from error
+    for name in ("single-v1", "single-v1-multi-turn", "single-math-v1", "single-math-v1-multi-turn"):
+        if name not in prompts:
+            raise Refusal(f"{path} has no prompt named {name}: fetch the benchmark data again")
+    return prompts

@@ -1,0 +1,88 @@
+"""A judge that needs no model: it compares the answer with the known answer and says so in the benchmark's own form.
+
+Its reply goes through the same parsing and records as any judge's.  Rating: 10 when the answer equals the reference
+(spaces aside), 1 when it is blank, else 1 + floor(8 * similarity), so 1 to 9, with similarity = 1 - edit distance /
+length of the longer text.  Preference: the answer with the higher rating; equal ratings are a draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from eval.errors import JudgeFailure
+from eval.judges.exchange import JudgeRequest, Reply
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Settings: none."""
+
+    label: ClassVar[str] = "reference"
+
+    def judge(self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]) -> None:
+        """Hand over one reply per request, in order.
+
+        A question without a known answer has no reply, with that reason.  Raises JudgeFailure when the benchmark wants
+        a form that cannot say "draw".
+        """
+        for request in requests:
+            hand_over(request, reply_by_reference(request))
+
+
+def reply_by_reference(request: JudgeRequest) -> Reply:
+    """The reply to one request."""
+    if request.reference is None:
+        return Reply(failure="the question has no known answer for the reference judge", missing=True)
+    ratings = [rating(answer, request.reference) for answer in request.answers]
+    if request.form == "rating":
+        return Reply(text=f"Rating: [[{ratings[0]}]]")
+    if request.form == "preference_token":
+        first, second = ratings
+        if first == second:
+            return Reply(text="m", top_logprobs=(("m", math.log(0.5)), ("M", math.log(0.5))))
+        return Reply(text="m" if first > second else "M", top_logprobs=(("m" if first > second else "M", 0.0),))
+    raise JudgeFailure(
+        "the reference judge cannot say 'draw' in a ranking: set benchmark.<entry>.annotator to"
+        " weighted_alpaca_eval_gpt4_turbo, or choose another judge"
+    )
+
+
+def rating(answer: str, reference: str) -> int:
+    """1 to 10, as the module's first lines define it."""
+    answer, reference = " ".join(answer.split()), " ".join(reference.split())
+    if answer == reference:
+        return 10
+    if not answer:
+        return 1
+    longer = max(len(answer), len(reference))
+    # Whole numbers, so that the floor does not depend on rounding.
+    return 1 + 8 * (longer - edit_distance(answer, reference)) // longer
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Levenshtein distance in characters; insert, delete and replace cost 1.
+
+    Bit-parallel (Myers 1999, in the form of Hyyrö 2003): a column of the usual table is two integers, one bit per
+    character of `first`, saying where it grows and where it falls.
+    """
+    if not first or not second:
+        return len(first) + len(second)
+    places: dict[str, int] = {}
+    for number, character in enumerate(first):
+        places[character] = places.get(character, 0) | 1 << number
+    full, last = (1 << len(first)) - 1, 1 << (len(first) - 1)
+    grows, falls, distance = full, 0, len(first)
+    for character in second:
+        equal = places.get(character, 0)
+        vertical = equal | falls
+        diagonal = (((equal & grows) + grows) ^ grows) | equal
+        up = falls | ~(diagonal | grows) & full
+        down = grows & diagonal
+        distance += bool(up & last) - bool(down & last)
+        up, down = (up << 1 | 1) & full, down << 1 & full
+        grows = down | ~(vertical | up) & full
+        falls = up & vertical
+    return distance
