@@ -16,7 +16,7 @@ from eval.report import write_report
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
 from fusion.configure import Refusal
-from fusion.pipeline import FusionConfig, FusedModels, fusion_config, run
+from fusion.pipeline import FusedModels, FusionConfig, fusion_config, run
 from fusion.progress import RunProgress
 
 

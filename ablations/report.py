@@ -17,8 +17,8 @@ import pandas as pd
 
 from ablations.cell import Cell, find_cells, read_scored
 from ablations.show import show
-from eval.report import write_report
 from eval.records import ItemScore
+from eval.report import write_report
 from eval.scored import ScoredModel, pooled_question, question_of
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow

@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from eval.records import Answer, ItemScore, Unscored, Verdict, read_records, wri
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric_row import MetricRow
-from eval.serve import SERVERS, Serving, serving
+from eval.serve import SERVERS, Serve, Server, serving
 from fusion.artifacts import Artifact, Store
 from fusion.configure import Refusal, choose, plain, typed
 from fusion.progress import RunProgress
@@ -46,12 +48,13 @@ class Candidate:
 class EvalConfig:
     """How checkpoints are served, what they are asked, and who judges each benchmark (by the entry's name)."""
 
-    serve: Serving
+    serve: Serve
     benchmarks: Mapping[str, JudgedBenchmark]
     judges: Mapping[str, Judge]
     bootstrap: Bootstrap
     data: Path
     artifacts: Path
+    lanes: int = 1
 
 
 def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
@@ -78,6 +81,7 @@ def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
         bootstrap=typed({key: report[key] for key in ("resamples", "seed") if key in report}, Bootstrap, at="report"),
         data=Path(paths["data"]).expanduser(),
         artifacts=Path(paths["artifacts"]).expanduser(),
+        lanes=settings.get("lanes", 1),
     )
 
 
@@ -93,13 +97,20 @@ def evaluate(
         entry: benchmark.load(benchmark.files(config.data, questions=questions.get(entry)))
         for entry, benchmark in config.benchmarks.items()
     }
-    with contextlib.ExitStack() as stack:
-        run = _Evaluation(config, progress, stack)
-        answered = {
-            (candidate.model, entry): run.answers(candidate, entry, benchmark)
-            for candidate in by_architecture(candidates)
-            for entry, benchmark in loaded.items()
-        }
+    answered: dict[tuple[str, str], Artifact] = {}
+
+    def ask(group: Sequence[Candidate]) -> None:
+        with contextlib.ExitStack() as stack:
+            run = _Evaluation(config, progress, stack)
+            for candidate in group:
+                for entry, benchmark in loaded.items():
+                    answered[candidate.model, entry] = run.answers(candidate, entry, benchmark)
+
+    # A server belongs to the thread that started it, so each architecture is asked in one thread from start to end.
+    with ThreadPoolExecutor(max_workers=config.lanes) as lanes:
+        for group in [lanes.submit(ask, group) for group in by_architecture(candidates)]:
+            group.result()
+    run = _Evaluation(config, progress, contextlib.ExitStack())
     scored = []
     for candidate in candidates:
         for entry, benchmark in loaded.items():
@@ -147,12 +158,12 @@ def judge_answers(
     return scored
 
 
-def by_architecture(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates with equal architectures next to each other, so that a server is started once for each."""
-    order: dict[str, int] = {}
+def by_architecture(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """The candidates that one server can serve in turn, the largest group first."""
+    groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
-        order.setdefault(architecture(candidate.path), len(order))
-    return sorted(candidates, key=lambda candidate: order[architecture(candidate.path)])
+        groups.setdefault(architecture(candidate.path), []).append(candidate)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def architecture(checkpoint: Path) -> str:
@@ -174,12 +185,12 @@ class _Evaluation:
         self.store = Store(root=config.artifacts)
         self.progress = progress
         self.stack = stack
-        self._server: Any = None
+        self._server: Server | None = None
 
-    def server(self) -> Any:
+    def server(self) -> Server:
         if self._server is None:
-            logs = self.config.artifacts / "logs"
-            self._server = self.stack.enter_context(serving(self.config.serve, logs=logs, note=self.progress.note))
+            logs = Path(tempfile.mkdtemp(dir=_made(self.config.artifacts / "logs"), prefix="serve-"))
+            self._server = self.stack.enter_context(serving(self.config.serve, logs=logs, say=self.progress.note))
         return self._server
 
     def answers(self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark) -> Artifact:
@@ -189,14 +200,14 @@ class _Evaluation:
         ]
 
         def build(out: Path) -> Mapping[str, Any]:
-            endpoint = self.server().load(candidate.path)
+            server = self.server()
+            server.load(candidate.path)
             answers = collect_answers(
                 benchmark=benchmark,
-                endpoint=endpoint,
+                endpoint=server.endpoint,
                 model=candidate.model,
                 weights=candidate.weights,
                 journal=out / ".answers.jsonl",
-                concurrency=self.config.serve.concurrency,
                 advance=shown.advance,
             )
             write_records(out / "answers.jsonl", answers)
@@ -205,7 +216,7 @@ class _Evaluation:
         with self.progress.stage("answer", f"{candidate.model} · {entry}") as shown:
             artifact = self.store.produce(
                 "answers",
-                config={"asked": digest(asked), "benchmark": benchmark.name, "serve": self.config.serve.sampling_key()},
+                config={"asked": digest(asked), "benchmark": benchmark.name, "serve": serving_key(self.config.serve)},
                 inputs={"weights": candidate.weights},
                 modules=("eval.answers",),
                 build=build,
@@ -261,6 +272,17 @@ class _Evaluation:
         """Metrics with their intervals, and the items behind them."""
         records = read_records(verdicts.path / "verdicts.jsonl", Verdict, Unscored)
         return benchmark.metrics(records, answers, self.config.bootstrap), benchmark.item_scores(records, answers)
+
+
+def serving_key(serve: Serve) -> dict[str, Any]:
+    """What of the server's settings can change an answer: which engine, at which precision, cut at which length."""
+    found = plain(serve)
+    return {name: found[name] for name in ("type", "dtype", "max_model_len") if name in found}
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
 
 
 def digest(value: Any) -> str:

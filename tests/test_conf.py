@@ -39,7 +39,9 @@ def test_every_experiment_composes_and_is_typed(experiment):
     assert eval_config(composed).benchmarks
 
 
-@pytest.mark.parametrize("group", ["data", "align", "fuse", "train", "merge", "serve", "benchmark", "judge", "launcher"])
+@pytest.mark.parametrize(
+    "group", ["data", "align", "fuse", "train", "merge", "serve", "benchmark", "judge", "launcher"]
+)
 def test_every_entry_of_a_group_composes_and_is_typed(group):
     for name in group_names(group):
         composed = settings(f"{group}={name}")
@@ -68,7 +70,11 @@ def test_every_choice_of_a_table_has_its_file(group, table):
 
 
 def test_every_kind_of_benchmark_has_an_entry():
-    names = {entry["name"] for name in group_names("benchmark") for entry in settings(f"benchmark={name}")["benchmark"].values()}
+    names = {
+        entry["name"]
+        for name in group_names("benchmark")
+        for entry in settings(f"benchmark={name}")["benchmark"].values()
+    }
     assert names == set(BENCHMARKS)
 
 
@@ -109,7 +115,9 @@ def test_a_refusal_is_one_message_on_stderr_and_status_2():
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr == "refused: experiment=poket: there is no such entry in conf/experiment: did you mean 'pocket'?\n"
+    assert (
+        ended.stderr == "refused: experiment=poket: there is no such entry in conf/experiment: did you mean 'pocket'?\n"
+    )
 
 
 def test_no_yaml_stands_outside_a_root_or_a_group():

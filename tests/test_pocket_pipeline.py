@@ -1,0 +1,172 @@
+"""The whole path on the smoke experiment, through a real server: from dialogues to tables, again, swept, and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fusion.artifacts import Store, file_digest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+FUSED = ["linear", "ties", "sce"]
+MODELS = [
+    "pivot",
+    *(f"source-{domain}" for domain in ("numbers", "arithmetic", "letters")),
+    *("sft", "multi"),
+    *(f"target-{domain}" for domain in ("numbers", "arithmetic", "letters")),
+    *FUSED,
+]
+
+
+def command(artifacts: Path, reports: Path, *overrides: str) -> list[str]:
+    paths = [f"paths.artifacts={artifacts}", f"paths.reports={reports}"]
+    return [sys.executable, "-m", "ablations", *overrides, "experiment=pocket_smoke", *paths]
+
+
+def run(artifacts: Path, reports: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    ended = subprocess.run(command(artifacts, reports, *overrides), cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    return ended
+
+
+def stages(artifacts: Path) -> Counter[str]:
+    return Counter(stage for stage, _ in Store(root=artifacts).built())
+
+
+def data_files(artifacts: Path) -> dict[str, str]:
+    """Every file of the numeric stages, by its place, with its digest."""
+    names = ("data", "initialise", "pretrain", "represent", "align", "fuse", "train", "merge", "answers", "verdicts")
+    return {
+        str(path.relative_to(artifacts)): file_digest(path)
+        for stage in names
+        for path in sorted((artifacts / stage).rglob("*"))
+        if path.is_file()
+        and path.name not in ("manifest.json", "training_log.jsonl")
+        and "/." not in str(path.relative_to(artifacts))
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    where = tmp_path_factory.mktemp("smoke")
+    run(where / "artifacts", where / "reports")
+    return where / "artifacts", where / "reports" / "pocket_smoke"
+
+
+def test_the_report_holds_every_model_in_its_group_with_both_benchmarks(finished):
+    _, report = finished
+    scores = pd.read_csv(report / "scores.csv")
+    assert list(scores["model"].unique()) == MODELS
+    assert list(scores["group"].unique()) == ["Pivot", "Sources", "Baselines", "Targets", "Merged"]
+    for model, rows in scores.groupby("model"):
+        ratings = rows[rows["metric"] == "rating"]
+        assert {"all", "turn1", "turn2", "numbers", "arithmetic", "letters"} == set(ratings["slice"]), model
+        assert ratings["value"].between(1, 10).all()
+        alpaca = set(rows.loc[rows["benchmark"] == "alpaca_eval", "metric"])
+        assert {
+            "win_rate",
+            "standard_error",
+            "discrete_win_rate",
+            "length_controlled_win_rate",
+            "average_length",
+        } <= alpaca
+    for end in ("md", "csv", "tex", "html"):
+        assert (report / f"leaderboard.{end}").stat().st_size > 100
+
+
+def test_no_stage_ran_twice_and_answers_came_from_vllm(finished):
+    artifacts, _ = finished
+    built = Store(root=artifacts).built()
+    assert len(built) == len(set(built))
+    assert stages(artifacts)["train"] == 5
+    assert stages(artifacts)["merge"] == len(FUSED)
+    manifest = json.loads(next((artifacts / "answers").glob("*/manifest.json")).read_text())
+    assert manifest["config"]["serve"]["type"] == "VLLM"
+
+
+def test_a_second_run_computes_nothing_and_gives_the_same_table(finished, tmp_path):
+    artifacts, report = finished
+    before = stages(artifacts)
+    started = time.monotonic()
+    ended = run(artifacts, tmp_path)
+    assert time.monotonic() - started < 60
+    assert stages(artifacts) == before
+    assert "0 computed" in ended.stderr
+    assert (tmp_path / "pocket_smoke" / "scores.csv").read_bytes() == (report / "scores.csv").read_bytes()
+
+
+def test_a_sweep_over_merge_rules_trains_and_asks_nothing_again(finished, tmp_path):
+    artifacts, _ = finished
+    before = stages(artifacts)
+    run(artifacts, tmp_path, "-m", "merge=linear,ties,sce")
+    assert stages(artifacts) == before
+    report = [
+        sys.executable,
+        "-m",
+        "ablations.report",
+        "cells=pocket_smoke",
+        f"out={tmp_path}/sweep",
+        f"paths.artifacts={artifacts}",
+    ]
+    ended = subprocess.run(report, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    scores = pd.read_csv(tmp_path / "sweep" / "scores.csv")
+    assert {"merge", "seed", "cell"} <= set(scores.columns)
+    assert sorted(scores["merge"].unique()) == sorted(FUSED)
+    leaderboard = (tmp_path / "sweep" / "leaderboard.md").read_text()
+    assert [leaderboard.count(f"| {name} |") for name in FUSED] == [1, 1, 1]
+
+
+def test_one_more_merge_rule_runs_its_merge_and_its_evaluation_only(finished, tmp_path):
+    artifacts, _ = finished
+    before = stages(artifacts)
+    run(artifacts, tmp_path, "merge=[linear,ties,sce,task_arithmetic]")
+    assert stages(artifacts) - before == Counter({"merge": 1, "answers": 2, "verdicts": 2})
+
+
+@pytest.mark.parametrize("stage", ["train", "merge", "verdicts"])
+def test_killed_in_the_middle_of_a_stage_the_same_command_finishes_with_the_same_bytes(finished, tmp_path, stage):
+    artifacts, report = finished
+    again = tmp_path / "artifacts"
+    order = ["train", "merge", "answers", "verdicts"]
+    shutil.copytree(artifacts, again, ignore=shutil.ignore_patterns("sweeps", "logs", ".lock-*"))
+    for later in order[order.index(stage) :]:
+        if not (stage == "verdicts" and later == "answers"):
+            shutil.rmtree(again / later)
+    process = subprocess.Popen(
+        command(again, tmp_path / "reports"),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    )
+    wanted = ".partial-*/.checkpoints/checkpoint-*" if stage == "train" else ".partial-*/*"
+    deadline = time.monotonic() + 300
+    while not list((again / stage).glob(wanted)):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list((again / stage).glob(".partial-*")), "killed too late"
+    before = Store(root=again).built()
+    run(again, tmp_path / "reports")
+    rebuilt = Store(root=again).built()[len(before) :]
+    assert len(rebuilt) == len(set(rebuilt))
+    scores = tmp_path / "reports" / "pocket_smoke" / "scores.csv"
+    assert scores.read_bytes() == (report / "scores.csv").read_bytes()
+    expected = data_files(artifacts)
+    assert {name: digest for name, digest in data_files(again).items() if name in expected} == {
+        name: digest for name, digest in expected.items() if (again / name).exists()
+    }
