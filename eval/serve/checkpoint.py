@@ -1,0 +1,203 @@
+"""What a checkpoint directory says about itself without loading it: its digest, and what must match for a reload.
+
+Only safetensors headers, JSON and tokenizer files are read; weights are hashed, never deserialised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusion.configure import Refusal
+
+# They say where a config came from, not what the model computes.
+_PROVENANCE = frozenset({"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"})
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+_LARGEST_HEADER = 100 * 2**20  # the limit of the safetensors format
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """All that a running server keeps when only weights are swapped: two checkpoints must agree in it to be swapped."""
+
+    config: Mapping[str, Any]
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]]  # name -> dtype, shape
+    tokenizer: Mapping[str, str]  # file -> digest, chat template included
+
+
+def signature(checkpoint: Path) -> Signature:
+    """The signature of a Hugging Face checkpoint directory.
+
+    Raises Refusal when the directory, its config, its weights or its tokenizer are missing, or a shard is damaged.
+    """
+    config = _json(checkpoint / "config.json", what="a Hugging Face checkpoint directory")
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for shard in shards(checkpoint):
+        for name, entry in header(shard).items():
+            if name in tensors:
+                raise Refusal(f"{checkpoint}: tensor {name} is in two shards: write the checkpoint again")
+            tensors[name] = entry
+    _check_index(checkpoint, tensors)
+    tokenizer = {path.name: _tokenizer_digest(path) for path in _tokenizer_paths(checkpoint)}
+    if not tokenizer:
+        raise Refusal(
+            f"{checkpoint} has no tokenizer files: a server needs the checkpoint's own tokenizer beside its weights"
+        )
+    return Signature(config=_without_provenance(config), tensors=tensors, tokenizer=tokenizer)
+
+
+def differences(served: Signature, wanted: Signature) -> list[str]:
+    """Why `wanted` cannot take the place of `served` in a running server; empty when it can."""
+    found = []
+    for key in sorted({*served.config, *wanted.config}):
+        if served.config.get(key) != wanted.config.get(key):
+            found.append(f"config.json {key}: {served.config.get(key)!r} is served, {wanted.config.get(key)!r} comes")
+    for name in served.tensors:
+        if name not in wanted.tensors:
+            found.append(f"tensor {name} is missing")
+        elif served.tensors[name] != wanted.tensors[name]:
+            found.append(
+                f"tensor {name}: {_spell(served.tensors[name])} is served, {_spell(wanted.tensors[name])} comes"
+            )
+    found += [f"tensor {name} is new" for name in wanted.tensors if name not in served.tensors]
+    for name in sorted({*served.tokenizer, *wanted.tokenizer}):
+        if served.tokenizer.get(name) != wanted.tokenizer.get(name):
+            found.append(f"{name} differs")
+    return found
+
+
+def weights_digest(checkpoint: Path) -> str:
+    """A sha256, in hexadecimal, of all that decides a checkpoint's answers: weights, config, tokenizer, chat template.
+
+    Where the checkpoint lies in an artifact, a file's hash is taken from the manifest as long as its size and
+    modification time are those noted there; otherwise the file is read.
+    Raises Refusal when config or weights are missing.
+    """
+    config = _without_provenance(_json(checkpoint / "config.json", what="a Hugging Face checkpoint directory"))
+    parts = [("config.json", hashlib.sha256(_canonical(config)).hexdigest())]
+    noted = _noted(checkpoint)
+    parts += [(path.name, _file_digest(path, noted)) for path in shards(checkpoint)]
+    parts += [(path.name, _tokenizer_digest(path)) for path in _tokenizer_paths(checkpoint)]
+    return hashlib.sha256(_canonical(parts)).hexdigest()
+
+
+def shards(checkpoint: Path) -> list[Path]:
+    """The safetensors files that hold the weights: those the index names, or all of them where there is no index.
+
+    Raises Refusal when there are none, or a named one is missing.
+    """
+    index = checkpoint / "model.safetensors.index.json"
+    if index.exists():
+        names = sorted(set(_json(index, what="a safetensors index").get("weight_map", {}).values()))
+        found = [checkpoint / name for name in names]
+    else:
+        found = sorted(checkpoint.glob("*.safetensors"))
+    for path in found:
+        if not path.is_file():
+            raise Refusal(f"{path} is named by the index but missing: copy or write the checkpoint again")
+    if not found:
+        raise Refusal(f"{checkpoint} holds no .safetensors weights: only that format is read; convert others first")
+    return found
+
+
+def header(shard: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> (dtype, shape) of every tensor in a safetensors file, and a check that its bytes are all there."""
+    size = shard.stat().st_size
+    with shard.open("rb") as stream:
+        first = stream.read(8)
+        length = struct.unpack("<Q", first)[0] if len(first) == 8 else _LARGEST_HEADER + 1
+        body = stream.read(length) if length <= min(_LARGEST_HEADER, size) else b""
+    try:
+        entries = json.loads(body)
+        tensors = {name: entry for name, entry in entries.items() if name != "__metadata__"}
+        found = {name: (str(entry["dtype"]), tuple(entry["shape"])) for name, entry in tensors.items()}
+        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise Refusal(
+            f"{shard} is not a safetensors file (header unreadable: {error}): write or copy it again"
+        ) from error
+    if 8 + length + end != size:
+        raise Refusal(f"{shard} has {size} bytes where its header promises {8 + length + end}: write or copy it again")
+    return found
+
+
+def _check_index(checkpoint: Path, tensors: Mapping[str, Any]) -> None:
+    index = checkpoint / "model.safetensors.index.json"
+    if not index.exists():
+        return
+    named = _json(index, what="a safetensors index").get("weight_map", {})
+    missing = [name for name in named if name not in tensors]
+    if missing:
+        raise Refusal(f"{checkpoint}: the index names {len(missing)} tensors that no shard has, first {missing[0]}")
+
+
+def _tokenizer_paths(checkpoint: Path) -> Iterator[Path]:
+    yield from (path for name in _TOKENIZER_FILES if (path := checkpoint / name).is_file())
+
+
+def _tokenizer_digest(path: Path) -> str:
+    if path.name == "tokenizer_config.json":
+        return hashlib.sha256(_canonical(_without_provenance(_json(path, what="a tokenizer config")))).hexdigest()
+    return _sha256(path)
+
+
+def _file_digest(path: Path, noted: Mapping[Path, Mapping[str, Any]]) -> str:
+    entry = noted.get(path)
+    stat = path.stat()
+    if entry and entry.get("bytes") == stat.st_size and entry.get("modified_ns") == stat.st_mtime_ns:
+        return str(entry["sha256"])
+    return _sha256(path)
+
+
+def _noted(checkpoint: Path) -> dict[Path, Mapping[str, Any]]:
+    for directory in (checkpoint, checkpoint.parent):
+        try:
+            files = json.loads((directory / "manifest.json").read_text())["files"]
+            return {directory / name: entry for name, entry in files.items() if "sha256" in entry}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return {}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _json(path: Path, *, what: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise Refusal(f"{path.parent} has no {path.name}: expected {what}") from error
+    except (OSError, ValueError) as error:
+        raise Refusal(f"{path} cannot be read ({error}): expected {what}") from error
+    if not isinstance(found, dict):
+        raise Refusal(f"{path} is not a JSON object: expected {what}")
+    return found
+
+
+def _without_provenance(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: item for key, item in value.items() if key not in _PROVENANCE}
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _spell(entry: tuple[str, tuple[int, ...]]) -> str:
+    return f"{entry[0]} {list(entry[1])}"

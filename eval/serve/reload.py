@@ -1,0 +1,92 @@
+"""The next checkpoint into a running vLLM server, or the reason why it must be restarted instead.
+
+vLLM 0.32 swaps weights in place in milliseconds, with four traps: a checkpoint that lacks a tensor is answered with
+200 and served as a blend; a wrong shape leaves the engine dead while /health still says 200; the prefix cache keeps
+keys and values of the old weights; files replaced under an old path may be served stale.  So nothing is posted before
+the two checkpoints were seen to agree in every header, and nothing is believed afterwards before the probe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.serve import probe
+from eval.serve.checkpoint import Signature, differences
+from eval.serve.control import Control
+from eval.serve.errors import ServerError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What a server is serving: where from, its digest and signature, and what the probe expects and has seen."""
+
+    checkpoint: Path
+    weights: str
+    signature: Signature
+    expected: probe.Expectation | None
+    seen: tuple[float, ...] | None
+
+
+def objection(now: Served, wanted: Served) -> str:
+    """Why `wanted` may not be swapped in for `now`, decided from files alone; empty when it may."""
+    if wanted.expected is None or now.seen is None:
+        return "without the probe nothing would show that the right weights answer"
+    if now.checkpoint == wanted.checkpoint:
+        return "the files changed in place, and the server may still read the old ones"
+    found = differences(now.signature, wanted.signature)
+    return f"{found[0]}{f' (and {len(found) - 1} more differences)' if len(found) > 1 else ''}" if found else ""
+
+
+def swap(
+    control: Control, *, model: str, now: Served, wanted: Served, tolerance: float, log: Path
+) -> tuple[str, tuple[float, ...]]:
+    """Put `wanted` behind `control`.  Returns the doubt that calls for a restart, empty when none, and the probe's values."""
+    start_of_news = log.stat().st_size if log.exists() else 0
+    # How vLLM treats a bad path or shape: 500, or 200 with a warning in its log.
+    body = {"method": "reload_weights", "kwargs": {"weights_path": str(wanted.checkpoint)}}
+    status, reply = control.post("/collective_rpc", body)
+    if status != 200:
+        return f"reload_weights answered {status}: {str(reply)[:200]}", ()
+    status, reply = control.post("/reset_prefix_cache")
+    if status != 200 or (isinstance(reply, dict) and reply.get("success") is False):
+        return f"reset_prefix_cache answered {status}: {str(reply)[:200]}", ()
+    complaint = _complaint(log, start_of_news)
+    if complaint:
+        return f"the server's log says: {complaint}", ()
+    try:
+        assert wanted.expected is not None  # objection() has seen to it
+        seen = probe.served(control, model=model, ids=wanted.expected.ids)
+    except ServerError as error:
+        return str(error), ()
+    return doubt(seen, now=now, wanted=wanted, tolerance=tolerance), seen
+
+
+def doubt(seen: tuple[float, ...], *, now: Served, wanted: Served, tolerance: float) -> str:
+    """What the probe's values `seen` after a swap leave unproven; empty when they prove it.
+
+    They must lie within `tolerance` of the new checkpoint's forward pass, be no closer to the old one's, and, where
+    the weights differ at all, not repeat to the last bit what the server said before.
+    """
+    assert wanted.expected is not None
+    error = probe.distance(seen, wanted.expected.log_probs)
+    if not error <= tolerance:
+        return f"the probe is {error:.4f} nats per token from the checkpoint's own forward pass, more than {tolerance}"
+    if now.weights == wanted.weights or now.expected is None:
+        return ""
+    old = now.expected.log_probs
+    if old != wanted.expected.log_probs:
+        if seen == now.seen:
+            return "the probe did not move at all"
+        if probe.distance(seen, old) < error:
+            return f"the probe is closer to the checkpoint served before ({probe.distance(seen, old):.4f} against {error:.4f} nats)"
+    return ""
+
+
+def _complaint(log: Path, offset: int) -> str:
+    if not log.exists():
+        return ""
+    with log.open("rb") as stream:
+        stream.seek(offset)
+        news = stream.read().decode(errors="replace")
+    return next((line.strip()[:300] for line in news.splitlines() if "weights were not loaded" in line), "")

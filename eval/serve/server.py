@@ -1,0 +1,59 @@
+"""What every choice of server gives: an endpoint to ask, and a way to put the next checkpoint behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+How = Literal["started", "reloaded", "restarted", "unchanged", "given"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """An OpenAI-compatible address.  The key is kept out of every printed form."""
+
+    base_url: str
+    model: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """How a checkpoint came to be served: `weights` is its digest, `why` says what kept it from a reload in place.
+
+    `probe` is the mean absolute difference, in nats per token, between the server's log-probabilities of a fixed text
+    and those of an independent forward pass over the same files; None where no such pass was made.
+    """
+
+    how: How
+    checkpoint: Path | None
+    weights: str
+    seconds: float
+    why: str = ""
+    probe: float | None = None
+
+
+class Server(Protocol):
+    """One address that serves one checkpoint at a time.  `note` is a sentence for reports, empty when all is usual."""
+
+    note: str
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where to ask.  Raises ServerError before the first `load`."""
+        ...
+
+    def load(self, checkpoint: Path) -> Loaded:
+        """Serve `checkpoint` from now on.  Raises Refusal for files it will not serve, ServerError when serving fails."""
+        ...
+
+
+class Serve(Protocol):
+    """A choice of server: a frozen dataclass of settings that `start`s it; leaving the context ends all it began."""
+
+    def start(self, *, logs: Path, say: Callable[[str], None]) -> AbstractContextManager[Server]:
+        """`logs` is the directory for the server's log; `say` receives one line per event a person should see."""
+        ...

