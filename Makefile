@@ -44,7 +44,7 @@ sweep: $(READY) ## the pocket study: merge rules over one set of targets, which 
 	@$(PYTHON) -m ablations -m experiment=pocket merge=linear,ties,sce
 
 report: $(READY) ## tabulate the sweep into reports/sweep/
-	@$(PYTHON) -m ablations.report cells=multirun out=reports/sweep
+	@$(PYTHON) -m ablations.report cells=pocket out=reports/sweep
 
 bench: $(READY) ## measure speed, memory and disk, each beside the bar it should reach (ARGS="alignment merging" for some)
 	@$(PYTHON) -m bench $(ARGS)
