@@ -220,7 +220,7 @@ def test_subsampling_more_than_there_are_keeps_all() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"files": []}, {"files": ["x"], "max_conversations": 0}, {"files": ["x"], "on_bad_row": "drop"}]
+    "fields", [{"files": []}, {"files": ["x"], "max_conversations": 0}, {"files": ["x"], "on_bad_row": "drop"}]
 )
 def test_settings_out_of_range_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(Refusal):
