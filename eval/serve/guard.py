@@ -1,4 +1,4 @@
-"""ASGI middleware that demands the key on every path but /health; given to vLLM as `--middleware eval.serve.guard.KeyGuard`.
+"""ASGI middleware that demands the key on every path but /health: `--middleware eval.serve.guard.KeyGuard`.
 
 vLLM's own check covers its /v1-like paths only, while /collective_rpc, which calls any method of the workers, stays
 open.  This one is outermost.  The key is read from VLLM_API_KEY, so it appears on no command line and in no log; with

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.serve.control import Control
-from eval.serve.errors import ServerError
+from eval.errors import ServerFailure
 from fusion.configure import Refusal
 
 TEXT = (
@@ -27,7 +27,7 @@ TOLERANCE = {"float32": 0.01, "bfloat16": 0.15, "float16": 0.05}
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """The probe's token ids [N] and the log-probabilities [N-1], in nats, of tokens 1.. under an independent forward."""
+    """The probe's token ids [N] and, by an independent forward, log-probabilities [N-1] in nats of tokens 1..N-1."""
 
     ids: tuple[int, ...]
     log_probs: tuple[float, ...]
@@ -59,11 +59,11 @@ def expectation(checkpoint: Path, *, longest: int) -> Expectation:
 
 
 def served(control: Control, *, model: str, ids: Sequence[int], timeout: float = 120.0) -> tuple[float, ...]:
-    """The server's log-probabilities of `ids`[1:], each given the ids before it.  Raises ServerError without an answer."""
+    """The server's log-probabilities of `ids`[1:], each given the ids before it.  Raises ServerFailure without them."""
     body = {"model": model, "prompt": list(ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
     status, reply = control.post("/v1/completions", body, timeout=timeout)
     if status != 200:
-        raise ServerError(f"the server answered {status} to the probe: {str(reply)[:300]}")
+        raise ServerFailure(f"the server answered {status} to the probe: {str(reply)[:300]}")
     return _log_probs(reply, ids)
 
 
@@ -79,5 +79,5 @@ def _log_probs(reply: Any, ids: Sequence[int]) -> tuple[float, ...]:
         entries = reply["choices"][0]["prompt_logprobs"][1:]
         found = tuple(float(entry[str(token)]["logprob"]) for entry, token in zip(entries, ids[1:], strict=True))
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise ServerError(f"the server's answer to the probe has no prompt log-probabilities ({error!r})") from error
+        raise ServerFailure(f"the server's answer to the probe has no prompt log-probabilities ({error!r})") from error
     return found

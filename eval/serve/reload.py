@@ -14,7 +14,7 @@ from pathlib import Path
 from eval.serve import probe
 from eval.serve.checkpoint import Signature, differences
 from eval.serve.control import Control
-from eval.serve.errors import ServerError
+from eval.errors import ServerFailure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def objection(now: Served, wanted: Served) -> str:
 def swap(
     control: Control, *, model: str, now: Served, wanted: Served, tolerance: float, log: Path
 ) -> tuple[str, tuple[float, ...]]:
-    """Put `wanted` behind `control`.  Returns the doubt that calls for a restart, empty when none, and the probe's values."""
+    """Put `wanted` behind `control`: the doubt that calls for a restart, empty when there is none, and what was seen."""
     start_of_news = log.stat().st_size if log.exists() else 0
     # How vLLM treats a bad path or shape: 500, or 200 with a warning in its log.
     body = {"method": "reload_weights", "kwargs": {"weights_path": str(wanted.checkpoint)}}
@@ -57,7 +57,7 @@ def swap(
     try:
         assert wanted.expected is not None  # objection() has seen to it
         seen = probe.served(control, model=model, ids=wanted.expected.ids)
-    except ServerError as error:
+    except ServerFailure as error:
         return str(error), ()
     return doubt(seen, now=now, wanted=wanted, tolerance=tolerance), seen
 
@@ -79,7 +79,10 @@ def doubt(seen: tuple[float, ...], *, now: Served, wanted: Served, tolerance: fl
         if seen == now.seen:
             return "the probe did not move at all"
         if probe.distance(seen, old) < error:
-            return f"the probe is closer to the checkpoint served before ({probe.distance(seen, old):.4f} against {error:.4f} nats)"
+            return (
+                "the probe is closer to the checkpoint served before"
+                f" ({probe.distance(seen, old):.4f} against {error:.4f} nats per token)"
+            )
     return ""
 
 

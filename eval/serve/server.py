@@ -43,11 +43,11 @@ class Server(Protocol):
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where to ask.  Raises ServerError before the first `load`."""
+        """Where to ask.  Raises ServerFailure before the first `load`."""
         ...
 
     def load(self, checkpoint: Path) -> Loaded:
-        """Serve `checkpoint` from now on.  Raises Refusal for files it will not serve, ServerError when serving fails."""
+        """Serve `checkpoint` from now on.  Raises Refusal for unfit files, ServerFailure when serving fails."""
         ...
 
 

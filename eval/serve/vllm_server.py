@@ -25,7 +25,7 @@ from typing import Any, Literal
 from eval.serve import probe
 from eval.serve.checkpoint import signature, weights_digest
 from eval.serve.control import Control
-from eval.serve.errors import ServerError
+from eval.errors import ServerFailure
 from eval.serve.reload import Served, objection, swap
 from eval.serve.server import Endpoint, How, Loaded
 from fusion.configure import Refusal
@@ -129,7 +129,7 @@ class VLLMServer:
     @property
     def endpoint(self) -> Endpoint:
         if self._control is None:
-            raise ServerError("no checkpoint is served yet: call load first")
+            raise ServerFailure("no checkpoint is served yet: call load first")
         return Endpoint(base_url=f"{self._control.root}/v1", model=MODEL, key=self._control.key)
 
     @property
@@ -138,7 +138,7 @@ class VLLMServer:
         return self._process.pid if self._process else None
 
     def load(self, checkpoint: Path) -> Loaded:
-        """Serve `checkpoint`: by a reload in place where that is provably right, else by a restart that is announced."""
+        """Serve `checkpoint`: by a reload in place where that is provably right, else by an announced restart."""
         began = time.monotonic()
         wanted = self._described(checkpoint.resolve())
         how: How = "started"
@@ -194,7 +194,8 @@ class VLLMServer:
         return replace(wanted, expected=probe.expectation(wanted.checkpoint, longest=longest))
 
     def _replaced(self, wanted: Served) -> tuple[How, str, Served]:
-        assert self._served is not None and self._control is not None
+        assert self._served is not None
+        assert self._control is not None
         if not self._settings.reload:
             return "restarted", "reload is switched off", wanted
         wanted = self._expecting(wanted)
@@ -217,6 +218,7 @@ class VLLMServer:
         for attempt in range(attempts):
             port = _reserved(self._settings.port)
             key = secrets.token_urlsafe(32)
+            self._say(f"vLLM is starting for {wanted.checkpoint.name}, log in {self.log}")
             start_of_news = self.log.stat().st_size if self.log.exists() else 0
             command = [
                 sys.executable,
@@ -239,29 +241,26 @@ class VLLMServer:
             self.stop()
             if attempt + 1 < attempts and any(words in news for words in _PORT_TAKEN):
                 continue
-            raise ServerError(
+            raise ServerFailure(
                 f"vLLM ended with status {status} before it could serve {wanted.checkpoint}; the end of {self.log}:\n"
                 f"{last_lines(self.log)}"
             )
         raise AssertionError("unreachable")
 
     def _wait(self, control: Control, checkpoint: Path) -> bool:
-        from rich.console import Console
-
         assert self._process is not None
         began = time.monotonic()
-        with Console(stderr=True).status(f"vLLM is starting for {checkpoint.name} (log: {self.log})"):
-            while self._process.poll() is None:
-                # Another program's server on this port would not know our key.
-                if control.get("/health", timeout=2.0)[0] == 200 and control.get("/v1/models")[0] == 200:
-                    return True
-                if time.monotonic() - began > self._settings.start_timeout:
-                    self.stop()
-                    raise ServerError(
-                        f"vLLM did not answer within {self._settings.start_timeout:.0f} s (serve.start_timeout); the end of"
-                        f" {self.log}:\n{last_lines(self.log)}"
-                    )
-                time.sleep(0.1)
+        while self._process.poll() is None:
+            # Another program's server on this port would not know our key.
+            if control.get("/health", timeout=2.0)[0] == 200 and control.get("/v1/models")[0] == 200:
+                return True
+            if time.monotonic() - began > self._settings.start_timeout:
+                self.stop()
+                raise ServerFailure(
+                    f"vLLM did not answer for {checkpoint} within {self._settings.start_timeout:.0f} s"
+                    f" (serve.start_timeout); the end of {self.log}:\n{last_lines(self.log)}"
+                )
+            time.sleep(0.1)
         return False
 
     def _proven(self, control: Control, wanted: Served) -> Served:
@@ -271,10 +270,10 @@ class VLLMServer:
         error = probe.distance(seen, wanted.expected.log_probs)
         if not error <= self._tolerance(wanted):
             self.stop()
-            raise ServerError(
-                f"vLLM serves {wanted.checkpoint}, but its log-probabilities of the probe are {error:.4f} nats per token from"
-                f" those of transformers (tolerance {self._tolerance(wanted)}): choose serve=transformers, or serve.probe=none"
-                " to go on without proof"
+            raise ServerFailure(
+                f"vLLM serves {wanted.checkpoint}, but its log-probabilities of the probe are {error:.4f} nats per token"
+                f" from those of transformers (tolerance {self._tolerance(wanted)}): choose serve=transformers, or"
+                " serve.probe=none to go on without proof"
             )
         return replace(wanted, seen=seen)
 
