@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.utils import logging
 
@@ -164,9 +165,15 @@ def _fill(top: TopK, length: int) -> TopK:
 def _load(job: Job) -> PreTrainedModel:
     dtype = torch.bfloat16 if job.config.precision == "bf16_pure" else torch.float32
     try:
-        model = AutoModelForCausalLM.from_pretrained(job.initial, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError) as error:
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            job.initial, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise Refusal(f"the checkpoint {job.initial} cannot be read: {error}") from error
+    if loading["missing_keys"]:  # transformers would fill them with random numbers
+        raise Refusal(
+            f"the checkpoint {job.initial} lacks tensors of its architecture: {', '.join(sorted(loading['missing_keys']))}"
+        )
     # A published generation config that contradicts itself would stop every save; the original file is handed on.
     model.generation_config = GenerationConfig()
     return model

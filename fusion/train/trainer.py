@@ -57,10 +57,10 @@ def training_arguments(config: TrainConfig, *, checkpoints: Path, steps: int) ->
         max_grad_norm=config.max_grad_norm,
         optim="adamw_torch_fused",
         bf16=config.precision == "bf16_mixed",
-        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing=config.gradient_checkpointing and not config.fsdp,
         gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
-        fsdp=True if config.fsdp else None,
-        fsdp_config={"version": 2, "state_dict_type": "FULL_STATE_DICT"} if config.fsdp else None,
+        fsdp=True if config.fsdp else None,  # type: ignore[arg-type]
+        fsdp_config=_fsdp(config) if config.fsdp else None,
         ddp_backend="gloo" if cpu and config.processes > 1 else None,
         ddp_find_unused_parameters=False,
         use_cpu=cpu,
@@ -77,6 +77,14 @@ def training_arguments(config: TrainConfig, *, checkpoints: Path, steps: int) ->
         dataloader_pin_memory=not cpu,
         dataloader_num_workers=0,
     )
+
+
+def _fsdp(config: TrainConfig) -> dict[str, Any]:
+    return {
+        "version": 2,
+        "state_dict_type": "FULL_STATE_DICT",
+        "activation_checkpointing": config.gradient_checkpointing,
+    }
 
 
 class FusionTrainer(Trainer):

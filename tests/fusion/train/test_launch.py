@@ -1,0 +1,125 @@
+"""Training as its callers see it: a child process, or several."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from fusion.configure import Refusal, plain, typed
+from fusion.train.config import TrainConfig
+from fusion.train.launch import command, train
+
+CONFIG = TrainConfig(max_steps=6, batch_size=4, learning_rate=3e-3, max_length=64, device="cpu")
+
+
+def log(out):
+    return [json.loads(line) for line in (out / "training_log.jsonl").read_text().splitlines()]
+
+
+def test_settings_and_launching_need_no_torch():
+    code = "import sys, fusion.train.launch; sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_settings_survive_the_way_to_the_child():
+    config = dataclasses.replace(CONFIG, betas=(0.9, 0.95), max_steps=None)
+    text = json.loads(json.dumps(plain(config)))
+    assert text.pop("type") == "TrainConfig"
+    assert typed(text, TrainConfig) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"lm_weight": 1.5}, "lm_weight is 1.5: expected 0 to 1"),
+        ({"batch_size": 6, "processes": 4}, "batch_size 6 does not divide .* choose a multiple of 4"),
+        ({"fsdp": True}, "fsdp shards over several processes"),
+        ({"temperature": 0.0}, "temperature is 0.0: expected more than 0"),
+        ({"max_steps": 0}, "max_steps is 0"),
+        ({"betas": (0.9, 1.0)}, "expected both in"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change, says):
+    with pytest.raises(Refusal, match=says):
+        typed(change, TrainConfig, at="train")
+
+
+def test_the_papers_batch_divides_over_eight_gpus():
+    config = TrainConfig(batch_size=128, processes=8, gradient_accumulation=4, fsdp=True)
+    assert config.micro_batch_size == 4
+    assert "accelerate.commands.launch" in command(config, "job.json")
+
+
+def test_input_that_is_not_there_is_refused_before_a_child_starts(checkpoint, dialogues, tmp_path):
+    with pytest.raises(Refusal, match="is no checkpoint to train"):
+        train(initial=tmp_path, conversations=dialogues, fused=None, config=CONFIG, out=tmp_path / "out")
+    with pytest.raises(Refusal, match="there are no conversations"):
+        train(initial=checkpoint, conversations=tmp_path / "x", fused=None, config=CONFIG, out=tmp_path / "out")
+    with pytest.raises(Refusal, match="run the fuse stage first"):
+        train(initial=checkpoint, conversations=dialogues, fused=tmp_path, config=CONFIG, out=tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_the_childs_refusal_is_ours(checkpoint, dialogues, tmp_path):
+    config = dataclasses.replace(CONFIG, max_length=2)
+    with pytest.raises(Refusal, match="has an assistant token within 2 tokens"):
+        train(initial=checkpoint, conversations=dialogues, fused=None, config=config, out=tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_that_one_takes(checkpoint, dialogues, tmp_path):
+    shown = []
+    facts = {}
+    for processes in (1, 2):
+        facts[processes] = train(
+            initial=checkpoint,
+            conversations=dialogues,
+            fused=None,
+            config=dataclasses.replace(CONFIG, processes=processes),
+            out=tmp_path / str(processes),
+            progress=lambda done, total: shown.append((done, total)),
+        )
+    assert shown[-1] == (6, 6)
+    for one, two in zip(log(tmp_path / "1"), log(tmp_path / "2"), strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-3)
+        assert two["labelled_tokens"] == one["labelled_tokens"]
+    assert facts[2]["final_loss"] == pytest.approx(facts[1]["final_loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_to_the_bytes_of_an_undisturbed_one(checkpoint, dialogues, tmp_path):
+    config = dataclasses.replace(CONFIG, max_steps=300, save_every=25)
+    arguments = {"initial": checkpoint, "conversations": dialogues, "fused": None, "config": config}
+    train(**arguments, out=tmp_path / "whole")
+    out = tmp_path / "killed"
+    code = (
+        "from pathlib import Path; from fusion.configure import typed; from fusion.train.config import TrainConfig;"
+        "from fusion.train.launch import train; import json, sys; a = json.loads(sys.argv[1]); a['config'].pop('type');"
+        "train(initial=Path(a['initial']), conversations=Path(a['conversations']), fused=None,"
+        " config=typed(a['config'], TrainConfig), out=Path(a['out']))"
+    )
+    text = json.dumps(
+        {"initial": str(checkpoint), "conversations": str(dialogues), "config": plain(config), "out": str(out)}
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, text])
+    deadline = time.monotonic() + 120
+    while not list(out.glob(".checkpoints/*/complete")):
+        assert parent.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    (child,) = psutil.Process(parent.pid).children()
+    os.kill(parent.pid, signal.SIGKILL)
+    child.kill()
+    parent.wait()
+    psutil.wait_procs([child])
+    assert not (out / "model.safetensors").exists()
+    facts = train(**arguments, out=out)
+    assert 0 < facts["resumed_at"] < 300
+    for name in ("model.safetensors", "training_log.jsonl", "config.json"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

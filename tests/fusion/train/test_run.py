@@ -1,0 +1,256 @@
+"""Whole training runs of a tiny model in this process."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from fusion.configure import Refusal
+from fusion.conversation import read_conversations
+from fusion.distribution import TopK
+from fusion.fuse.candidate import Fused
+from fusion.fuse.shards import FusedRow, FusedWriter
+from fusion.template import label_row
+from fusion.train import run as run_module
+from fusion.train.batching import collate
+from fusion.train.config import TrainConfig
+from fusion.train.run import Job, run, training_row, training_rows
+from fusion.train.trainer import FusionTrainer, Plan, training_arguments
+
+CONFIG = TrainConfig(
+    max_steps=8, batch_size=4, learning_rate=3e-3, max_length=64, save_every=3, device="cpu", warmup_ratio=0.1
+)
+
+
+def job(checkpoint, dialogues, out, *, fused=None, **changes):
+    out.mkdir(exist_ok=True)
+    config = dataclasses.replace(CONFIG, **changes)
+    return Job(initial=checkpoint, conversations=dialogues, fused=fused, config=config, out=out)
+
+
+def log(out):
+    return [json.loads(line) for line in (out / "training_log.jsonl").read_text().splitlines()]
+
+
+def fused_targets(checkpoint, dialogues, out, *, spare=None, change=None):
+    """Targets that always teach token 7 with probability 3/4, for every conversation but `spare`."""
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    out.mkdir(exist_ok=True)
+    writer = FusedWriter(out, teachers=["pivot"], rows_per_shard=16)
+    for conversation in read_conversations(dialogues):
+        if conversation.id == spare:
+            continue
+        row = label_row(tokenizer, conversation, max_length=30)
+        labels = row.input_ids[row.positions].copy()
+        if conversation.id == change:
+            labels[0] += 1
+        n = len(labels)
+        top = TopK(
+            ids=np.tile(np.array([[7, 8]], np.int32), (n, 1)),
+            log_probs=np.log(np.tile(np.array([[0.75, 0.25]], np.float32), (n, 1))),
+            tail=np.full(n, -np.inf, np.float32),
+        )
+        writer.add(conversation.id, labels, Fused(top=top, taught_by=np.zeros(n, np.int8)))
+    writer.close()
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(checkpoint, dialogues, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "out"
+    facts = run(job(checkpoint, dialogues, out))
+    return out, facts
+
+
+def test_training_lowers_the_loss_and_says_what_it_did(trained):
+    out, facts = trained
+    lines = log(out)
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert facts["steps"] == 8 and facts["conversations"] == 40 and facts["left_out"] == 0
+    assert all(line["gradient_norm"] > 0 for line in lines)
+    # one step of warm-up, then the cosine's way down
+    assert lines[0]["learning_rate"] == 0.0
+    assert lines[1]["learning_rate"] == CONFIG.learning_rate > lines[2]["learning_rate"]
+
+
+def test_the_checkpoint_loads_with_the_pivots_tokenizer_template_and_config(trained, checkpoint):
+    out, _ = trained
+    model = AutoModelForCausalLM.from_pretrained(out)
+    before = AutoModelForCausalLM.from_pretrained(checkpoint)
+    assert model.dtype == torch.float32
+    assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
+    assert not torch.equal(model.lm_head.weight, before.lm_head.weight)
+    for name in ("tokenizer.json", "chat_template.jinja"):
+        assert (out / name).read_bytes() == (checkpoint / name).read_bytes()
+    ours, theirs = json.loads((out / "config.json").read_text()), json.loads((checkpoint / "config.json").read_text())
+    assert ours == theirs | {"dtype": "float32"}
+
+
+def test_only_assistant_tokens_are_learned_from(checkpoint, dialogues, tmp_path):
+    task = job(checkpoint, dialogues, tmp_path / "out")
+    rows, _ = training_rows(task)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    arguments = training_arguments(task.config, checkpoints=tmp_path / "c", steps=1)
+    trainer = FusionTrainer(config=task.config, model=model, plan=Plan(rows, np.arange(4)), arguments=arguments)
+    batch = collate(rows[:4], pad_id=0)
+    count = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
+    loss = trainer.compute_loss(model, batch, num_items_in_batch=count)
+    # By hand: every token of the assistant's text and the end of its turn, and no other.
+    nll, learned = [], []
+    for conversation, row in zip(read_conversations(dialogues), rows[:4], strict=False):
+        ids = torch.from_numpy(row.input_ids).long()[None]
+        log_probs = torch.log_softmax(model(input_ids=ids).logits[0], -1)
+        speaking = False
+        text = ""
+        for t, token in enumerate(ids[0].tolist()):
+            if speaking:
+                nll.append(-log_probs[t - 1, token])
+                text += tokenizer.decode([token])
+            if token in (1, 2, 3):  # <|end|>, <|user|>, <|assistant|>
+                speaking = token == 3
+        learned.append(text)
+        assert text == "".join(m.content + "<|end|>" for m in conversation.messages if m.role == "assistant")
+    assert loss.item() == pytest.approx(torch.stack(nll).mean().item(), abs=1e-5)
+
+
+def test_padding_does_not_change_the_loss(checkpoint, dialogues, tmp_path):
+    task = job(checkpoint, dialogues, tmp_path / "out")
+    rows, _ = training_rows(task)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint)
+    arguments = training_arguments(task.config, checkpoints=tmp_path / "c", steps=1)
+    trainer = FusionTrainer(config=task.config, model=model, plan=Plan(rows, np.arange(4)), arguments=arguments)
+    losses = [trainer.compute_loss(model, collate([r], pad_id=0), num_items_in_batch=torch.tensor(1)) for r in rows[:5]]
+    together = trainer.compute_loss(model, collate(rows[:5], pad_id=0), num_items_in_batch=torch.tensor(1))
+    assert together.item() == pytest.approx(sum(losses).item(), rel=1e-5)
+
+
+def test_a_step_is_the_same_however_it_is_divided_into_micro_batches(checkpoint, dialogues, tmp_path, trained):
+    run(job(checkpoint, dialogues, tmp_path / "out", gradient_accumulation=4))
+    for ours, whole in zip(log(tmp_path / "out"), log(trained[0]), strict=True):
+        assert ours["loss"] == pytest.approx(whole["loss"], rel=1e-4)
+        assert ours["gradient_norm"] == pytest.approx(whole["gradient_norm"], rel=1e-3)
+        assert ours["labelled_tokens"] == whole["labelled_tokens"]
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [2, 5])
+def test_an_interrupted_run_continues_to_the_same_bytes(at, checkpoint, dialogues, tmp_path, trained, monkeypatch):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        step = FusionTrainer.training_step
+
+        def dies(self, *arguments, **named):
+            if self.state.global_step == at:
+                raise Killed
+            return step(self, *arguments, **named)
+
+        patch.setattr(FusionTrainer, "training_step", dies)
+        with pytest.raises(Killed):
+            run(job(checkpoint, dialogues, out))
+    # A kill in the middle of writing leaves a checkpoint without its mark, and half a line of log.
+    (out / ".checkpoints" / "checkpoint-7").mkdir(parents=True)
+    with (out / "training_log.jsonl").open("a") as stream:
+        stream.write('{"step": 4, "lo')
+    facts = run(job(checkpoint, dialogues, out))
+    assert facts["resumed_at"] == (3 if at == 5 else 0)
+    for name in ("model.safetensors", "training_log.jsonl", "config.json"):
+        assert (out / name).read_bytes() == (trained[0] / name).read_bytes()
+
+
+def test_the_run_follows_fused_targets_where_lm_weight_lets_it(checkpoint, dialogues, tmp_path):
+    targets = fused_targets(checkpoint, dialogues, tmp_path / "fused")
+    out = tmp_path / "out"
+    facts = run(job(checkpoint, dialogues, out, fused=targets, lm_weight=0.0, max_steps=30, learning_rate=2e-2))
+    first, last = log(out)[0], log(out)[-1]
+    assert last["fusion"] < 0.5 * first["fusion"] and last["sft"] > first["fusion"] - 1
+    assert facts["final_loss"] == pytest.approx(facts["final_fusion"])
+    model = AutoModelForCausalLM.from_pretrained(out)
+    rows, _ = training_rows(job(checkpoint, dialogues, out, fused=targets))
+    logits = model(input_ids=torch.from_numpy(rows[0].input_ids).long()[None]).logits[0]
+    assert set(logits[rows[0].positions[:10] - 1].argmax(-1).tolist()) == {7}
+
+
+def test_positions_the_targets_do_not_reach_have_no_entry(checkpoint, dialogues, tmp_path):
+    targets = fused_targets(checkpoint, dialogues, tmp_path / "fused")  # made with 30 tokens a row
+    rows, _ = training_rows(job(checkpoint, dialogues, tmp_path / "out", fused=targets, max_length=64))
+    reaching = [(row.positions < 30, (row.teacher.ids >= 0).any(1)) for row in rows]
+    assert all(np.array_equal(a, b) for a, b in reaching)
+    assert any(not a.all() for a, _ in reaching)
+    shorter, _ = training_rows(job(checkpoint, dialogues, tmp_path / "out", fused=targets, max_length=20))
+    assert all(len(row.teacher) == len(row.positions) and row.positions.max() < 20 for row in shorter)
+
+
+def test_targets_made_for_other_tokens_are_refused(checkpoint, dialogues, tmp_path):
+    targets = fused_targets(checkpoint, dialogues, tmp_path / "fused", change="d3")
+    with pytest.raises(Refusal, match="conversation 'd3': the fused targets were made for other tokens"):
+        training_rows(job(checkpoint, dialogues, tmp_path / "out", fused=targets))
+
+
+def test_a_conversation_without_targets_is_refused(checkpoint, dialogues, tmp_path):
+    targets = fused_targets(checkpoint, dialogues, tmp_path / "fused", spare="d9")
+    with pytest.raises(Refusal, match="conversation 'd9' of .* has no fused targets"):
+        training_rows(job(checkpoint, dialogues, tmp_path / "out", fused=targets))
+
+
+def test_a_set_without_any_label_is_refused(checkpoint, dialogues, tmp_path):
+    with pytest.raises(Refusal, match="no conversation of .* has an assistant token within 2 tokens"):
+        training_rows(job(checkpoint, dialogues, tmp_path / "out", max_length=2))
+
+
+def test_a_label_at_the_very_first_token_is_left_out():
+    from fusion.template import LabelledRow
+
+    labelled = LabelledRow(
+        conversation_id="x",
+        input_ids=np.array([5, 6], np.int32),
+        positions=np.array([0, 1], np.int32),
+        turn=np.zeros(2, np.int16),
+        start=np.array([0, 1], np.int32),
+        end=np.array([1, 2], np.int32),
+        content_bytes=np.array([2], np.int32),
+    )
+    top = TopK(ids=np.array([[5], [6]], np.int32), log_probs=np.zeros((2, 1), np.float32), tail=np.zeros(2, np.float32))
+    fused = FusedRow(conversation_id="x", label_ids=np.array([5, 6]), top=top, taught_by=np.zeros(2, np.int8))
+    row = training_row(labelled, fused)
+    assert row.positions.tolist() == [1] and row.teacher.ids.tolist() == [[6]]
+    assert training_row(labelled, None).positions.tolist() == [1]
+
+
+@pytest.mark.parametrize("precision", ["bf16_mixed", "bf16_pure"])
+def test_reduced_precision_trains_and_saves_what_it_is_asked_for(precision, checkpoint, dialogues, tmp_path, trained):
+    out = tmp_path / "out"
+    run(job(checkpoint, dialogues, out, precision=precision, save_dtype="bfloat16"))
+    model = AutoModelForCausalLM.from_pretrained(out, dtype="auto")
+    assert model.dtype == torch.bfloat16
+    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
+    assert log(out)[-1]["loss"] == pytest.approx(log(trained[0])[-1]["loss"], rel=0.05)
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(checkpoint, dialogues, tmp_path, trained):
+    run(job(checkpoint, dialogues, tmp_path / "out", gradient_checkpointing=True, max_steps=2))
+    run(job(checkpoint, dialogues, tmp_path / "plain", max_steps=2))
+    assert log(tmp_path / "out")[1]["loss"] == pytest.approx(log(tmp_path / "plain")[1]["loss"], rel=1e-6)
+
+
+def test_an_unreadable_checkpoint_is_refused(checkpoint, dialogues, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in checkpoint.iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    (broken / "model.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(Refusal, match="cannot be read"):
+        run_module._load(job(broken, dialogues, tmp_path / "out"))
+    weights = load_file(checkpoint / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(Refusal, match="lacks tensors of its architecture: model.norm.weight"):
+        run_module._load(job(broken, dialogues, tmp_path / "out"))
