@@ -104,6 +104,62 @@ def test_stored_distributions_are_the_dense_ones_cut_to_k(checkpoint: Path, tmp_
         assert np.all(kept + rest > 0.999)
 
 
+ARCHITECTURES = {
+    "qwen2_tied": ("Qwen2Config", {"tie_word_embeddings": True, "num_key_value_heads": 1}),
+    "gpt_neox": ("GPTNeoXConfig", {}),
+    "gemma2_soft_capped": ("Gemma2Config", {"final_logit_softcapping": 2.0, "head_dim": 32, "num_key_value_heads": 2}),
+    "cohere_scaled": ("CohereConfig", {"logit_scale": 0.25, "pad_token_id": 0}),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_what_an_architecture_does_to_its_logits_is_kept(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    import shutil
+
+    import torch
+    import transformers
+
+    path = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, path, ignore=shutil.ignore_patterns("*.safetensors", "*config.json"))
+    shutil.copy(checkpoint / "tokenizer_config.json", path)
+    kind, extra = ARCHITECTURES[name]
+    torch.manual_seed(1)
+    size = {
+        "vocab_size": 352,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
+    config = getattr(transformers, kind)(**size, bos_token_id=1, eos_token_id=2, **extra)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(path)
+    represent(checkpoint=path, conversations=CONVERSATIONS, config=RepresentConfig(), out=tmp_path / "out")
+    for conversation, row in zip(CONVERSATIONS, open_representation(tmp_path / "out").rows, strict=True):
+        labelled, logits = _dense(path, conversation)
+        gold = torch.from_numpy(labelled.input_ids[labelled.positions].astype(np.int64))
+        expected = float(torch.nn.functional.cross_entropy(logits, gold, reduction="sum"))
+        assert row.nll == pytest.approx(expected, rel=1e-5)
+
+
+def test_bfloat16_weights_are_reduced_in_fp32(checkpoint: Path, tmp_path: Path) -> None:
+    config = RepresentConfig(dtype="bfloat16")
+    represent(checkpoint=checkpoint, conversations=CONVERSATIONS, config=config, out=tmp_path)
+    for row in open_representation(tmp_path).rows:
+        # A bf16 softmax would miss 1 by several percent; what remains is the rounding of stored halves.
+        np.testing.assert_allclose(np.exp(row.top.log_probs).sum(1) + np.exp(row.top.tail), 1, atol=2e-3)
+
+
+@pytest.mark.gpu
+def test_the_accelerator_agrees_with_the_cpu(checkpoint: Path, tmp_path: Path) -> None:
+    for device in ("cpu", "cuda"):
+        config = RepresentConfig(device_map=device)
+        represent(checkpoint=checkpoint, conversations=CONVERSATIONS, config=config, out=tmp_path / device)
+    for one, other in zip(
+        open_representation(tmp_path / "cpu").rows, open_representation(tmp_path / "cuda").rows, strict=True
+    ):
+        assert one.nll == pytest.approx(other.nll, rel=1e-3)
+
+
 def test_nll_is_the_cross_entropy_in_fp32_and_not_of_the_stored_halves(checkpoint: Path, tmp_path: Path) -> None:
     import torch
 
