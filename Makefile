@@ -37,8 +37,8 @@ format: $(READY) ## put the formatting right, and what the linter can mend by it
 	@$(PYTHON) -m ruff check --fix --quiet . || true
 	@$(PYTHON) -m ruff format .
 
-eval: demo ## compare the pocket table with eval/baselines/pocket.json; exit 1 on a regression beyond its interval
-	@$(PYTHON) -m eval.regression scores=reports/pocket/scores.csv baseline=eval/baselines/pocket.json
+eval: demo ## compare the pocket table with the kept one, exit 1 on a regression beyond its interval (UPDATE=1 keeps the new one)
+	@$(PYTHON) -m eval.regression scores=reports/pocket/scores.csv baseline=eval/baselines/pocket.json$(if $(UPDATE), update=true)
 
 sweep: $(READY) ## the pocket study: merge rules over one set of targets, which are trained once
 	@$(PYTHON) -m ablations -m experiment=pocket merge=linear,ties,sce

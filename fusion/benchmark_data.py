@@ -2,7 +2,7 @@
 
     python -m fusion.benchmark_data [set=mt_bench|alpaca_eval|tokenizers] [paths.data=DIR]
 
-`conf/benchmark_data.yaml` names every file with its address and the sha256 of its unpacked bytes.  A file that is
+`conf/benchmark_files.yaml` names every file with its address and the sha256 of its unpacked bytes.  A file that is
 already below `paths.data` (default `data/`, or the environment variable FUSECHAT_LAB_DATA), plain or as `.gz`, is used
 without any network.  A file with another checksum is refused, wherever it came from, and never used.
 """
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from fusion.command import command
+from fusion.command import CONF, command
 from fusion.configure import Refusal, nearest, typed
 from fusion.convert_tokenizer import Conversion, convert
 
@@ -247,8 +247,19 @@ def _whole(target: Path) -> Iterator[IO[bytes]]:
         partial.unlink(missing_ok=True)
 
 
+def benchmark_data(settings: Mapping[str, Any]) -> BenchmarkData:
+    """The command's settings together with the list of files.
+
+    The list is read here and not composed by Hydra, which would need seconds for it and print it all as usage.
+    """
+    import yaml
+
+    with (CONF / "benchmark_files.yaml").open(encoding="utf-8") as stream:
+        return typed({**settings, **yaml.safe_load(stream)}, BenchmarkData)
+
+
 def _run(settings: dict[str, Any]) -> None:
-    config = typed(settings, BenchmarkData)
+    config = benchmark_data(settings)
     gathered = gather(config)
     for verb, names in (("fetched", gathered.fetched), ("made", gathered.made)):
         for name in names:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fusion.benchmark_data import BenchmarkData, BenchmarkFile, Extract, Paths, gather, present
+from fusion.benchmark_data import BenchmarkData, BenchmarkFile, Extract, Paths, benchmark_data, gather, present
 from fusion.command import compose
-from fusion.configure import Refusal, typed
+from fusion.configure import Refusal
 
 QUESTIONS = b'{"question_id": 81}\n'
 TABLE = b"weight,index,difficulty\n0.9,0,0.25\n0.8,1,-1.5\n0.7,0,0.25\n"
@@ -163,7 +163,7 @@ def test_an_extract_keeps_the_first_row_of_each_key(tmp_path: Path, site: Site) 
 
 
 def test_the_shipped_list_is_typed_and_pinned_to_commits() -> None:
-    config = typed(compose("benchmark_data", []), BenchmarkData)
+    config = benchmark_data(compose("benchmark_data", []))
     assert list(config.sets) == ["mt_bench", "alpaca_eval", "tokenizers"]
     for origin in config.origins.values():
         assert origin.startswith("https://")
@@ -172,11 +172,11 @@ def test_the_shipped_list_is_typed_and_pinned_to_commits() -> None:
 
 def test_an_unknown_set_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(Refusal, match="did you mean 'mt_bench'"):
-        typed(compose("benchmark_data", ["set=mtbench"]), BenchmarkData)
+        benchmark_data(compose("benchmark_data", ["set=mtbench"]))
 
 
 def test_the_published_files_are_what_the_list_says(data_root: Path) -> None:
-    config = typed(compose("benchmark_data", []), BenchmarkData)
+    config = benchmark_data(compose("benchmark_data", []))
     there = 0
     for file in (file for files in config.sets.values() for file in files):
         there += present(data_root, file.file, file.sha256) is not None

