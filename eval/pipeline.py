@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.answers import collect_answers
-from eval.benchmarks import BENCHMARKS
-from eval.benchmarks.protocol import JudgedBenchmark, LoadedBenchmark
+from eval.benchmarks import BENCHMARKS, JudgedBenchmark, LMEvalHarness, LoadedBenchmark
 from eval.judges import JUDGES, Judge
 from eval.judges.collect import collect_verdicts
 from eval.records import Answer, ItemScore, Unscored, Verdict, read_records, write_records
@@ -49,7 +48,7 @@ class EvalConfig:
     """How checkpoints are served, what they are asked, and who judges each benchmark (by the entry's name)."""
 
     serve: Serve
-    benchmarks: Mapping[str, JudgedBenchmark]
+    benchmarks: Mapping[str, JudgedBenchmark | LMEvalHarness]
     judges: Mapping[str, Judge]
     bootstrap: Bootstrap
     data: Path
@@ -96,7 +95,9 @@ def evaluate(
     loaded = {
         entry: benchmark.load(benchmark.files(config.data, questions=questions.get(entry)))
         for entry, benchmark in config.benchmarks.items()
+        if not isinstance(benchmark, LMEvalHarness)
     }
+    measures = {entry: found for entry, found in config.benchmarks.items() if isinstance(found, LMEvalHarness)}
     answered: dict[tuple[str, str], Artifact] = {}
 
     def ask(group: Sequence[Candidate]) -> None:
@@ -105,6 +106,8 @@ def evaluate(
             for candidate in group:
                 for entry, benchmark in loaded.items():
                     answered[candidate.model, entry] = run.answers(candidate, entry, benchmark)
+                for entry, harness in measures.items():
+                    answered[candidate.model, entry] = run.measured(candidate, entry, harness)
 
     # A server belongs to the thread that started it, so each architecture is asked in one thread from start to end.
     with ThreadPoolExecutor(max_workers=config.lanes) as lanes:
@@ -115,17 +118,11 @@ def evaluate(
     for candidate in candidates:
         for entry, benchmark in loaded.items():
             answers = read_records(answered[candidate.model, entry].path / "answers.jsonl", Answer)
-            verdicts = run.verdicts(candidate, entry, benchmark, answers)
-            metrics, items = run.scores(candidate, entry, benchmark, answers, verdicts)
-            scored.append(
-                ScoredModel(
-                    model=candidate.model,
-                    group=candidate.group,
-                    benchmark=benchmark.name,
-                    metrics=tuple(metrics),
-                    items=tuple(items),
-                )
-            )
+            scored.append(run.scored(candidate, entry, benchmark, answers))
+        for entry, harness in measures.items():
+            items = read_records(answered[candidate.model, entry].path / "items.jsonl", ItemScore)
+            metrics = harness.metrics(items, config.bootstrap)
+            scored.append(_scored_model(candidate, harness.name, metrics, items))
     return scored
 
 
@@ -139,6 +136,8 @@ def judge_answers(
     if len(config.benchmarks) != 1:
         raise Refusal(f"answers={path}: expected one benchmark, got {', '.join(config.benchmarks)}: set benchmark=NAME")
     ((entry, benchmark),) = config.benchmarks.items()
+    if isinstance(benchmark, LMEvalHarness):
+        raise Refusal(f"answers={path}: lm-eval asks by itself; give checkpoint=DIR instead")
     loaded = benchmark.load(benchmark.files(config.data))
     by_model: dict[str, list[Answer]] = {}
     for answer in loaded.read_answers(path):
@@ -148,13 +147,7 @@ def judge_answers(
         run = _Evaluation(config, progress, stack)
         for model, answers in by_model.items():
             candidate = Candidate(model=model, group="Models", path=path, weights="")
-            verdicts = run.verdicts(candidate, entry, loaded, answers)
-            metrics, items = run.scores(candidate, entry, loaded, answers, verdicts)
-            scored.append(
-                ScoredModel(
-                    model=model, group="Models", benchmark=loaded.name, metrics=tuple(metrics), items=tuple(items)
-                )
-            )
+            scored.append(run.scored(candidate, entry, loaded, answers))
     return scored
 
 
@@ -261,17 +254,50 @@ class _Evaluation:
             shown.finished(reused=artifact.reused)
         return artifact
 
-    def scores(
-        self,
-        candidate: Candidate,
-        entry: str,
-        benchmark: LoadedBenchmark,
-        answers: Sequence[Answer],
-        verdicts: Artifact,
-    ) -> tuple[list[MetricRow], list[ItemScore]]:
+    def scored(
+        self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark, answers: Sequence[Answer]
+    ) -> ScoredModel:
         """Metrics with their intervals, and the items behind them."""
-        records = read_records(verdicts.path / "verdicts.jsonl", Verdict, Unscored)
-        return benchmark.metrics(records, answers, self.config.bootstrap), benchmark.item_scores(records, answers)
+        found = self.verdicts(candidate, entry, benchmark, answers)
+        records = read_records(found.path / "verdicts.jsonl", Verdict, Unscored)
+        metrics = benchmark.metrics(records, answers, self.config.bootstrap)
+        return _scored_model(candidate, benchmark.name, metrics, benchmark.item_scores(records, answers))
+
+    def measured(self, candidate: Candidate, entry: str, harness: LMEvalHarness) -> Artifact:
+        """What lm-eval finds on its tasks, one score per document."""
+
+        def build(out: Path) -> Mapping[str, Any]:
+            endpoint = None
+            if harness.backend == "server":
+                server = self.server()
+                server.load(candidate.path)
+                endpoint = server.endpoint
+            items = harness.measure(checkpoint=candidate.path, data=self.config.data, endpoint=endpoint)
+            write_records(out / "items.jsonl", items)
+            return {"items": len(items)}
+
+        with self.progress.stage("measure", f"{candidate.model} · {entry}") as shown:
+            artifact = self.store.produce(
+                "measured",
+                config={"harness": harness, "serve": serving_key(self.config.serve)},
+                inputs={"weights": candidate.weights},
+                modules=("eval.benchmarks.lm_eval_harness",),
+                build=build,
+            )
+            shown.finished(reused=artifact.reused)
+        return artifact
+
+
+def _scored_model(
+    candidate: Candidate, benchmark: str, metrics: Sequence[MetricRow], items: Sequence[ItemScore]
+) -> ScoredModel:
+    return ScoredModel(
+        model=candidate.model,
+        group=candidate.group,
+        benchmark=benchmark,
+        metrics=tuple(metrics),
+        items=tuple(items),
+    )
 
 
 def serving_key(serve: Serve) -> dict[str, Any]:
