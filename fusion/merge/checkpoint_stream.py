@@ -104,7 +104,11 @@ def merge(
         _write_index(out, ours, stored)
     table = [row for job in jobs for row in rows[job.name]]
     write_coefficients(table, out / "coefficients.parquet")
-    return _facts(rule, names, seed, dtype, stored, table, files)
+    used: list[Any] = []  # one, or as many as a recipe's gradients and filters give
+    for chosen, _ in rules.values():
+        if chosen not in used:
+            used.append(chosen)
+    return _facts(used, names, seed, dtype, stored, table, files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -397,7 +401,7 @@ def _write_index(out: Path, ours: Shards, stored: Mapping[str, StoredTensor]) ->
 
 
 def _facts(
-    rule: Any,
+    rules: Sequence[Any],
     names: Sequence[str],
     seed: int,
     dtype: str | None,
@@ -411,7 +415,7 @@ def _facts(
         return round(sum(row["kept_fraction"] * row["elements"] for row in rows) / max(elements, 1), 6)
 
     return {
-        "rule": plain(rule),
+        "rules": [plain(rule) for rule in rules],
         "targets": list(names),
         "seed": seed,
         "dtype": dtype or "as the pivot's",

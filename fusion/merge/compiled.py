@@ -77,7 +77,7 @@ def count_signs(vector: NDArray[np.float32], elected: NDArray[np.float32]) -> tu
     return nonzero, conflicts
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, inline="always")
 def philox(counter: int, key_low: int, key_high: int) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
     """Four random words for one counter: Philox4x32-10 (Salmon et al., SC 2011)."""
     mask = np.uint64(0xFFFFFFFF)
@@ -104,10 +104,17 @@ def bernoulli(start: int, key_low: int, key_high: int, limit: int, mask: NDArray
     `start` is a multiple of four.
     """
     below = np.uint64(limit)
-    for block in range((mask.size + 3) // 4):
-        words = philox(start // 4 + block, key_low, key_high)
-        for j in range(min(4, mask.size - 4 * block)):
-            mask[4 * block + j] = np.float32(1.0) if np.uint64(words[j]) < below else np.float32(0.0)
+    one, zero = np.float32(1.0), np.float32(0.0)
+    whole = mask.size // 4
+    for block in range(whole):
+        w0, w1, w2, w3 = philox(start // 4 + block, key_low, key_high)
+        mask[4 * block] = one if np.uint64(w0) < below else zero
+        mask[4 * block + 1] = one if np.uint64(w1) < below else zero
+        mask[4 * block + 2] = one if np.uint64(w2) < below else zero
+        mask[4 * block + 3] = one if np.uint64(w3) < below else zero
+    words = philox(start // 4 + whole, key_low, key_high)
+    for j in range(mask.size - 4 * whole):
+        mask[4 * whole + j] = one if np.uint64(words[j]) < below else zero
 
 
 @numba.njit(nogil=True, cache=True)
