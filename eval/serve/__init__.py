@@ -2,7 +2,7 @@
 
     with serving(VLLM(dtype="float32"), logs=directory, say=print) as server:
         loaded = server.load(checkpoint)      # how it came to be served, and the digest of what is served
-        server.endpoint                       # base_url, model, key: give it to chat_client.ChatClient
+        server.endpoint                       # base_url, model, key: give it to chat_client.ask
 
 A choice is a frozen dataclass with `start`; adding one is a file here, a line in SERVERS and a YAML in conf/serve.
 Nothing here imports vllm, torch, transformers or openai before a server starts.
@@ -14,11 +14,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from eval.serve.automatic import Automatic
+from eval.serve.existing_endpoint import ExistingEndpoint
 from eval.serve.server import Endpoint, Loaded, Serve, Server
+from eval.serve.transformers_server import Transformers
 from eval.serve.vllm_server import VLLM
 
 SERVERS: dict[str, type[Serve]] = {
     "vllm": VLLM,
+    "transformers": Transformers,
+    "endpoint": ExistingEndpoint,
+    "auto": Automatic,
 }
 
 
@@ -30,4 +36,21 @@ def serving(
     return config.start(logs=logs, say=say)
 
 
-__all__ = ["SERVERS", "Endpoint", "Loaded", "Serve", "Server", "serving"]
+def engine(config: Serve) -> Serve:
+    """The choice that will really answer: what `auto` comes down to on this machine, any other as it is."""
+    return config.chosen()[0] if isinstance(config, Automatic) else config
+
+
+__all__ = [
+    "SERVERS",
+    "VLLM",
+    "Automatic",
+    "Endpoint",
+    "ExistingEndpoint",
+    "Loaded",
+    "Serve",
+    "Server",
+    "Transformers",
+    "engine",
+    "serving",
+]

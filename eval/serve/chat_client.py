@@ -121,8 +121,8 @@ async def answer_all(
             unanswered = unanswered + 1 if reply.nobody_answered else 0
             if unanswered >= min(_GIVE_UP_AFTER, len(requests)):
                 raise ServerFailure(
-                    f"the server does not answer any more ({reply.failure}): replies so far are kept, repeat the command"
-                    " to ask the rest"
+                    f"the server does not answer any more ({reply.failure}): replies so far are kept, repeat the"
+                    " command to ask the rest"
                 )
 
     workers = [asyncio.create_task(work()) for _ in range(min(concurrency, len(requests)))]

@@ -40,4 +40,9 @@ class KeyGuard:
 
     def _has_key(self, scope: Scope) -> bool:
         given = next((value for name, value in scope["headers"] if name.lower() == b"authorization"), b"")
-        return bool(self._key) and hmac.compare_digest(given, b"Bearer " + self._key)
+        return authorised(given, self._key)
+
+
+def authorised(header: bytes, key: bytes) -> bool:
+    """Whether an Authorization header carries `key`; an empty key opens nothing."""
+    return bool(key) and hmac.compare_digest(header, b"Bearer " + key)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.serve.control import Control
 from eval.errors import ServerFailure
+from eval.serve.control import Control
 from fusion.configure import Refusal
 
 TEXT = (

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval.errors import ServerFailure
 from eval.serve import probe
 from eval.serve.checkpoint import Signature, differences
 from eval.serve.control import Control
-from eval.errors import ServerFailure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ def objection(now: Served, wanted: Served) -> str:
 def swap(
     control: Control, *, model: str, now: Served, wanted: Served, tolerance: float, log: Path
 ) -> tuple[str, tuple[float, ...]]:
-    """Put `wanted` behind `control`: the doubt that calls for a restart, empty when there is none, and what was seen."""
+    """Put `wanted` behind `control`: the doubt that calls for a restart, empty when none, and what was seen."""
     start_of_news = log.stat().st_size if log.exists() else 0
     # How vLLM treats a bad path or shape: 500, or 200 with a warning in its log.
     body = {"method": "reload_weights", "kwargs": {"weights_path": str(wanted.checkpoint)}}

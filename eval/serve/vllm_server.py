@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from eval.errors import ServerFailure
 from eval.serve import probe
 from eval.serve.checkpoint import signature, weights_digest
 from eval.serve.control import Control
-from eval.errors import ServerFailure
 from eval.serve.reload import Served, objection, swap
 from eval.serve.server import Endpoint, How, Loaded
 from fusion.configure import Refusal
@@ -271,8 +271,8 @@ class VLLMServer:
         if not error <= self._tolerance(wanted):
             self.stop()
             raise ServerFailure(
-                f"vLLM serves {wanted.checkpoint}, but its log-probabilities of the probe are {error:.4f} nats per token"
-                f" from those of transformers (tolerance {self._tolerance(wanted)}): choose serve=transformers, or"
+                f"vLLM serves {wanted.checkpoint}, but its log-probabilities of the probe are {error:.4f} nats per"
+                f" token from those of transformers (tolerance {self._tolerance(wanted)}): choose serve=transformers, or"
                 " serve.probe=none to go on without proof"
             )
         return replace(wanted, seen=seen)
