@@ -40,13 +40,13 @@ def fastchat_common() -> types.ModuleType:
     if found is None or not found.submodule_search_locations:
         raise HarnessFailure("MT-Bench needs the package fschat: install fusechat-lab[eval]")
     source = Path(next(iter(found.submodule_search_locations))) / "llm_judge" / "common.py"
-    tree = ast.parse(source.read_text(encoding="utf-8"), filename=str(source))
-    tree.body = [node for node in tree.body if not _imports_something_heavy(node)]
     module = types.ModuleType(f"{__name__}.common")
     module.__file__ = str(source)
     sys.modules[module.__name__] = module  # dataclasses look their module up
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its patterns are not raw strings
+        tree = ast.parse(source.read_text(encoding="utf-8"), filename=str(source))
+        tree.body = [node for node in tree.body if not _imports_something_heavy(node)]
         exec(compile(tree, str(source), "exec"), module.__dict__)
     missing = [name for name in NEEDED if not hasattr(module, name)]
     if missing:

@@ -97,7 +97,10 @@ class LoadedMTBench:
         return Sampling(temperature=temperature, max_tokens=self.settings.max_tokens)
 
     def read_answers(self, path: Path) -> list[Answer]:
-        """Answers from fastchat's model_answer JSONL; of repeated rows of one question the last counts, as there."""
+        """Answers from fastchat's model_answer JSONL.  As there, the file's name is the model's name, and of repeated
+        rows of one question the last counts.
+        """
+        model = path.name.removesuffix(".gz").removesuffix(".jsonl")
         answers = {}
         for number, row in enumerate(read_rows(path), start=1):
             question_id, choices = wanted(row, "question_id", "choices", path=path, number=number)
@@ -105,7 +108,6 @@ class LoadedMTBench:
                 turns = tuple(str(turn) for turn in choices[0]["turns"])
             except (KeyError, IndexError, TypeError) as error:
                 raise Refusal(f"{path}, row {number}: expected choices[0].turns, a list of texts") from error
-            model = str(row.get("model_id", path.name.split(".")[0]))
             answers[str(question_id)] = Answer(question_id=str(question_id), model=model, turns=turns)
         return list(answers.values())
 

@@ -22,7 +22,10 @@ _NO_SCORE = -1  # fastchat's mark for a judgment it could not read
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """Settings: the `file` with the verdicts, and `model` where the file calls the judged model by another name."""
+    """Settings: the `file` with the verdicts, and `model`, the judged model's name there.
+
+    `model` None: the model's own name, else the one whose judged answers are these.
+    """
 
     file: str
     model: str | None = None
@@ -42,7 +45,7 @@ class Recorded:
             replies: Callable[[JudgeRequest], Reply] = Annotations(path, rows).reply
             form = "preference"
         elif "judgment" in rows[0]:
-            replies = Judgments(path, rows, self.model).reply
+            replies = Judgments(path, rows, self.model, requests).reply
             form = "rating"
         else:
             raise JudgeFailure(f"{path} holds neither judgments (fastchat) nor annotations (alpaca-eval)")
@@ -83,31 +86,39 @@ class Annotations:
 class Judgments:
     """fastchat's single-answer judgments by question and turn, of one model."""
 
-    def __init__(self, path: Path, rows: Sequence[Mapping[str, Any]], model: str | None) -> None:
-        self._path = path
-        self._model = model
-        self._rows: dict[str, dict[tuple[str, int], Mapping[str, Any]]] = {}
+    def __init__(
+        self, path: Path, rows: Sequence[Mapping[str, Any]], model: str | None, requests: Sequence[JudgeRequest]
+    ) -> None:
+        by_model: dict[str, dict[tuple[str, int], Mapping[str, Any]]] = {}
         for number, row in enumerate(rows, start=1):
             names = ("question_id", "turn", "model", "judgment", "score")
             question_id, turn, judged, _, score = wanted(dict(row), *names, path=path, number=number)
-            verdicts = self._rows.setdefault(str(judged), {})
+            verdicts = by_model.setdefault(str(judged), {})
             if score != _NO_SCORE or (str(question_id), turn) not in verdicts:
                 verdicts[str(question_id), turn] = row
+        named = model or (requests[0].model if requests else "")
+        if named not in by_model and model is None:
+            shared = {name: sum(_on(request, rows) for request in requests) for name, rows in by_model.items()}
+            named = max(shared, key=shared.__getitem__) if max(shared.values()) > len(requests) / 2 else named
+        if named not in by_model:
+            raise JudgeFailure(f"{path} judges {', '.join(by_model)}, not {named}: set judge.model to one of them")
+        self._rows = by_model[named]
 
     def reply(self, request: JudgeRequest) -> Reply:
         """The recorded judgment, when it was given on this very answer."""
-        model = self._model or request.model
-        if model not in self._rows:
-            raise JudgeFailure(
-                f"{self._path} judges {', '.join(self._rows)}, not {model}: set judge.model to one of them"
-            )
-        row = self._rows[model].get((request.question_id, request.turn))
+        row = self._rows.get((request.question_id, request.turn))
         if row is None:
             return Reply(failure="the file holds no verdict on this turn", missing=True)
-        if request.answers[0] not in row.get("user_prompt", request.answers[0]):
+        if not _on(request, self._rows):
             return Reply(failure="the recorded verdict is on another answer", missing=True)
         score = row["score"]
         return Reply(text=str(row["judgment"]), value=None if score == _NO_SCORE else float(score))
+
+
+def _on(request: JudgeRequest, rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> bool:
+    """Whether the recorded prompt shows the very answer that is asked about."""
+    row = rows.get((request.question_id, request.turn), {})
+    return request.answers[0] in row.get("user_prompt", "")
 
 
 def _first_token(completion: Any) -> tuple[str, tuple[tuple[str, float], ...]]:

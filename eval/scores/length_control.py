@@ -95,10 +95,9 @@ def own_set(preferences: ArrayLike, own: ArrayLike, baseline: ArrayLike, *, c: f
     target = np.asarray(preferences, dtype=np.float64)
     if target.size == 0:
         raise ValueError("no scored items")
-    term = length_term(own, baseline)
-    if not term.any() or np.ptp(term) == 0:
+    if np.ptp(np.asarray(baseline, dtype=np.float64) - np.asarray(own, dtype=np.float64)) == 0:
         raise EqualLengths("all answers differ from the baseline's by the same length: its effect cannot be told")
-    return float(_own_set_fits(target, term[None], np.ones((1, target.size)), c)[0])
+    return float(_own_set_fits(target, length_term(own, baseline)[None], np.ones((1, target.size)), c)[0])
 
 
 def own_set_interval(

@@ -1,0 +1,122 @@
+"""Intervals against closed forms: binomial and normal standard errors, clustering, pairing."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.scores.intervals import (
+    Bootstrap,
+    bootstrap_means,
+    clustered_standard_error,
+    group_indices,
+    mean_interval,
+    minimum_detectable_difference,
+    paired_difference,
+    resample_counts,
+)
+
+MANY = Bootstrap(resamples=20_000, seed=1)
+
+
+def test_every_resample_draws_as_many_groups_as_there_are():
+    counts = resample_counts(7, Bootstrap(resamples=100))
+    assert counts.shape == (100, 7)
+    assert (counts.sum(axis=1) == 7).all()
+
+
+def test_the_spread_of_resampled_means_is_the_binomial_standard_error():
+    # 30 of 100 right: the bootstrap distribution of the mean is binomial with variance p(1-p)/n.
+    values = [1.0] * 30 + [0.0] * 70
+    spread = np.std(bootstrap_means(values, range(100), MANY))
+    assert spread == pytest.approx(math.sqrt(0.3 * 0.7 / 100), rel=0.02)
+
+
+def test_the_interval_of_many_normal_values_is_mean_plus_minus_1_96_errors():
+    values = np.random.default_rng(0).normal(5, 2, size=400)
+    found = mean_interval(values, range(400), MANY)
+    error = values.std() / 20  # the bootstrap's own variance divides by n
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - 1.96 * error, abs=0.03)
+    assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.03)
+    assert found.n == 400
+
+
+def test_repeating_every_row_within_its_question_does_not_narrow_the_interval():
+    values = np.random.default_rng(2).normal(size=50)
+    once = mean_interval(values, range(50), MANY)
+    thrice = mean_interval(np.repeat(values, 3), np.repeat(np.arange(50), 3).tolist(), MANY)
+    assert (thrice.value, thrice.low, thrice.high) == pytest.approx((once.value, once.low, once.high))
+    assert thrice.n == 150
+
+
+def test_questions_of_unequal_size_weigh_by_their_rows():
+    # Two questions, one row of 0 and three rows of 1: a resample is {a,a}: 0, {a,b}: 3/4 or {b,b}: 1.
+    draws = bootstrap_means([0.0, 1.0, 1.0, 1.0], ["a", "b", "b", "b"], MANY)
+    assert set(np.unique(draws)) == {0.0, 0.75, 1.0}
+    assert np.mean(draws == 0.75) == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    values = np.random.default_rng(3).normal(size=30)
+    assert mean_interval(values, range(30), Bootstrap()) == mean_interval(values, range(30), Bootstrap())
+    assert mean_interval(values, range(30), Bootstrap()) != mean_interval(values, range(30), Bootstrap(seed=1))
+
+
+def test_one_question_has_a_mean_and_no_interval():
+    found = mean_interval([3.0, 5.0], ["q", "q"], Bootstrap())
+    assert (found.value, found.low, found.high) == (4.0, None, None)
+
+
+def test_pairing_removes_what_both_models_share():
+    # The second model is the first less one everywhere: questions differ widely, their difference not at all.
+    first = np.random.default_rng(4).normal(0, 10, size=40)
+    found = paired_difference(first, first - 1, range(40), Bootstrap())
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_rows_that_one_model_lacks_leave_the_comparison():
+    found = paired_difference([1.0, math.nan, 5.0], [0.0, 3.0, 3.0], ["a", "b", "c"], Bootstrap())
+    assert found is not None
+    assert (found.value, found.n) == (1.5, 2)
+    assert paired_difference([math.nan], [1.0], ["a"], Bootstrap()) is None
+
+
+def test_clustered_error_with_one_row_per_question_is_the_usual_one():
+    values = [1.0, 2.0, 4.0, 9.0]
+    assert clustered_standard_error(values, "abcd") == pytest.approx(np.std(values, ddof=1) / 2)
+
+
+def test_clustered_error_of_two_turns_by_hand():
+    # Mean 2.5; question sums of residuals: a (1-2.5)+(2-2.5) = -2, b (3-2.5)+(4-2.5) = 2; sqrt(2/1 * (4+4)) / 4 = 1.
+    assert clustered_standard_error([1.0, 2.0, 3.0, 4.0], "aabb") == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="at least two"):
+        clustered_standard_error([1.0, 2.0], "aa")
+
+
+def test_the_smallest_detectable_difference_is_2_8_standard_errors():
+    # z(0.975) = 1.95996, z(0.8) = 0.84162
+    assert minimum_detectable_difference(1.0) == pytest.approx(1.95996 + 0.84162, abs=1e-4)
+    assert minimum_detectable_difference(0.5, confidence=0.9, power=0.5) == pytest.approx(0.5 * 1.64485, abs=1e-4)
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1))
+def test_groups_are_numbered_in_order_of_first_appearance(groups):
+    index, count = group_indices(groups)
+    firsts = list(dict.fromkeys(groups))
+    assert count == len(firsts)
+    assert [firsts[number] for number in index] == groups
+
+
+def test_settings_out_of_range_are_named():
+    with pytest.raises(ValueError, match="resamples is 0"):
+        Bootstrap(resamples=0)
+    with pytest.raises(ValueError, match="confidence is 95"):
+        Bootstrap(confidence=95)
+    with pytest.raises(ValueError, match="2 values but 1 groups"):
+        mean_interval([1.0, 2.0], ["a"], Bootstrap())
+    with pytest.raises(ValueError, match="no rows"):
+        mean_interval([], [], Bootstrap())
