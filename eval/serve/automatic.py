@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from eval.serve.server import Server
 from eval.serve.transformers_server import Transformers
@@ -14,15 +15,21 @@ from eval.serve.vllm_server import VLLM, unavailable
 
 @dataclass(frozen=True, kw_only=True)
 class Automatic:
-    """Both choices' settings; which one is used is decided when the server starts."""
+    """The settings that matter on one small machine; which server takes them is decided when it starts."""
 
-    vllm: VLLM = field(default_factory=VLLM)
-    transformers: Transformers = field(default_factory=Transformers)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    kv_cache_gb: int = 1
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        self._vllm(), self._transformers()  # their range checks are ours
 
     def chosen(self) -> tuple[VLLM | Transformers, str]:
-        """The settings that will be used on this machine, and why they are not vLLM's (empty when they are)."""
+        """The server that will be used on this machine, and why it is not vLLM (empty when it is)."""
         reason = unavailable()
-        return (self.vllm, "") if reason is None else (self.transformers, reason)
+        return (self._vllm(), "") if reason is None else (self._transformers(), reason)
 
     def start(self, *, logs: Path, say: Callable[[str], None]) -> AbstractContextManager[Server]:
         """The chosen server's own context manager."""
@@ -30,3 +37,14 @@ class Automatic:
         if reason:
             say(f"vLLM cannot run here ({reason})")
         return choice.start(logs=logs, say=say)
+
+    def _vllm(self) -> VLLM:
+        return VLLM(
+            dtype=self.dtype,
+            max_model_len=self.max_model_len,
+            max_num_seqs=self.max_num_seqs,
+            kv_cache_gb=self.kv_cache_gb,
+        )
+
+    def _transformers(self) -> Transformers:
+        return Transformers(dtype=self.dtype, max_model_len=self.max_model_len, batch_size=self.batch_size)

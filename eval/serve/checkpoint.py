@@ -45,7 +45,7 @@ def signature(checkpoint: Path) -> Signature:
 
     Raises Refusal when the directory, its config, its weights or its tokenizer are missing, or a shard is damaged.
     """
-    config = _json(checkpoint / "config.json", what="a Hugging Face checkpoint directory")
+    config = _config(checkpoint)
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
     for shard in shards(checkpoint):
         for name, entry in header(shard).items():
@@ -58,7 +58,7 @@ def signature(checkpoint: Path) -> Signature:
         raise Refusal(
             f"{checkpoint} has no tokenizer files: a server needs the checkpoint's own tokenizer beside its weights"
         )
-    return Signature(config=_without_provenance(config), tensors=tensors, tokenizer=tokenizer)
+    return Signature(config=config, tensors=tensors, tokenizer=tokenizer)
 
 
 def differences(served: Signature, wanted: Signature) -> list[str]:
@@ -88,8 +88,7 @@ def weights_digest(checkpoint: Path) -> str:
     modification time are those noted there; otherwise the file is read.
     Raises Refusal when config or weights are missing.
     """
-    config = _without_provenance(_json(checkpoint / "config.json", what="a Hugging Face checkpoint directory"))
-    parts = [("config.json", hashlib.sha256(_canonical(config)).hexdigest())]
+    parts = [("config.json", hashlib.sha256(_canonical(_config(checkpoint))).hexdigest())]
     noted = _noted(checkpoint)
     parts += [(path.name, _file_digest(path, noted)) for path in shards(checkpoint)]
     parts += [(path.name, _tokenizer_digest(path)) for path in _tokenizer_paths(checkpoint)]
@@ -133,6 +132,15 @@ def header(shard: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         ) from error
     if 8 + length + end != size:
         raise Refusal(f"{shard} has {size} bytes where its header promises {8 + length + end}: write or copy it again")
+    return found
+
+
+def _config(checkpoint: Path) -> dict[str, Any]:
+    """config.json without its provenance, and the end tokens that servers take from generation_config.json."""
+    found = _without_provenance(_json(checkpoint / "config.json", what="a Hugging Face checkpoint directory"))
+    generation = checkpoint / "generation_config.json"
+    if generation.is_file():
+        found["generation_config.eos_token_id"] = _json(generation, what="a generation config").get("eos_token_id")
     return found
 
 

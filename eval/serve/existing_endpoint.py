@@ -33,7 +33,7 @@ class ExistingEndpoint:
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[EndpointServer]:
-        """The endpoint.  Raises Refusal without its key, ServerFailure when nobody answers or the model is not there."""
+        """The endpoint.  Raises Refusal without its key, ServerFailure when nobody answers or has no such model."""
         key = os.environ.get(self.key_variable, "") if self.key_variable else "none"
         if not key:
             raise Refusal(
@@ -69,8 +69,8 @@ class EndpointServer:
         weights = weights_digest(checkpoint)
         if self._weights and weights != self._weights:
             raise Refusal(
-                f"serve=endpoint serves one model, and {checkpoint} is a second one: choose serve=vllm, or evaluate them"
-                " one by one"
+                f"serve=endpoint serves one model, and {checkpoint} is a second one: choose serve=vllm, or evaluate"
+                " them one by one"
             )
         self._weights = weights
         return Loaded(how="given", checkpoint=checkpoint, weights=weights, seconds=0.0)

@@ -43,7 +43,7 @@ class Generator:
         try:
             tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
             model = AutoModelForCausalLM.from_pretrained(
-                checkpoint, dtype=getattr(torch, dtype), local_files_only=True, use_safetensors=True
+                checkpoint, dtype=dtype, local_files_only=True, use_safetensors=True
             )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise Refusal(f"{checkpoint} cannot be loaded by transformers ({error}): is it complete?") from error

@@ -1,8 +1,8 @@
 """The fallback where vLLM cannot run: the same chat requests, answered by `transformers` in this process.
 
-A small HTTP server on the loopback, so that every client works with it as with vLLM.  It is for small models and small
-benchmarks.  Requests without sampling are generated together, left-padded; a request with a temperature is generated
-alone under its own seed.  What was asked together can change the last bits of a batched forward pass, as it can in vLLM.
+A small HTTP server on the loopback, so that every client works with it as with vLLM.  It is for small models and few
+questions.  Requests without sampling are generated together, left-padded; a request with a temperature is generated
+alone under its own seed.  What was asked together can change the last bits of a forward pass, as it can in vLLM.
 """
 
 from __future__ import annotations
@@ -33,9 +33,12 @@ _PATIENCE_SECONDS = 3600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Transformers:
-    """Settings of the fallback: at most `batch_size` greedy requests are generated together on `device`."""
+    """Settings of the fallback: at most `batch_size` greedy requests are generated together on `device`.
 
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    `dtype` = auto is the checkpoint's own.
+    """
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = None
     batch_size: int = 16
     device: str = "cpu"
@@ -61,7 +64,7 @@ class Transformers:
 class Job:
     """One chat completion under way: filled in by the generating thread, then `done` is set."""
 
-    messages: list[Mapping[str, str]]
+    messages: list[dict[str, str]]
     max_tokens: int
     temperature: float
     top_p: float

@@ -272,8 +272,8 @@ class VLLMServer:
             self.stop()
             raise ServerFailure(
                 f"vLLM serves {wanted.checkpoint}, but its log-probabilities of the probe are {error:.4f} nats per"
-                f" token from those of transformers (tolerance {self._tolerance(wanted)}): choose serve=transformers, or"
-                " serve.probe=none to go on without proof"
+                f" token from those of transformers (tolerance {self._tolerance(wanted)}): choose serve=transformers,"
+                " or serve.probe=none to go on without proof"
             )
         return replace(wanted, seen=seen)
 
