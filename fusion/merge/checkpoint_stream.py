@@ -120,7 +120,9 @@ class Examined:
     files: int
 
 
-def examine(pivot: Path, targets: Sequence[Path], *, embeddings: Embeddings = "refuse", tokenizer: Tokenizer = "equal") -> Examined:
+def examine(
+    pivot: Path, targets: Sequence[Path], *, embeddings: Embeddings = "refuse", tokenizer: Tokenizer = "equal"
+) -> Examined:
     """Check names, shapes and tokenizers as `merge` does, reading no weights."""
     ours, jobs, _ = _checked(pivot, targets, embeddings, tokenizer)
     layers = _layers(jobs)
@@ -214,7 +216,9 @@ def _counterpart(tensor: StoredTensor, shards: Shards, ours: Shards, embeddings:
         if embeddings == "cut":
             row = found.size // found.shape[0]
             return replace(found, shape=tensor.shape, size=row * tensor.shape[0])
-        raise Refusal(f"{shapes}: its vocabulary was enlarged. embeddings: cut merges the rows both have, or resize it first")
+        raise Refusal(
+            f"{shapes}: its vocabulary was enlarged. embeddings: cut merges the rows both have, or resize it first"
+        )
     raise Refusal(f"{shapes}: only models of one structure can be merged")
 
 
@@ -342,9 +346,7 @@ def _parameter(job: _Job, layers: int | None, stack: ExitStack) -> Parameter:
     )
 
 
-def _whole(
-    rule: Any, parameter: Parameter, job: _Job, generator: Any, context: Context
-) -> Callable[[Piece], Combined]:
+def _whole(rule: Any, parameter: Parameter, job: _Job, generator: Any, context: Context) -> Callable[[Piece], Combined]:
     import torch
 
     pivot = torch.empty(parameter.elements)

@@ -1,14 +1,14 @@
 """What a merge did to each parameter: one row for each target, and one for the result.
 
-    parameter, layer, elements
-    target              the target's name, or "(merged)"
-    weight              the coefficient the rule gave the target here (eta of SCE, w of VaRM); empty where it varies
-                        within the parameter, and for the result
-    delta_norm          L2 norm of the task vector; for the result, of merged minus pivot before rounding
-    kept_fraction       entries of the task vector that are not zero after trimming, dropping or selecting, of all;
-                        for the result, entries whose stored bits are not the pivot's
-    sign_conflict_rate  of those kept, the share whose sign is not the elected one (rules that elect none: the sign of
-                        the sum); empty where nothing was kept, and for the result
+parameter, layer, elements
+target              the target's name, or "(merged)"
+weight              the coefficient the rule gave the target here (eta of SCE, w of VaRM); empty where it varies
+                    within the parameter, and for the result
+delta_norm          L2 norm of the task vector; for the result, of merged minus pivot before rounding
+kept_fraction       entries of the task vector that are not zero after trimming, dropping or selecting, of all;
+                    for the result, entries whose stored bits are not the pivot's
+sign_conflict_rate  of those kept, the share whose sign is not the elected one (rules that elect none: the sign of
+                    the sum); empty where nothing was kept, and for the result
 """
 
 from __future__ import annotations

@@ -123,9 +123,7 @@ def _mask(piece: Piece, key: tuple[int, int], density: float) -> Tensor:
     return torch.from_numpy(mask).to(piece.pivot.device)
 
 
-def _l1_factors(
-    parameter: Parameter, keys: Sequence[tuple[int, int]], densities: Sequence[float]
-) -> list[float]:
+def _l1_factors(parameter: Parameter, keys: Sequence[tuple[int, int]], densities: Sequence[float]) -> list[float]:
     before = [0.0] * parameter.targets
     after = [0.0] * parameter.targets
     for piece in parameter.pieces():

@@ -126,7 +126,9 @@ class RecipeRules:
             values = [_first((*own, *stretch.rule), key, context.name, layer, layers) for own in stretch.targets]
             given = [value for value in values if value is not None]
             if given and len(given) < len(values):
-                raise Refusal(f"{key} is given for some models and not for all ({context.name}): give it for each, or for the whole")
+                raise Refusal(
+                    f"{key} is given for some models and not for all ({context.name}): give it for each, or for the whole"
+                )
             if given:
                 settings[key] = tuple(values)
         spelled = repr(sorted(settings.items(), key=lambda item: item[0]))
@@ -142,7 +144,9 @@ class RecipeRules:
             end = context.layers if stretch.end is None else stretch.end
             if stretch.first <= context.layer < (end or 0):
                 return stretch, context.layer - stretch.first, (end or 0) - stretch.first
-        raise Refusal(f"no slice covers layer {context.layer} ('{context.name}'): slices must cover all {context.layers} layers")
+        raise Refusal(
+            f"no slice covers layer {context.layer} ('{context.name}'): slices must cover all {context.layers} layers"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +186,10 @@ def plan(recipe: Recipe, *, near: Path) -> Plan:
     models: list[str]
     if recipe.models is not None:
         models = [entry.model for entry in recipe.models]
-        own = [_translated(rule, entry.parameters, f"models[{i}].parameters", notes) for i, entry in enumerate(recipe.models)]
+        own = [
+            _translated(rule, entry.parameters, f"models[{i}].parameters", notes)
+            for i, entry in enumerate(recipe.models)
+        ]
         runs = [(0, None, models, own, [{} for _ in models], {})]
     else:
         runs = _runs(rule, recipe.slices or (), notes)
@@ -206,7 +213,9 @@ def plan(recipe: Recipe, *, near: Path) -> Plan:
             _refuse_not_per_target(rule, settings)
         targets = tuple((nearer[i], within, own[i]) for i in keep)
         stretches.append(Stretch(first=first, end=end, targets=targets, rule=(within, whole)))
-    given = set(fixed) | {key for stretch in stretches for own in (*stretch.targets, stretch.rule) for key in _keys(own)}
+    given = set(fixed) | {
+        key for stretch in stretches for own in (*stretch.targets, stretch.rule) for key in _keys(own)
+    }
     notes += _open_defaults(rule, given)
     if recipe.tokenizer_source not in (None, "base"):
         raise Refusal(
@@ -233,15 +242,22 @@ def _runs(rule: str, slices: Sequence[RecipeSlice], notes: list[str]) -> list[_R
         at = f"slices[{number}]"
         ranges = {source.layer_range for source in part.sources}
         if not part.sources or len(ranges) != 1:
-            raise Refusal(f"{at} takes layers {sorted(ranges)}: stacking layers of one model on another's is not merging; give every source one layer_range")
+            raise Refusal(
+                f"{at} takes layers {sorted(ranges)}: stacking layers of one model on another's is not merging; give every source one layer_range"
+            )
         first, end = part.sources[0].layer_range
         if first != expected or end <= first:
-            raise Refusal(f"{at} has layer_range [{first}, {end}]: expected it to start at {expected}, where the last one ended; layers keep their places")
+            raise Refusal(
+                f"{at} has layer_range [{first}, {end}]: expected it to start at {expected}, where the last one ended; layers keep their places"
+            )
         expected = end
         models = [source.model for source in part.sources]
         if runs and models != runs[0][2]:
             raise Refusal(f"{at} names other models than slices[0]: every slice needs the same models in one order")
-        nearer = [_translated(rule, source.parameters, f"{at}.sources[{i}].parameters", notes) for i, source in enumerate(part.sources)]
+        nearer = [
+            _translated(rule, source.parameters, f"{at}.sources[{i}].parameters", notes)
+            for i, source in enumerate(part.sources)
+        ]
         within = _translated(rule, part.parameters, f"{at}.parameters", notes)
         runs.append((first, end, models, [{} for _ in models], nearer, within))
     return runs
@@ -261,11 +277,15 @@ def _translated(rule: str, parameters: Mapping[str, Any] | None, at: str, notes:
         elif key == "rescale" and rule == "dare" and isinstance(value, bool):
             translated["rescale"] = "match_l1" if value else "none"
             if value:
-                notes.append("rescale: true keeps the L1 norm, as in mergekit; the paper's is rescale: inverse_keep_rate")
+                notes.append(
+                    "rescale: true keeps the L1 norm, as in mergekit; the paper's is rescale: inverse_keep_rate"
+                )
         elif key in fields:
             translated[key] = value
         else:
-            spellings = fields | ({"lambda"} if "scale" in fields else set()) | ({"normalize"} if rule == "ties" else set())
+            spellings = (
+                fields | ({"lambda"} if "scale" in fields else set()) | ({"normalize"} if rule == "ties" else set())
+            )
             raise Refusal(f"unknown key '{at}.{key}' for {rule}: {nearest(str(key), spellings)}")
     return translated
 
@@ -279,7 +299,9 @@ def _boolean(value: Any, at: str) -> bool:
 def _refuse_not_per_target(rule: str, settings: Mapping[str, Any]) -> None:
     for key in settings:
         if key not in _PER_TARGET:
-            raise Refusal(f"{key} of {rule} is one setting for all models: move it from the model to the recipe's parameters")
+            raise Refusal(
+                f"{key} of {rule} is one setting for all models: move it from the model to the recipe's parameters"
+            )
 
 
 def _keys(levels: Sequence[Mapping[str, Any]]) -> list[str]:

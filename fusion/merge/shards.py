@@ -95,7 +95,9 @@ def open_shards(directory: Path) -> Shards:
         metadata[name] = notes
         for tensor in found:
             if tensor.name in tensors:
-                raise Refusal(f"parameter '{tensor.name}' is in two files of {directory}: {tensors[tensor.name].file.name} and {name}")
+                raise Refusal(
+                    f"parameter '{tensor.name}' is in two files of {directory}: {tensors[tensor.name].file.name} and {name}"
+                )
             tensors[tensor.name] = tensor
     if index is not None:
         for parameter, file in index["weight_map"].items():
@@ -211,7 +213,9 @@ def read_bytes(tensor: StoredTensor) -> bytes:
 class ShardWriter:
     """Creates shards of the given layout, mode 0644, with their whole space reserved; tensors are then filled in."""
 
-    def __init__(self, directory: Path, layout: Mapping[str, list[StoredTensor]], metadata: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(
+        self, directory: Path, layout: Mapping[str, list[StoredTensor]], metadata: Mapping[str, Mapping[str, str]]
+    ) -> None:
         """`layout` maps a file name to its tensors, whose `file` and `offset` are ignored.
 
         Raises OSError when the disk is full, before anything is computed.

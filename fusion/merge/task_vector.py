@@ -23,7 +23,9 @@ def normalized(weights: Sequence[float]) -> tuple[float, ...]:
     """Weights divided by their sum; raises Refusal when that is zero."""
     total = sum(weights)
     if total == 0:
-        raise Refusal(f"weights {list(weights)} sum to zero and cannot be normalised: set normalize: false, or change them")
+        raise Refusal(
+            f"weights {list(weights)} sum to zero and cannot be normalised: set normalize: false, or change them"
+        )
     return tuple(weight / total for weight in weights)
 
 

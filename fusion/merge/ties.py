@@ -71,9 +71,7 @@ class Ties:
         """
         return merge_tensor(self, pivot, targets, generator=generator, context=context)
 
-    def survey(
-        self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map
-    ) -> tuple[Threshold, ...]:
+    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> tuple[Threshold, ...]:
         """For each target the magnitude that an entry needs, over all `parameters` together."""
         densities = per_target(self.density, parameters[0].targets, "density")
         return largest(

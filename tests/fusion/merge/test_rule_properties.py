@@ -109,7 +109,9 @@ def test_no_target_is_refused(name: str) -> None:
         MERGE_RULES[name]()(torch.zeros(3), [])
 
 
-@pytest.mark.parametrize("name", [name for name, rule in MERGE_RULES.items() if "weight" in {f.name for f in dataclasses.fields(rule)}])
+@pytest.mark.parametrize(
+    "name", [name for name, rule in MERGE_RULES.items() if "weight" in {f.name for f in dataclasses.fields(rule)}]
+)
 def test_a_wrong_count_of_weights_is_refused(name: str) -> None:
     pivot, targets = tensors(0)
     with pytest.raises(Refusal, match="weight has 3 entries: expected one number, or one for each of the 2 targets"):

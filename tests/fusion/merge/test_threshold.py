@@ -21,7 +21,9 @@ def select(values: torch.Tensor, k: int, count: str = "at_least"):  # type: igno
 
 
 @settings(max_examples=60, deadline=None)
-@given(values=st.lists(finite | st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45]), min_size=1, max_size=60), data=st.data())
+@given(
+    values=st.lists(finite | st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-45]), min_size=1, max_size=60), data=st.data()
+)
 def test_the_threshold_is_the_kth_largest_of_a_sort(values: list[float], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(values)))
     tensor = torch.tensor(values)

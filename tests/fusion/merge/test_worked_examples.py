@@ -68,7 +68,9 @@ def test_slerps_gradient_follows_the_layers_and_the_part_of_the_name() -> None:
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     first = Context(name="model.layers.0.self_attn.q_proj.weight", layer=0, layers=33)
     close(rule(torch.zeros(2), [a, b], context=first), [1.0, 0.0])
-    assert torch.equal(rule(torch.zeros(2), [a, b], context=Context(name="model.layers.0.mlp.up_proj.weight", layer=0, layers=33)), b)
+    assert torch.equal(
+        rule(torch.zeros(2), [a, b], context=Context(name="model.layers.0.mlp.up_proj.weight", layer=0, layers=33)), b
+    )
 
 
 def test_ties_trims_elects_and_takes_the_mean() -> None:
@@ -83,7 +85,9 @@ def test_ties_trims_elects_and_takes_the_mean() -> None:
 def test_ties_weights_vote_and_weigh() -> None:
     # weights 1 and 3: weighted sums 10, 8, -4, 3: the third position now elects minus
     # means: (4 + 3*2)/4, 3, -2, 1
-    close(Ties(density=1.0, weight=(1.0, 3.0))(PIVOT, [PIVOT + DELTA_A, PIVOT + DELTA_B]), [1 + 2.5, 1 + 3, 1 - 2, 1 + 1])
+    close(
+        Ties(density=1.0, weight=(1.0, 3.0))(PIVOT, [PIVOT + DELTA_A, PIVOT + DELTA_B]), [1 + 2.5, 1 + 3, 1 - 2, 1 + 1]
+    )
 
 
 def test_ties_counts_equal_magnitudes_as_the_count_rule_says() -> None:
