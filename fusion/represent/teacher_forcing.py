@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def represent(
         "labelled_tokens": tokens,
         "content_bytes": covered,
         "nats_per_token": nll / tokens,
-        "bits_per_byte": nll / covered / np.log(2) if covered else None,
+        "bits_per_byte": nll / covered / math.log(2) if covered else None,
         "bytes_per_token": sum(path.stat().st_size for path in paths) / tokens,
     }
     index = {
