@@ -10,7 +10,7 @@ from fusion.processes import thread_settings
 
 ROOT = Path(__file__).parent.parent
 
-# Set before any test imports torch: spinning thread pools slow a small machine down tenfold.  Nothing here may download.
+# Set before any test imports torch: spinning thread pools slow a small machine down tenfold.  Nothing may download.
 for _name, _value in {**thread_settings(1), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}.items():
     os.environ.setdefault(_name, _value)
 
