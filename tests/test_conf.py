@@ -44,7 +44,8 @@ def test_every_experiment_composes_and_is_typed(experiment):
 )
 def test_every_entry_of_a_group_composes_and_is_typed(group):
     for name in group_names(group):
-        composed = settings(f"{group}={name}")
+        given = ["data.files=[dialogues.jsonl]"] if (group, name) == ("data", "files") else []
+        composed = settings(f"{group}={name}", *given)
         fusion_config(composed)
         eval_config(composed)
 
