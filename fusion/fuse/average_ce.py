@@ -19,8 +19,8 @@ class AverageCE:
 
     `weighting: reward` is FuseLLM's w = softmax_i(exp(-CE_i)), where rewards lie in 0 to 1 and the weights stay near
     equal; `softmax` is w = softmax_i(-CE_i / temperature).  A source's position without a distribution counts as the
-    pivot's (EMPTY) or as the gold token (ONE_HOT).  The union of the kept ids is kept, or its `keep` likeliest; all other
-    mass is in the tail.  `unit` and `fuse_with_pivot` as in MinCE.
+    pivot's (EMPTY) or as the gold token (ONE_HOT).  The union of the kept ids is kept, or its `keep` likeliest; all
+    other mass is in the tail.  `unit` and `fuse_with_pivot` as in MinCE.
 
     `taught_by` names the heaviest candidate that speaks at the position, LABEL when none does.
     """
@@ -41,7 +41,8 @@ class AverageCE:
         """The fused distributions of one conversation; candidate 0 is the pivot."""
         indices = taking_part(candidates, fuse_with_pivot=self.fuse_with_pivot)
         log_weights = self.log_weights(np.array([candidates[i].cross_entropy(self.unit) for i in indices]))
-        tops, speaks = [], []
+        tops: list[TopK] = []
+        speaks: list[NDArray[np.float32]] = []
         for i in indices:
             top, label = standing_in(candidates[i], candidates[0])
             tops.append(top)

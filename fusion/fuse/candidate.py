@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,8 +21,8 @@ class Candidate:
 
     `nll` [nats], `tokens` and `bytes` are the model's own, over the assistant text in its own tokenisation.  `says` [L]
     is False where the alignment gave nothing (EMPTY), so that the pivot's distribution stands in; `label` [L] is True
-    where it gave the gold token alone (ONE_HOT).  `gold_log_prob` [L] is log p(pivot's label), needed only by rules that
-    choose by position.
+    where it gave the gold token alone (ONE_HOT).  `gold_log_prob` [L] is log p(pivot's label), needed only by rules
+    that choose by position.
     """
 
     name: str
@@ -34,8 +35,12 @@ class Candidate:
     gold_log_prob: NDArray[np.float32] | None = None
 
     def cross_entropy(self, unit: Literal["token", "byte"]) -> float:
-        """Mean negative log-likelihood in nats per token of the model's own tokenisation, or per byte of text."""
-        return self.nll / (self.tokens if unit == "token" else self.bytes)
+        """Mean negative log-likelihood in nats per token of the model's own tokenisation, or per byte of text.
+
+        Infinite where the model has read nothing of the conversation, or its likelihood is not a number.
+        """
+        count = self.tokens if unit == "token" else self.bytes
+        return self.nll / count if count and math.isfinite(self.nll) else math.inf
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ class MinCE:
         indices = taking_part(candidates, fuse_with_pivot=self.fuse_with_pivot)
         if self.granularity == "position":
             return self._by_position(candidates, indices)
-        entropies = [_or_worst(candidates[i].cross_entropy(self.unit)) for i in indices]
+        entropies = [candidates[i].cross_entropy(self.unit) for i in indices]
         best = indices[int(np.argmin(entropies))]
         top, label = standing_in(candidates[best], candidates[0])
         taught_by = np.where(label, LABEL, np.where(candidates[best].says, best, 0)).astype(np.int8)
@@ -52,7 +52,8 @@ class MinCE:
                     " use granularity=sequence"
                 )
             scores.append(np.where(candidate.says & ~candidate.label, candidate.gold_log_prob, -np.inf))
-        score = np.nan_to_num(np.stack(scores), nan=-np.inf)
+        score = np.stack(scores)
+        score = np.where(np.isnan(score), -np.inf, score)
         choice = np.asarray(indices)[score.argmax(0)]
         width = max(candidate.top.ids.shape[1] for candidate in candidates)
         tops = [widened(candidate.top, width) for candidate in candidates]
@@ -65,7 +66,3 @@ class MinCE:
             return Fused(top=select(tops, choice), taught_by=np.where(nothing, stand_in, choice).astype(np.int8))
         choice = np.where((score > -np.inf).any(0), choice, 0)
         return Fused(top=select(tops, choice), taught_by=choice.astype(np.int8))
-
-
-def _or_worst(entropy: float) -> float:
-    return entropy if np.isfinite(entropy) else np.inf

@@ -39,7 +39,12 @@ def steps_for(*, rows: int, batch_size: int, epochs: float, max_steps: int | Non
 
 
 def schedule(
-    lengths: Sequence[int], *, batch_size: int, steps: int, generator: np.random.Generator, group_by_length: bool = False
+    lengths: Sequence[int],
+    *,
+    batch_size: int,
+    steps: int,
+    generator: np.random.Generator,
+    group_by_length: bool = False,
 ) -> NDArray[np.int64]:
     """Which rows each optimizer step sees, [steps, batch_size]: one shuffled pass after another, cut without a gap.
 
@@ -84,15 +89,17 @@ def collate(rows: Sequence[TrainingRow], *, pad_id: int) -> dict[str, Tensor]:
     teachers = [row.teacher for row in rows if row.teacher is not None]
     if teachers:
         if len(teachers) < len(rows):
-            raise ValueError(f"{len(rows) - len(teachers)} of {len(rows)} rows carry no fused targets: expected all or none")
+            raise ValueError(
+                f"{len(rows) - len(teachers)} of {len(rows)} rows carry no fused targets: expected all or none"
+            )
         width = max(teacher.ids.shape[1] for teacher in teachers)
         ids = np.full((len(owner), width), NO_TOKEN, np.int32)
         log_probs = np.full((len(owner), width), -np.inf, np.float32)
         start = 0
         for teacher in teachers:
-            place = slice(start, start + len(teacher)), slice(0, teacher.ids.shape[1])
-            ids[place], log_probs[place] = teacher.ids, teacher.log_probs
-            start += len(teacher)
+            end, k = start + len(teacher), teacher.ids.shape[1]
+            ids[start:end, :k], log_probs[start:end, :k] = teacher.ids, teacher.log_probs
+            start = end
         tail = np.concatenate([teacher.tail for teacher in teachers]).astype(np.float32)
         batch["teacher_ids"] = torch.from_numpy(ids)
         batch["teacher_log_probs"] = torch.from_numpy(log_probs)

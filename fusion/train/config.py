@@ -73,7 +73,9 @@ class TrainConfig:
                 f" {self.gradient_accumulation}: choose a multiple of {shares}"
             )
         if self.fsdp and self.processes < 2:
-            raise ValueError("fsdp shards over several processes: set processes to the number of GPUs, or fsdp to false")
+            raise ValueError(
+                "fsdp shards over several processes: set processes to the number of GPUs, or fsdp to false"
+            )
 
     @property
     def micro_batch_size(self) -> int:

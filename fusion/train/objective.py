@@ -21,8 +21,8 @@ from torch import Tensor
 class Teacher:
     """Sparse next-token distributions of the teacher, as `fusion.distribution.TopK` but tensors.
 
-    ids [N, K] integer, negative for an unused slot; log_probs [N, K] natural, -inf in unused slots; tail [N], the log of
-    the mass in no slot.
+    ids [N, K] integer, negative for an unused slot; log_probs [N, K] natural, -inf in unused slots; tail [N], the log
+    of the mass in no slot.
     """
 
     ids: Tensor

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import logging
 
 from fusion.configure import Refusal
 from fusion.conversation import read_conversations
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse.shards import FusedRow, open_fused
+from fusion.represent.checkpoint import load_model, load_tokenizer
 from fusion.template import LabelledRow, label_rows
 from fusion.train.batching import TrainingRow, schedule, steps_for
 from fusion.train.config import TrainConfig
@@ -63,7 +63,7 @@ def run(job: Job) -> dict[str, Any] | None:
     if not on_cpu(config):
         # Embedding and gather gradients add up in any order on a GPU unless told otherwise.
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     rows, left_out = training_rows(job)
     steps = steps_for(rows=len(rows), batch_size=config.batch_size, epochs=config.epochs, max_steps=config.max_steps)
     order = schedule(
@@ -104,7 +104,7 @@ def run(job: Job) -> dict[str, Any] | None:
 
 def training_rows(job: Job) -> tuple[list[TrainingRow], int]:
     """The conversations as the pivot's labelled tokens, with fused targets, and how many had no label to learn from."""
-    tokenizer = AutoTokenizer.from_pretrained(job.initial)
+    tokenizer = load_tokenizer(job.initial)
     fused = open_fused(job.fused) if job.fused is not None else None
     rows = []
     conversations = read_conversations(job.conversations)
@@ -124,8 +124,8 @@ def training_rows(job: Job) -> tuple[list[TrainingRow], int]:
         rows.append(training_row(labelled, targets))
     if not rows:
         raise Refusal(
-            f"no conversation of {job.conversations} has an assistant token within {job.config.max_length} tokens: raise"
-            " train.max_length or check the data"
+            f"no conversation of {job.conversations} has an assistant token within {job.config.max_length} tokens:"
+            " raise train.max_length or check the data"
         )
     return rows, len(conversations) - len(rows)
 
@@ -143,8 +143,8 @@ def training_row(row: LabelledRow, fused: FusedRow | None) -> TrainingRow:
     shared = min(len(positions), len(fused.label_ids))
     if not np.array_equal(row.input_ids[positions[:shared]], fused.label_ids[:shared]):
         raise Refusal(
-            f"conversation '{row.conversation_id}': the fused targets were made for other tokens than the pivot's template"
-            " and tokenizer give now; fuse again with this checkpoint"
+            f"conversation '{row.conversation_id}': the fused targets were made for other tokens than the pivot's"
+            " template and tokenizer give now; fuse again with this checkpoint"
         )
     teacher = _fill(fused.top[:shared], len(positions))
     predicted = positions > 0
@@ -163,17 +163,8 @@ def _fill(top: TopK, length: int) -> TopK:
 
 
 def _load(job: Job) -> PreTrainedModel:
-    dtype = torch.bfloat16 if job.config.precision == "bf16_pure" else torch.float32
-    try:
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            job.initial, dtype=dtype, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise Refusal(f"the checkpoint {job.initial} cannot be read: {error}") from error
-    if loading["missing_keys"]:  # transformers would fill them with random numbers
-        raise Refusal(
-            f"the checkpoint {job.initial} lacks tensors of its architecture: {', '.join(sorted(loading['missing_keys']))}"
-        )
+    dtype = "bfloat16" if job.config.precision == "bf16_pure" else "float32"
+    model: PreTrainedModel = load_model(job.initial, dtype=dtype, device_map=None, device="cpu")
     # A published generation config that contradicts itself would stop every save; the original file is handed on.
     model.generation_config = GenerationConfig()
     return model

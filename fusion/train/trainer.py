@@ -59,7 +59,7 @@ def training_arguments(config: TrainConfig, *, checkpoints: Path, steps: int) ->
         bf16=config.precision == "bf16_mixed",
         gradient_checkpointing=config.gradient_checkpointing and not config.fsdp,
         gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
-        fsdp=True if config.fsdp else None,  # type: ignore[arg-type]
+        fsdp=True if config.fsdp else None,
         fsdp_config=_fsdp(config) if config.fsdp else None,
         ddp_backend="gloo" if cpu and config.processes > 1 else None,
         ddp_find_unused_parameters=False,
@@ -99,7 +99,9 @@ class FusionTrainer(Trainer):
 
     loss_is_scaled_for_ga = True
 
-    def __init__(self, *, config: TrainConfig, model: torch.nn.Module, plan: Plan, arguments: TrainingArguments) -> None:
+    def __init__(
+        self, *, config: TrainConfig, model: torch.nn.Module, plan: Plan, arguments: TrainingArguments
+    ) -> None:
         super().__init__(model=model, args=arguments, train_dataset=plan, data_collator=partial(collate, pad_id=0))
         self.config = config
         self.step_sums = torch.zeros(3, dtype=torch.float64)

@@ -10,9 +10,7 @@ from fusion.train.batching import TrainingRow, batch_bytes, collate, schedule, s
 
 
 def row(tokens, positions, teacher=None):
-    return TrainingRow(
-        input_ids=np.array(tokens, np.int32), positions=np.array(positions, np.int32), teacher=teacher
-    )
+    return TrainingRow(input_ids=np.array(tokens, np.int32), positions=np.array(positions, np.int32), teacher=teacher)
 
 
 def test_every_label_finds_the_logits_of_the_position_before_it():
@@ -32,7 +30,9 @@ def test_logits_are_wanted_only_where_some_row_has_a_label():
 
 
 def test_teachers_of_different_width_share_a_batch_and_stay_with_their_labels():
-    one = TopK(ids=np.array([[3]], np.int32), log_probs=np.zeros((1, 1), np.float32), tail=np.array([-np.inf], np.float32))
+    one = TopK(
+        ids=np.array([[3]], np.int32), log_probs=np.zeros((1, 1), np.float32), tail=np.array([-np.inf], np.float32)
+    )
     two = TopK(
         ids=np.array([[4, 5], [6, NO_TOKEN]], np.int32),
         log_probs=np.log(np.array([[0.5, 0.25], [0.9, 0.0]], np.float32) + 1e-30),
@@ -80,9 +80,7 @@ def test_grouping_by_length_pads_less():
     lengths = np.random.default_rng(0).integers(1, 100, 640)
 
     def padded(group):
-        plan = schedule(
-            lengths, batch_size=10, steps=64, generator=np.random.default_rng(1), group_by_length=group
-        )
+        plan = schedule(lengths, batch_size=10, steps=64, generator=np.random.default_rng(1), group_by_length=group)
         return lengths[plan].max(1).sum() * 10
 
     assert padded(True) < 0.7 * padded(False)

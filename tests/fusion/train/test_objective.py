@@ -109,7 +109,9 @@ def test_a_position_where_the_teacher_says_nothing_is_learned_from_its_label(tai
 def test_kl_of_the_student_to_itself_is_zero_and_ce_is_its_entropy():
     logits, _, gold = drawn(3)
     q = torch.softmax(logits, -1)
-    teacher = Teacher(ids=torch.arange(V).expand(len(gold), V).int(), log_probs=q.log(), tail=torch.full((len(gold),), -torch.inf))
+    teacher = Teacher(
+        ids=torch.arange(V).expand(len(gold), V).int(), log_probs=q.log(), tail=torch.full((len(gold),), -torch.inf)
+    )
     _, kl = position_losses(logits, gold, teacher, objective="kl")
     torch.testing.assert_close(kl, torch.zeros(len(gold)), atol=1e-6, rtol=0)
     _, ce = position_losses(logits, gold, teacher, objective="ce")

@@ -247,10 +247,10 @@ def test_an_unreadable_checkpoint_is_refused(checkpoint, dialogues, tmp_path):
     for path in checkpoint.iterdir():
         (broken / path.name).write_bytes(path.read_bytes())
     (broken / "model.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(Refusal, match="cannot be read"):
+    with pytest.raises(Refusal, match="cannot be loaded"):
         run_module._load(job(broken, dialogues, tmp_path / "out"))
     weights = load_file(checkpoint / "model.safetensors")
     del weights["model.norm.weight"]
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(Refusal, match="lacks tensors of its architecture: model.norm.weight"):
+    with pytest.raises(Refusal, match="lacks 1 tensors of its own architecture.*model.norm.weight"):
         run_module._load(job(broken, dialogues, tmp_path / "out"))
