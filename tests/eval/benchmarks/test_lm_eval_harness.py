@@ -1,0 +1,151 @@
+"""lm-eval's samples as item scores, and one real run on a local task."""
+
+import json
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from eval.benchmarks import LMEvalHarness
+from eval.benchmarks.lm_eval_harness import Endpoint, _check_means, item_scores
+from eval.errors import HarnessFailure
+from eval.scores.intervals import Bootstrap
+
+SAMPLES = [
+    {"doc_id": 0, "filter": "none", "metrics": ["acc", "acc_norm"], "acc": 1.0, "acc_norm": 0.0},
+    {"doc_id": 1, "filter": "none", "metrics": ["acc", "acc_norm"], "acc": 0.0, "acc_norm": 0.0},
+    {"doc_id": 2, "filter": "strict", "metrics": ["exact_match"], "exact_match": 1.0},
+    {"doc_id": 3, "filter": "strict", "metrics": ["exact_match"], "exact_match": [1, 2]},
+]
+
+
+def test_every_document_and_metric_is_an_item():
+    scores = item_scores("tiny", SAMPLES)
+    assert [(score.question_id, score.metric, score.value) for score in scores] == [
+        ("tiny/0", "acc", 1.0),
+        ("tiny/0", "acc_norm", 0.0),
+        ("tiny/1", "acc", 0.0),
+        ("tiny/1", "acc_norm", 0.0),
+        ("tiny/2", "exact_match,strict", 1.0),
+        ("tiny/3", "exact_match,strict", None),
+    ]
+    rows = {row.metric: row for row in LMEvalHarness(tasks=("tiny",)).metrics(scores, Bootstrap(resamples=100))}
+    assert (rows["acc"].value, rows["acc"].n, rows["acc"].slice) == (0.5, 2, "tiny")
+    assert (rows["exact_match,strict"].value, rows["exact_match,strict"].unscored) == (1.0, 1)
+
+
+def test_a_metric_that_is_no_mean_is_refused():
+    scores = item_scores("tiny", SAMPLES[:2])
+    _check_means(scores, {"tiny": {"acc,none": 0.5, "acc_norm,none": 0.0}})
+    with pytest.raises(HarnessFailure, match="not the mean"):
+        _check_means(scores, {"tiny": {"acc,none": 1.7, "acc_norm,none": 0.0}})
+
+
+def test_the_server_backend_needs_a_server(tmp_path):
+    with pytest.raises(HarnessFailure, match="needs the endpoint"):
+        LMEvalHarness(tasks=("tiny",)).measure(checkpoint=tmp_path, data=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A Llama of a few thousand random weights with a byte-level tokenizer."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    path = tmp_path_factory.mktemp("checkpoint")
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: number for number, token in enumerate(["<eos>", *letters])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>").save_pretrained(path)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def task(tmp_path):
+    """A multiple-choice task of eight documents in a local folder."""
+    documents = [{"question": f"{i} + 1 =", "choices": [f" {i + 1}", " many"], "answer": i % 2} for i in range(8)]
+    (tmp_path / "documents.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
+    (tmp_path / "tiny.yaml").write_text(
+        "task: tiny\ndataset_path: json\n"
+        f"dataset_kwargs: {{data_files: {{test: {tmp_path / 'documents.jsonl'}}}}}\n"
+        "output_type: multiple_choice\ntest_split: test\ndoc_to_text: question\n"
+        'doc_to_choice: "{{choices}}"\ndoc_to_target: answer\n'
+        "metric_list: [{metric: acc}, {metric: acc_norm}]\nmetadata: {version: 1.0}\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_local_task_runs_in_process_and_twice_the_same(checkpoint, task):
+    settings = LMEvalHarness(tasks=("tiny",), task_folder=".", backend="hf", max_length=128)
+    scores = settings.measure(checkpoint=checkpoint, data=task)
+    assert [score.question_id for score in scores if score.metric == "acc"] == [f"tiny/{i}" for i in range(8)]
+    assert {score.metric for score in scores} == {"acc", "acc_norm"}
+    assert settings.measure(checkpoint=checkpoint, data=task) == scores
+    with pytest.raises(HarnessFailure, match="knows no task tinny: found tiny"):
+        LMEvalHarness(tasks=("tinny",), task_folder=".", backend="hf").measure(checkpoint=checkpoint, data=task)
+
+
+@pytest.fixture
+def completions():
+    """A completions endpoint whose every token has log-probability minus its id; it keeps what it was asked."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append({**body, "path": self.path, "key": self.headers["Authorization"]})
+            choices = []
+            for index, prompt in enumerate(body["prompt"]):
+                ids = [*prompt, 0]  # echoed, and one token more
+                scores = {
+                    "token_logprobs": [-float(i) for i in ids],
+                    "top_logprobs": [{str(i): -float(i)} for i in ids],
+                }
+                choices.append({"index": index, "text": "", "logprobs": scores})
+            data = json.dumps({"choices": choices}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1", asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.slow
+def test_a_local_task_runs_against_a_server_with_its_key(checkpoint, task, completions, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    url, asked = completions
+    settings = LMEvalHarness(tasks=("tiny",), task_folder=".", concurrency=2, max_length=128)
+    endpoint = Endpoint(base_url=url, model="served", key="secret-7")
+    scores = settings.measure(checkpoint=checkpoint, data=task, endpoint=endpoint)
+    # " many" is longer and made of later letters than " <digit>", so it is always less likely; right where answer is 0.
+    assert [score.value for score in scores if score.metric == "acc"] == [1.0, 0.0] * 4
+    assert {(one["path"], one["model"], one["key"]) for one in asked} == {
+        ("/v1/completions", "served", "Bearer secret-7")
+    }
+    assert "OPENAI_API_KEY" not in os.environ
