@@ -27,8 +27,7 @@ from eval.records import Answer, ItemScore, Unscored, Verdict, read_records, wri
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric_row import MetricRow
-from eval.serve import SERVERS, Serve, Server, serving
-from eval.serve.automatic import Automatic
+from eval.serve import SERVERS, Serve, Server, engine, serving
 from fusion.artifacts import Artifact, Store
 from fusion.configure import Refusal, choose, plain, typed
 from fusion.progress import RunProgress
@@ -303,7 +302,7 @@ def _scored_model(
 
 def serving_key(serve: Serve) -> dict[str, Any]:
     """What of the server's settings can change an answer: which engine, at which precision, cut at which length."""
-    found = plain(serve.chosen()[0] if isinstance(serve, Automatic) else serve)
+    found = plain(engine(serve))
     return {name: found[name] for name in ("type", "dtype", "max_model_len") if name in found}
 
 
