@@ -24,6 +24,7 @@ from fusion.align import ALIGNMENT_SCHEMES, AlignConfig, method
 from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, Labelled, Matches, SequenceAligner, same_prefix
 from fusion.align.method import Method, PreparedMethod
 from fusion.align.pair import Reading
+from fusion.align.project import IdMap
 from fusion.align.vocabulary import Vocabulary, token_bytes, vocabulary
 from fusion.configure import Refusal
 from fusion.conversation import read_conversations
@@ -76,14 +77,25 @@ def audit(
     kinds = [_kinds_of(turns, row) for turns, row in zip(composed, pivot_rows, strict=True)]
     pivot, source = vocabulary(pivot_tokenizer), vocabulary(source_tokenizer)
     aligners: dict[tuple[Any, ...], SequenceAligner] = {}
+    maps: dict[tuple[Any, ...], IdMap] = {}
     rows: list[dict[str, Any]] = []
     for number, config in enumerate(configs):
         chosen = method(config)
         key = (config.pair[0], chosen.spelling, chosen.reading == "released")
         if key not in aligners:
             aligners[key] = _remembering(chosen, pivot, source, partial(zip, pivot_rows, source_rows))
-        ready = PreparedMethod(chosen, pivot, source, partial(zip, pivot_rows, source_rows), aligner=aligners[key])
+        map_key = (*key, config.pair[1])
+        ready = PreparedMethod(
+            chosen,
+            pivot,
+            source,
+            partial(zip, pivot_rows, source_rows),
+            id_map=maps.get(map_key),
+            aligner=aligners[key],
+        )
         rows += _counted(config, ready, pivot_rows, source_rows, kinds)
+        if ready.map_made:
+            maps[map_key] = ready.id_map
         if advance is not None:
             advance(number + 1, len(configs))
     return rows

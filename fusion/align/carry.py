@@ -85,7 +85,7 @@ def carry(
             counts["copied_rows"] += same and np.array_equal(pivot[number].label_ids, source[order[number]].label_ids)
         if advance is not None:
             advance(numbers.stop, len(order))
-    if "id_map" in vars(prepared) and not map_file.exists():
+    if prepared.map_made and not map_file.exists():
         _write_map(map_file, prepared.id_map)
     write_index(out, shards)
     return {**counts, "rows": len(order), "kept_mass": round(kept_mass / max(counts["transferred"], 1), 6)}

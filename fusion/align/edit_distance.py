@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 _WORD = 64
@@ -190,12 +191,14 @@ def _letter_sets(codes, start):  # type: ignore[no-untyped-def]
     return sets
 
 
-@njit(cache=True)
-def _ones(word):  # type: ignore[no-untyped-def]
-    word = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
-    word = (word & np.uint64(0x3333333333333333)) + ((word >> np.uint64(2)) & np.uint64(0x3333333333333333))
-    word = (word + (word >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((word * np.uint64(0x0101010101010101)) >> np.uint64(56))
+@intrinsic
+def _ones(typing_context, word):  # type: ignore[no-untyped-def]
+    """How many bits of a uint64 are set, in one instruction."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), generate
 
 
 @njit(cache=True)
@@ -209,7 +212,7 @@ def _nearest_ids(s_codes, s_start, s_ids, s_sets, p_codes, p_start, order, first
         short = 0 < len(a) <= _WORD
         if short:
             _mark(a, peq)
-        best, best_id = np.int64(2**31), np.int64(-1)
+        best, best_id = np.int64(2**31), np.int64(2**31)
         for turn in range(2 * (longest + len(a)) + 2):  # differences 0, -1, +1, -2, +2, ...
             gap = (turn + 1) // 2
             if gap > best:
@@ -219,13 +222,14 @@ def _nearest_ids(s_codes, s_start, s_ids, s_sets, p_codes, p_start, order, first
                 continue
             for rank in range(first[length], first[length + 1]):
                 other = p_sets[rank]
-                if max(_ones(own & ~other), _ones(other & ~own)) > best:
+                allowed = best if order[rank] < best_id else best - 1  # a tie counts for a lower id only
+                if gap > allowed or np.int64(_ones(own & ~other)) > allowed or np.int64(_ones(other & ~own)) > allowed:
                     continue
                 begin, end = p_start[order[rank]], p_start[order[rank] + 1]
-                if short:
+                if own & other == 0:
+                    cost = max(np.int64(len(a)), end - begin)  # no letter in common: all are replaced
+                elif short:
                     cost = _through(len(a), p_codes, begin, end, peq)
-                elif len(a) == 0:
-                    cost = end - begin
                 else:
                     cost = _distance_by_table(a, p_codes[begin:end])
                 if cost < best or (cost == best and order[rank] < best_id):

@@ -91,6 +91,11 @@ class PreparedMethod:
     def _id_table(self) -> NDArray[np.int32]:
         return self.id_map.table()
 
+    @property
+    def map_made(self) -> bool:
+        """Whether anything needed the vocabulary map so far."""
+        return "id_map" in vars(self)
+
     def _statistics(self) -> CoOccurrence:
         return co_occurrence((self.aligner(pivot, source), pivot, source) for pivot, source in self._rows())
 

@@ -66,20 +66,25 @@ class Pair:
         Of several pivot ids with one spelling (a vocabulary may hold a character both as a piece and as a byte of its
         byte fallback): the one written the same as the source's, else the first that is no byte piece.
         """
-        named: dict[tuple[str, str], int] = {}
-        first: dict[str, int] = {}
-        ours = list(zip(self.pivot_strings, self.pivot.pieces, strict=True))
-        by_need = sorted(range(len(ours)), key=lambda i: BYTE_PIECE.match(ours[i][1] or "") is not None)
-        for token_id in by_need:
-            string, piece = ours[token_id]
+        # A special token's name is not the text that spells it; vocabulary entries alone do not tell the two apart.
+        apart = self.spelling != "pieces"
+        named: dict[tuple[str, bool, str], int] = {}
+        first: dict[tuple[str, bool], int] = {}
+        byte_pieces_last = sorted(
+            range(len(self.pivot)), key=lambda i: BYTE_PIECE.match(self.pivot.pieces[i] or "") is not None
+        )
+        for token_id in byte_pieces_last:
+            piece = self.pivot.pieces[token_id]
             if piece is not None:
-                named.setdefault((string, piece), token_id)
+                string = (self.pivot_strings[token_id], apart and self.pivot.spelled[token_id] is None)
+                named.setdefault((*string, piece), token_id)
                 first.setdefault(string, token_id)
         found = np.full(len(self.source), NO_TOKEN, np.int32)
-        for token_id, (string, piece) in enumerate(zip(self.source_strings, self.source.pieces, strict=True)):
+        for token_id, piece in enumerate(self.source.pieces):
             if piece is not None:
+                string = (self.source_strings[token_id], apart and self.source.spelled[token_id] is None)
                 same = piece.replace(self.source.marker, self.pivot.marker)
-                found[token_id] = named.get((string, same), first.get(string, NO_TOKEN))
+                found[token_id] = named.get((*string, same), first.get(string, NO_TOKEN))
         return found
 
     def respelled(self, spelling: Spelling) -> Pair:

@@ -1,7 +1,7 @@
 """The vocabulary map that is exact: a source token becomes the pivot token that stands for the same bytes, or none.
 
 Nothing is guessed, so probability mass is only ever moved between tokens that mean the same text; the rest of it stays
-in the tail.  Special tokens go by their role.
+in the tail.  Special tokens go by their role, those without one by their name.
 """
 
 from __future__ import annotations
@@ -23,12 +23,7 @@ def string_map(pair: Pair, statistics: Callable[[], CoOccurrence]) -> IdMap:
     belongs to the template's text.  For such positions the map has two more rows: with a space put in front of what
     the source says, and with one taken off.
     """
-    canonical = pair.respelled("canonical")
-    ids = canonical.equal_strings()
-    special = np.array([spelled is None for spelled in pair.source.spelled], np.bool_)
-    special_here = np.array([spelled is None for spelled in pair.pivot.spelled], np.bool_)
-    ids[special] = NO_TOKEN
-    ids[(ids != NO_TOKEN) & special_here[ids]] = NO_TOKEN
+    ids = pair.respelled("canonical").equal_strings()
     first: dict[bytes, int] = {}
     for token_id, spelled in enumerate(pair.pivot.spelled):
         if spelled is not None:
