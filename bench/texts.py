@@ -60,8 +60,8 @@ def material(count: int) -> Material:
         pivot, source = (_fast(str(folder / "tokenizer.json")) for folder in folders)
         name = "Mistral and Qwen2 vocabularies"
     else:
-        words = _sentences(count)
-        pivot, source = _trained(words, 2_000), _trained(words, 8_000)
+        words = sentences(count)
+        pivot, source = trained(words, 2_000), trained(words, 8_000)
         name = "vocabularies of 2,000 and 8,000 made here"
     ends = [end for _, end in pivot.backend_tokenizer.encode(words, add_special_tokens=False).offsets]
     cuts = [0, *ends[ROW_TOKENS - 1 :: ROW_TOKENS]][: count + 1]
@@ -79,7 +79,8 @@ def _fast(path: str) -> Any:
     return PreTrainedTokenizerFast(tokenizer_file=path)
 
 
-def _trained(text: str, size: int) -> Any:
+def trained(text: str, size: int) -> Any:
+    """A byte-level BPE of at most `size` ids."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -93,7 +94,7 @@ def _trained(text: str, size: int) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
-def _sentences(count: int) -> str:
+def sentences(count: int) -> str:
     """Words of random syllables, a few hundred kinds by Zipf's law, enough for `count` rows."""
     draw = random.Random(0)
     syllables = [a + b for a in "bcdfghklmnprstvw" for b in ("a", "e", "i", "o", "u", "an", "er", "ing")]
