@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.configure import Refusal
 from fusion.fuse.candidate import LABEL, Candidate, Fused, select, standing_in, taking_part, widened
@@ -21,6 +22,9 @@ class MinCE:
     repairs.  With several sources at once this is the papers' Multi ("fuse-all-mince").  Ties go to the candidate named
     first, so to the pivot.  `fuse_with_pivot` False leaves the pivot out of the comparison.
 
+    `rounding: bf16` compares as the released trainer does, by the reward bf16(1 / exp(bf16(CE))): cross-entropies that
+    differ by less than about half a percent are then ties.
+
     `granularity: position` (ours) lets the models compete for every token by the probability they give the pivot's
     label; a source takes part where a distribution of its own was transferred, the pivot everywhere.
 
@@ -30,13 +34,16 @@ class MinCE:
     unit: Literal["token", "byte"] = "token"
     granularity: Literal["sequence", "position"] = "sequence"
     fuse_with_pivot: bool = True
+    rounding: Literal["none", "bf16"] = "none"
 
     def __call__(self, candidates: Sequence[Candidate]) -> Fused:
         """The fused distributions of one conversation; candidate 0 is the pivot."""
         indices = taking_part(candidates, fuse_with_pivot=self.fuse_with_pivot)
         if self.granularity == "position":
             return self._by_position(candidates, indices)
-        entropies = [candidates[i].cross_entropy(self.unit) for i in indices]
+        entropies = np.array([candidates[i].cross_entropy(self.unit) for i in indices])
+        if self.rounding == "bf16":
+            entropies = -bfloat16(np.exp(-bfloat16(entropies)))
         best = indices[int(np.argmin(entropies))]
         top, label = standing_in(candidates[best], candidates[0])
         taught_by = np.where(label, LABEL, np.where(candidates[best].says, best, 0)).astype(np.int8)
@@ -66,3 +73,10 @@ class MinCE:
             return Fused(top=select(tops, choice), taught_by=np.where(nothing, stand_in, choice).astype(np.int8))
         choice = np.where((score > -np.inf).any(0), choice, 0)
         return Fused(top=select(tops, choice), taught_by=choice.astype(np.int8))
+
+
+def bfloat16(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Rounded to the nearest bfloat16, ties to even; infinities stay."""
+    bits = values.astype(np.float32).view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return np.where(np.isfinite(values), rounded & np.uint32(0xFFFF0000), bits).view(np.float32)

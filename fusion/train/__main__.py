@@ -21,8 +21,8 @@ def main() -> int:
     out = Path(text["out"])
     # cuBLAS gives equal results run after run only with a fixed workspace, chosen before it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # transformers loads these wherever they are installed, and training uses neither: a second of every start.
-    for unused in ("sklearn", "datasets"):
+    # transformers loads these wherever they are installed, and training uses none: a fifth of every start.
+    for unused in ("sklearn", "scipy", "datasets"):
         sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
     from fusion.train.run import Job, run
 

@@ -12,11 +12,13 @@ from fusion.distribution import NO_TOKEN, TopK, one_hot
 from fusion.fuse import FUSION_RULES, AverageCE, MinCE
 from fusion.fuse.average_ce import mixture
 from fusion.fuse.candidate import LABEL, Candidate, gold_log_prob
+from fusion.fuse.min_ce import bfloat16
 
 RULES = [
     MinCE(),
     MinCE(unit="byte"),
     MinCE(fuse_with_pivot=False),
+    MinCE(rounding="bf16"),
     MinCE(granularity="position"),
     MinCE(granularity="position", fuse_with_pivot=False),
     AverageCE(),
@@ -106,6 +108,25 @@ def test_where_the_chosen_source_says_nothing_the_pivot_teaches_and_a_label_is_n
 def test_a_model_that_read_nothing_is_never_the_best():
     assert MinCE()([PIVOT, candidate("source", PIVOT.top, nll=0.0, tokens=0, size=0)]).taught_by.tolist() == [0, 0]
     assert MinCE()([PIVOT, candidate("source", PIVOT.top, nll=float("nan"))]).taught_by.tolist() == [0, 0]
+
+
+def test_the_released_gate_cannot_tell_near_ties_apart():
+    # bf16 has 8 significant bits: 1.000 and 0.999 nats both become the reward 0.3672, and the pivot is named first.
+    near = candidate("source", PIVOT.top, nll=1.998)
+    assert MinCE()([PIVOT, near]).taught_by.tolist() == [1, 1]
+    assert MinCE(rounding="bf16")([PIVOT, near]).taught_by.tolist() == [0, 0]
+    clear = candidate("source", PIVOT.top, nll=1.9)
+    assert MinCE(rounding="bf16")([PIVOT, clear]).taught_by.tolist() == [1, 1]
+    unread = candidate("source", PIVOT.top, nll=0.0, tokens=0)
+    assert MinCE(rounding="bf16")([PIVOT, unread]).taught_by.tolist() == [0, 0]
+
+
+def test_bfloat16_rounds_as_torch_does():
+    import torch
+
+    values = np.concatenate([np.random.default_rng(0).exponential(2, 500), [0.0, 1.00390625, 1.01171875, np.inf]])
+    expected = torch.from_numpy(values).float().bfloat16().float().numpy()
+    assert np.array_equal(bfloat16(values), expected)
 
 
 def test_by_position_each_token_has_its_own_teacher():
