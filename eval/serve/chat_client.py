@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from eval.errors import ServerFailure
 from eval.serve.server import Endpoint
@@ -53,9 +53,13 @@ class ChatRequest:
             raise ValueError(f"request {self.id}: max_tokens is {self.max_tokens}, expected 1 or more")
 
 
+FailureKind = Literal["unreachable", "timeout", "refused", "unreadable"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChatReply:
-    """What came back: the model's turns in order, fewer than asked when `failure` says why the next one is missing.
+    """What came back: the model's turns in order, fewer than asked when `failure` says why the next one is missing
+    and `kind` what sort of failure it was.
 
     `finish_reasons` is per turn ("stop", "length"); tokens are summed over turns; `first_token` holds, per turn, pairs
     of token text and log-probability in nats where the request asked for them.
@@ -68,7 +72,7 @@ class ChatReply:
     completion_tokens: int = 0
     first_token: tuple[tuple[tuple[str, float], ...], ...] = ()
     failure: str | None = None
-    nobody_answered: bool = False
+    kind: FailureKind | None = None
 
 
 class Answering(Protocol):
@@ -107,8 +111,8 @@ async def answer_all(
 ) -> None:
     """Ask every request, `concurrency` at a time, and hand each reply out at once, in the order of completion.
 
-    Raises ServerFailure when nobody answered 20 requests in a row (or all, if there are fewer); replies handed out
-    before are the caller's to keep.  What `on_reply` raises stops everything.
+    Raises ServerFailure when nobody answered 20 requests in a row, or when nobody could be reached for all of fewer;
+    replies handed out before are the caller's to keep.  What `on_reply` raises stops everything.
     """
     waiting = iter(requests)
     unanswered = 0
@@ -118,8 +122,9 @@ async def answer_all(
         for request in waiting:  # one iterator for all workers: each request is taken once
             reply = await client.reply(request)
             on_reply(request, reply)
-            unanswered = unanswered + 1 if reply.nobody_answered else 0
-            if unanswered >= min(_GIVE_UP_AFTER, len(requests)):
+            unanswered = unanswered + 1 if reply.kind in ("unreachable", "timeout") else 0
+            nobody_at_all = unanswered >= len(requests) and reply.kind == "unreachable"
+            if unanswered >= _GIVE_UP_AFTER or nobody_at_all:
                 raise ServerFailure(
                     f"the server does not answer any more ({reply.failure}): replies so far are kept, repeat the"
                     " command to ask the rest"
@@ -177,14 +182,14 @@ class ChatClient:
 
         messages = [{"role": "system", "content": request.system}] if request.system is not None else []
         said: list[_Turn] = []
-        failure, nobody = None, False
+        failure: str | None = None
+        kind: FailureKind | None = None
         for turn in request.turns:
             messages.append({"role": "user", "content": turn})
             try:
                 said.append(await self._turn(request, messages))
             except (openai.APIError, ValueError) as error:
-                failure = _reason(error)
-                nobody = isinstance(error, openai.APIConnectionError)
+                kind, failure = _reason(error)
                 break
             messages.append({"role": "assistant", "content": said[-1].text})
         return ChatReply(
@@ -195,7 +200,7 @@ class ChatClient:
             completion_tokens=sum(turn.completion_tokens for turn in said),
             first_token=tuple(turn.first_token for turn in said) if request.top_logprobs is not None else (),
             failure=failure,
-            nobody_answered=nobody,
+            kind=kind,
         )
 
     async def _turn(self, request: ChatRequest, messages: Sequence[dict[str, str]]) -> _Turn:
@@ -287,13 +292,13 @@ def _read(completion: Any) -> _Turn:
         raise ValueError(f"the body is not a chat completion ({error})") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception) -> tuple[FailureKind, str]:
     import openai
 
     if isinstance(error, openai.APIStatusError):
-        return f"the server answered {error.status_code}: {error.message[:300]}"
+        return "refused", f"the server answered {error.status_code}: {error.message[:300]}"
     if isinstance(error, openai.APITimeoutError):
-        return "the server did not answer in time"
+        return "timeout", "the server did not answer in time"
     if isinstance(error, openai.APIConnectionError):
-        return f"no connection to the server ({error.__cause__ or error.message})"
-    return f"the server's answer could not be read ({str(error)[:300]})"
+        return "unreachable", f"no connection to the server ({error.__cause__ or error.message})"
+    return "unreadable", f"the server's answer could not be read ({str(error)[:300]})"

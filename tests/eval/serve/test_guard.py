@@ -23,7 +23,9 @@ def answered(path: str, authorization: str | None, monkeypatch, *, key: str = "s
     return sent[0].get("status", sent[0].get("code"))
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/collective_rpc", "/metrics", "/docs", "/health/", "//health"])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/collective_rpc", "/metrics", "/docs", "/health/", "//health"]
+)
 def test_every_path_but_health_needs_the_key(path, monkeypatch):
     assert answered(path, None, monkeypatch) == 401
     assert answered(path, "Bearer wrong", monkeypatch) == 401
