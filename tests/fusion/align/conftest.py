@@ -19,6 +19,7 @@ CORPUS = [
     "12 + 34 = 46, 100 - 1 = 99 and 7 * 8 = 56",
     "你好,世界 this is 😀 a 👩‍👩‍👧 family",
     "def f(x):\n\treturn x ** 2  # squared\n\n  print(f(3))",
+    "Hello  world! 98765 — one, two: three;\n\n\n  end # *",
     "another sentence with other words whatever they are",
 ] * 3
 

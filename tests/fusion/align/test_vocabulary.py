@@ -1,10 +1,12 @@
 """Canonical bytes: the bytes of an encoding's tokens, joined, are the text."""
 
 import os
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from fusion.align.vocabulary import byte_alphabet, token_bytes
@@ -15,31 +17,9 @@ TEXTS = [
     "naïve café — 你好,世界 😀👩‍👩‍👧",
     "def f(x):\n\treturn x**2  # é\n\n\n  end ",
 ]
-CORPUS = [*TEXTS, "the cat sat on the mat", "the hat of the cat", "12 34 56 78"] * 4
 
 
-def byte_level() -> PreTrainedTokenizerFast:
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, initial_alphabet=alphabet, special_tokens=["<|end|>"], show_progress=False
-    )
-    backend.train_from_iterator(CORPUS, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
-
-
-def unigram() -> PreTrainedTokenizerFast:
-    backend = Tokenizer(models.Unigram())
-    backend.normalizer = normalizers.Sequence([])
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
-    backend.decoder = decoders.Metaspace(prepend_scheme="first")
-    trainer = trainers.UnigramTrainer(
-        vocab_size=200, special_tokens=["<unk>", "</s>"], unk_token="<unk>", show_progress=False
-    )
-    backend.train_from_iterator(CORPUS, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+published = lru_cache(AutoTokenizer.from_pretrained)
 
 
 def joined(tokenizer, text: str) -> bytes:
@@ -50,13 +30,13 @@ def joined(tokenizer, text: str) -> bytes:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_byte_level_tokens_join_to_the_text(text):
-    assert joined(byte_level(), text) == text.encode()
+def test_byte_level_tokens_join_to_the_text(coarse, text):
+    assert joined(coarse, text) == text.encode()
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_metaspace_tokens_join_to_the_text_behind_the_dummy_prefix(text):
-    assert joined(unigram(), text) == (" " + text).encode()
+def test_metaspace_tokens_join_to_the_text_behind_the_dummy_prefix(unigram, text):
+    assert joined(unigram, text) == (" " + text).encode()
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -65,20 +45,18 @@ def test_published_tokenizers_join_to_the_text(name, prefix, text):
     root = os.environ.get("FUSECHAT_LAB_DATA")
     if not root or not (Path(root) / "tokenizers" / name).is_dir():
         pytest.skip(f"set FUSECHAT_LAB_DATA to a folder with tokenizers/{name} (the fetch command writes it)")
-    tokenizer = AutoTokenizer.from_pretrained(Path(root) / "tokenizers" / name)
-    assert joined(tokenizer, text) == (prefix + text).encode()
+    assert joined(published(Path(root) / "tokenizers" / name), text) == (prefix + text).encode()
 
 
-def test_special_tokens_have_no_spelling():
-    tokenizer = unigram()
-    spelled = token_bytes(tokenizer)
-    assert spelled[tokenizer.eos_token_id] is None
-    assert spelled[tokenizer.unk_token_id] is None
-    assert len(spelled) == len(tokenizer)
+def test_special_tokens_have_no_spelling(unigram):
+    spelled = token_bytes(unigram)
+    assert spelled[unigram.eos_token_id] is None
+    assert spelled[unigram.unk_token_id] is None
+    assert len(spelled) == len(unigram)
 
 
-def test_added_tokens_that_are_not_special_are_spelled_as_written():
-    tokenizer = byte_level()
+def test_added_tokens_that_are_not_special_are_spelled_as_written(coarse):
+    tokenizer = deepcopy(coarse)
     tokenizer.add_tokens(["Ġé"])
     assert token_bytes(tokenizer)[-1] == "Ġé".encode()
     assert joined(tokenizer, "a Ġé b") == "a Ġé b".encode()

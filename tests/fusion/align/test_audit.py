@@ -1,0 +1,182 @@
+"""The audit's counts are of the pivot's tokens of the text, whichever form the text comes in."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusion.align import AlignConfig
+from fusion.align.__main__ import run
+from fusion.align.audit import audit, every_config, read_texts, text_row
+from fusion.command import compose
+from fusion.configure import Refusal
+
+TEXTS = [
+    ["the cat sat on the mat: 12 + 34 = 46"],
+    ["naïve 你好,世界 😀👩‍👩‍👧", "```python\ndef f(x): return 7\n```\nend", ""],
+]
+FIELDS = ["scheme", "reading", "aligner", "vocabulary_map", "kind"]
+COUNTS = ["positions", "transferred", "one_hot", "empty", "wrong_position"]
+
+
+@pytest.fixture
+def folders(tokenizers, tmp_path):
+    for name in ("coarse", "unigram"):
+        tokenizers[name].save_pretrained(tmp_path / name)
+    return {"pivot": str(tmp_path / "unigram"), "source": str(tmp_path / "coarse"), "out": str(tmp_path / "out")}
+
+
+def rows_of(folders):
+    return json.loads((Path(folders["out"]) / "audit.json").read_text())["rows"]
+
+
+def write_outputs(path: Path) -> str:
+    path.write_text(json.dumps([{"instruction": "say", "output": turn} for turns in TEXTS for turn in turns]))
+    return str(path)
+
+
+@pytest.mark.parametrize(("pivot", "source"), [("unigram", "coarse"), ("coarse", "fine")])
+def test_counts_add_up_for_every_scheme_reading_and_kind(tokenizers, pivot, source):
+    rows = audit(
+        pivot_tokenizer=tokenizers[pivot],
+        source_tokenizer=tokenizers[source],
+        texts=TEXTS,
+        configs=every_config(),
+    )
+    spelled_out = sum(
+        len(tokenizers[pivot](turn, add_special_tokens=False)["input_ids"]) for turns in TEXTS for turn in turns
+    )
+    unknown = sum(
+        tokenizers[pivot](turn, add_special_tokens=False)["input_ids"].count(tokenizers[pivot].unk_token_id)
+        for turns in TEXTS
+        for turn in turns
+    )
+    assert len({(row["scheme"], row["reading"]) for row in rows}) == 12
+    for config in every_config():
+        mine = [row for row in rows if (row["scheme"], row["reading"]) == (config.scheme, config.reading)]
+        assert mine[0]["kind"] == "all" and mine[0]["positions"] == spelled_out - unknown
+        for row in mine:
+            assert list(row) == FIELDS + COUNTS
+            assert row["transferred"] + row["one_hot"] + row["empty"] == row["positions"]
+            assert row["wrong_position"] <= row["transferred"]
+            assert row["wrong_position"] == 0 or (row["reading"] != "fixed" and row["scheme"] != "byte_span")
+        for count in COUNTS:
+            assert sum(row[count] for row in mine[1:]) == mine[0][count]
+
+
+def test_a_tokenizer_audited_with_itself_transfers_everything(tokenizers):
+    rows = audit(
+        pivot_tokenizer=tokenizers["coarse"],
+        source_tokenizer=tokenizers["coarse"],
+        texts=TEXTS,
+        configs=every_config(),
+    )
+    assert all(row["transferred"] == row["positions"] and row["wrong_position"] == 0 for row in rows)
+
+
+def test_kinds_of_text_are_told_token_by_token(fine):
+    # byte-level pieces: every digit is a token of its own, and so may be the bytes of a character
+    def positions(text: str) -> dict[str, int]:
+        rows = audit(pivot_tokenizer=fine, source_tokenizer=fine, texts=[[text]], configs=[AlignConfig(scheme="em")])
+        return {row["kind"]: row["positions"] for row in rows}
+
+    def length(text: str) -> int:
+        return len(fine(text)["input_ids"])
+
+    assert positions("98") == {"all": 2, "digits": 2}
+    assert positions("界") == {"all": length("界"), "cjk": length("界")}
+    assert positions("😀") == {"all": length("😀"), "emoji": length("😀")}
+    assert positions("```\nx = y\n```").keys() == {"all", "code"}
+    assert positions("plain").keys() == {"all", "prose"}
+
+
+def test_characters_that_tokens_share_are_parted_by_their_bytes(fine):
+    row = text_row(fine, ["é界"])
+    assert row.start.tolist() == sorted(set(row.start.tolist())) and row.start[0] == 0
+    assert row.end[-2] == len("é界".encode())
+    np.testing.assert_array_equal(row.start[1:-1], row.end[:-2])
+
+
+def test_texts_are_read_from_every_form(tmp_path):
+    expected = [[turn] for turns in TEXTS for turn in turns]
+    plain = tmp_path / "outputs.json"
+    write_outputs(plain)
+    assert read_texts(plain) == expected
+    packed = tmp_path / "outputs.json.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert read_texts(packed) == expected
+    lines = tmp_path / "outputs.jsonl"
+    lines.write_text("\n".join(json.dumps(row) for row in json.loads(plain.read_text())))
+    assert read_texts(lines) == expected
+    chat = tmp_path / "chat.jsonl"
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    chat.write_text(json.dumps({"messages": messages * 2}) + "\n")
+    assert read_texts(chat) == [["Hello", "Hello"]]
+
+
+def test_the_command_writes_every_scheme_or_the_one_chosen(folders, tmp_path, capsys):
+    text = write_outputs(tmp_path / "outputs.json")
+    given = [f"{key}={value}" for key, value in folders.items()] + [f"text={text}"]
+    run(compose("audit", given))
+    assert {row["scheme"] for row in rows_of(folders)} == {"em", "mined", "ms", "byte_span"}
+    assert "wrong" in capsys.readouterr().out
+    run(compose("audit", [*given, "align=em", "align.aligner=byte_span", "align.reading=fixed"]))
+    assert {(row["scheme"], row["reading"], row["aligner"]) for row in rows_of(folders)} == {
+        ("em", "fixed", "byte_span")
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pivot": "/nowhere"}, "pivot=/nowhere has no tokenizer.json"),
+        ({"text": "/nowhere.json"}, "text=/nowhere.json cannot be read"),
+        ({"align": {"scheme": "em", "reading": "printed"}}, "align.reading is 'printed'"),
+        ({"sauce": "x"}, "unknown key 'sauce': did you mean 'source'"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_message(folders, tmp_path, change, message):
+    text = write_outputs(tmp_path / "outputs.json")
+    with pytest.raises(Refusal, match=message):
+        run({**folders, "text": text, "align": None, **change})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'[{"output": "a"}, {"input": "b"}]', "row 2: no `output` text"),
+        (b'[{"output": "a"}', "not JSON"),
+        (b'[{"output": ""}]', "holds no assistant text"),
+        (b'[{"output": "\xff"}]', "is not UTF-8"),
+    ],
+)
+def test_a_text_that_cannot_be_used_is_refused(tmp_path, content, message):
+    path = tmp_path / "text.json"
+    path.write_bytes(content)
+    with pytest.raises(Refusal, match=message):
+        read_texts(path)
+
+
+def test_published_tokenizers_on_published_answers():
+    root = Path(os.environ.get("FUSECHAT_LAB_DATA", ""))
+    answers = root / "alpaca_eval" / "outputs" / "Qwen1.5-72B-Chat.json.gz"
+    if not answers.is_file() or not (root / "tokenizers" / "phi3").is_dir():
+        pytest.skip(
+            "set FUSECHAT_LAB_DATA to a folder with tokenizers and AlpacaEval outputs (the fetch command writes it)"
+        )
+    from transformers import AutoTokenizer
+
+    mistral, phi = (AutoTokenizer.from_pretrained(root / "tokenizers" / name) for name in ("mistral-v1", "phi3"))
+    configs = [
+        AlignConfig(scheme=scheme, reading=r)
+        for scheme, r in (("em", "paper"), ("ms", "released"), ("byte_span", "paper"))
+    ]
+    rows = audit(pivot_tokenizer=mistral, source_tokenizer=phi, texts=read_texts(answers)[:20], configs=configs)
+    share = {row["scheme"]: row["transferred"] / row["positions"] for row in rows if row["kind"] == "all"}
+    wrong = {row["scheme"]: row["wrong_position"] for row in rows if row["kind"] == "all"}
+    # two SentencePiece vocabularies of one size, trained on other text: most borders are shared, and EM finds fewer
+    assert share["em"] < share["byte_span"] and share["byte_span"] > 0.8
+    assert wrong["byte_span"] == 0
