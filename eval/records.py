@@ -148,6 +148,8 @@ def from_mapping(row: Any, *kinds: type[Any]) -> Any:
         if key not in known:
             raise ValueError(f"{name} has no field {key!r}")
         if known[key] and value is not None:
+            if not isinstance(value, list):
+                raise ValueError(f"{name}.{key} is {value!r}: expected a list")
             values[key] = tuple(tuple(item) if isinstance(item, list) else item for item in value)
     try:
         return by_name[name](**values)
@@ -258,6 +260,13 @@ def wanted(row: dict[str, Any], *names: str, path: Path, number: int) -> Sequenc
         if name not in row:
             raise Refusal(f"{path}, row {number} has no '{name}': found {', '.join(map(str, row)) or 'nothing'}")
     return [row[name] for name in names]
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """A list of texts from a package's row.  Raises ValueError for anything else, a bare text included."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"expected a list of texts, got {str(value)[:60]!r}")
+    return tuple(value)
 
 
 def _cut_torn_line(handle: int) -> None:

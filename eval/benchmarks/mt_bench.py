@@ -19,7 +19,7 @@ from eval.benchmarks.protocol import BenchmarkFiles, JudgingPlan, Sampling, find
 from eval.benchmarks.single_rating import parse_rating
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.judges.exchange import JudgeRequest, Reply
-from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, wanted
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, texts, wanted
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
 from fusion.configure import Refusal
@@ -105,8 +105,8 @@ class LoadedMTBench:
         for number, row in enumerate(read_rows(path), start=1):
             question_id, choices = wanted(row, "question_id", "choices", path=path, number=number)
             try:
-                turns = tuple(str(turn) for turn in choices[0]["turns"])
-            except (KeyError, IndexError, TypeError) as error:
+                turns = texts(choices[0]["turns"])
+            except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise Refusal(f"{path}, row {number}: expected choices[0].turns, a list of texts") from error
             answers[str(question_id)] = Answer(question_id=str(question_id), model=model, turns=turns)
         return list(answers.values())
@@ -230,14 +230,15 @@ def _question(
     row: dict[str, Any], references: Mapping[str, tuple[str, ...]] | None, *, path: Path, number: int
 ) -> Question:
     question_id, category, turns = wanted(row, "question_id", "category", "turns", path=path, number=number)
-    if references is None:
-        own = row.get("reference")
-        known = None if own is None else tuple(map(str, own))
-    else:
-        known = references.get(str(question_id))
+    known = references.get(str(question_id)) if references is not None else row.get("reference")
     try:
-        return Question(id=str(question_id), category=str(category), turns=tuple(map(str, turns)), references=known)
-    except (TypeError, ValueError) as error:
+        return Question(
+            id=str(question_id),
+            category=str(category),
+            turns=texts(turns),
+            references=texts(known) if isinstance(known, list) else known,
+        )
+    except ValueError as error:
         raise Refusal(f"{path}, row {number}: {error}") from error
 
 
@@ -246,7 +247,10 @@ def _reference_answers(path: Path) -> dict[str, tuple[str, ...]]:
     references = {}
     for number, row in enumerate(read_rows(path), start=1):
         question_id, choices = wanted(row, "question_id", "choices", path=path, number=number)
-        references[str(question_id)] = tuple(map(str, choices[0]["turns"]))
+        try:
+            references[str(question_id)] = texts(choices[0]["turns"])
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise Refusal(f"{path}, row {number}: expected choices[0].turns, a list of texts") from error
     return references
 
 

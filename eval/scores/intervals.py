@@ -6,6 +6,7 @@ of rows enters a resample 0, 1, 2, ... times.  Everything here is a pure functio
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -46,13 +47,17 @@ def group_indices(groups: Sequence[Hashable]) -> tuple[NDArray[np.intp], int]:
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.intp), len(numbers)
 
 
+@functools.lru_cache(maxsize=8)
 def resample_counts(groups: int, bootstrap: Bootstrap) -> NDArray[np.float64]:
     """How often each group enters each resample, [resamples, groups]; every row sums to `groups`.
 
-    The same seed and number of groups give the same resamples, which pairs the intervals of several models.
+    The same seed and number of groups give the same resamples, which pairs the intervals of several models; the last
+    few are kept, read-only, because a table asks for the same ones over and over.
     """
     generator = np.random.default_rng(bootstrap.seed)
-    return generator.multinomial(groups, np.full(groups, 1 / groups), size=bootstrap.resamples).astype(np.float64)
+    counts = generator.multinomial(groups, np.full(groups, 1 / groups), size=bootstrap.resamples).astype(np.float64)
+    counts.flags.writeable = False
+    return counts
 
 
 def bootstrap_means(values: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap) -> NDArray[np.float64]:

@@ -122,6 +122,7 @@ def test_a_missing_file_means_nothing_is_done_yet(tmp_path):
         ("{not json", "Expecting property name"),
         ('{"type": "Verdict", "question_id": "1"}', "missing"),
         ('{"type": "Verdict", "question_id": "1", "mood": 3}', "no field 'mood'"),
+        ('{"type": "Verdict", "top_logprobs": "m"}', "expected a list"),
     ],
 )
 def test_an_unreadable_line_is_refused_with_file_and_line(tmp_path, line, said):

@@ -168,6 +168,9 @@ def test_bad_files_are_refused_with_their_place(tmp_path):
     lines(path, [QUESTIONS[0], QUESTIONS[0]])
     with pytest.raises(Refusal, match="question_id 1 occurs twice"):
         settings.load(BenchmarkFiles(questions=path))
+    lines(path, [{**QUESTIONS[0], "turns": "3+4?"}])
+    with pytest.raises(Refusal, match="row 1: expected a list of texts, got '3\\+4"):
+        settings.load(BenchmarkFiles(questions=path))
     lines(path, [{**QUESTIONS[0], "turns": []}])
     with pytest.raises(Refusal, match="has no turn"):
         settings.load(BenchmarkFiles(questions=path))
