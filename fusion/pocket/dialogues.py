@@ -1,0 +1,271 @@
+"""Two-turn dialogues in three domains whose right answers are known: what the pocket models learn and are asked.
+
+`numbers` writes one number in several forms, `arithmetic` computes with small whole numbers, `letters` rearranges
+short rows of letters; four skills each.  The second turn builds on the first answer ("now reverse it").  Everything is
+a pure function of a seed.  A question belongs to one split for ever, by a hash of its opening turn, so the train,
+fusion, validation and test sets cannot share a question whatever their sizes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+DOMAINS = ("numbers", "arithmetic", "letters")
+SPLITS = {"train": 60, "fusion": 10, "validation": 15, "test": 15}  # percent of all questions
+
+
+@dataclass(frozen=True, kw_only=True)
+class PocketData:
+    """How much of everything is written.  Counts are per domain.
+
+    `train` dialogues teach the four models to chat.  `fusion` dialogues are the fusion set: they are small and, for
+    `wrong_share` of them, wrong, as real mixtures are.  `asked` says which split the benchmarks' questions and
+    instructions come from: settings are chosen on validation questions, test questions are for the table.
+    `baseline_wrong_share` of AlpacaEval's baseline answers are wrong.
+    """
+
+    seed: int = 0
+    train: int = 6000
+    fusion: int = 500
+    wrong_share: float = 0.05
+    asked: Literal["validation", "test"] = "test"
+    questions: int = 100
+    instructions: int = 50
+    baseline_wrong_share: float = 0.4
+
+    def __post_init__(self) -> None:
+        for name in ("train", "fusion", "questions", "instructions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
+        for name in ("wrong_share", "baseline_wrong_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """One user turn and its right answer."""
+
+    skill: str
+    prompt: str
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialogue:
+    """An opening and a follow-up.  `key` names the opening question whatever its wording."""
+
+    domain: str
+    key: str
+    turns: tuple[Exchange, Exchange]
+
+
+# ------------------------------------------------------------------------------------------------ numbers
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ROMAN = ((900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"), (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I"))
+
+
+def in_words(value: int) -> str:
+    """347 -> 'three hundred forty seven'; for 0 <= value < 1000."""
+    if value < 20:
+        return _ONES[value]
+    if value < 100:
+        return _TENS[value // 10] + ("" if value % 10 == 0 else f" {_ONES[value % 10]}")
+    rest = "" if value % 100 == 0 else f" {in_words(value % 100)}"
+    return f"{_ONES[value // 100]} hundred{rest}"
+
+
+def in_roman(value: int) -> str:
+    """347 -> 'C C C X L V I I', the signs set apart; for 0 < value < 1000."""
+    signs = []
+    for size, sign in _ROMAN:
+        while value >= size:
+            signs.append(sign)
+            value -= size
+    return " ".join("".join(signs))
+
+
+def in_digits(value: int) -> str:
+    """347 -> 'three four seven'."""
+    return " ".join(_ONES[int(digit)] for digit in str(value))
+
+
+def in_figures(value: int) -> str:
+    """347 -> '347'."""
+    return str(value)
+
+
+_FORMS: Mapping[str, Callable[[int], str]] = {"words": in_words, "roman": in_roman, "digits": in_digits, "figures": in_figures}
+
+
+def _numbers(draw: random.Random) -> Dialogue:
+    value = draw.randrange(1, 1000)
+    given, first, second = draw.sample(sorted(_FORMS), 3)
+    shown = _FORMS[given](value)
+    opening = Exchange(skill=first, prompt=f"write {shown} in {first}", answer=_FORMS[first](value))
+    follow_up = Exchange(skill=second, prompt=f"now in {second}", answer=_FORMS[second](value))
+    return Dialogue(domain="numbers", key=f"{first} {shown}", turns=(opening, follow_up))
+
+
+# --------------------------------------------------------------------------------------------- arithmetic
+def _add(draw: random.Random) -> tuple[str, str, int]:
+    a, b = draw.randrange(10, 100), draw.randrange(1, 10)
+    return f"{a} + {b}", f"what is {a} + {b}", a + b
+
+
+def _subtract(draw: random.Random) -> tuple[str, str, int]:
+    a, b = draw.randrange(10, 100), draw.randrange(1, 10)
+    return f"{a} - {b}", f"what is {a} - {b}", a - b
+
+
+def _double(draw: random.Random) -> tuple[str, str, int]:
+    a = draw.randrange(1, 300)
+    return f"2 {a}", f"double {a}", 2 * a
+
+
+def _largest(draw: random.Random) -> tuple[str, str, int]:
+    several = draw.sample(range(10, 100), 3)
+    shown = " ".join(map(str, several))
+    return f"max {shown}", f"largest of {shown}", max(several)
+
+
+_OPENINGS = {"add": _add, "subtract": _subtract, "double": _double, "largest": _largest}
+
+
+def _arithmetic_follow_up(skill: str, value: int, draw: random.Random) -> Exchange:
+    if skill == "add":
+        other = draw.randrange(1, 10)
+        return Exchange(skill=skill, prompt=f"now add {other}", answer=str(value + other))
+    if skill == "subtract":
+        other = draw.randrange(1, min(value, 9) + 1)
+        return Exchange(skill=skill, prompt=f"now take {other}", answer=str(value - other))
+    if skill == "double":
+        return Exchange(skill=skill, prompt="now double it", answer=str(2 * value))
+    other = draw.randrange(10, 100)
+    return Exchange(skill=skill, prompt=f"now the larger of it and {other}", answer=str(max(value, other)))
+
+
+def _arithmetic(draw: random.Random) -> Dialogue:
+    first, second = draw.sample(sorted(_OPENINGS), 2)
+    key, prompt, value = _OPENINGS[first](draw)
+    opening = Exchange(skill=first, prompt=prompt, answer=str(value))
+    return Dialogue(domain="arithmetic", key=key, turns=(opening, _arithmetic_follow_up(second, value, draw)))
+
+
+# ------------------------------------------------------------------------------------------------ letters
+def reverse(letters: str) -> str:
+    """'ktam' -> 'matk'."""
+    return letters[::-1]
+
+
+def in_order(letters: str) -> str:
+    """'ktam' -> 'akmt'."""
+    return "".join(sorted(letters))
+
+
+def next_letters(letters: str) -> str:
+    """'ktaz' -> 'luba': every letter's successor, after z comes a."""
+    return "".join(chr((ord(letter) - ord("a") + 1) % 26 + ord("a")) for letter in letters)
+
+
+def rotate(letters: str) -> str:
+    """'ktam' -> 'tamk': the first letter goes to the end."""
+    return letters[1:] + letters[:1]
+
+
+_REWORKINGS: Mapping[str, Callable[[str], str]] = {
+    "reverse": reverse,
+    "sort": in_order,
+    "advance": next_letters,
+    "rotate": rotate,
+}
+
+
+def _letters(draw: random.Random) -> Dialogue:
+    letters = "".join(draw.sample("abcdefghijklmnopqrstuvwxyz", draw.choice((3, 4))))
+    first, second = draw.sample(sorted(_REWORKINGS), 2)
+    middle = _REWORKINGS[first](letters)
+    opening = Exchange(skill=first, prompt=f"{first} {' '.join(letters)}", answer=" ".join(middle))
+    follow_up = Exchange(skill=second, prompt=f"now {second} it", answer=" ".join(_REWORKINGS[second](middle)))
+    return Dialogue(domain="letters", key=f"{first} {letters}", turns=(opening, follow_up))
+
+
+_DRAW = {"numbers": _numbers, "arithmetic": _arithmetic, "letters": _letters}
+
+
+def split_of(dialogue: Dialogue) -> str:
+    """The one split this opening question belongs to: a hash of the question, not of the run."""
+    place = int.from_bytes(hashlib.sha256(f"{dialogue.domain}:{dialogue.key}".encode()).digest()[:4], "big") % 100
+    for name, share in SPLITS.items():
+        if place < share:
+            return name
+        place -= share
+    raise AssertionError("the shares of SPLITS sum to 100")
+
+
+def dialogues(*, domain: str, split: str, seed: int) -> Iterator[Dialogue]:
+    """An endless, reproducible stream of the dialogues of one domain and split; questions may come again."""
+    if domain not in DOMAINS or split not in SPLITS:
+        raise ValueError(f"no dialogues of domain {domain!r}, split {split!r}: choose from {DOMAINS} and {tuple(SPLITS)}")
+    draw = random.Random(f"{seed}/{domain}/{split}")
+    while True:
+        dialogue = _DRAW[domain](draw)
+        if split_of(dialogue) == split:
+            yield dialogue
+
+
+def opening_of(dialogue: Dialogue) -> str:
+    """What makes two dialogues the same question."""
+    return dialogue.key
+
+
+def wording_of(dialogue: Dialogue) -> str:
+    """What makes two dialogues the same text: opening and follow-up."""
+    return f"{dialogue.key} / {dialogue.turns[1].prompt}"
+
+
+def distinct(stream: Iterator[Dialogue], count: int, by: Callable[[Dialogue], str]) -> list[Dialogue]:
+    """The first `count` dialogues of the stream that differ in `by`.
+
+    Raises ValueError when 1000 draws in a row bring nothing new: the split has no more to give.
+    """
+    found: dict[str, Dialogue] = {}
+    stale = 0
+    while len(found) < count:
+        dialogue = next(stream)
+        stale = stale + 1 if by(dialogue) in found else 0
+        if stale >= 1000:
+            raise ValueError(f"this split has about {len(found)} different dialogues: expected at most that, not {count}")
+        found.setdefault(by(dialogue), dialogue)
+    return list(found.values())
+
+
+def mistaken(dialogue: Dialogue, draw: random.Random) -> Dialogue:
+    """The same dialogue with a slip in every answer: one word, figure or letter is changed for another of its kind."""
+    return replace(dialogue, turns=tuple(replace(turn, answer=slip(turn.answer, draw)) for turn in dialogue.turns))  # type: ignore[arg-type]
+
+
+def slip(answer: str, draw: random.Random) -> str:
+    """`answer` with one word, figure or letter changed; never equal to it."""
+    words = answer.split()
+    place = draw.randrange(len(words))
+    word = words[place]
+    if word.isdigit():
+        figure = draw.randrange(len(word))
+        low = 1 if figure == 0 and len(word) > 1 else 0
+        other = draw.choice([d for d in "0123456789"[low:] if d != word[figure]])
+        changed = word[:figure] + other + word[figure + 1 :]
+    elif len(word) == 1:
+        alphabet = "IVXLCD" if word.isupper() else "abcdefghijklmnopqrstuvwxyz"
+        changed = draw.choice([letter for letter in alphabet if letter != word])
+    else:
+        changed = draw.choice([other for other in (*_ONES, *_TENS[2:], "hundred") if other != word])
+    return " ".join([*words[:place], changed, *words[place + 1 :]])
