@@ -1,9 +1,11 @@
 """Fusion rules: worked examples, and what must hold for every rule."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -261,3 +263,10 @@ def test_rules_are_chosen_by_name_and_refuse_what_they_do_not_know():
         choose(FUSION_RULES, {"name": "average_ce", "temperature": 0}, at="fuse")
     with pytest.raises(Refusal, match="keep is 0"):
         choose(FUSION_RULES, {"name": "average_ce", "keep": 0}, at="fuse")
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[3] / "conf" / "fuse").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_shipped_rule_is_valid(file):
+    assert callable(choose(FUSION_RULES, yaml.safe_load(file.read_text()), at=file.stem))

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from fusion.configure import Refusal, plain, typed
 from fusion.train.config import TrainConfig
@@ -123,3 +125,11 @@ def test_a_killed_run_continues_to_the_bytes_of_an_undisturbed_one(checkpoint, d
     assert 0 < facts["resumed_at"] < 300
     for name in ("model.safetensors", "training_log.jsonl", "config.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[3] / "conf" / "train").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_every_shipped_setting_is_valid(file):
+    settings = yaml.safe_load(file.read_text().replace("${seed}", "0"))
+    assert isinstance(typed(settings, TrainConfig, at=file.stem), TrainConfig)
