@@ -81,15 +81,15 @@ class Verdict:
             )
 
 
-UnscoredKind = Literal["no_answer", "no_reply", "unreadable", "not_recorded"]
+UnscoredKind = Literal["no_answer", "no_reply", "rejected", "unreadable", "not_recorded"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unscored:
     """Why one turn of one answer has no verdict; never averaged in, always counted.
 
-    `kind`: the model gave no answer; the judge gave no reply (asked again on resume); its reply could not be read;
-    the replayed file holds no verdict on it.
+    `kind`: the model gave no answer; the judge gave no reply (asked again on resume); its endpoint rejects the request;
+    its reply could not be read; the replayed file holds no verdict on it.
     """
 
     question_id: str

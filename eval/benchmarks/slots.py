@@ -72,7 +72,8 @@ def read_reply(
         )
 
     if reply.failure is not None:
-        return unscored(reply.failure, "not_recorded" if reply.missing else "no_reply")
+        kind: UnscoredKind = "not_recorded" if reply.missing else "rejected" if reply.rejected else "no_reply"
+        return unscored(reply.failure, kind)
     try:
         value = parse(reply)
     except ValueError as error:

@@ -46,7 +46,8 @@ class Reply:
     """What the judge said.  `top_logprobs` are those of its first token, in nats.
 
     `value` is set by replay alone: the verdict as the published file states it, in the benchmark's scale.  `failure`
-    says why there is no reply; the request may be put again.  `missing` marks what a replayed file does not hold.
+    says why there is no reply; asking again may help, unless it is `missing` from a replayed file or was `rejected`
+    by the endpoint for what it asks (too long, filtered).
     """
 
     text: str = ""
@@ -54,5 +55,6 @@ class Reply:
     value: float | None = None
     failure: str | None = None
     missing: bool = False
+    rejected: bool = False
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
     from tenacity import RetryCallState
 
-# After so many questions in a row without a reply, nobody is there.
+# After so many questions in a row that could not even be delivered, nobody is there.
 _GIVE_UP_AFTER = 20
+# Wrong key, no permission, no such model: the same for every question.
+_REFUSED = (401, 403, 404)
+_NO_MONEY = "insufficient_quota"  # a rate limit by its status, but no waiting helps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +86,15 @@ class OpenAI:
         from openai import AsyncOpenAI
 
         waiting = iter(requests)
-        unanswered = 0
+        nobody = 0  # questions in a row that nobody took
 
         async def work() -> None:
-            nonlocal unanswered
+            nonlocal nobody
             for request in waiting:  # shared by all workers: each question is taken once
-                reply = await self._ask(client, request)
+                reply, reached = await self._ask(client, request)
                 hand_over(request, reply)
-                unanswered = 0 if reply.failure is None else unanswered + 1
-                if unanswered >= min(_GIVE_UP_AFTER, len(requests)):
+                nobody = 0 if reached else nobody + 1
+                if nobody >= min(_GIVE_UP_AFTER, len(requests)):
                     raise JudgeFailure(
                         f"judge {self.model} at {client.base_url} does not answer ({reply.failure}): what it said"
                         " so far is kept; start it again and repeat the command"
@@ -108,32 +111,32 @@ class OpenAI:
                     worker.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _ask(self, client: AsyncOpenAI, request: JudgeRequest) -> Reply:
+    async def _ask(self, client: AsyncOpenAI, request: JudgeRequest) -> tuple[Reply, bool]:
+        """The reply, and whether anybody was there to give one."""
         import openai
         import tenacity
 
-        passing = (
-            openai.APIConnectionError,  # its subclass: APITimeoutError
-            openai.RateLimitError,
-            openai.InternalServerError,
-            openai.APIResponseValidationError,
-            ValueError,  # a body that is no completion
-        )
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(passing),
+            retry=tenacity.retry_if_exception(_may_pass),
             wait=self._wait,
             stop=tenacity.stop_after_attempt(self.attempts),
             reraise=True,
         )
         try:
-            return await retrying(self._ask_once, client, request)
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
-            raise JudgeFailure(
-                f"judge {self.model} at {client.base_url} refuses ({error.message}): check judge.model, judge.base_url"
-                f" and the key in {self.key_variable}"
-            ) from error
+            return await retrying(self._ask_once, client, request), True
+        except openai.APIStatusError as error:
+            said = error.message.replace(client.api_key, "***")  # some endpoints quote the key they refuse
+            if error.status_code in _REFUSED or error.code == _NO_MONEY:
+                raise JudgeFailure(
+                    f"judge {self.model} at {client.base_url} refuses ({said}): check judge.model,"
+                    f" judge.base_url and the key in {self.key_variable}; what it said so far is kept"
+                ) from error
+            rejected = error.status_code < 500 and not _may_pass(error)
+            return Reply(failure=f"no reply from the judge ({said})", rejected=rejected), True
         except (openai.APIError, ValueError) as error:
-            return Reply(failure=f"no reply from the judge ({type(error).__name__}: {error})")
+            timed_out = isinstance(error, openai.APITimeoutError)
+            reached = timed_out or not isinstance(error, openai.APIConnectionError)
+            return Reply(failure=f"no reply from the judge ({type(error).__name__}: {error})"), reached
 
     async def _ask_once(self, client: AsyncOpenAI, request: JudgeRequest) -> Reply:
         settings: dict[str, Any] = {}
@@ -155,6 +158,16 @@ class OpenAI:
         asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
         seconds = float(asked) if asked.replace(".", "", 1).isdigit() else 2.0 ** (state.attempt_number - 1)
         return min(seconds, self.longest_wait_seconds)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed a little later."""
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return (error.status_code in (408, 409, 429) and error.code != _NO_MONEY) or error.status_code >= 500
+    # A broken connection, a timeout, a body that is no completion.
+    return isinstance(error, (openai.APIError, ValueError))
 
 
 def _reply(completion: Any) -> Reply:

@@ -169,17 +169,32 @@ def test_a_question_that_stays_unanswered_is_reported_and_its_neighbours_go_on(e
     assert len(replies) == 7
 
 
-def test_a_request_the_endpoint_rejects_is_not_repeated(endpoint):
+def test_a_request_the_endpoint_rejects_is_not_repeated_now_or_later(endpoint):
     server = endpoint(lambda *_: (400, {}, {"error": {"message": "too long"}}))
-    judge = server.judge()
-    with pytest.raises(JudgeFailure, match=r"does not answer .*too long"):
-        ask(judge, requests(1))
+    reply = ask(server.judge(), requests(1))["0"]
+    assert "too long" in reply.failure
+    assert reply.rejected
     assert len(server.asked) == 1
+
+
+def test_a_spent_account_stops_at_once(endpoint):
+    spent = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
+    server = endpoint(lambda *_: (429, {}, spent))
+    with pytest.raises(JudgeFailure, match="exceeded your current quota"):
+        ask(server.judge(concurrency=1), requests(3))
+    assert len(server.asked) == 1
+
+
+def test_one_question_that_always_fails_does_not_block_the_end(endpoint):
+    server = endpoint(lambda *_: (500, {}, {"error": {"message": "oops"}}))
+    reply = ask(server.judge(attempts=2), requests(1))["0"]
+    assert "oops" in reply.failure
+    assert not reply.rejected
 
 
 def test_a_wrong_key_stops_at_once_and_is_not_shown(endpoint, monkeypatch):
     monkeypatch.setenv("MY_JUDGE_KEY", "secret-7")
-    server = endpoint(lambda *_: (401, {}, {"error": {"message": "bad key"}}))
+    server = endpoint(lambda *_: (401, {}, {"error": {"message": "bad key secret-7"}}))
     with pytest.raises(JudgeFailure, match=r"refuses .*bad key.*MY_JUDGE_KEY") as failure:
         ask(server.judge(key_variable="MY_JUDGE_KEY", concurrency=1), requests(5))
     assert "secret-7" not in str(failure.value)
