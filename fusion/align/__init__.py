@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.align.aligned import AlignedRow, open_aligned
-from fusion.align.byte_span import ByteSpan
+from fusion.align.byte_span import ByteSpan, every_match
 from fusion.align.carry import carry
 from fusion.align.exact_match import EqualToken, exact_match_map
 from fusion.align.mapping_statistics import SuffixToken, mapping_statistics_map
-from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, SequenceAligner, TransferRule, matched
+from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, SequenceAligner
 from fusion.align.method import MapBuilder, Method, RuleBuilder
 from fusion.align.min_edit_distance import MappedToken, min_edit_distance_map
 from fusion.align.pair import Pair, Reading, Spelling
-from fusion.align.project import IdMap
 from fusion.align.string_map import string_map
 from fusion.align.token_dtw import TokenDTW
 from fusion.configure import nearest
@@ -61,10 +60,6 @@ VOCABULARY_MAPS: dict[str, MapBuilder] = {
 }
 
 
-def _every_match(pair: Pair, id_map: Callable[[], IdMap]) -> TransferRule:
-    return matched
-
-
 @dataclass(frozen=True, kw_only=True)
 class AlignmentScheme:
     """A named pair, the rule that goes with it, and what its published code compares (fusion.align.pair)."""
@@ -94,7 +89,7 @@ ALIGNMENT_SCHEMES: dict[str, AlignmentScheme] = {
     "byte_span": AlignmentScheme(
         aligner="byte_span",
         vocabulary_map="string",
-        rule=_every_match,
+        rule=every_match,
         released_spelling="canonical",
         always_sum_collisions=True,
     ),
@@ -144,7 +139,7 @@ def method(config: AlignConfig) -> Method:
     return Method(
         aligner=SEQUENCE_ALIGNERS[aligner],
         vocabulary_map=VOCABULARY_MAPS[vocabulary_map],
-        rule=_every_match if aligner == "byte_span" else scheme.rule,
+        rule=every_match if aligner == "byte_span" else scheme.rule,
         reading=config.reading,
         spelling=scheme.released_spelling if released else "canonical",
         sum_collisions=scheme.always_sum_collisions or config.reading == "fixed",

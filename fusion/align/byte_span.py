@@ -6,10 +6,13 @@ papers guess that from the strings of the tokens; the byte offsets of the labels
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from fusion.align.matches import Labelled, Matches, text_key
+from fusion.align.matches import Decision, Labelled, Matches, TransferRule, decide, text_key
 from fusion.align.pair import Pair
+from fusion.align.project import IdMap
 
 
 class ByteSpan:
@@ -31,3 +34,13 @@ class ByteSpan:
         found[found] = theirs[position[found]] == ours[found]
         offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(found)])
         return Matches(offset=offset, positions=position[found].astype(np.int32))
+
+
+def every_match(pair: Pair, id_map: Callable[[], IdMap]) -> TransferRule:
+    """The rule of an aligner that knows the text: whatever is matched is transferred, from its last matched position."""
+    return _transfer_every_match
+
+
+def _transfer_every_match(matches: Matches, pivot: Labelled, source: Labelled) -> Decision:
+    position = matches.last()
+    return decide(position, position >= 0)

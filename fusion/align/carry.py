@@ -73,16 +73,17 @@ def carry(
     for first in range(0, len(order), rows_per_shard):
         path = out / f"aligned-{first // rows_per_shard:05d}.safetensors"
         numbers = range(first, min(first + rows_per_shard, len(order)))
+        pairs = [(pivot[number], source[order[number]]) for number in numbers]
         if path.exists():
             done = read_shard(path)
         else:
-            done = [_carry_row(pivot[i], source[order[i]], prepared, same) for i in numbers]
+            done = [_carry_row(ours, theirs, prepared, same) for ours, theirs in pairs]
             write_shard(path, done)
         shards.append((path.name, len(done)))
-        for number, row in zip(numbers, done, strict=True):
-            _count(counts, row, pivot[number], source[order[number]])
+        for (ours, theirs), row in zip(pairs, done, strict=True):
+            _count(counts, row, ours, theirs)
             kept_mass += float(np.exp(row.top.log_probs[row.kind == TRANSFERRED]).sum(dtype=np.float64))
-            counts["copied_rows"] += same and np.array_equal(pivot[number].label_ids, source[order[number]].label_ids)
+            counts["copied_rows"] += same and np.array_equal(ours.label_ids, theirs.label_ids)
         if advance is not None:
             advance(numbers.stop, len(order))
     if prepared.map_made and not map_file.exists():
@@ -114,8 +115,8 @@ def _carry_row(pivot: Represented, source: Represented, prepared: PreparedMethod
 
 def _paired(pivot: Sequence[Represented], source: Sequence[Represented]) -> list[int]:
     """For every pivot row the index of the source row of the same conversation."""
-    place = {row.conversation_id: index for index, row in enumerate(source)}
-    wanted = [row.conversation_id for row in pivot]
+    place = {name: index for index, name in enumerate(_names(source))}
+    wanted = _names(pivot)
     missing = [name for name in wanted if name not in place]
     extra = sorted(set(place) - set(wanted))
     if missing or extra:
@@ -125,6 +126,12 @@ def _paired(pivot: Sequence[Represented], source: Sequence[Represented]) -> list
             " represent both models on the same file"
         )
     return [place[name] for name in wanted]
+
+
+def _names(rows: Sequence[Represented]) -> list[str]:
+    """The conversations' ids, without reading their distributions where the rows can tell them."""
+    listed = getattr(rows, "conversation_ids", None)
+    return listed() if listed is not None else [row.conversation_id for row in rows]
 
 
 def _check_text(pivot: Represented, source: Represented) -> None:

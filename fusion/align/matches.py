@@ -108,9 +108,3 @@ def same_prefix(decision: Decision, pivot: Labelled, source: Labelled) -> NDArra
     equal = np.zeros(len(chosen), np.bool_)
     equal[chosen] = text_key(pivot)[chosen] == text_key(source)[decision.source_position[chosen]]
     return equal
-
-
-def matched(matches: Matches, pivot: Labelled, source: Labelled) -> Decision:
-    """The rule of aligners that know the text: whatever is matched is transferred, from the last matched position."""
-    position = matches.last()
-    return decide(position, position >= 0)

@@ -49,6 +49,13 @@ class Method:
     only_same_prefix: bool
     gold_is_input: bool
 
+    def described(self) -> dict[str, str | bool]:
+        """All of it as plain values: two methods with equal descriptions and equal code give equal results."""
+        parts = {"aligner": self.aligner, "vocabulary_map": self.vocabulary_map, "rule": self.rule}
+        names: dict[str, str | bool] = {role: getattr(part, "__qualname__", repr(part)) for role, part in parts.items()}
+        rest = ("reading", "spelling", "sum_collisions", "only_same_prefix", "gold_is_input")
+        return {**names, **{field: getattr(self, field) for field in rest}}
+
 
 class PreparedMethod:
     """A method for one pair of vocabularies.  Strings, map and statistics are made when first needed.
