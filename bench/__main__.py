@@ -17,6 +17,7 @@ GROUPS = {
     "alignment": "bench.alignment",
     "disk": "bench.disk",
     "batches": "bench.batches",
+    "merging": "bench.merging",
     "serving": "bench.serving",
 }
 USAGE = f"usage: python -m bench [GROUP ...]\n\ngroups: {', '.join(GROUPS)}; without one, all of them"
