@@ -20,8 +20,8 @@ def collect_answers(
     weights: str,
     journal: Path,
     advance: Callable[[int, int], None],
-) -> list[Answer]:
-    """One answer per question, in the benchmark's order.
+) -> tuple[list[Answer], int]:
+    """One answer per question, in the benchmark's order, and how many failed for a reason that may pass.
 
     `journal` must belong to exactly these weights and questions (an artifact's directory does).  Each answer is in it
     the moment it is complete; a question whose answer failed is asked once more on the next call.  Raises
@@ -30,9 +30,11 @@ def collect_answers(
     done = {answer.question_id: answer for answer in read_records(journal, Answer) if answer.reason is None}
     missing = [question for question in benchmark.questions if question.id not in done]
     total = len(benchmark.questions)
+    passing = 0
     with Journal(journal) as written:
 
         def keep(request: ChatRequest, reply: ChatReply) -> None:
+            nonlocal passing
             answer = Answer(
                 question_id=request.id,
                 model=model,
@@ -42,13 +44,14 @@ def collect_answers(
                 completion_tokens=reply.completion_tokens,
                 reason=reply.failure,
             )
+            passing += reply.kind not in (None, "refused")
             written.append(answer)
             done[answer.question_id] = answer
             advance(len(done), total)
 
         if missing:
             ask(endpoint, [chat_request(benchmark, question) for question in missing], keep)
-    return [done[question.id] for question in benchmark.questions]
+    return [done[question.id] for question in benchmark.questions], passing
 
 
 def chat_request(benchmark: LoadedBenchmark, question: Question) -> ChatRequest:

@@ -15,20 +15,21 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from eval.answers import collect_answers
 from eval.benchmarks import BENCHMARKS, JudgedBenchmark, LMEvalHarness, LoadedBenchmark
 from eval.judges import JUDGES, Judge
-from eval.judges.collect import collect_verdicts
-from eval.records import Answer, ItemScore, Unscored, Verdict, read_records, write_records
+from eval.judges.collect import collect_verdicts, needs_asking
+from eval.judges.recorded import Recorded
+from eval.records import Answer, ItemScore, Unscored, Verdict, read_records, read_verdicts, write_records
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric_row import MetricRow
 from eval.serve import SERVERS, Serve, Server, engine, serving
-from fusion.artifacts import Artifact, Store
+from fusion.artifacts import Store, file_digest
 from fusion.configure import Refusal, choose, plain, typed
 from fusion.progress import RunProgress
 
@@ -98,7 +99,8 @@ def evaluate(
         if not isinstance(benchmark, LMEvalHarness)
     }
     measures = {entry: found for entry, found in config.benchmarks.items() if isinstance(found, LMEvalHarness)}
-    answered: dict[tuple[str, str], Artifact] = {}
+    answered: dict[tuple[str, str], list[Answer]] = {}
+    measured: dict[tuple[str, str], list[ItemScore]] = {}
 
     def ask(group: Sequence[Candidate]) -> None:
         with contextlib.ExitStack() as stack:
@@ -107,7 +109,7 @@ def evaluate(
                 for entry, benchmark in loaded.items():
                     answered[candidate.model, entry] = run.answers(candidate, entry, benchmark)
                 for entry, harness in measures.items():
-                    answered[candidate.model, entry] = run.measured(candidate, entry, harness)
+                    measured[candidate.model, entry] = run.measured(candidate, entry, harness)
 
     # A server belongs to the thread that started it, so each architecture is asked in one thread from start to end.
     with ThreadPoolExecutor(max_workers=config.lanes) as lanes:
@@ -117,10 +119,9 @@ def evaluate(
     scored = []
     for candidate in candidates:
         for entry, benchmark in loaded.items():
-            answers = read_records(answered[candidate.model, entry].path / "answers.jsonl", Answer)
-            scored.append(run.scored(candidate, entry, benchmark, answers))
+            scored.append(run.scored(candidate, entry, benchmark, answered[candidate.model, entry]))
         for entry, harness in measures.items():
-            items = read_records(answered[candidate.model, entry].path / "items.jsonl", ItemScore)
+            items = measured[candidate.model, entry]
             metrics = harness.metrics(items, config.bootstrap)
             scored.append(_scored_model(candidate, harness.name, metrics, items))
     return scored
@@ -186,8 +187,8 @@ class _Evaluation:
             self._server = self.stack.enter_context(serving(self.config.serve, logs=logs, say=self.progress.note))
         return self._server
 
-    def answers(self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark) -> Artifact:
-        """The candidate's answers to the benchmark's questions; only those a killed run did not get are asked."""
+    def answers(self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark) -> list[Answer]:
+        """The candidate's answers to the benchmark's questions; only those an earlier run did not get are asked."""
         asked = [
             [question.id, list(question.turns), plain(benchmark.sampling(question))] for question in benchmark.questions
         ]
@@ -195,7 +196,7 @@ class _Evaluation:
         def build(out: Path) -> Mapping[str, Any]:
             server = self.server()
             server.load(candidate.path)
-            answers = collect_answers(
+            answers, passing = collect_answers(
                 benchmark=benchmark,
                 endpoint=server.endpoint,
                 model=candidate.model,
@@ -203,23 +204,38 @@ class _Evaluation:
                 journal=out / ".answers.jsonl",
                 advance=shown.advance,
             )
+            if passing:
+                raise _Unfinished(answers, passing)
             write_records(out / "answers.jsonl", answers)
             return {"answers": len(answers), "failed": sum(answer.reason is not None for answer in answers)}
 
         with self.progress.stage("answer", f"{candidate.model} · {entry}") as shown:
-            artifact = self.store.produce(
-                "answers",
-                config={"asked": digest(asked), "benchmark": benchmark.name, "serve": serving_key(self.config.serve)},
-                inputs={"weights": candidate.weights},
-                modules=("eval.answers",),
-                build=build,
-            )
+            try:
+                artifact = self.store.produce(
+                    "answers",
+                    config={
+                        "asked": digest(asked),
+                        "benchmark": benchmark.name,
+                        "serve": serving_key(self.config.serve),
+                    },
+                    inputs={"weights": candidate.weights},
+                    modules=("eval.answers",),
+                    build=build,
+                )
+            except _Unfinished as unfinished:
+                self.progress.note(
+                    f"{candidate.model}, {entry}: {unfinished} answers failed; repeat the command to ask again"
+                )
+                return unfinished.records
             shown.finished(reused=artifact.reused)
-        return artifact
+        # Equal weights under another name share their answers.
+        return [
+            replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)
+        ]
 
     def verdicts(
         self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark, answers: Sequence[Answer]
-    ) -> Artifact:
+    ) -> list[Verdict | Unscored]:
         """One verdict, or the reason for none, per question and turn; each is on disk before the next is asked."""
         judge = self.config.judges[entry]
         plan = benchmark.plan(answers)
@@ -240,30 +256,38 @@ class _Evaluation:
                 journal=out / ".verdicts.jsonl",
                 on_verdict=counted,
             )
+            missing = sum(map(needs_asking, verdicts))
+            if missing:
+                raise _Unfinished(verdicts, missing)
             write_records(out / "verdicts.jsonl", verdicts)
             return {"verdicts": len(verdicts), "unscored": sum(isinstance(v, Unscored) for v in verdicts)}
 
         with self.progress.stage("judge", f"{candidate.model} · {entry}") as shown:
-            artifact = self.store.produce(
-                "verdicts",
-                config={"judge": judge, "plan": digest(plain(plan)), "benchmark": self.config.benchmarks[entry]},
-                inputs={},
-                modules=("eval.judges.collect", type(judge).__module__, type(benchmark).__module__),
-                build=build,
-            )
+            try:
+                artifact = self.store.produce(
+                    "verdicts",
+                    config={"judge": judge, "plan": digest(plain(plan)), "benchmark": self.config.benchmarks[entry]},
+                    inputs={"recorded": file_digest(Path(judge.file))} if isinstance(judge, Recorded) else {},
+                    modules=("eval.judges.collect", type(judge).__module__, type(benchmark).__module__),
+                    build=build,
+                )
+            except _Unfinished as unfinished:
+                self.progress.note(
+                    f"{candidate.model}, {entry}: {unfinished} verdicts are missing; repeat the command to ask again"
+                )
+                return unfinished.records
             shown.finished(reused=artifact.reused)
-        return artifact
+        return read_verdicts(artifact.path / "verdicts.jsonl")
 
     def scored(
         self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark, answers: Sequence[Answer]
     ) -> ScoredModel:
         """Metrics with their intervals, and the items behind them."""
-        found = self.verdicts(candidate, entry, benchmark, answers)
-        records = read_records(found.path / "verdicts.jsonl", Verdict, Unscored)
+        records = self.verdicts(candidate, entry, benchmark, answers)
         metrics = benchmark.metrics(records, answers, self.config.bootstrap)
         return _scored_model(candidate, benchmark.name, metrics, benchmark.item_scores(records, answers))
 
-    def measured(self, candidate: Candidate, entry: str, harness: LMEvalHarness) -> Artifact:
+    def measured(self, candidate: Candidate, entry: str, harness: LMEvalHarness) -> list[ItemScore]:
         """What lm-eval finds on its tasks, one score per document."""
 
         def build(out: Path) -> Mapping[str, Any]:
@@ -285,7 +309,15 @@ class _Evaluation:
                 build=build,
             )
             shown.finished(reused=artifact.reused)
-        return artifact
+        return read_records(artifact.path / "items.jsonl", ItemScore)
+
+
+class _Unfinished(Exception):
+    """Some records may still be had by asking again, so the stage is not finished; `records` serve this run's table."""
+
+    def __init__(self, records: Any, missing: int) -> None:
+        super().__init__(missing)
+        self.records = records
 
 
 def _scored_model(

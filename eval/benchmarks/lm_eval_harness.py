@@ -20,15 +20,7 @@ from eval.errors import HarnessFailure
 from eval.records import ItemScore
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
-
-
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """The server under test: `base_url` ends in /v1; the key reaches the harness through its environment variable."""
-
-    base_url: str
-    model: str
-    key: str
+from eval.serve.server import Endpoint
 
 
 @dataclass(frozen=True, kw_only=True)
