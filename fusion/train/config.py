@@ -76,6 +76,8 @@ class TrainConfig:
             raise ValueError(
                 "fsdp shards over several processes: set processes to the number of GPUs, or fsdp to false"
             )
+        if self.fsdp and self.device == "cpu":  # accelerate would copy the model to every process and say nothing
+            raise ValueError("fsdp shards over GPUs: set device to cuda or fsdp=false")
 
     @property
     def micro_batch_size(self) -> int:

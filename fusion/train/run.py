@@ -60,7 +60,10 @@ def run(job: Job) -> dict[str, Any] | None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     torch.set_num_threads(config.threads)
-    if not on_cpu(config):
+    if on_cpu(config):
+        if config.fsdp:
+            raise Refusal("train.fsdp shards over GPUs and this machine shows none: set train.fsdp=false")
+    else:
         # Embedding and gather gradients add up in any order on a GPU unless told otherwise.
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -120,6 +120,8 @@ class FusionTrainer(Trainer):
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         self.gradient_norm = 0.0 if grad_norm is None else grad_norm
+        if hasattr(self.gradient_norm, "full_tensor"):  # sharded parameters have a sharded norm
+            self.gradient_norm = self.gradient_norm.full_tensor()
         return self.gradient_norm
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:

@@ -42,6 +42,7 @@ def test_settings_survive_the_way_to_the_child():
         ({"lm_weight": 1.5}, "lm_weight is 1.5: expected 0 to 1"),
         ({"batch_size": 6, "processes": 4}, "batch_size 6 does not divide .* choose a multiple of 4"),
         ({"fsdp": True}, "fsdp shards over several processes"),
+        ({"fsdp": True, "processes": 2, "device": "cpu"}, "fsdp shards over GPUs"),
         ({"temperature": 0.0}, "temperature is 0.0: expected more than 0"),
         ({"max_steps": 0}, "max_steps is 0"),
         ({"betas": (0.9, 1.0)}, "expected both in"),
