@@ -122,7 +122,7 @@ def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None
 
 def explained(plan: Plan, seed: int) -> str:
     """What merging by `plan` would read, compute and write, after the same checks of names and shapes."""
-    from fusion.merge.checkpoint_stream import examine
+    from fusion.merge.checkpoint_plan import examine
 
     found = examine(plan.pivot, plan.targets, embeddings=plan.recipe.embeddings, tokenizer=plan.recipe.tokenizer)
     groups: dict[str, list[str]] = {}
@@ -131,7 +131,8 @@ def explained(plan: Plan, seed: int) -> str:
     lines = [
         f"pivot    {plan.pivot}: config, tokenizer, chat template and shard layout are its",
         *(f"target {k} {target}" for k, target in enumerate(plan.targets)),
-        f"writes   {found.elements:,} numbers in {len(found.contexts)} parameters and {found.files} files, {plan.dtype or 'dtype as the pivot'}; seed {seed}",
+        f"writes   {found.elements:,} numbers in {len(found.contexts)} parameters and {found.files} files,"
+        f" {plan.dtype or 'dtype as the pivot'}; seed {seed}",
     ]
     for rule, names in groups.items():
         lines.append(f"{rule}")

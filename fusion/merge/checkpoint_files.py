@@ -50,7 +50,7 @@ def tied_to(head: str, names: Mapping[str, Any]) -> str | None:
 
 
 def is_tied(config: Mapping[str, Any]) -> bool:
-    """Whether the config says that the output head is the input embeddings.  transformers' default differs by family."""
+    """Whether the config says that the output head is the input embeddings."""
     return bool(config.get("tie_word_embeddings", False))
 
 
@@ -61,13 +61,13 @@ def check_kind(pivot: Path, target: Path) -> None:
         return
     if ours.get("model_type") != theirs.get("model_type"):
         raise Refusal(
-            f"{target} is a {theirs.get('model_type')} model and the pivot {pivot} a {ours.get('model_type')}: only models of"
-            " one structure can be merged; fuse across structures with python -m fusion"
+            f"{target} is a {theirs.get('model_type')} model and the pivot {pivot} a {ours.get('model_type')}: only"
+            " models of one structure can be merged; fuse across structures with python -m fusion"
         )
     for key in _STRUCTURE:
         if key in ours and key in theirs and ours[key] != theirs[key]:
             warnings.warn(
-                f"{key} is {theirs[key]} in {target} and {ours[key]} in the pivot: the merged model computes with the pivot's",
+                f"{key} is {theirs[key]} in {target} and {ours[key]} in the pivot: the merged model has the pivot's",
                 stacklevel=2,
             )
 
@@ -80,8 +80,9 @@ def check_tokenizers(pivot: Path, targets: Sequence[Path]) -> None:
         for part in ours.keys() & theirs.keys():
             if ours[part] != theirs[part]:
                 raise Refusal(
-                    f"the tokenizers of {target} and the pivot {pivot} differ in {part}: their embedding rows mean different"
-                    " tokens. Merge targets trained from this pivot, or set tokenizer: pivot if you know the ids agree"
+                    f"the tokenizers of {target} and the pivot {pivot} differ in {part}: their embedding rows mean"
+                    " different tokens. Merge targets trained from this pivot, or set tokenizer: pivot if you know that"
+                    " the ids agree"
                 )
 
 

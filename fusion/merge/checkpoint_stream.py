@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from fusion.configure import Refusal, nearest, plain
 from fusion.merge import checkpoint_files
+from fusion.merge.checkpoint_plan import Embeddings, Job, Tokenizer, checked, count_layers
 from fusion.merge.coefficients import MERGED, Tally, write_coefficients
 from fusion.merge.parameter import PIECE, Combined, Context, Parameter, Piece
 from fusion.merge.shards import (
@@ -30,28 +30,12 @@ from fusion.merge.shards import (
     StoredTensor,
     TensorReader,
     itemsize,
-    open_shards,
     read_bytes,
     torch_dtype,
 )
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_LAYER = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")
-Embeddings = Literal["refuse", "cut"]
-Tokenizer = Literal["equal", "pivot"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """One floating parameter of the pivot and where each model keeps it."""
-
-    name: str
-    pivot: StoredTensor
-    targets: tuple[StoredTensor, ...]
-    layer: int | None
-    random_name: str
 
 
 def merge(
@@ -71,9 +55,9 @@ def merge(
     """Write the merged checkpoint and `coefficients.parquet` into `out` and return facts about it.
 
     `rule` is an entry of MERGE_RULES with its hyperparameters, or anything with `rule_for(context)` that gives one for
-    each parameter.  `dtype` (torch's name) is the result's, by default each tensor's own in the pivot.  `names` call the
-    targets in the table.  `embeddings: cut` takes the first rows of a target's larger embeddings; `tokenizer: pivot`
-    leaves the tokenizers uncompared.  `advance` is told how many bytes of the pivot are done.
+    each parameter.  `dtype` (torch's name) is the result's, by default each tensor's own in the pivot.  `names` call
+    the targets in the table.  `embeddings: cut` takes the first rows of a target's larger embeddings; `tokenizer:
+    pivot` leaves the tokenizers uncompared.  `advance` is told how many bytes of the pivot are done.
 
     Raises Refusal for a parameter that is missing, of another shape, or not finite, a shard that cannot be read, and
     models of another family or tokenizer; OSError when the disk is full.
@@ -83,8 +67,8 @@ def merge(
     if not targets:
         raise Refusal("there is no target to merge: give at least one")
     names = _labels(targets) if names is None else list(names)
-    ours, jobs, copied = _checked(pivot, targets, embeddings, tokenizer)
-    layers = _layers(jobs)
+    ours, jobs, copied = checked(pivot, targets, embeddings, tokenizer)
+    layers = count_layers(jobs)
     out.mkdir(parents=True, exist_ok=True)
     stored = {name: _result(tensor, dtype) for name, tensor in ours.tensors.items()}
     layout = {file: [t for t in stored.values() if t.file.name == file] for file in ours.files}
@@ -111,131 +95,10 @@ def merge(
     return _facts(used, names, seed, dtype, stored, table, files)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Examined:
-    """What a merge would work on: the parameters in the pivot's order, how many numbers they hold, in how many files."""
-
-    contexts: tuple[Context, ...]
-    elements: int
-    files: int
-
-
-def examine(
-    pivot: Path, targets: Sequence[Path], *, embeddings: Embeddings = "refuse", tokenizer: Tokenizer = "equal"
-) -> Examined:
-    """Check names, shapes and tokenizers as `merge` does, reading no weights."""
-    ours, jobs, _ = _checked(pivot, targets, embeddings, tokenizer)
-    layers = _layers(jobs)
-    return Examined(
-        contexts=tuple(Context(name=job.name, layer=job.layer, layers=layers) for job in jobs),
-        elements=sum(job.pivot.elements for job in jobs),
-        files=len(ours.files),
-    )
-
-
-def _checked(
-    pivot: Path, targets: Sequence[Path], embeddings: Embeddings, tokenizer: Tokenizer
-) -> tuple[Shards, list[_Job], list[StoredTensor]]:
-    for target in targets:
-        checkpoint_files.check_kind(pivot, target)
-    if tokenizer == "equal":
-        checkpoint_files.check_tokenizers(pivot, targets)
-    ours = open_shards(pivot)
-    jobs, copied = _plan(
-        ours, [open_shards(target) for target in targets], checkpoint_files.read_config(pivot), embeddings
-    )
-    return ours, jobs, copied
-
-
-def _layers(jobs: Sequence[_Job]) -> int | None:
-    return max((job.layer for job in jobs if job.layer is not None), default=-1) + 1 or None
-
-
 def _labels(targets: Sequence[Path]) -> list[str]:
     """The directories' names, numbered where two are equal."""
     found = [target.name or str(target) for target in targets]
     return [name if found.count(name) == 1 else f"{name}#{i}" for i, name in enumerate(found)]
-
-
-def _plan(
-    ours: Shards, theirs: Sequence[Shards], config: Mapping[str, Any], embeddings: Embeddings
-) -> tuple[list[_Job], list[StoredTensor]]:
-    """What to merge, in the pivot's order, and the tensors that are not floating and go over as they are."""
-    jobs, copied = [], []
-    for name, tensor in ours.tensors.items():
-        found = tuple(_counterpart(tensor, shards, ours, embeddings) for shards in theirs)
-        if tensor.dtype in FLOATS:
-            layer = _LAYER.search(f".{name}")
-            shared = checkpoint_files.tied_to(name, ours.tensors) if checkpoint_files.is_tied(config) else None
-            jobs.append(
-                _Job(
-                    name=name,
-                    pivot=tensor,
-                    targets=found,
-                    layer=int(layer.group(1)) if layer else None,
-                    random_name=shared or name,
-                )
-            )
-            continue
-        for shards, other in zip(theirs, found, strict=True):
-            if other.dtype != tensor.dtype or read_bytes(other) != read_bytes(tensor):
-                raise Refusal(
-                    f"parameter '{name}' is {tensor.dtype}, which has no mean, and differs between the pivot {ours.directory}"
-                    f" and {shards.directory}: quantised models cannot be merged, merge their originals"
-                )
-        copied.append(tensor)
-    for shards in theirs:
-        _refuse_extra(ours, shards)
-    return jobs, copied
-
-
-def _counterpart(tensor: StoredTensor, shards: Shards, ours: Shards, embeddings: Embeddings) -> StoredTensor:
-    """The same parameter in a target: under its name, or for a tied output head under the input embeddings' name."""
-    found = shards.tensors.get(tensor.name)
-    if found is None:
-        tied = checkpoint_files.tied_to(tensor.name, shards.tensors)
-        if tied is None or checkpoint_files.read_config(shards.directory).get("tie_word_embeddings") is False:
-            raise Refusal(
-                f"parameter '{tensor.name}' of the pivot {ours.directory} is missing in {shards.directory}:"
-                f" {nearest(tensor.name, shards.tensors) if len(shards.tensors) < 50 else 'expected a target trained from this pivot'}"
-            )
-        found = shards.tensors[tied]
-    if found.dtype not in FLOATS and tensor.dtype in FLOATS:
-        raise Refusal(
-            f"parameter '{tensor.name}' is {found.dtype} in {shards.directory}: expected one of {', '.join(sorted(FLOATS))};"
-            " quantised models cannot be merged, merge their originals"
-        )
-    if found.shape == tensor.shape:
-        return found
-    shapes = (
-        f"parameter '{tensor.name}' has shape {list(found.shape)} in {shards.directory} and {list(tensor.shape)} in the pivot"
-        f" {ours.directory}"
-    )
-    resized = checkpoint_files.is_embedding(tensor.name) and found.shape[1:] == tensor.shape[1:]
-    if resized and found.shape[0] > tensor.shape[0]:
-        if embeddings == "cut":
-            row = found.size // found.shape[0]
-            return replace(found, shape=tensor.shape, size=row * tensor.shape[0])
-        raise Refusal(
-            f"{shapes}: its vocabulary was enlarged. embeddings: cut merges the rows both have, or resize it first"
-        )
-    raise Refusal(f"{shapes}: only models of one structure can be merged")
-
-
-def _refuse_extra(ours: Shards, shards: Shards) -> None:
-    extra = []
-    for name, tensor in shards.tensors.items():
-        if name in ours.tensors or name.endswith("rotary_emb.inv_freq"):
-            continue
-        tied = checkpoint_files.tied_to(name, shards.tensors)
-        if tied is None or read_bytes(tensor) != read_bytes(shards.tensors[tied]):
-            extra.append(name)
-    if extra:
-        more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
-        raise Refusal(
-            f"{shards.directory} has parameters that the pivot {ours.directory} lacks: {', '.join(extra[:3])}{more}. Their"
-            " training would be lost: give a pivot of the same structure"
-        )
 
 
 def _result(tensor: StoredTensor, dtype: str | None) -> StoredTensor:
@@ -263,7 +126,7 @@ def _threads(threads: int | None) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
-def _rules(rule: Any, jobs: Sequence[_Job], layers: int | None, run: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+def _rules(rule: Any, jobs: Sequence[Job], layers: int | None, run: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     """For each parameter its rule and what the rule's survey found over all parameters that share it."""
     choose = getattr(rule, "rule_for", lambda context: rule)
     chosen = {job.name: choose(Context(name=job.name, layer=job.layer, layers=layers)) for job in jobs}
@@ -285,7 +148,7 @@ def _rules(rule: Any, jobs: Sequence[_Job], layers: int | None, run: Callable[..
 
 
 def _merge_one(
-    job: _Job,
+    job: Job,
     *,
     rules: Mapping[str, tuple[Any, Any]],
     layers: int | None,
@@ -307,7 +170,7 @@ def _merge_one(
         if hasattr(rule, "combine"):
             measured = rule.measure(parameter, generator=generator, context=context)
             weights = measured.weights
-            combine = partial(rule.combine, measured=measured)
+            combine: Callable[[Piece], Combined] = partial(rule.combine, measured=measured)
         else:  # a rule with no more than its call needs the whole parameter at once
             weights = (float("nan"),) * len(job.targets)
             combine = _whole(rule, parameter, job, generator, context)
@@ -328,7 +191,7 @@ def parameter_seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:7], "little")
 
 
-def _parameter(job: _Job, layers: int | None, stack: ExitStack) -> Parameter:
+def _parameter(job: Job, layers: int | None, stack: ExitStack) -> Parameter:
     """The parameter as pieces read from the files, which are open while one reads."""
     elements = job.pivot.elements
 
@@ -346,7 +209,7 @@ def _parameter(job: _Job, layers: int | None, stack: ExitStack) -> Parameter:
     )
 
 
-def _whole(rule: Any, parameter: Parameter, job: _Job, generator: Any, context: Context) -> Callable[[Piece], Combined]:
+def _whole(rule: Any, parameter: Parameter, job: Job, generator: Any, context: Context) -> Callable[[Piece], Combined]:
     import torch
 
     pivot = torch.empty(parameter.elements)
@@ -362,7 +225,7 @@ def _whole(rule: Any, parameter: Parameter, job: _Job, generator: Any, context: 
     return lambda piece: Combined(flat[piece.start : piece.start + len(piece.pivot)])
 
 
-def _refuse_unless_finite(piece: Piece, combined: Combined, job: _Job) -> None:
+def _refuse_unless_finite(piece: Piece, combined: Combined, job: Job) -> None:
     import torch
 
     for tensor, stored in zip((piece.pivot, *piece.targets), (job.pivot, *job.targets), strict=True):
@@ -370,8 +233,8 @@ def _refuse_unless_finite(piece: Piece, combined: Combined, job: _Job) -> None:
             bad = int((~torch.isfinite(tensor)).sum())
             first = piece.start + int((~torch.isfinite(tensor)).nonzero()[0])
             raise Refusal(
-                f"parameter '{job.name}' of {stored.file.parent} has entries that are NaN or infinite (the first at {first},"
-                f" {bad} near it): its training diverged or the file is damaged; give another checkpoint"
+                f"parameter '{job.name}' of {stored.file.parent} has entries that are NaN or infinite (the first at"
+                f" {first}, {bad} near it): its training diverged or the file is damaged; give another checkpoint"
             )
     if not bool(torch.isfinite(combined.merged).all()):
         raise Refusal(f"merging '{job.name}' gives NaN or infinite entries: the rule's weights are too large")
@@ -380,7 +243,7 @@ def _refuse_unless_finite(piece: Piece, combined: Combined, job: _Job) -> None:
 def _bytes(tensor: Tensor) -> memoryview:
     import torch
 
-    return memoryview(tensor.contiguous().view(torch.uint8).numpy())
+    return tensor.contiguous().view(torch.uint8).numpy().data
 
 
 class _Progress:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.merge.parameter import Combined, Piece
-from fusion.merge.task_vector import weighted_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,15 +52,14 @@ class Tally:
         from fusion.merge import compiled
 
         vectors = piece.deltas if combined.vectors is None else combined.vectors
-        elected = weighted_sum(piece.deltas, [1.0] * self.targets) if combined.elected is None else combined.elected
-        signs = elected.numpy()
+        move = combined.merged - piece.pivot
+        self.moved_square += float(torch.dot(move, move))
+        signs = (move if combined.elected is None else combined.elected).numpy()
         for k, (delta, vector) in enumerate(zip(piece.deltas, vectors, strict=True)):
             self.squares[k] += float(torch.dot(delta, delta))
             kept, conflicts = compiled.count_signs(vector.numpy(), signs)
             self.kept[k] += kept
             self.conflicts[k] += conflicts
-        move = combined.merged - piece.pivot
-        self.moved_square += float(torch.dot(move, move))
         integer = {2: np.uint16, 4: np.uint32, 8: np.uint64}[rounded.element_size()]
         same = {2: torch.int16, 4: torch.int32, 8: torch.int64}[rounded.element_size()]
         self.moved += compiled.count_different(

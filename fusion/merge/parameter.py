@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Elements in a piece: 1 MiB as fp32.  Sums run within a piece in fp32 and over pieces in Python's float64, so another
+# Elements in a piece: 512 KiB as fp32.  Sums run within a piece in fp32 and over pieces in Python's float64, so another
 # size would change last bits.
-PIECE = 2**18
+PIECE = 2**17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Combined(NamedTuple):
     """A merged piece, and for the coefficient table what it was combined from.
 
     `vectors` are the task vectors after trimming, dropping or selecting (None: the plain ones); `elected` is the tensor
-    whose sign won at each position (None: their sum).
+    whose sign won at each position (None where the rule elects none).
     """
 
     merged: Tensor

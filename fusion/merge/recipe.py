@@ -9,9 +9,9 @@
     dtype: bfloat16
 
 A value is a number, a list (spread over the layers and interpolated), or a list of {filter, value} of which the first
-whose `filter` occurs in the parameter's name counts, one without filter always.  What is given closest counts: a slice's
-source, the slice, the model, the whole.  Unlike mergekit, an unknown key is refused, and arithmetic is in fp32 whatever
-`dtype` says.  What is not given has this project's default, which is FuseChat's and not always mergekit's.
+whose `filter` occurs in the parameter's name counts, one without filter always.  What is given closest counts: a
+slice's source, the slice, the model, the whole.  Unlike mergekit, an unknown key is refused, and arithmetic is in fp32
+whatever `dtype` says.  What is not given has this project's default, which is FuseChat's and not always mergekit's.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class RecipeRules:
             given = [value for value in values if value is not None]
             if given and len(given) < len(values):
                 raise Refusal(
-                    f"{key} is given for some models and not for all ({context.name}): give it for each, or for the whole"
+                    f"{key} is given for some models and not for all ({context.name}): give it for each, or for all"
                 )
             if given:
                 settings[key] = tuple(values)
@@ -161,6 +161,9 @@ class Plan:
     notes: tuple[str, ...]
 
 
+_Run = tuple[int, int | None, list[str], list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
+
+
 def read_recipe(file: Path) -> Plan:
     """Read and check a recipe; raises Refusal for whatever in it is unknown, mistyped, missing or out of range."""
     try:
@@ -184,6 +187,7 @@ def plan(recipe: Recipe, *, near: Path) -> Plan:
     if (recipe.models is None) == (recipe.slices is None):
         raise Refusal("a recipe has either models or slices: give one of them")
     models: list[str]
+    runs: list[_Run]
     if recipe.models is not None:
         models = [entry.model for entry in recipe.models]
         own = [
@@ -219,8 +223,8 @@ def plan(recipe: Recipe, *, near: Path) -> Plan:
     notes += _open_defaults(rule, given)
     if recipe.tokenizer_source not in (None, "base"):
         raise Refusal(
-            f"tokenizer_source is {recipe.tokenizer_source!r}: targets of one pivot share its tokenizer, which is copied;"
-            " leave the key out, or set base"
+            f"tokenizer_source is {recipe.tokenizer_source!r}: targets of one pivot share its tokenizer, which is"
+            " copied; leave the key out, or set base"
         )
     return Plan(
         pivot=_directory(base or models[0], near),
@@ -232,9 +236,6 @@ def plan(recipe: Recipe, *, near: Path) -> Plan:
     )
 
 
-_Run = tuple[int, int | None, list[str], list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
-
-
 def _runs(rule: str, slices: Sequence[RecipeSlice], notes: list[str]) -> list[_Run]:
     runs: list[_Run] = []
     expected = 0
@@ -243,12 +244,14 @@ def _runs(rule: str, slices: Sequence[RecipeSlice], notes: list[str]) -> list[_R
         ranges = {source.layer_range for source in part.sources}
         if not part.sources or len(ranges) != 1:
             raise Refusal(
-                f"{at} takes layers {sorted(ranges)}: stacking layers of one model on another's is not merging; give every source one layer_range"
+                f"{at} takes layers {sorted(ranges)}: stacking layers of one model on another's is not merging; give"
+                " every source one layer_range"
             )
         first, end = part.sources[0].layer_range
         if first != expected or end <= first:
             raise Refusal(
-                f"{at} has layer_range [{first}, {end}]: expected it to start at {expected}, where the last one ended; layers keep their places"
+                f"{at} has layer_range [{first}, {end}]: expected it to start at {expected}, where the last one ended;"
+                " layers keep their places"
             )
         expected = end
         models = [source.model for source in part.sources]

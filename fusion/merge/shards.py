@@ -96,7 +96,8 @@ def open_shards(directory: Path) -> Shards:
         for tensor in found:
             if tensor.name in tensors:
                 raise Refusal(
-                    f"parameter '{tensor.name}' is in two files of {directory}: {tensors[tensor.name].file.name} and {name}"
+                    f"parameter '{tensor.name}' is in two files of {directory}:"
+                    f" {tensors[tensor.name].file.name} and {name}"
                 )
             tensors[tensor.name] = tensor
     if index is not None:
@@ -108,12 +109,12 @@ def open_shards(directory: Path) -> Shards:
 
 def _no_weights(directory: Path) -> str:
     if any(directory.glob("adapter_*")):
-        return f"{directory} holds an adapter, not a model: merge it into its base with peft's merge_and_unload and save that"
+        return f"{directory} holds an adapter, not a model: merge it into its base with peft's merge_and_unload"
     pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern))
     if pickles:
         return (
-            f"{directory} has pickled weights only ({pickles[0]}), which can run code when they are read: load them where"
-            " you trust them and write safetensors with transformers' save_pretrained"
+            f"{directory} has pickled weights only ({pickles[0]}), which can run code when they are read: load them"
+            " where you trust them and write safetensors with transformers' save_pretrained"
         )
     return f"{directory} has no .safetensors weights: expected a Hugging Face checkpoint directory"
 
