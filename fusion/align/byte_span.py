@@ -37,7 +37,7 @@ class ByteSpan:
 
 
 def every_match(pair: Pair, id_map: Callable[[], IdMap]) -> TransferRule:
-    """The rule of an aligner that knows the text: whatever is matched is transferred, from its last matched position."""
+    """The rule of an aligner that knows the text: whatever is matched is transferred, from the last match."""
     return _transfer_every_match
 
 

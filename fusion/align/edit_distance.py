@@ -67,17 +67,17 @@ def nearest_ids(source: Strings, source_ids: NDArray[np.int64], pivot: Strings) 
     order = np.argsort(lengths, kind="stable")  # within a length: ids ascending
     longest = int(lengths.max(initial=0))
     first = np.searchsorted(lengths[order], np.arange(longest + 2))
-    seen = _letter_sets(pivot.codes, pivot.start)[order]
+    classes = _letter_classes(source, pivot)
     return _nearest_ids(
         source.codes,
         source.start,
         source_ids,
-        _letter_sets(source.codes, source.start),
+        _letter_sets(source.codes, source.start, classes),
         pivot.codes,
         pivot.start,
         order,
         first,
-        seen,
+        _letter_sets(pivot.codes, pivot.start, classes)[order],
         source.letters,
     )
 
@@ -181,13 +181,22 @@ def _pair_distances(s_codes, s_start, s_ids, p_codes, p_start, p_ids, letters): 
     return found
 
 
+def _letter_classes(source: Strings, pivot: Strings) -> NDArray[np.int64]:
+    """A class from 0 to 127 for every letter: the 64 most used have one each, all others share the rest."""
+    used = np.bincount(source.codes, minlength=source.letters) + np.bincount(pivot.codes, minlength=source.letters)
+    rank = np.empty(source.letters, np.int64)
+    rank[np.argsort(-used, kind="stable")] = np.arange(source.letters)
+    return np.where(rank < _WORD, rank, _WORD + rank % _WORD)
+
+
 @njit(cache=True)
-def _letter_sets(codes, start):  # type: ignore[no-untyped-def]
-    """Which letters a string has, folded into 64 classes: a letter class that only one string has costs an edit."""
-    sets = np.zeros(len(start) - 1, np.uint64)
+def _letter_sets(codes, start, classes):  # type: ignore[no-untyped-def]
+    """Which classes of letters a string has, in two words: a class that only one of two strings has costs an edit."""
+    sets = np.zeros((len(start) - 1, 2), np.uint64)
     for i in range(len(sets)):
         for at in range(start[i], start[i + 1]):
-            sets[i] |= np.uint64(1) << np.uint64(codes[at] % _WORD)
+            letter = classes[codes[at]]
+            sets[i, letter // _WORD] |= np.uint64(1) << np.uint64(letter % _WORD)
     return sets
 
 
@@ -208,7 +217,7 @@ def _nearest_ids(s_codes, s_start, s_ids, s_sets, p_codes, p_start, order, first
     longest = len(first) - 2
     for row in range(len(s_ids)):
         a = s_codes[s_start[s_ids[row]] : s_start[s_ids[row] + 1]]
-        own = s_sets[s_ids[row]]
+        often, rare = s_sets[s_ids[row], 0], s_sets[s_ids[row], 1]
         short = 0 < len(a) <= _WORD
         if short:
             _mark(a, peq)
@@ -221,12 +230,14 @@ def _nearest_ids(s_codes, s_start, s_ids, s_sets, p_codes, p_start, order, first
             if length < 0 or length > longest:
                 continue
             for rank in range(first[length], first[length + 1]):
-                other = p_sets[rank]
                 allowed = best if order[rank] < best_id else best - 1  # a tie counts for a lower id only
-                if gap > allowed or np.int64(_ones(own & ~other)) > allowed or np.int64(_ones(other & ~own)) > allowed:
+                other_often, other_rare = p_sets[rank, 0], p_sets[rank, 1]
+                if gap > allowed or np.int64(_ones(often & ~other_often) + _ones(rare & ~other_rare)) > allowed:
+                    continue
+                if np.int64(_ones(other_often & ~often) + _ones(other_rare & ~rare)) > allowed:
                     continue
                 begin, end = p_start[order[rank]], p_start[order[rank] + 1]
-                if own & other == 0:
+                if ((often & other_often) | (rare & other_rare)) == 0:
                     cost = max(np.int64(len(a)), end - begin)  # no letter in common: all are replaced
                 elif short:
                     cost = _through(len(a), p_codes, begin, end, peq)
