@@ -73,6 +73,9 @@ def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None
         raise Refusal(f"{out} exists and is not empty: give another out, or remove it")
     started = time.monotonic()
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
+    for left in out.parent.glob(f".{out.name}.partial-*"):  # by a run that was killed
+        if not Path("/proc", left.name.rpartition("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         facts = merge(

@@ -172,7 +172,10 @@ class TensorReader:
         self._raw = bytearray(max(entries, 1) * self._item)
         self._typed = torch.frombuffer(self._raw, dtype=torch_dtype(tensor.dtype))
         self._fp32 = self._typed if tensor.dtype == "F32" else torch.empty(max(entries, 1), dtype=torch.float32)
-        self._file = os.open(tensor.file, os.O_RDONLY)
+        try:
+            self._file = os.open(tensor.file, os.O_RDONLY)
+        except OSError as error:
+            raise Refusal(f"parameter '{tensor.name}' cannot be read from {tensor.file}: {error.strerror}") from error
 
     def read(self, start: int, count: int) -> torch.Tensor:
         """Entries `start` to `start + count`; raises Refusal when the file ends before."""

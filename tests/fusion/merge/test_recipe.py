@@ -11,12 +11,15 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from fusion.configure import Refusal
+from fusion.merge.__main__ import run
 from fusion.merge.dare import Dare
 from fusion.merge.parameter import Context
 from fusion.merge.recipe import Plan, read_recipe
 from fusion.merge.sce import Sce
 from fusion.merge.slerp import Slerp
 from fusion.merge.ties import Ties
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -166,32 +169,42 @@ def test_defaults_that_differ_from_mergekits_are_said(folder: Path) -> None:
     assert "density is not given: 0.6 here, in mergekit 1.0" in plan.notes
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fusion.merge", *arguments], capture_output=True, text=True, check=False
-    )
+def settings(folder: Path, **given: object) -> dict[str, object]:
+    return {"recipe": f"{folder}/recipe.yaml", "out": f"{folder}/out", **given}
 
 
-def test_the_command_writes_a_checkpoint_with_its_manifest(folder: Path) -> None:
-    plan = recipe(
-        folder, merge_method="task_arithmetic", base_model="pivot", models=models(weight=0.5), dtype="bfloat16"
-    )
-    shown = run(f"recipe={folder}/recipe.yaml", "explain=true")
-    assert shown.returncode == 0, shown.stderr
-    assert "TaskArithmetic(weight=(0.5, 0.5), scale=1.0, normalize=False)" in shown.stdout
+def test_a_merge_by_recipe_is_a_checkpoint_with_its_manifest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe(folder, merge_method="task_arithmetic", base_model="pivot", models=models(weight=0.5), dtype="bfloat16")
+    assert run(settings(folder, explain=True)) == 0
+    assert "TaskArithmetic(weight=(0.5, 0.5), scale=1.0, normalize=False)" in capsys.readouterr().out
     assert not (folder / "out").exists()
-    done = run(f"recipe={folder}/recipe.yaml", f"out={folder}/out")
-    assert done.returncode == 0, done.stderr
+    assert run(settings(folder)) == 0
     manifest = json.loads((folder / "out/manifest.json").read_text())
     assert manifest["recipe"]["merge_method"] == "task_arithmetic"
     assert set(manifest["files"]) == {"model.safetensors", "config.json", "coefficients.parquet"}
     held = [load_file(folder / name / "model.safetensors") for name in ("pivot", "a", "b")]
     name = "model.layers.1.mlp.up_proj.weight"
     expected = held[0][name] + 0.5 * (held[1][name] - held[0][name]) + 0.5 * (held[2][name] - held[0][name])
-    torch.testing.assert_close(
-        load_file(folder / "out/model.safetensors")[name], expected.bfloat16(), rtol=1e-2, atol=1e-2
-    )
-    assert plan.dtype == "bfloat16"
+    merged = load_file(folder / "out/model.safetensors")[name]
+    torch.testing.assert_close(merged, expected.bfloat16(), rtol=1e-2, atol=1e-2)
+
+
+def test_what_a_killed_run_left_is_cleared_and_a_full_directory_is_not(folder: Path) -> None:
+    recipe(folder, merge_method="linear", models=[{"model": "a"}, {"model": "b"}])
+    left = folder / ".out.partial-999999999"
+    left.mkdir()
+    assert run(settings(folder)) == 0
+    assert not left.exists()
+    with pytest.raises(Refusal, match="exists and is not empty: give another out"):
+        run(settings(folder))
+
+
+def test_recipe_and_out_are_asked_for(folder: Path) -> None:
+    with pytest.raises(Refusal, match="recipe is missing: give recipe=FILE"):
+        run({})
+    recipe(folder, merge_method="linear", models=[{"model": "a"}, {"model": "b"}])
+    with pytest.raises(Refusal, match="out is missing: give out=DIR"):
+        run(settings(folder, out=None))
 
 
 def test_the_command_refuses_with_one_message_and_leaves_nothing_behind(folder: Path) -> None:
@@ -200,7 +213,8 @@ def test_the_command_refuses_with_one_message_and_leaves_nothing_behind(folder: 
     values["model.layers.2.mlp.up_proj.weight"][0, 0] = float("inf")
     save_file(values, folder / "b/model.safetensors")
     before = sorted(path.name for path in folder.iterdir())
-    refused = run(f"recipe={folder}/recipe.yaml", f"out={folder}/out")
+    command = [sys.executable, "-m", "fusion.merge", f"recipe={folder}/recipe.yaml", f"out={folder}/out"]
+    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert refused.stderr.startswith("refused: parameter 'model.layers.2.mlp.up_proj.weight' of")
     assert "Traceback" not in refused.stderr
