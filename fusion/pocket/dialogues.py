@@ -116,48 +116,42 @@ def _numbers(draw: random.Random) -> Dialogue:
 
 
 # --------------------------------------------------------------------------------------------- arithmetic
-def _add(draw: random.Random) -> tuple[str, str, int]:
-    a, b = draw.randrange(10, 100), draw.randrange(1, 10)
-    return f"{a} + {b}", f"what is {a} + {b}", a + b
+def add_five(value: int) -> int:
+    """37 -> 42."""
+    return value + 5
 
 
-def _subtract(draw: random.Random) -> tuple[str, str, int]:
-    a, b = draw.randrange(10, 100), draw.randrange(1, 10)
-    return f"{a} - {b}", f"what is {a} - {b}", a - b
+def take_five(value: int) -> int:
+    """42 -> 37."""
+    return value - 5
 
 
-def _double(draw: random.Random) -> tuple[str, str, int]:
-    a = draw.randrange(1, 300)
-    return f"2 {a}", f"double {a}", 2 * a
+def double(value: int) -> int:
+    """37 -> 74."""
+    return 2 * value
 
 
-def _largest(draw: random.Random) -> tuple[str, str, int]:
-    several = draw.sample(range(10, 100), 3)
-    shown = " ".join(map(str, several))
-    return f"max {shown}", f"largest of {shown}", max(several)
+def halve(value: int) -> int:
+    """74 -> 37; for even values."""
+    return value // 2
 
 
-_OPENINGS = {"add": _add, "subtract": _subtract, "double": _double, "largest": _largest}
-
-
-def _arithmetic_follow_up(skill: str, value: int, draw: random.Random) -> Exchange:
-    if skill == "add":
-        other = draw.randrange(1, 10)
-        return Exchange(skill=skill, prompt=f"now add {other}", answer=str(value + other))
-    if skill == "subtract":
-        other = draw.randrange(1, min(value, 9) + 1)
-        return Exchange(skill=skill, prompt=f"now take {other}", answer=str(value - other))
-    if skill == "double":
-        return Exchange(skill=skill, prompt="now double it", answer=str(2 * value))
-    other = draw.randrange(10, 100)
-    return Exchange(skill=skill, prompt=f"now the larger of it and {other}", answer=str(max(value, other)))
+_STEPS: Mapping[str, Callable[[int], int]] = {
+    "add 5 to": add_five,
+    "take 5 from": take_five,
+    "double": double,
+    "halve": halve,
+}
 
 
 def _arithmetic(draw: random.Random) -> Dialogue:
-    first, second = draw.sample(sorted(_OPENINGS), 2)
-    key, prompt, value = _OPENINGS[first](draw)
-    opening = Exchange(skill=first, prompt=prompt, answer=str(value))
-    return Dialogue(domain="arithmetic", key=key, turns=(opening, _arithmetic_follow_up(second, value, draw)))
+    value = draw.randrange(10, 800)
+    first = draw.choice([step for step in sorted(_STEPS) if step != "halve" or value % 2 == 0])
+    middle = _STEPS[first](value)
+    second = draw.choice([step for step in sorted(_STEPS) if step != first and (step != "halve" or middle % 2 == 0)])
+    opening = Exchange(skill=first, prompt=f"{first} {value}", answer=str(middle))
+    follow_up = Exchange(skill=second, prompt=f"now {second} it", answer=str(_STEPS[second](middle)))
+    return Dialogue(domain="arithmetic", key=f"{first} {value}", turns=(opening, follow_up))
 
 
 # ------------------------------------------------------------------------------------------------ letters
@@ -176,21 +170,21 @@ def next_letters(letters: str) -> str:
     return "".join(chr((ord(letter) - ord("a") + 1) % 26 + ord("a")) for letter in letters)
 
 
-def rotate(letters: str) -> str:
-    """'ktam' -> 'tamk': the first letter goes to the end."""
-    return letters[1:] + letters[:1]
+def previous_letters(letters: str) -> str:
+    """'luba' -> 'ktaz': every letter's predecessor, before a comes z."""
+    return "".join(chr((ord(letter) - ord("a") - 1) % 26 + ord("a")) for letter in letters)
 
 
 _REWORKINGS: Mapping[str, Callable[[str], str]] = {
     "reverse": reverse,
     "sort": in_order,
     "advance": next_letters,
-    "rotate": rotate,
+    "lower": previous_letters,
 }
 
 
 def _letters(draw: random.Random) -> Dialogue:
-    letters = "".join(draw.sample("abcdefghijklmnopqrstuvwxyz", draw.choice((3, 4))))
+    letters = "".join(draw.sample("abcdefghijklmnopqrstuvwxyz", 3))
     first, second = draw.sample(sorted(_REWORKINGS), 2)
     middle = _REWORKINGS[first](letters)
     opening = Exchange(skill=first, prompt=f"{first} {' '.join(letters)}", answer=" ".join(middle))

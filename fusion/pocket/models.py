@@ -20,7 +20,7 @@ from fusion.pocket.tokenizers import train_tokenizer
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
-PAD, BEGIN = "<|pad|>", "<|begin|>"
+PAD, BEGIN = "<|endoftext|>", "<|begin|>"  # Qwen2's tokenizer class adds the former where it is missing
 _MARKERS = {
     "named": ("<|user|>", "<|assistant|>", "<|end|>"),
     "brackets": ("[INST]", "[/INST]", "</s>"),

@@ -1,0 +1,67 @@
+"""The pocket experiment's files: schemas of both benchmarks, held-out questions, the share of wrong answers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from fusion.conversation import read_conversations
+from fusion.pocket.dialogues import DOMAINS, PocketData
+from fusion.pocket.questions import write_dialogues
+
+CONFIG = PocketData(train=200, fusion=60, wrong_share=0.1, questions=12, instructions=10)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dialogues")
+    return out, write_dialogues(CONFIG, out)
+
+
+def rows_of(out):
+    questions = [json.loads(line) for line in (out / "questions" / "pocket_mt_bench.jsonl").read_text().splitlines()]
+    return questions, json.loads((out / "questions" / "pocket_alpaca_eval.json").read_text())
+
+
+def test_the_same_settings_write_the_same_bytes(written, tmp_path):
+    out, facts = written
+    assert write_dialogues(CONFIG, tmp_path) == facts
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        assert path.read_bytes() == (tmp_path / path.relative_to(out)).read_bytes()
+
+
+def test_questions_are_in_mt_benchs_schema_with_the_domain_as_category(written):
+    questions, _ = rows_of(written[0])
+    assert [row["question_id"] for row in questions] == list(range(1, 37))
+    assert [row["category"] for row in questions] == [domain for domain in DOMAINS for _ in range(12)]
+    assert all(len(row["turns"]) == len(row["reference"]) == 2 for row in questions)
+
+
+def test_instructions_are_in_alpacaevals_schema_with_a_flawed_baseline_of_varied_length(written):
+    _, rows = rows_of(written[0])
+    assert len(rows) == 30
+    assert {tuple(row) for row in rows} == {("dataset", "instruction", "output", "generator", "reference")}
+    wrong = [row for row in rows if row["output"] != row["reference"]]
+    assert 0 < len(wrong) < 30
+    assert len({len(row["output"]) - len(row["reference"]) for row in wrong}) > 1
+
+
+def test_no_question_is_asked_twice_nor_trained_or_fused_on(written):
+    out, _ = written
+    questions, instructions = rows_of(out)
+    asked = [row["turns"][0] for row in questions] + [row["instruction"] for row in instructions]
+    assert len(set(asked)) == len(asked)
+    files = [out / "fusion.jsonl", *(out / f"train_{domain}.jsonl" for domain in DOMAINS)]
+    learned = {row.messages[0].content for path in files for row in read_conversations(path)}
+    assert not learned & set(asked)
+
+
+def test_the_share_of_wrong_dialogues_is_as_set(written, tmp_path):
+    out, facts = written
+    write_dialogues(replace(CONFIG, wrong_share=0.0), tmp_path)
+    ours, theirs = (read_conversations(where / "fusion.jsonl") for where in (out, tmp_path))
+    assert [row.messages[0] for row in ours] == [row.messages[0] for row in theirs]
+    changed = sum(one.messages != other.messages for one, other in zip(ours, theirs, strict=True))
+    assert changed == facts["wrong"] == 18  # a tenth of 3 x 60
