@@ -13,6 +13,7 @@ second run, or a sweep's next cell, computes only what is new.
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -37,6 +38,9 @@ from fusion.pocket.dialogues import PocketData
 from fusion.progress import RunProgress, StageProgress
 from fusion.represent import RepresentConfig
 from fusion.train.config import TrainConfig
+
+
+_IMPORTING = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +192,7 @@ class _Run:
                 config=config,
                 inputs=inputs,
                 modules=modules,
-                build=lambda directory: build(directory, shown),
+                build=lambda directory: _import_transformers() or build(directory, shown),
                 seed=seed,
             )
             shown.finished(reused=artifact.reused)
@@ -289,7 +293,7 @@ class _Run:
         return self.produce(
             "align",
             checkpoints[source].model,
-            config=self.config.align,
+            config=[self.config.align, chosen.described()],
             inputs={"pivot": representations[pivot].key, "source": representations[source].key},
             modules=(
                 "fusion.align.carry",
@@ -395,6 +399,15 @@ class _Run:
             seed=config.seed,
         )
         return Checkpoint(model=row, group=group, path=artifact.path, key=artifact.key)
+
+
+def _import_transformers() -> None:
+    """Its names are made at the first use, which two lanes must not do at once."""
+    with _IMPORTING:
+        from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
 
 
 def _all(futures: Mapping[str, Future[Any]]) -> Mapping[str, Future[Any]]:
