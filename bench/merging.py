@@ -91,8 +91,12 @@ def generate(root: Path, megabytes: int) -> list[Path]:
 
     block = torch.randn(2**20, generator=torch.Generator().manual_seed(0))
     width = 1024 if megabytes < 600 else 2048
-    layer = {"self_attn.q_proj": (width, width), "mlp.up_proj": (11 * width // 4, width), "input_layernorm": (width,)}
-    shapes = {"model.embed_tokens.weight": (width * 4, width)}
+    layer: dict[str, tuple[int, ...]] = {
+        "self_attn.q_proj": (width, width),
+        "mlp.up_proj": (11 * width // 4, width),
+        "input_layernorm": (width,),
+    }
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (width * 4, width)}
     while sum(_elements(shape) for shape in shapes.values()) * 2 < megabytes * 10**6:
         number = (len(shapes) - 1) // len(layer)
         shapes |= {f"model.layers.{number}.{name}.weight": shape for name, shape in layer.items()}
