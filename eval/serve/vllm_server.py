@@ -1,7 +1,8 @@
 """A real vLLM server on the loopback, one process group, started once per architecture and reloaded in place.
 
 Start it through `eval.serve.serving`; vLLM itself is only ever imported by the child process.  The server must be
-started from a thread that outlives it: Linux ends it together with the thread that began it, also on `kill -9`.
+started from a thread that outlives it: Linux ends it together with the thread that began it, and guardian.py with the
+process, also on `kill -9` and also while vLLM is starting.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.errors import ServerFailure
-from eval.serve import probe
+from eval.serve import guardian, probe
 from eval.serve.checkpoint import signature, weights_digest
 from eval.serve.control import Control
 from eval.serve.machine import check_head_size, on_cpu, unavailable
@@ -110,7 +110,7 @@ class VLLMServer:
 
     @property
     def pid(self) -> int | None:
-        """The server's process, which is also its process group."""
+        """The process group of the server, led by its guardian."""
         return self._process.pid if self._process else None
 
     def load(self, checkpoint: Path) -> Loaded:
@@ -145,15 +145,7 @@ class VLLMServer:
 
     def stop(self) -> None:
         """End the process group, if there is one."""
-        process, self._process, self._control, self._served = self._process, None, None, None
-        if process is not None and process.poll() is None:
-            # A SIGTERM that arrives while vLLM installs its handlers is lost, so it is repeated.
-            for _ in range(3):
-                with contextlib.suppress(ProcessLookupError):
-                    process.send_signal(signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=2.0)
-                    break
+        self._process, self._control, self._served = None, None, None
         self._stack.close()
 
     def _described(self, checkpoint: Path) -> Served:
@@ -197,6 +189,9 @@ class VLLMServer:
             self._say(f"vLLM is starting for {wanted.checkpoint.name}, log in {self.log}")
             start_of_news = self.log.stat().st_size if self.log.exists() else 0
             command = [
+                sys.executable,
+                guardian.__file__,
+                str(os.getpid()),
                 sys.executable,
                 "-m",
                 "vllm.entrypoints.openai.api_server",

@@ -56,28 +56,32 @@ def answers(server: VLLMServer) -> dict[str, ChatReply]:
     return replies
 
 
-def greedy(checkpoint: Path, turns: tuple[str, ...]) -> tuple[str, ...]:
-    """The same conversation by transformers: an independent implementation, one token after the other."""
+def greedy(checkpoint: Path, replies: dict[str, ChatReply]) -> dict[str, tuple[str, ...]]:
+    """What transformers says to the same messages, one token after the other: an independent implementation."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
-    messages, said = [], []
-    for turn in turns:
-        messages.append({"role": "user", "content": turn})
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        for _ in range(12):
-            with torch.inference_mode():
-                token = model(ids).logits[0, -1].argmax()
-            ids = torch.cat([ids, token[None, None]], dim=1)
-            if token == tokenizer.eos_token_id:
-                break
-        new = ids[0, len(tokenizer(text, add_special_tokens=False)["input_ids"]) :]
-        said.append(tokenizer.decode(new, skip_special_tokens=True))
-        messages.append({"role": "assistant", "content": said[-1]})
-    return tuple(said)
+    found: dict[str, tuple[str, ...]] = {}
+    for question, reply in replies.items():
+        messages = []
+        for user, model_turn in zip((question, "And then?"), reply.turns, strict=True):
+            messages.append({"role": "user", "content": user})
+            text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+            ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+            start = ids.shape[1]
+            while ids.shape[1] < start + 12 and ids[0, -1] != tokenizer.eos_token_id:
+                with torch.inference_mode():
+                    ids = torch.cat([ids, model(ids).logits[:, -1:].argmax(-1)], dim=1)
+            found[question] = (*found.get(question, ()), tokenizer.decode(ids[0, start:], skip_special_tokens=True))
+            messages.append({"role": "assistant", "content": model_turn})
+    return found
+
+
+def whole(turns: tuple[str, ...]) -> tuple[str, ...]:
+    """Without a last character whose bytes are not all there: vLLM holds it back, a tokenizer writes a mark for it."""
+    return tuple(turn.rstrip("\N{REPLACEMENT CHARACTER}") for turn in turns)
 
 
 def test_the_start_is_proven_by_the_probe(running, first):
@@ -89,8 +93,9 @@ def test_the_start_is_proven_by_the_probe(running, first):
 
 def test_answers_are_those_of_an_independent_greedy_decoding(running, first):
     server, _, _ = running
-    for text, reply in answers(server).items():
-        assert reply.turns == greedy(first, (text, "And then?"))
+    replies = answers(server)
+    expected = greedy(first, replies)
+    assert {text: whole(reply.turns) for text, reply in replies.items()} == {k: whole(v) for k, v in expected.items()}
 
 
 @pytest.mark.parametrize("path", ["/collective_rpc", "/reset_prefix_cache", "/v1/chat/completions", "/v1/models"])
@@ -118,8 +123,9 @@ def test_a_second_checkpoint_is_reloaded_in_place_and_answers_as_itself(running,
     assert (loaded.how, loaded.why, server.pid) == ("reloaded", "", pid)
     assert loaded.probe < 1e-3
     assert loaded.weights != started.weights
-    for text, reply in answers(server).items():
-        assert reply.turns == greedy(second, (text, "And then?"))
+    replies = answers(server)
+    expected = greedy(second, replies)
+    assert {text: whole(reply.turns) for text, reply in replies.items()} == {k: whole(v) for k, v in expected.items()}
     assert server.load(second).how == "unchanged"
     assert server.load(first).how == "reloaded"
     assert answers(server) == before
