@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 DOMAINS = ("numbers", "arithmetic", "letters")
-SPLITS = {"train": 60, "fusion": 10, "validation": 15, "test": 15}  # percent of all questions
+SPLITS = {"train": 60, "fusion": 20, "validation": 10, "test": 10}  # percent of all questions
 
 
 @dataclass(frozen=True, kw_only=True)
