@@ -30,7 +30,7 @@ class Served:
 
 def objection(now: Served, wanted: Served) -> str:
     """Why `wanted` may not be swapped in for `now`, decided from files alone; empty when it may."""
-    if wanted.expected is None or now.seen is None:
+    if now.seen is None:
         return "without the probe nothing would show that the right weights answer"
     if now.checkpoint == wanted.checkpoint:
         return "the files changed in place, and the server may still read the old ones"

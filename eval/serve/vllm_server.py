@@ -166,9 +166,9 @@ class VLLMServer:
         assert self._control is not None
         if not self._settings.reload:
             return "restarted", "reload is switched off", wanted
-        wanted = self._expecting(wanted)
         why = objection(self._served, wanted)
         if not why:
+            wanted = self._expecting(wanted)
             why, seen = swap(
                 self._control,
                 model=MODEL,

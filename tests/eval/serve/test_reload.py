@@ -33,7 +33,7 @@ def test_files_replaced_in_place_are_not_swapped():
 
 
 def test_without_a_probe_nothing_is_swapped():
-    assert "probe" in objection(served("old", OLD), replace(served("new", NEW), expected=None))
+    assert "probe" in objection(replace(served("old", OLD), seen=None), served("new", NEW))
 
 
 def test_the_first_difference_is_told_and_the_others_counted():
