@@ -237,7 +237,13 @@ class VLLMServer:
     def _proven(self, control: Control, wanted: Served) -> Served:
         if wanted.expected is None:
             return wanted
-        seen = probe.served(control, model=MODEL, ids=wanted.expected.ids)
+        try:
+            seen = probe.served(control, model=MODEL, ids=wanted.expected.ids)
+        except ServerFailure as failure:  # not-a-number among the weights ends here: JSON cannot say it
+            self.stop()
+            raise ServerFailure(
+                f"vLLM started with {wanted.checkpoint} but cannot compute with it: {failure}"
+            ) from failure
         error = probe.distance(seen, wanted.expected.log_probs)
         if not error <= self._tolerance(wanted):
             self.stop()
