@@ -16,9 +16,9 @@ def show(table: pd.DataFrame, out: Path) -> None:
     """Print the leaderboard of a score table: estimate, interval, difference to the pivot."""
     rows = leaderboard(table)
     drawn = Table(show_edge=False, pad_edge=False)
-    drawn.add_column("model")
+    drawn.add_column("model", no_wrap=True)
     for cell in rows[0]["cells"] if rows else []:  # type: ignore[attr-defined]
-        drawn.add_column(cell["heading"].title, justify="right")
+        drawn.add_column(cell["heading"].title, justify="right", no_wrap=True)
     drawn.add_column("unscored", justify="right")
     group = None
     for row in rows:
@@ -28,6 +28,8 @@ def show(table: pd.DataFrame, out: Path) -> None:
         cells = [_cell(cell) for cell in row["cells"]]  # type: ignore[attr-defined]
         drawn.add_row(escape(str(row["model"])), *cells, str(row["unscored"]))
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # a log keeps whole columns
     console.print(drawn)
     console.print(f"report: {out / 'leaderboard.html'}", highlight=False, soft_wrap=True)
 

@@ -106,6 +106,9 @@ def hydra_message(error: BaseException) -> str:
         key = unknown_key.group(1)
         place = re.search(r"full_key: (\S+)", text)
         return f"unknown key '{place.group(1) if place else key}': {nearest(key.split('.')[-1], _known_keys())}"
+    missing_value = re.search(r"Missing mandatory value: (\S+)", text)
+    if missing_value:
+        return f"{missing_value.group(1)} is missing: give it as {missing_value.group(1)}=VALUE"
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Set the environment")]
     return " ".join(lines) or type(error).__name__
 

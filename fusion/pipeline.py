@@ -12,7 +12,6 @@ second run, or a sweep's next cell, computes only what is new.
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -20,62 +19,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fusion.align import AlignConfig
 from fusion.artifacts import Artifact, Store, directory_key, file_digest
-from fusion.checkpoint import (
-    Checkpoint,
-    ModelConfig,
-    checkpoint_directory,
-    dressed,
-    template_file,
-)
-from fusion.command import group_entry
-from fusion.configure import Refusal, choose, typed
-from fusion.conversation import DataConfig
-from fusion.fuse import FUSION_RULES, FusionRule
-from fusion.merge import MERGE_RULES, MergeRule
+from fusion.checkpoint import Checkpoint, checkpoint_directory, dressed, template_file
+from fusion.experiment import FusionConfig, fusion_config
 from fusion.pocket.dialogues import PocketData
 from fusion.progress import RunProgress, StageProgress
-from fusion.represent import RepresentConfig
 from fusion.train.config import TrainConfig
 
+__all__ = ["FusedModels", "FusionConfig", "fusion_config", "run"]
 
 _IMPORTING = threading.Lock()
-
-
-@dataclass(frozen=True, kw_only=True)
-class FusionConfig:
-    """Everything the stages up to the merged checkpoints depend on.
-
-    `pivot` and `sources` name entries of `models`; `data` is either files or the pocket generator; `merge` maps a
-    merged model's name to its rule.
-    """
-
-    name: str
-    seed: int
-    lanes: int
-    pivot: str
-    sources: tuple[str, ...]
-    models: Mapping[str, ModelConfig]
-    data: DataConfig | PocketData
-    represent: RepresentConfig
-    align: AlignConfig
-    fuse: FusionRule
-    train: TrainConfig
-    merge: Mapping[str, MergeRule]
-    baselines: tuple[str, ...]
-    artifacts: Path
-
-    def __post_init__(self) -> None:
-        if not self.sources:
-            raise ValueError("sources is empty: name at least one entry of conf/model besides the pivot")
-        if len({self.models[name].label for name in self.sources}) < len(self.sources):
-            raise ValueError("two sources carry the same label; labels name the rows of the table")
-        if self.pivot in self.sources:
-            raise ValueError(f"the pivot {self.pivot} is among the sources: fusing a model with itself teaches nothing")
-        for name in self.baselines:
-            if name not in ("sft", "multi"):
-                raise ValueError(f"baseline {name!r}: valid names are sft and multi")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,52 +37,6 @@ class FusedModels:
 
     checkpoints: tuple[Checkpoint, ...]
     conversations: Artifact
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Named:
-    """The settings that are not groups."""
-
-    name: str
-    seed: int
-    lanes: int
-    pivot: str
-    sources: tuple[str, ...]
-    baselines: tuple[str, ...]
-
-
-def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
-    """The typed config from what Hydra composed; `pivot` and `sources` are looked up in conf/model when not mounted.
-
-    Raises Refusal for a name no table knows, an unknown or mistyped key, or a value out of range.
-    """
-    names = [field.name for field in dataclasses.fields(_Named)]
-    named = typed({key: settings[key] for key in names if key in settings}, _Named)
-    mounted = settings.get("model") or {}
-    models = {
-        name: typed(mounted.get(name) or group_entry("model", name), ModelConfig, at=f"model.{name}")
-        for name in (named.pivot, *named.sources)
-    }
-    data = settings.get("data")
-    if not isinstance(data, Mapping):
-        raise Refusal("data is not chosen: expected data=NAME, an entry of conf/data")
-    merges = settings.get("merge") or {}
-    try:
-        return FusionConfig(
-            **{name: getattr(named, name) for name in names},
-            models=models,
-            data=typed(data["pocket"], PocketData, at="data.pocket")
-            if "pocket" in data
-            else typed(data, DataConfig, at="data"),
-            represent=typed(settings.get("represent") or {}, RepresentConfig, at="represent"),
-            align=typed(settings.get("align") or {}, AlignConfig, at="align"),
-            fuse=choose(FUSION_RULES, settings.get("fuse") or {}, at="fuse"),
-            train=typed(settings.get("train") or {}, TrainConfig, at="train"),
-            merge={name: choose(MERGE_RULES, rule, at=f"merge.{name}") for name, rule in merges.items()},
-            artifacts=Path(settings["paths"]["artifacts"]).expanduser(),
-        )
-    except ValueError as error:
-        raise Refusal(str(error)) from error
 
 
 def run(config: FusionConfig, progress: RunProgress) -> FusedModels:
@@ -186,13 +93,17 @@ class _Run:
         build: Callable[[Path, StageProgress], Mapping[str, Any] | None],
         seed: int | None = None,
     ) -> Artifact:
+        def first_imported(directory: Path) -> Mapping[str, Any] | None:
+            _import_transformers()
+            return build(directory, shown)
+
         with self.progress.stage(stage, what) as shown:
             artifact = self.store.produce(
                 stage,
                 config=config,
                 inputs=inputs,
                 modules=modules,
-                build=lambda directory: _import_transformers() or build(directory, shown),
+                build=first_imported,
                 seed=seed,
             )
             shown.finished(reused=artifact.reused)
@@ -360,6 +271,7 @@ class _Run:
             build=lambda out, shown: merge(
                 pivot=pivot.path,
                 targets=[target.path for target in targets],
+                names=[target.model for target in targets],
                 rule=rule,
                 seed=self.config.seed,
                 out=out,

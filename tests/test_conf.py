@@ -21,6 +21,8 @@ from fusion.pipeline import fusion_config
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = group_names("experiment")
+# What an entry cannot know and asks for.
+REQUIRED = {("data", "files"): ["data.files=[dialogues.jsonl]"], ("judge", "recorded"): ["judge.file=judgments.jsonl"]}
 
 
 def settings(*overrides: str) -> dict:
@@ -44,7 +46,7 @@ def test_every_experiment_composes_and_is_typed(experiment):
 )
 def test_every_entry_of_a_group_composes_and_is_typed(group):
     for name in group_names(group):
-        given = ["data.files=[dialogues.jsonl]"] if (group, name) == ("data", "files") else []
+        given = REQUIRED.get((group, name), [])
         composed = settings(f"{group}={name}", *given)
         fusion_config(composed)
         eval_config(composed)
@@ -52,7 +54,8 @@ def test_every_entry_of_a_group_composes_and_is_typed(group):
 
 @pytest.mark.parametrize("name", group_names("model"))
 def test_every_model_can_be_a_pivot(name):
-    config = fusion_config(settings("experiment=small_gpu", f"pivot={name}", "sources=[mixtral_8x7b_instruct]"))
+    other = "starling_7b_alpha" if name != "starling_7b_alpha" else "openchat_3_5"
+    config = fusion_config(settings("experiment=small_gpu", f"pivot={name}", f"sources=[{other}]"))
     assert config.models[name].label
 
 
