@@ -61,7 +61,7 @@ def command(root: str, run: Callable[[dict[str, Any]], int | None]) -> NoReturn:
 
 
 def compose(root: str, overrides: list[str]) -> dict[str, Any]:
-    """The settings that `conf/<root>.yaml` with `overrides` gives, as plain types; raises Refusal as the command would."""
+    """What `conf/<root>.yaml` with `overrides` gives, as plain types; raises Refusal as the command would."""
     import hydra
     from omegaconf import OmegaConf
 
@@ -104,11 +104,11 @@ def hydra_message(error: BaseException) -> str:
     unknown_key = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
     if unknown_key:
         key = unknown_key.group(1)
-        place = re.search(r"full_key: (\S+)", text)
-        return f"unknown key '{place.group(1) if place else key}': {nearest(key.split('.')[-1], _known_keys())}"
-    missing_value = re.search(r"Missing mandatory value: (\S+)", text)
-    if missing_value:
-        return f"{missing_value.group(1)} is missing: give it as {missing_value.group(1)}=VALUE"
+        place = getattr(error, "full_key", None) or key
+        return f"unknown key '{place}': {nearest(key.split('.')[-1], _known_keys())}"
+    if "Missing mandatory value" in text:
+        place = getattr(error, "full_key", None) or text.split(":")[-1].split()[0]
+        return f"{place} is missing: give it as {place}=VALUE"
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Set the environment")]
     return " ".join(lines) or type(error).__name__
 
@@ -116,16 +116,19 @@ def hydra_message(error: BaseException) -> str:
 def _composed(root: str, run: Callable[[dict[str, Any]], int | None], debug: bool) -> int:
     import hydra
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     statuses: list[int] = []
 
     def task(composed: Any) -> None:
-        settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-        assert isinstance(settings, dict)
-        try:
+        try:  # caught here: Hydra would print lines of its own, and end a sweep's other cells
+            settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+            assert isinstance(settings, dict)
             statuses.append(run({str(key): value for key, value in settings.items()}) or 0)
-        except Refusal as refusal:  # caught here: Hydra would print lines of its own, and end a sweep's other cells
+        except Refusal as refusal:
             statuses.append(_refused(str(refusal), debug))
+        except OmegaConfBaseException as error:
+            statuses.append(_refused(hydra_message(error), debug))
 
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=root)(task)()
     return max(statuses, default=0)
