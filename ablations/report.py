@@ -111,20 +111,27 @@ def _pooled_metric(
 ) -> MetricRow:
     chosen = [item for item in items if item.metric == row.metric and in_slice(item, row.slice)]
     values = [item.value for item in chosen if item.value is not None]
-    base = {"benchmark": row.benchmark, "metric": row.metric, "slice": row.slice, "variant": row.variant}
     if values:
         scale = 100.0 if row.metric in PERCENT_METRICS else 1.0
         groups = [question_of(item.question_id) for item in chosen if item.value is not None]
         found = mean_interval(scale * np.array(values), groups, bootstrap)
-        return MetricRow(
-            **base, value=found.value, low=found.low, high=found.high, n=found.n, unscored=len(chosen) - len(values)
+        return replace(
+            row,
+            value=found.value,
+            low=found.low,
+            high=found.high,
+            n=found.n,
+            unscored=len(chosen) - len(values),
+            reason=None,
         )
     # A metric that is no mean over items (a standard error, a length-controlled fit): the mean over the runs.
     same = [m for scored in runs for m in scored.metrics if (m.metric, m.slice) == (row.metric, row.slice)]
     known = [m.value for m in same if m.value is not None]
-    return MetricRow(
-        **base,
+    return replace(
+        row,
         value=float(np.mean(known)) if known else None,
+        low=None,
+        high=None,
         n=sum(m.n for m in same),
         unscored=sum(m.unscored for m in same),
         reason=None if known else row.reason,

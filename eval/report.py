@@ -15,7 +15,7 @@ from eval.tables import headings, leaderboard, rounded, scores_table, smallest_d
 
 
 def write_report(scored: Sequence[ScoredModel], out: Path, *, title: str, bootstrap: Bootstrap) -> pd.DataFrame:
-    """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html} and plots/*.svg into `out`; returns the score table."""
+    """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html} and plots/*.svg into `out`; return the table."""
     out.mkdir(parents=True, exist_ok=True)
     table = scores_table(scored, bootstrap=bootstrap)
     table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
@@ -49,8 +49,8 @@ def items_table(scored: Sequence[ScoredModel]) -> pd.DataFrame:
 def notes(scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstrap) -> list[str]:
     """What a reader must know below the table: the intervals, the smallest difference that could show, variants."""
     found = [
-        f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples, seed"
-        f" {bootstrap.seed}). Parentheses: difference to the pivot, paired by question."
+        f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples,"
+        f" seed {bootstrap.seed}). Parentheses: difference to the pivot, paired by question."
     ]
     for heading in headings(table):
         smallest = smallest_difference(scored, heading, "pivot") if heading.ranked and heading.slice == "all" else None

@@ -180,7 +180,7 @@ def file_digest(path: Path) -> str:
 
 
 def directory_key(directory: Path, cache: Path) -> str:
-    """A digest of a checkpoint directory's files; a file's sha256 is kept in `cache` while size and time stay the same."""
+    """A digest of a checkpoint directory's files; a file's sha256 is kept in `cache` while size and time stay."""
     known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() else {}
     files = []
     for path in sorted(directory.iterdir()):

@@ -105,7 +105,7 @@ def template_file(config: ModelConfig) -> Path | None:
 
 
 def dressed(directory: Path, template: Path, root: Path) -> Path:
-    """A directory of links to the files of `directory`, with `template` as its chat template; made once below `root`."""
+    """A directory of links to the files of `directory`, with `template` as its chat template; made once in `root`."""
     text = template.read_text()
     name = hashlib.sha256(f"{directory.resolve()}\n{text}".encode()).hexdigest()[:20]
     final = root / "dressed" / name

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from fusion.processes import child, last_lines, thread_settings
 
-SLEEPS_WITH_A_CHILD = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); print('up', flush=True); time.sleep(60)"
+SLEEPS_WITH_A_CHILD = (
+    "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+    " print('up', flush=True); time.sleep(60)"
+)
 
 
 def group_members(group: int) -> int:
