@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eval.tables import Heading, leaderboard, rounded
+from eval.tables import Cell, leaderboard, rounded
 
 
 def show(table: pd.DataFrame, out: Path) -> None:
@@ -17,16 +17,16 @@ def show(table: pd.DataFrame, out: Path) -> None:
     rows = leaderboard(table)
     drawn = Table(show_edge=False, pad_edge=False)
     drawn.add_column("model", no_wrap=True)
-    for cell in rows[0]["cells"] if rows else []:  # type: ignore[attr-defined]
-        drawn.add_column(cell["heading"].title, justify="right", no_wrap=True)
+    for cell in rows[0].cells if rows else []:
+        drawn.add_column(cell.heading.title, justify="right", no_wrap=True)
     drawn.add_column("unscored", justify="right")
     group = None
     for row in rows:
-        if group is not None and row["group"] != group:
+        if group is not None and row.group != group:
             drawn.add_section()
-        group = row["group"]
-        cells = [_cell(cell) for cell in row["cells"]]  # type: ignore[attr-defined]
-        drawn.add_row(escape(str(row["model"])), *cells, str(row["unscored"]))
+        group = row.group
+        cells = [_cell(cell) for cell in row.cells]
+        drawn.add_row(escape(row.model), *cells, str(row.unscored))
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)  # a log keeps whole columns
@@ -34,10 +34,10 @@ def show(table: pd.DataFrame, out: Path) -> None:
     console.print(f"report: {out / 'leaderboard.html'}", highlight=False, soft_wrap=True)
 
 
-def _cell(cell: dict[str, object]) -> str:
-    heading: Heading = cell["heading"]  # type: ignore[assignment]
-    value = rounded(cell["value"], heading.decimals)  # type: ignore[arg-type]
-    value = {1: f"[bold]{value}[/]", 2: f"[underline]{value}[/]"}.get(cell["rank"], value)  # type: ignore[call-overload]
-    if cell["difference"] is not None and heading.ranked:
-        value += f" [dim]{rounded(cell['difference'], heading.decimals, sign=True)}[/]"  # type: ignore[arg-type]
+def _cell(cell: Cell) -> str:
+    heading = cell.heading
+    value = rounded(cell.value, heading.decimals)
+    value = {1: f"[bold]{value}[/]", 2: f"[underline]{value}[/]"}.get(cell.rank, value)
+    if cell.difference is not None and heading.ranked:
+        value += f" [dim]{rounded(cell.difference, heading.decimals, sign=True)}[/]"
     return value

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from eval.tables import Heading, rounded
+from eval.tables import Cell, LeaderboardRow, rounded
 
 _STYLE = """
 :root { color-scheme: light dark }
@@ -32,9 +31,9 @@ for (const head of document.querySelectorAll('thead th')) head.addEventListener(
 """
 
 
-def page(title: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str], plots: Sequence[str]) -> str:
+def page(title: str, rows: Sequence[LeaderboardRow], notes: Sequence[str], plots: Sequence[str]) -> str:
     """The whole page; `plots` are SVG elements, everything else is text and is escaped."""
-    headings: list[Heading] = [cell["heading"] for cell in rows[0]["cells"]] if rows else []
+    headings = [cell.heading for cell in rows[0].cells] if rows else []
     head = "".join(
         f"<th>{html.escape(name)}</th>" for name in ("Group", "Model", *(h.title for h in headings), "Unscored")
     )
@@ -43,32 +42,34 @@ def page(title: str, rows: Sequence[Mapping[str, Any]], notes: Sequence[str], pl
     remarks = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">\n<style>{_STYLE}</style></head>\n'
+        f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">\n'
+        f"<style>{_STYLE}</style></head>\n"
         f"<body><h1>{html.escape(title)}</h1>\n<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n"
         f"{remarks}\n{figures}\n<script>{_SORT}</script></body></html>\n"
     )
 
 
-def _row(row: Mapping[str, Any], place: int) -> str:
-    cells = "".join(_cell(cell) for cell in row["cells"])
+def _row(row: LeaderboardRow, place: int) -> str:
+    cells = "".join(_cell(cell) for cell in row.cells)
     return (
-        f'<tr><td data-value="{place}">{html.escape(row["group"])}</td>'
-        f'<td data-value="{html.escape(row["model"], quote=True)}">{html.escape(row["model"])}</td>{cells}'
-        f'<td data-value="{row["unscored"]}">{row["unscored"]}</td></tr>'
+        f'<tr><td data-value="{place}">{html.escape(row.group)}</td>'
+        f'<td data-value="{html.escape(row.model, quote=True)}">{html.escape(row.model)}</td>{cells}'
+        f'<td data-value="{row.unscored}">{row.unscored}</td></tr>'
     )
 
 
-def _cell(cell: Mapping[str, Any]) -> str:
-    heading: Heading = cell["heading"]
-    if cell["value"] is None:
-        return f'<td data-value="">—<small>{html.escape(cell["reason"])}</small></td>'
-    mark = {1: ' class="best"', 2: ' class="second"'}.get(cell["rank"], "")
-    text = f"<span{mark}>{rounded(cell['value'], heading.decimals)}</span>"
+def _cell(cell: Cell) -> str:
+    heading = cell.heading
+    if cell.value is None:
+        return f'<td data-value="">—<small>{html.escape(cell.reason)}</small></td>'
+    mark = {1: ' class="best"', 2: ' class="second"'}.get(cell.rank, "")
+    text = f"<span{mark}>{rounded(cell.value, heading.decimals)}</span>"
     details = []
-    if cell["low"] is not None:
-        details.append(f"{rounded(cell['low'], heading.decimals)} to {rounded(cell['high'], heading.decimals)}")
-    if cell["difference"] is not None and heading.ranked:
-        low, high = (rounded(cell[f"difference_{end}"], heading.decimals, sign=True) for end in ("low", "high"))
-        details.append(f"Δ pivot {rounded(cell['difference'], heading.decimals, sign=True)} ({low} to {high})")
-    details.append(f"n {cell['n']}")
-    return f'<td data-value="{cell["value"]}">{text}' + "".join(f"<small>{d}</small>" for d in details) + "</td>"
+    if cell.low is not None:
+        details.append(f"{rounded(cell.low, heading.decimals)} to {rounded(cell.high, heading.decimals)}")
+    if cell.difference is not None and heading.ranked:
+        bounds = (cell.difference_low, cell.difference_high)
+        low, high = (rounded(bound, heading.decimals, sign=True) for bound in bounds)
+        details.append(f"Δ pivot {rounded(cell.difference, heading.decimals, sign=True)} ({low} to {high})")
+    details.append(f"n {cell.n}")
+    return f'<td data-value="{cell.value}">{text}' + "".join(f"<small>{d}</small>" for d in details) + "</td>"

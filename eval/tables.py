@@ -5,8 +5,9 @@ Rounding is decided here and nowhere else: ratings to two decimals, percentages 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from eval.scores.intervals import (
 SCORE_COLUMNS = ["model", "group", "benchmark", "metric", "slice", "value", "low", "high", "n", "unscored"]
 PERCENT_METRICS = frozenset({"win_rate", "discrete_win_rate", "length_controlled_win_rate", "standard_error"})
 # What the leaderboard shows of a benchmark: (metric, slice, heading).  Other benchmarks show every metric they have.
-HEADINGS = {
+HEADINGS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "mt_bench": (
         ("rating", "all", "MT-Bench"),
         ("rating", "turn1", "turn 1"),
@@ -58,6 +59,35 @@ class Heading:
     def ranked(self) -> bool:
         """Whether larger is better, so that a best can be marked."""
         return self.metric != "average_length"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A model under one heading, as in `scores_table`, not yet rounded; without a value `reason` says why.
+
+    `difference` is to the pivot.  `rank` is 1 for the best of the column, 2 for the second, else 0.
+    """
+
+    heading: Heading
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    difference: float | None
+    difference_low: float | None
+    difference_high: float | None
+    rank: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardRow:
+    """One model of the leaderboard, a cell under each heading; `unscored` counts missing ratings and preferences."""
+
+    group: str
+    model: str
+    unscored: int
+    cells: tuple[Cell, ...]
 
 
 def scores_table(
@@ -105,7 +135,7 @@ def scores_table(
 def difference(
     first: ScoredModel, second: ScoredModel, metric: str, slice_name: str, bootstrap: Bootstrap
 ) -> Interval | None:
-    """Mean of `first - second` over the items both were scored on, in the unit of scores.csv; None when there are none."""
+    """Mean of `first - second` over the items both were scored on, in the unit of scores.csv; None without any."""
     pairs = paired_items(first, second, metric, slice_name)
     if not pairs:
         return None
@@ -166,42 +196,40 @@ def headings(table: pd.DataFrame) -> list[Heading]:
     return found
 
 
-def leaderboard(table: pd.DataFrame) -> list[dict[str, object]]:
-    """The leaderboard's rows, models in the table's order within GROUPS: `group`, `model`, `unscored`, `cells`.
-
-    A cell is a dict of heading, value, low, high, n, difference, difference_low, difference_high, rank (1 best, 2
-    second, 0 neither), reason.  Values are as in `scores_table`, not yet rounded.
-    """
+def leaderboard(table: pd.DataFrame) -> list[LeaderboardRow]:
+    """The leaderboard's rows, models in the table's order within GROUPS."""
     columns = headings(table)
     models = table.drop_duplicates("model").set_index("model")["group"]
     order = sorted(models.index, key=lambda name: (_group_order(models[name]), list(models.index).index(name)))
     lookup = table.set_index(["model", "benchmark", "metric", "slice"])
     rows = []
-    ranks = {id(heading): _ranks(table, heading) for heading in columns}
+    ranks = {heading: _ranks(table, heading) for heading in columns}
     for model in order:
         cells = []
         for heading in columns:
             place = (model, heading.benchmark, heading.metric, heading.slice)
             found = lookup.loc[place].to_dict() if place in lookup.index else {}
             cells.append(
-                {
-                    "heading": heading,
-                    "value": _number(found.get("value")),
-                    "low": _number(found.get("low")),
-                    "high": _number(found.get("high")),
-                    "n": int(found.get("n", 0)),
-                    "difference": _number(found.get("difference_to_pivot")),
-                    "difference_low": _number(found.get("difference_to_pivot_low")),
-                    "difference_high": _number(found.get("difference_to_pivot_high")),
-                    "rank": ranks[id(heading)].get(model, 0),
-                    "reason": found.get("reason") or ("" if found else "not evaluated"),
-                }
+                Cell(
+                    heading=heading,
+                    value=_number(found.get("value")),
+                    low=_number(found.get("low")),
+                    high=_number(found.get("high")),
+                    n=int(found.get("n", 0)),
+                    difference=_number(found.get("difference_to_pivot")),
+                    difference_low=_number(found.get("difference_to_pivot_low")),
+                    difference_high=_number(found.get("difference_to_pivot_high")),
+                    rank=ranks[heading].get(model, 0),
+                    reason=found.get("reason") or ("" if found else "not evaluated"),
+                )
             )
         unscored = table[
             (table["model"] == model) & (table["slice"] == "all") & table["metric"].isin(["rating", "win_rate"])
         ]
         rows.append(
-            {"group": models[model], "model": model, "unscored": int(unscored["unscored"].sum()), "cells": cells}
+            LeaderboardRow(
+                group=models[model], model=model, unscored=int(unscored["unscored"].sum()), cells=tuple(cells)
+            )
         )
     return rows
 
@@ -234,5 +262,5 @@ def _group_order(group: str) -> int:
     return GROUPS.index(group) if group in GROUPS else len(GROUPS)
 
 
-def _number(value: object) -> float | None:
-    return None if value is None or pd.isna(value) else float(value)  # type: ignore[arg-type, call-overload]
+def _number(value: Any) -> float | None:
+    return None if value is None or pd.isna(value) else float(value)

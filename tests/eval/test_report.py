@@ -102,9 +102,9 @@ def test_pooled_runs_of_one_question_are_resampled_together(everyone):
 
 def test_the_leaderboard_orders_groups_and_marks_best_and_second(everyone):
     rows = leaderboard(scores_table(list(reversed(everyone)), bootstrap=BOOTSTRAP))
-    assert [row["model"] for row in rows] == ["pivot", "sft", "sce"]
-    assert [row["cells"][0]["rank"] for row in rows] == [2, 0, 1]
-    assert [row["unscored"] for row in rows] == [0, 1, 0]
+    assert [row.model for row in rows] == ["pivot", "sft", "sce"]
+    assert [row.cells[0].rank for row in rows] == [2, 0, 1]
+    assert [row.unscored for row in rows] == [0, 1, 0]
 
 
 def test_a_report_has_every_form_and_the_same_bytes_each_time(everyone, tmp_path):
