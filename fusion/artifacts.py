@@ -324,14 +324,15 @@ def _finish(partial: Path, final: Path, manifest: Mapping[str, Any]) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path in _files(partial):
         path.chmod(0o644)  # safetensors writes 0600, which a server under another user could not read
-        _sync(path)
+        sync(path)
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    _sync(partial / "manifest.json")
+    sync(partial / "manifest.json")
     partial.rename(final)
-    _sync(final.parent)
+    sync(final.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Return when the file's, or the directory's, bytes are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

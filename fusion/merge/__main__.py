@@ -65,7 +65,7 @@ def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None
 
     Raises Refusal for that, for whatever the merge refuses, and when the disk is full; nothing is left behind then.
     """
-    from fusion.artifacts import file_digest, git_commit, versions
+    from fusion.artifacts import file_digest, git_commit, sync, versions
     from fusion.merge.checkpoint_stream import merge
     from fusion.merge.shards import open_shards
 
@@ -112,7 +112,7 @@ def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
         for path in partial.iterdir():
             path.chmod(0o644)
-            _sync(path)
+            sync(path)
         partial.chmod(0o755)
         partial.rename(out)
     except OSError as error:
@@ -141,14 +141,6 @@ def explained(plan: Plan, seed: int) -> str:
         lines.append(f"{rule}")
         lines.append(f"    for {len(names)} parameters: {names[0]}" + (f" ... {names[-1]}" if len(names) > 1 else ""))
     return "\n".join(lines)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 if __name__ == "__main__":
