@@ -16,7 +16,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from fusion.configure import Refusal, nearest
 
@@ -61,7 +61,7 @@ def command(root: str, run: Callable[[dict[str, Any]], int | None]) -> NoReturn:
 
 
 def compose(root: str, overrides: list[str]) -> dict[str, Any]:
-    """What `conf/<root>.yaml` with `overrides` gives, as plain types; raises Refusal as the command would."""
+    """What `conf/<root>.yaml` with `overrides` gives, as plain types; raises Refusal as `command` does."""
     import hydra
     from omegaconf import OmegaConf
 
@@ -164,6 +164,13 @@ def _refused(message: str, debug: bool) -> int:
     return 2
 
 
-def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     if category is UserWarning and "/fusion/" in filename.replace(os.sep, "/"):
         print(f"note: {message}", file=sys.stderr)
