@@ -131,7 +131,8 @@ def test_hyperparameters_are_frozen_and_keyword_only(name: str) -> None:
 @pytest.mark.parametrize("name", MERGE_RULES)
 def test_a_parameter_of_several_pieces_merges_as_its_parts_where_rules_are_elementwise(name: str) -> None:
     """The seam between pieces must not show: a repeated tensor gives a repeated result (DARE: without dropping)."""
-    pivot, targets = tensors(3, shape=(PIECE // 2,))
+    # A multiple of ten, so that the kept fractions, 0.6 and 0.1, are whole numbers of entries in one part and in three.
+    pivot, targets = tensors(3, shape=(PIECE * 5 // 8,))
     rule = MERGE_RULES[name](**IN_ANY_ORDER.get(name, {}))
     once = rule(pivot, targets)
     thrice = rule(pivot.repeat(3), [target.repeat(3) for target in targets])
