@@ -13,9 +13,9 @@ shards, threads or other parameters, the same entries are dropped.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
 from fusion.merge.task_vector import elected_sign, elected_sum, normalized, weighted_sum
@@ -41,8 +41,6 @@ class Dare:
     rescale: Literal["inverse_keep_rate", "match_l1", "none"] = "inverse_keep_rate"
     merge: Literal["linear", "ties"] = "linear"
 
-    surveys = False
-
     def __post_init__(self) -> None:
         for density in self.density if isinstance(self.density, Sequence) else [self.density]:
             if not 0 < density <= 1:
@@ -63,9 +61,6 @@ class Dare:
         Masks come from one draw of `generator`; None stands for a fresh generator with seed 0.
         """
         return merge_tensor(self, pivot, targets, generator=generator, context=context)
-
-    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> None:
-        """Nothing beyond one parameter is needed."""
 
     def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
         """The weights, the keys of the masks, and the factors of the rescaling."""

@@ -8,9 +8,9 @@ normalises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
 from fusion.merge.task_vector import normalized, weighted_sum
@@ -27,8 +27,6 @@ class Linear:
     weight: float | tuple[float, ...] = 0.2
     normalize: bool = True
 
-    surveys = False
-
     def __call__(
         self,
         pivot: Tensor,
@@ -39,9 +37,6 @@ class Linear:
     ) -> Tensor:
         """The merged parameter, of the pivot's shape; raises Refusal on another shape or a wrong count of weights."""
         return merge_tensor(self, pivot, targets, generator=generator, context=context)
-
-    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> None:
-        """Nothing beyond one parameter is needed."""
 
     def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
         """The weights."""

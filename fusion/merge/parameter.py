@@ -86,14 +86,22 @@ class Parameter:
 class PiecewiseRule(Protocol):
     """How the rules of this package are built, so that a checkpoint streams through them.
 
-    `survey` is called first, over all parameters, when `surveys` is true; `map` is the builtin or one with threads.
+    A rule whose weights or thresholds span several parameters is a SurveyingRule.
+    """
+
+    def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured: ...
+    def combine(self, piece: Piece, measured: Measured) -> Combined: ...
+
+
+class SurveyingRule(PiecewiseRule, Protocol):
+    """A rule whose `survey` is called first, over all parameters that share the rule, when `surveys` is true.
+
+    Each parameter's context then carries what it returned; `map` is the builtin or one with threads.
     """
 
     @property
     def surveys(self) -> bool: ...
     def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> Any: ...
-    def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured: ...
-    def combine(self, piece: Piece, measured: Measured) -> Combined: ...
 
 
 def merge_tensor(

@@ -19,9 +19,9 @@ variance at the threshold `count` decides; the programs keep an exact number and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor
 from fusion.merge.task_vector import elected_sign, elected_sum, shares, spread, weighted_sum
@@ -46,8 +46,6 @@ class Sce:
     erase: bool = True
     count: Count = "at_least"
 
-    surveys = False
-
     def __post_init__(self) -> None:
         if not 0 <= self.select_topk <= 1:
             raise ValueError(f"select_topk is {self.select_topk}: expected a fraction of the positions, 0 to 1")
@@ -62,9 +60,6 @@ class Sce:
     ) -> Tensor:
         """The merged parameter, of the pivot's shape; raises Refusal on another shape."""
         return merge_tensor(self, pivot, targets, generator=generator, context=context)
-
-    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> None:
-        """Nothing beyond one parameter is needed."""
 
     def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
         """The variance that a position needs, and eta."""

@@ -13,9 +13,9 @@ FuseChat v1 merged its two targets with t changing over the layers, and other t 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fusion.configure import Refusal
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor
@@ -39,8 +39,6 @@ class Slerp:
     pair: tuple[int, int] | None = None
     parallel: float = 0.9995
 
-    surveys = False
-
     def __post_init__(self) -> None:
         for part, value in [("t", self.t), *self.t_where.items()]:
             if isinstance(value, Sequence) and not value:
@@ -60,9 +58,6 @@ class Slerp:
     ) -> Tensor:
         """The merged parameter, of the pivot's shape; raises Refusal on another shape, or more than two targets."""
         return merge_tensor(self, pivot, targets, generator=generator, context=context)
-
-    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> None:
-        """Nothing beyond one parameter is needed."""
 
     def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
         """The two coefficients, from the angle between the two vectors."""
