@@ -29,11 +29,11 @@ class PocketData:
     """
 
     seed: int = 0
-    train: int = 6000
+    train: int = 5100
     fusion: int = 500
-    wrong_share: float = 0.05
+    wrong_share: float = 0.1
     asked: Literal["validation", "test"] = "test"
-    questions: int = 100
+    questions: int = 160
     instructions: int = 50
     baseline_wrong_share: float = 0.4
 
