@@ -12,6 +12,7 @@ second run, or a sweep's next cell, computes only what is new.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -163,7 +164,7 @@ class _Run:
             "initialise",
             row,
             config=model,
-            inputs={"dialogues": conversations.key},
+            inputs={"dialogues": content_key(conversations, "train")},
             modules=("fusion.pocket.models",),
             build=lambda out, shown: build_checkpoint(model, conversations.path, out),
             seed=model.seed,
@@ -180,7 +181,7 @@ class _Run:
             "represent",
             checkpoint.model,
             config=self.config.represent,
-            inputs={"checkpoint": checkpoint.key, "conversations": conversations.key},
+            inputs={"checkpoint": checkpoint.key, "conversations": content_key(conversations, "fusion")},
             modules=("fusion.represent.teacher_forcing",),
             build=lambda out, shown: represent(
                 checkpoint=checkpoint.path,
@@ -255,7 +256,7 @@ class _Run:
                 tail=plain_sft.tail,
             )
         text = conversations.path / "fusion.jsonl"
-        return self._train("train", row, group, pivot, text, conversations.key, fused, train)
+        return self._train("train", row, group, pivot, text, content_key(conversations, "fusion"), fused, train)
 
     def merge(self, row: str, pivot: Checkpoint, targets: Sequence[Checkpoint]) -> Checkpoint:
         """The targets merged in weight space by the rule that the table's row is named after."""
@@ -311,6 +312,14 @@ class _Run:
             seed=config.seed,
         )
         return Checkpoint(model=row, group=group, path=artifact.path, key=artifact.key)
+
+
+def content_key(conversations: Artifact, prefix: str) -> str:
+    """A digest of the files whose names begin so: the fusion set may change without the pocket models' own dialogues,
+    and the questions without either."""
+    files = conversations.manifest["files"]
+    chosen = sorted((name, entry["sha256"]) for name, entry in files.items() if name.startswith(prefix))
+    return hashlib.sha256(repr(chosen).encode()).hexdigest()[:20]
 
 
 def _import_transformers() -> None:

@@ -70,7 +70,20 @@ _ONES = (
     "eighteen nineteen"
 ).split()
 _TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
-_ROMAN = ((900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"), (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I"))
+_ROMAN = (
+    (900, "CM"),
+    (500, "D"),
+    (400, "CD"),
+    (100, "C"),
+    (90, "XC"),
+    (50, "L"),
+    (40, "XL"),
+    (10, "X"),
+    (9, "IX"),
+    (5, "V"),
+    (4, "IV"),
+    (1, "I"),
+)
 
 
 def in_words(value: int) -> str:
@@ -103,7 +116,12 @@ def in_figures(value: int) -> str:
     return str(value)
 
 
-_FORMS: Mapping[str, Callable[[int], str]] = {"words": in_words, "roman": in_roman, "digits": in_digits, "figures": in_figures}
+_FORMS: Mapping[str, Callable[[int], str]] = {
+    "words": in_words,
+    "roman": in_roman,
+    "digits": in_digits,
+    "figures": in_figures,
+}
 
 
 def _numbers(draw: random.Random) -> Dialogue:
@@ -208,7 +226,9 @@ def split_of(dialogue: Dialogue) -> str:
 def dialogues(*, domain: str, split: str, seed: int) -> Iterator[Dialogue]:
     """An endless, reproducible stream of the dialogues of one domain and split; questions may come again."""
     if domain not in DOMAINS or split not in SPLITS:
-        raise ValueError(f"no dialogues of domain {domain!r}, split {split!r}: choose from {DOMAINS} and {tuple(SPLITS)}")
+        raise ValueError(
+            f"no dialogues of domain {domain!r}, split {split!r}: choose from {DOMAINS} and {tuple(SPLITS)}"
+        )
     draw = random.Random(f"{seed}/{domain}/{split}")
     while True:
         dialogue = _DRAW[domain](draw)
@@ -237,7 +257,9 @@ def distinct(stream: Iterator[Dialogue], count: int, by: Callable[[Dialogue], st
         dialogue = next(stream)
         stale = stale + 1 if by(dialogue) in found else 0
         if stale >= 1000:
-            raise ValueError(f"this split has about {len(found)} different dialogues: expected at most that, not {count}")
+            raise ValueError(
+                f"this split has about {len(found)} different dialogues: expected at most that, not {count}"
+            )
         found.setdefault(by(dialogue), dialogue)
     return list(found.values())
 

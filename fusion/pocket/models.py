@@ -100,7 +100,9 @@ def mixed(config: PocketModel, text: Path) -> list[Conversation]:
             path = text / f"train_{domain}.jsonl"
             found = read_conversations(path)[:wanted]
             if len(found) < wanted:
-                raise ValueError(f"{path} holds {len(found)} dialogues, the mixture wants {wanted}: raise data.pocket.train")
+                raise ValueError(
+                    f"{path} holds {len(found)} dialogues, the mixture wants {wanted}: raise data.pocket.train"
+                )
             chosen += found
     random.Random(f"{config.seed}/mixture").shuffle(chosen)
     return chosen
@@ -156,7 +158,9 @@ def model_settings(config: PocketModel, tokenizer: PreTrainedTokenizerFast) -> P
         return LlamaConfig(**shared, num_key_value_heads=config.heads)
     if config.architecture == "qwen2":
         return Qwen2Config(**shared, num_key_value_heads=config.heads)
-    return GPTNeoXConfig(**shared, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0})
+    return GPTNeoXConfig(
+        **shared, rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0}
+    )
 
 
 def _texts(conversations: Sequence[Conversation]) -> Iterator[str]:

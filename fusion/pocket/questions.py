@@ -1,9 +1,9 @@
 """The pocket experiment's files: what its models are trained on, what they are fused on, and what they are asked.
 
-    train_<domain>.jsonl                 dialogues with right answers, for the pocket models' own training
-    fusion.jsonl                         the fusion set, partly wrong
-    questions/pocket_mt_bench.jsonl      two-turn questions: question_id, category, turns, reference
-    questions/pocket_alpaca_eval.json    instruction, output, generator, dataset, reference
+train_<domain>.jsonl                 dialogues with right answers, for the pocket models' own training
+fusion.jsonl                         the fusion set, partly wrong
+questions/pocket_mt_bench.jsonl      two-turn questions: question_id, category, turns, reference
+questions/pocket_alpaca_eval.json    instruction, output, generator, dataset, reference
 """
 
 from __future__ import annotations
@@ -53,7 +53,13 @@ def write_dialogues(config: PocketData, out: Path) -> dict[str, Any]:
     draw = random.Random(f"{config.seed}/baseline")
     rows = alpaca_eval_rows(instructions, wrong_share=config.baseline_wrong_share, draw=draw)
     (out / "questions" / "pocket_alpaca_eval.json").write_text(json.dumps(rows, indent=1) + "\n")
-    return {**facts, "fusion": len(fused), "wrong": wrong, "questions": len(questions), "instructions": len(instructions)}
+    return {
+        **facts,
+        "fusion": len(fused),
+        "wrong": wrong,
+        "questions": len(questions),
+        "instructions": len(instructions),
+    }
 
 
 def fusion_set(config: PocketData) -> tuple[list[Dialogue], int]:

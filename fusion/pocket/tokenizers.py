@@ -69,13 +69,15 @@ def _unigram(texts: Sequence[str], special: Sequence[str], vocab_size: int) -> T
     characters = sorted({character for word in words for character in word})
     room = vocab_size - len(reserved) - len(characters)
     if room < 1:
-        raise ValueError(f"vocab_size is {vocab_size}: expected more than {len(reserved) + len(characters)} for Unigram")
+        raise ValueError(
+            f"vocab_size is {vocab_size}: expected more than {len(reserved) + len(characters)} for Unigram"
+        )
     longer = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))[:room]
     total = math.log(sum(words.values()))
     scores = {word: math.log(words[word]) - total for word in longer}
     # A character costs more than any word, so that words are spelled only where they have no piece.
     rarest = min(scores.values(), default=0.0)
-    scores |= {character: rarest - 1.0 for character in characters}
+    scores |= dict.fromkeys(characters, rarest - 1.0)
     table = [(piece, rarest - 10.0 if piece.startswith("<0x") else 0.0) for piece in reserved]
     tokenizer = Tokenizer(models.Unigram([*table, *scores.items()], unk_id=len(special), byte_fallback=True))
     tokenizer.add_special_tokens([*special, _UNKNOWN])

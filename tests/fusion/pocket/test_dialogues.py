@@ -47,7 +47,12 @@ def test_a_number_is_written_in_every_form(value, words, roman, digits):
 
 
 def test_letters_are_reworked_and_the_alphabet_is_a_ring():
-    assert (reverse("kta"), in_order("kta"), next_letters("ktz"), previous_letters("lua")) == ("atk", "akt", "lua", "ktz")
+    assert (reverse("kta"), in_order("kta"), next_letters("ktz"), previous_letters("lua")) == (
+        "atk",
+        "akt",
+        "lua",
+        "ktz",
+    )
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
