@@ -94,7 +94,11 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
             align=typed(settings.get("align") or {}, AlignConfig, at="align"),
             fuse=choose(FUSION_RULES, settings.get("fuse") or {}, at="fuse"),
             train=typed(settings.get("train") or {}, TrainConfig, at="train"),
-            merge={name: choose(MERGE_RULES, rule, at=f"merge.{name}") for name, rule in merges.items()},
+            merge={
+                name: choose(MERGE_RULES, rule, at=f"merge.{name}")
+                for name, rule in merges.items()
+                if "name" in rule  # else an experiment's settings for a rule that was not chosen
+            },
             artifacts=Path(settings["paths"]["artifacts"]).expanduser(),
         )
     except ValueError as error:
