@@ -11,7 +11,16 @@ from eval import leaderboard_files, plots
 from eval.report_page import page
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
-from eval.tables import headings, leaderboard, rounded, scores_table, smallest_difference
+from eval.tables import (
+    Heading,
+    difference,
+    headings,
+    leaderboard,
+    mean_model,
+    rounded,
+    scores_table,
+    smallest_difference,
+)
 
 
 def write_report(scored: Sequence[ScoredModel], out: Path, *, title: str, bootstrap: Bootstrap) -> pd.DataFrame:
@@ -59,10 +68,26 @@ def notes(scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstr
                 f"{heading.title}: the smallest true difference to the pivot that these questions would show in 8 of 10"
                 f" cases is about {rounded(smallest, heading.decimals)}."
             )
+        found += _mean_of_targets(scored, heading, bootstrap) if heading.ranked and heading.slice == "all" else []
     for (benchmark, metric), rows in table[table["variant"] != ""].groupby(["benchmark", "metric"], sort=False):
         kinds = ", ".join(sorted(rows["variant"].unique()))
         found.append(f"{benchmark} {metric} is the variant {kinds}, not the published definition.")
     return found
+
+
+def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap: Bootstrap) -> list[str]:
+    """How the targets do on average, before any merge, against SFT and the pivot."""
+    mean = mean_model(scored, "Targets", heading.benchmark)
+    parts = []
+    for other in ("sft", "pivot"):
+        reference = next((e for e in scored if e.model == other and e.benchmark == heading.benchmark), None)
+        if mean is None or reference is None:
+            continue
+        found = difference(mean, reference, heading.metric, heading.slice, bootstrap)
+        if found is not None and found.low is not None:
+            value, low, high = (rounded(x, heading.decimals, sign=True) for x in (found.value, found.low, found.high))
+            parts.append(f"{value} [{low}, {high}] to {other}")
+    return [f"{heading.title}, mean of the targets: {', '.join(parts)}."] if parts else []
 
 
 def _plots(table: pd.DataFrame) -> dict[str, str]:

@@ -6,7 +6,7 @@ Rounding is decided here and nowhere else: ratings to two decimals, percentages 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -164,6 +164,27 @@ def in_slice(item: ItemScore, slice_name: str) -> bool:
     if slice_name in ("turn1", "turn2"):
         return item.turn == int(slice_name[-1])
     return item.category == slice_name
+
+
+def mean_model(scored: Sequence[ScoredModel], group: str, benchmark: str) -> ScoredModel | None:
+    """An imaginary model that scores on every item the mean of a group's models; None when the group has no model.
+
+    Items that not all of them were scored on are left out.
+    """
+    entries = [entry for entry in scored if entry.group == group and entry.benchmark == benchmark]
+    if not entries:
+        return None
+    values: dict[tuple[str, str, int], list[float]] = {}
+    for entry in entries:
+        for item in entry.items:
+            if item.value is not None:
+                values.setdefault((item.metric, item.question_id, item.turn), []).append(item.value)
+    items = tuple(
+        replace(item, value=float(np.mean(found)), reason=None)
+        for item in entries[0].items
+        if len(found := values.get((item.metric, item.question_id, item.turn), [])) == len(entries)
+    )
+    return replace(entries[0], model=f"mean of {group.lower()}", metrics=(), items=items)
 
 
 def smallest_difference(scored: Sequence[ScoredModel], heading: Heading, to: str) -> float | None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -10,7 +11,7 @@ from eval.report import write_report
 from eval.scored import ScoredModel, pooled_question
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
-from eval.tables import leaderboard, rounded, scores_table
+from eval.tables import leaderboard, mean_model, rounded, scores_table
 
 BOOTSTRAP = Bootstrap(resamples=200, seed=3)
 RATINGS = {  # model -> question -> (turn 1, turn 2)
@@ -98,6 +99,16 @@ def test_pooled_runs_of_one_question_are_resampled_together(everyone):
     twice = row_of(scores_table([pooled(entry) for entry in everyone], bootstrap=BOOTSTRAP), "sce")
     for name in ("difference_to_pivot", "difference_to_pivot_low", "difference_to_pivot_high"):
         assert twice[name] == pytest.approx(once[name])  # the same answers twice are no new evidence
+
+
+def test_the_mean_of_a_group_is_the_mean_on_every_item_all_were_scored_on(everyone):
+    targets = [replace(entry, group="Targets") for entry in everyone if entry.model != "pivot"]
+    mean = mean_model(targets, "Targets", "mt_bench")
+    assert mean is not None
+    values = {(item.question_id, item.turn): item.value for item in mean.items}
+    assert values[("1", 1)] == (4 + 6) / 2
+    assert ("2", 2) not in values  # SFT was not scored there
+    assert mean_model(targets, "Merged", "mt_bench") is None
 
 
 def test_the_leaderboard_orders_groups_and_marks_best_and_second(everyone):
