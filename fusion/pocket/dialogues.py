@@ -30,7 +30,7 @@ class PocketData:
 
     seed: int = 0
     train: int = 5100
-    fusion: int = 500
+    fusion: int = 400
     wrong_share: float = 0.1
     asked: Literal["validation", "test"] = "test"
     questions: int = 160
