@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from fusion.configure import Refusal
+
 DOMAINS = ("numbers", "arithmetic", "letters")
 SPLITS = {"train": 60, "fusion": 20, "validation": 10, "test": 10}  # percent of all questions
 
@@ -249,7 +251,7 @@ def wording_of(dialogue: Dialogue) -> str:
 def distinct(stream: Iterator[Dialogue], count: int, by: Callable[[Dialogue], str]) -> list[Dialogue]:
     """The first `count` dialogues of the stream that differ in `by`.
 
-    Raises ValueError when 1000 draws in a row bring nothing new: the split has no more to give.
+    Raises Refusal when 1000 draws in a row bring nothing new: the split has no more to give.
     """
     found: dict[str, Dialogue] = {}
     stale = 0
@@ -257,9 +259,7 @@ def distinct(stream: Iterator[Dialogue], count: int, by: Callable[[Dialogue], st
         dialogue = next(stream)
         stale = stale + 1 if by(dialogue) in found else 0
         if stale >= 1000:
-            raise ValueError(
-                f"this split has about {len(found)} different dialogues: expected at most that, not {count}"
-            )
+            raise Refusal(f"this split has about {len(found)} different dialogues: expected at most that, not {count}")
         found.setdefault(by(dialogue), dialogue)
     return list(found.values())
 

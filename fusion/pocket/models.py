@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fusion.configure import Refusal
 from fusion.conversation import Conversation, read_conversations, write_conversations
 from fusion.pocket.dialogues import DOMAINS
 from fusion.pocket.tokenizers import train_tokenizer
@@ -100,7 +101,7 @@ def mixed(config: PocketModel, text: Path) -> list[Conversation]:
             path = text / f"train_{domain}.jsonl"
             found = read_conversations(path)[:wanted]
             if len(found) < wanted:
-                raise ValueError(
+                raise Refusal(
                     f"{path} holds {len(found)} dialogues, the mixture wants {wanted}: raise data.pocket.train"
                 )
             chosen += found

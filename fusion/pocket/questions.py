@@ -33,7 +33,7 @@ BASELINE = "pocket_baseline"  # AlpacaEval's `generator`
 def write_dialogues(config: PocketData, out: Path) -> dict[str, Any]:
     """Write all files into `out`; how many dialogues each holds.
 
-    Raises ValueError for more questions than a split has.
+    Raises Refusal for more questions than a split has.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "questions").mkdir(exist_ok=True)

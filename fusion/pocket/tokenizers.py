@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+from fusion.configure import Refusal
+
 _SPACE = "\u2581"  # the mark that stands for a space in Unigram pieces
 _UNKNOWN = "<unk>"
 # A word with the space or sign before it | one figure | signs | spaces.  Qwen2's tokenizer class puts a cutting of its
@@ -69,9 +71,7 @@ def _unigram(texts: Sequence[str], special: Sequence[str], vocab_size: int) -> T
     characters = sorted({character for word in words for character in word})
     room = vocab_size - len(reserved) - len(characters)
     if room < 1:
-        raise ValueError(
-            f"vocab_size is {vocab_size}: expected more than {len(reserved) + len(characters)} for Unigram"
-        )
+        raise Refusal(f"vocab_size is {vocab_size}: expected more than {len(reserved) + len(characters)} for Unigram")
     longer = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))[:room]
     total = math.log(sum(words.values()))
     scores = {word: math.log(words[word]) - total for word in longer}

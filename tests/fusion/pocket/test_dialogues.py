@@ -91,7 +91,7 @@ def test_a_mistaken_dialogue_is_wrong_in_every_turn(domain):
 
 
 def test_more_questions_than_a_split_has_are_refused():
-    with pytest.raises(ValueError, match="different dialogues: expected at most that, not 5000"):
+    with pytest.raises(Refusal, match="different dialogues: expected at most that, not 5000"):
         distinct(dialogues(domain="arithmetic", split="test", seed=0), 5000, opening_of)
 
 

@@ -79,7 +79,7 @@ def test_the_mixture_is_kept(text, tmp_path):
 
 
 def test_more_dialogues_than_were_written_are_refused(text, tmp_path):
-    with pytest.raises(ValueError, match=r"holds 100 dialogues, the mixture wants 200: raise data\.pocket\.train"):
+    with pytest.raises(Refusal, match=r"holds 100 dialogues, the mixture wants 200: raise data\.pocket\.train"):
         build_checkpoint(replace(LLAMA, conversations=400), text, tmp_path)
 
 
