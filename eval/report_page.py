@@ -9,7 +9,7 @@ from eval.tables import Cell, LeaderboardRow, rounded
 
 _STYLE = """
 :root { color-scheme: light dark }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 105rem; padding: 0 1rem }
 table { border-collapse: collapse; width: 100% }
 th, td { padding: .3rem .55rem; text-align: right; white-space: nowrap }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left }

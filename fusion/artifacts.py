@@ -20,6 +20,7 @@ import platform
 import resource
 import shutil
 import subprocess
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,8 @@ PROJECT_PACKAGES = ("fusion", "eval", "ablations")
 _WITHOUT_ARITHMETIC = frozenset(
     {"fusion.artifacts", "fusion.configure", "fusion.processes", "fusion.command", "fusion.progress"}
 )
+# Python 3.11 counts the parser's recursion for all threads together and gives up when two parse at once.
+_PARSING = threading.Lock()
 # Beyond this size a finished file is hashed again only when its size or modification time changed.
 _ALWAYS_HASH_BELOW = 256 * 2**20
 _VERSIONS_NOTED = (
@@ -203,9 +206,10 @@ def directory_key(directory: Path, cache: Path) -> str:
 def code_digest(modules: tuple[str, ...]) -> str:
     """A digest of the syntax trees, without docstrings, of `modules` and all project modules they import."""
     digest = hashlib.sha256()
-    for name in sorted(_closure(modules)):
-        digest.update(name.encode())
-        digest.update(_tree_digest(name))
+    with _PARSING:
+        for name in sorted(_closure(modules)):
+            digest.update(name.encode())
+            digest.update(_tree_digest(name))
     return digest.hexdigest()[:20]
 
 

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from fusion import artifacts
 from fusion.artifacts import Store, code_digest, file_digest
 from fusion.configure import Refusal
 
@@ -184,3 +186,18 @@ def test_the_digest_of_code_is_the_same_whatever_the_order_of_modules():
     assert code_digest(("fusion.distribution", "fusion.conversation")) == code_digest(
         ("fusion.conversation", "fusion.distribution")
     )
+
+
+def test_many_threads_may_ask_for_digests_at_once():
+    modules = [
+        "fusion.align.carry",
+        "fusion.fuse.stage",
+        "fusion.represent.teacher_forcing",
+        "fusion.merge.checkpoint_stream",
+    ]
+    expected = [code_digest((name,)) for name in modules]
+    for _ in range(5):
+        for cached in (code_digest, artifacts._imports, artifacts._tree_digest):
+            cached.cache_clear()
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            assert list(pool.map(lambda name: code_digest((name,)), modules * 4)) == expected * 4
