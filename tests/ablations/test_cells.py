@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ablations.cell import find_cells, read_scored
-from ablations.report import cells_directory, long_table, pooled
+from ablations.pooling import cells_directory, long_table, pooled
 from eval.records import ItemScore
 from eval.report import write_report
 from eval.scored import ScoredModel
