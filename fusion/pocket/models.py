@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from fusion.pocket.tokenizers import train_tokenizer
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
+# from_config draws from torch's one global generator, which two lanes would share.
+_GLOBAL_GENERATOR = threading.Lock()
 PAD, BEGIN = "<|endoftext|>", "<|begin|>"  # Qwen2's tokenizer class adds the former where it is missing
 _MARKERS = {
     "named": ("<|user|>", "<|assistant|>", "<|end|>"),
@@ -77,7 +80,7 @@ def build_checkpoint(config: PocketModel, text: Path, out: Path) -> dict[str, An
     learned = mixed(config, text)
     tokenizer = chat_tokenizer(config, learned)
     settings = model_settings(config, tokenizer)
-    with torch.random.fork_rng(devices=[]):
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         model = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
     out.mkdir(parents=True, exist_ok=True)
