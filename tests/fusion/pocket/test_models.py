@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -61,6 +62,22 @@ def test_the_same_settings_write_the_same_bytes(config, text, tmp_path):
         build_checkpoint(config, text, tmp_path / name)
     for path in sorted((tmp_path / "one").iterdir()):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+def test_checkpoints_built_side_by_side_have_the_weights_of_those_built_alone(text, tmp_path):
+    configs = [replace(QWEN, seed=seed) for seed in range(4)]
+    for number, config in enumerate(configs):
+        build_checkpoint(config, text, tmp_path / f"alone-{number}")
+    with ThreadPoolExecutor(max_workers=4) as lanes:
+        together = [
+            lanes.submit(build_checkpoint, config, text, tmp_path / f"together-{number}")
+            for number, config in enumerate(configs)
+        ]
+        for future in together:
+            future.result()
+    for number in range(len(configs)):
+        alone, other = (tmp_path / f"{how}-{number}" / "model.safetensors" for how in ("alone", "together"))
+        assert alone.read_bytes() == other.read_bytes()
 
 
 def test_the_template_continues_its_own_generation_prompt_and_ends_turns_with_the_end_token(text, tmp_path):
