@@ -10,11 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from eval.pipeline import Candidate, EvalConfig, eval_config, evaluate
+from eval.config import EvalConfig, eval_config
+from eval.pipeline import evaluate
 from eval.records import ItemScore
 from eval.report import write_report
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
+from eval.stages import Candidate
 from fusion.configure import Refusal
 from fusion.pipeline import FusedModels, FusionConfig, fusion_config, run
 from fusion.progress import RunProgress

@@ -13,8 +13,10 @@ from fusion.command import command
 
 def run(settings: dict[str, Any]) -> None:
     """Evaluate one checkpoint, or judge existing answers, and write scores.csv and the leaderboard into `out`."""
-    from eval.pipeline import Candidate, eval_config, evaluate, judge_answers
+    from eval.config import eval_config
+    from eval.pipeline import evaluate, judge_answers
     from eval.report import write_report
+    from eval.stages import Candidate
     from fusion.artifacts import directory_key
     from fusion.configure import Refusal
     from fusion.progress import RunProgress

@@ -71,8 +71,15 @@ class Verdict:
     judge: str
     text: str
     top_logprobs: tuple[tuple[str, float], ...] = ()
+    opponent: str = ""
+    order: int = 0
+    repeat: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    @property
+    def place(self) -> Place:
+        return self.question_id, self.turn, self.opponent, self.order, self.repeat
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -80,6 +87,10 @@ class Verdict:
                 f"the verdict on question {self.question_id}, turn {self.turn} is {self.value}: use Unscored"
             )
 
+
+# Which showing of an answer a verdict is on: question, turn, the model it was compared with (empty where it is rated
+# alone), order of showing (0: the protocol's own; 1: shown first; 2: shown second), and the how-manieth asking.
+Place = tuple[str, int, str, int, int]
 
 UnscoredKind = Literal["no_answer", "no_reply", "rejected", "unreadable", "not_recorded"]
 
@@ -98,8 +109,15 @@ class Unscored:
     judge: str
     text: str = ""
     kind: UnscoredKind = "unreadable"
+    opponent: str = ""
+    order: int = 0
+    repeat: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+    @property
+    def place(self) -> Place:
+        return self.question_id, self.turn, self.opponent, self.order, self.repeat
 
 
 @dataclass(frozen=True, kw_only=True)

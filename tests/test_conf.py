@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from eval.benchmarks import BENCHMARKS
+from eval.config import eval_config
 from eval.judges import JUDGES
-from eval.pipeline import eval_config
 from eval.serve import SERVERS
 from fusion.align import ALIGNMENT_SCHEMES
 from fusion.command import CONF, compose, group_names

@@ -67,6 +67,9 @@ def read_reply(
             judge=judge,
             text=reply.text,
             kind=kind,
+            opponent=request.opponent,
+            order=request.order,
+            repeat=request.repeat,
             prompt_tokens=reply.prompt_tokens,
             completion_tokens=reply.completion_tokens,
         )
@@ -85,6 +88,9 @@ def read_reply(
         judge=judge,
         text=reply.text,
         top_logprobs=reply.top_logprobs,
+        opponent=request.opponent,
+        order=request.order,
+        repeat=request.repeat,
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
     )

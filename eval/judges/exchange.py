@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from eval.records import Place
+
 # How a reply says its verdict: "Rating: [[7]]"; the token "m" or "M" with its probabilities; a JSON ranking of both.
 ReplyForm = Literal["rating", "preference_token", "ranked_models"]
 # The label of a judge that replays a file begins with this.
@@ -21,7 +23,8 @@ class JudgeRequest:
 
     `messages` (role, content) is the benchmark's published prompt, filled in; empty where the prompt file was not
     given, which only judges that read the fields can answer.  `answers` are the answers as shown: one for a rating,
-    two in shown order for a preference; `switched` says that the second is the baseline's.
+    two in shown order for a preference; `switched` says that the second is the baseline's.  `opponent`, `order` and
+    `repeat` tell several showings of one turn apart (`eval.records.Place`).
     """
 
     benchmark: str
@@ -39,6 +42,13 @@ class JudgeRequest:
     top_logprobs: int | None = None
     # Further fields of the published annotator's request, such as its function-calling tools.
     extra: Mapping[str, Any] | None = None
+    opponent: str = ""
+    order: int = 0
+    repeat: int = 0
+
+    @property
+    def place(self) -> Place:
+        return self.question_id, self.turn, self.opponent, self.order, self.repeat
 
 
 @dataclass(frozen=True, kw_only=True)

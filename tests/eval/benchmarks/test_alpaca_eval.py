@@ -33,7 +33,8 @@ def answers(*texts):
 
 
 def judged(benchmark, said, tmp_path):
-    return collect_verdicts(benchmark=benchmark, answers=said, judge=Reference(), journal=tmp_path / "v.jsonl")
+    plan = benchmark.plan(said)
+    return collect_verdicts(benchmark=benchmark, plan=plan, judge=Reference(), journal=tmp_path / "v.jsonl")
 
 
 def by_metric(benchmark, verdicts, said):
@@ -162,7 +163,7 @@ def test_published_annotations_replay_to_the_published_leaderboard(data_root, tm
     assert loaded.official
     said = loaded.read_answers(annotated)
     verdicts = collect_verdicts(
-        benchmark=loaded, answers=said, judge=Recorded(file=str(annotated)), journal=tmp_path / "v.jsonl"
+        benchmark=loaded, plan=loaded.plan(said), judge=Recorded(file=str(annotated)), journal=tmp_path / "v.jsonl"
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn 1.9 warns of what 1.10 will drop

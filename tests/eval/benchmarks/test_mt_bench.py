@@ -57,7 +57,8 @@ def test_the_second_turn_is_asked_with_the_models_own_first_answer(pocket):
 def test_ratings_by_the_known_answer_average_over_turns_and_categories(pocket, tmp_path):
     # Right 10; "8" for "7": nothing shared, 1 + 0; blank 1; "B" right.
     said = answers(("7", "8"), ("", "B"), ("2", "3"))
-    verdicts = collect_verdicts(benchmark=pocket, answers=said, judge=Reference(), journal=tmp_path / "v.jsonl")
+    plan = pocket.plan(said)
+    verdicts = collect_verdicts(benchmark=pocket, plan=plan, judge=Reference(), journal=tmp_path / "v.jsonl")
     rows = {row.slice: row for row in pocket.metrics(verdicts, said, Bootstrap(resamples=200))}
     assert list(rows) == ["all", "turn1", "turn2", "numbers", "letters"]
     assert rows["all"].value == pytest.approx((10 + 1 + 1 + 10 + 10 + 10) / 6)
@@ -74,7 +75,8 @@ def test_what_was_not_answered_is_unscored_with_its_reason_and_not_averaged(pock
         Answer(question_id="1", model="m", turns=("7",), reason="the server timed out"),
         Answer(question_id="3", model="m", turns=("2", "3")),
     ]
-    verdicts = collect_verdicts(benchmark=pocket, answers=said, judge=Reference(), journal=tmp_path / "v.jsonl")
+    plan = pocket.plan(said)
+    verdicts = collect_verdicts(benchmark=pocket, plan=plan, judge=Reference(), journal=tmp_path / "v.jsonl")
     assert [(v.question_id, v.turn, getattr(v, "reason", None)) for v in verdicts] == [
         ("1", 1, None),
         ("1", 2, "the server timed out"),
@@ -137,7 +139,7 @@ def test_published_judgments_replay_prompt_and_mean(data_root, official, tmp_pat
     for request in official.plan(said).requests:
         assert request.messages[1]["content"] == prompts[request.question_id, request.turn]
     verdicts = collect_verdicts(
-        benchmark=official, answers=said, judge=Recorded(file=str(recorded)), journal=tmp_path / "v.jsonl"
+        benchmark=official, plan=official.plan(said), judge=Recorded(file=str(recorded)), journal=tmp_path / "v.jsonl"
     )
     row = official.metrics(verdicts, said, Bootstrap(resamples=100))[0]
     # Both were judged more than once; one verdict per question and turn, the last that has a score.

@@ -44,25 +44,26 @@ SAID = [Answer(question_id=str(i), model="m", turns=("x", "y")) for i in range(4
 def test_an_interrupted_judging_asks_only_for_the_rest(benchmark, tmp_path):
     journal = tmp_path / "verdicts.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        collect_verdicts(benchmark=benchmark, answers=SAID, judge=Scripted(dies=3), journal=journal)
+        collect_verdicts(benchmark=benchmark, plan=benchmark.plan(SAID), judge=Scripted(dies=3), journal=journal)
     assert len(read_verdicts(journal)) == 3
     second = Scripted()
-    verdicts = collect_verdicts(benchmark=benchmark, answers=SAID, judge=second, journal=journal)
+    verdicts = collect_verdicts(benchmark=benchmark, plan=benchmark.plan(SAID), judge=second, journal=journal)
     assert second.asked == [("1", 2), ("2", 1), ("2", 2), ("3", 1), ("3", 2)]
     assert [(v.question_id, v.turn) for v in verdicts] == [(str(i), turn) for i in range(4) for turn in (1, 2)]
     assert {v.value for v in verdicts} == {5.0}
     third = Scripted()
-    assert collect_verdicts(benchmark=benchmark, answers=SAID, judge=third, journal=journal) == verdicts
+    assert collect_verdicts(benchmark=benchmark, plan=benchmark.plan(SAID), judge=third, journal=journal) == verdicts
     assert third.asked == []
 
 
 def test_a_question_without_reply_is_asked_again_and_the_later_record_counts(benchmark, tmp_path):
     journal = tmp_path / "verdicts.jsonl"
-    verdicts = collect_verdicts(benchmark=benchmark, answers=SAID, judge=Scripted(fails=2), journal=journal)
+    plan = benchmark.plan(SAID)
+    verdicts = collect_verdicts(benchmark=benchmark, plan=plan, judge=Scripted(fails=2), journal=journal)
     assert isinstance(verdicts[2], Unscored)
     assert verdicts[2].reason == "timed out"
     again = Scripted()
-    verdicts = collect_verdicts(benchmark=benchmark, answers=SAID, judge=again, journal=journal)
+    verdicts = collect_verdicts(benchmark=benchmark, plan=benchmark.plan(SAID), judge=again, journal=journal)
     assert again.asked == [("1", 1)]
     assert not any(isinstance(verdict, Unscored) for verdict in verdicts)
 
@@ -75,9 +76,9 @@ def test_an_unreadable_reply_is_final(benchmark, tmp_path):
                 hand_over(request, Reply(text="fine"))
 
     journal = tmp_path / "verdicts.jsonl"
-    first = collect_verdicts(benchmark=benchmark, answers=SAID, judge=Mumbling(), journal=journal)
+    first = collect_verdicts(benchmark=benchmark, plan=benchmark.plan(SAID), judge=Mumbling(), journal=journal)
     again = Mumbling()
-    assert collect_verdicts(benchmark=benchmark, answers=SAID, judge=again, journal=journal) == first
+    assert collect_verdicts(benchmark=benchmark, plan=benchmark.plan(SAID), judge=again, journal=journal) == first
     assert again.asked == []
 
 
@@ -86,7 +87,7 @@ def test_each_new_verdict_is_told_and_old_ones_are_not(benchmark, tmp_path):
     for _ in range(2):
         collect_verdicts(
             benchmark=benchmark,
-            answers=SAID,
+            plan=benchmark.plan(SAID),
             judge=Scripted(),
             journal=tmp_path / "verdicts.jsonl",
             on_verdict=told.append,

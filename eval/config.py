@@ -1,0 +1,55 @@
+"""What an evaluation is asked to do, typed: how checkpoints are served, what they are asked, who judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.benchmarks import BENCHMARKS, JudgedBenchmark, LMEvalHarness
+from eval.judges import JUDGES, Judge
+from eval.scores.intervals import Bootstrap
+from eval.serve import SERVERS, Serve
+from fusion.configure import Refusal, choose, typed
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """How checkpoints are served, what they are asked, and who judges each benchmark (by the entry's name)."""
+
+    serve: Serve
+    benchmarks: Mapping[str, JudgedBenchmark | LMEvalHarness]
+    judges: Mapping[str, Judge]
+    bootstrap: Bootstrap
+    data: Path
+    artifacts: Path
+    lanes: int = 1
+
+
+def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
+    """The typed config from what Hydra composed.  A benchmark's own `judge` comes before the experiment's.
+
+    Raises Refusal for a name no table knows, an unknown or mistyped key, or a value out of range.
+    """
+    benchmarks, judges = {}, {}
+    for entry, given in (settings.get("benchmark") or {}).items():
+        if "name" not in given:
+            continue  # an experiment's settings for an entry that was not chosen
+        rest = {key: value for key, value in given.items() if key != "judge"}
+        benchmarks[entry] = choose(BENCHMARKS, rest, at=f"benchmark.{entry}")
+        own = given.get("judge")
+        at = f"benchmark.{entry}.judge" if own else "judge"
+        judges[entry] = choose(JUDGES, own or settings.get("judge") or {}, at=at)
+    if not benchmarks:
+        raise Refusal("no benchmark is chosen: expected benchmark=NAME or 'benchmark=[a,b]', entries of conf/benchmark")
+    paths, report = settings["paths"], settings.get("report") or {}
+    return EvalConfig(
+        serve=choose(SERVERS, settings.get("serve") or {}, at="serve"),
+        benchmarks=benchmarks,
+        judges=judges,
+        bootstrap=typed({key: report[key] for key in ("resamples", "seed") if key in report}, Bootstrap, at="report"),
+        data=Path(paths["data"]).expanduser(),
+        artifacts=Path(paths["artifacts"]).expanduser(),
+        lanes=settings.get("lanes", 1),
+    )
