@@ -9,7 +9,7 @@ from bench.row import Row, by_turns, once, spelled
 from bench.texts import ROW_TOKENS, Material, TextRow, material
 from fusion.align import SEQUENCE_ALIGNERS
 from fusion.align.pair import Pair
-from fusion.align.vocabulary import vocabulary
+from fusion.vocabulary import vocabulary
 
 _ROWS = 32
 

@@ -22,9 +22,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.align.vocabulary import token_bytes
 from fusion.configure import Refusal
 from fusion.conversation import Conversation, Message
+from fusion.vocabulary import token_bytes
 
 _PROBE = Conversation(
     id="(probe)",

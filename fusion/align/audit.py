@@ -25,9 +25,9 @@ from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, Labelled, Matches,
 from fusion.align.method import Method, PreparedMethod
 from fusion.align.pair import Reading
 from fusion.align.project import IdMap
-from fusion.align.vocabulary import Vocabulary, token_bytes, vocabulary
 from fusion.configure import Refusal
 from fusion.conversation import read_conversations
+from fusion.vocabulary import Vocabulary, token_bytes, vocabulary
 
 NO_LABEL = -2  # stands for the end-of-turn token, whichever it is; never counted
 KINDS = ("prose", "other_script", "code", "digits", "cjk", "emoji")

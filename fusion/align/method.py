@@ -23,8 +23,8 @@ from fusion.align.matches import (
 from fusion.align.pair import Pair, Reading, Spelling
 from fusion.align.project import IdMap, project
 from fusion.align.statistics import CoOccurrence, co_occurrence
-from fusion.align.vocabulary import Vocabulary
 from fusion.distribution import TopK
+from fusion.vocabulary import Vocabulary
 
 MapBuilder = Callable[[Pair, Callable[[], CoOccurrence]], IdMap]
 RuleBuilder = Callable[[Pair, Callable[[], IdMap]], TransferRule]

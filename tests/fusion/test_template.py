@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from fusion.align.vocabulary import token_bytes
 from fusion.configure import Refusal
 from fusion.conversation import Conversation, Message
 from fusion.template import LabelledRow, end_of_turn_id, label_row, label_rows
+from fusion.vocabulary import token_bytes
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

@@ -16,9 +16,9 @@ from fusion.align.method import PreparedMethod
 from fusion.align.min_edit_distance import MappedToken
 from fusion.align.pair import Pair, Reading
 from fusion.align.project import IdMap
-from fusion.align.vocabulary import Vocabulary, vocabulary
 from fusion.configure import Refusal, typed
 from fusion.distribution import NO_TOKEN
+from fusion.vocabulary import Vocabulary, vocabulary
 
 TURNS = ["the cat sat on the mat, 12 + 34 = 46", "naïve 你好 👩‍👩‍👧 end\n\n  x"]
 CONFIGS = [AlignConfig(scheme=s, reading=r) for s in ALIGNMENT_SCHEMES for r in get_args(Reading)]

@@ -10,7 +10,7 @@ from fusion.align.edit_distance import cost_table, nearest_ids, numbered
 from fusion.align.matches import START, inputs
 from fusion.align.pair import Pair
 from fusion.align.token_dtw import TokenDTW, warp
-from fusion.align.vocabulary import vocabulary
+from fusion.vocabulary import vocabulary
 
 WORDS = st.lists(st.text("abc é", max_size=6), min_size=1, max_size=12)
 TEXTS = ["the cat sat on the mat", "  12 + 345 = 357,\n\n naïve 你好 👩‍👩‍👧 end", "x"]

@@ -9,8 +9,8 @@ from fusion.align import VOCABULARY_MAPS
 from fusion.align.matches import Matches
 from fusion.align.pair import Pair
 from fusion.align.statistics import CoOccurrence, co_occurrence
-from fusion.align.vocabulary import Vocabulary, vocabulary
 from fusion.distribution import NO_TOKEN
+from fusion.vocabulary import Vocabulary, vocabulary
 
 
 def words(*pieces: str, special: tuple[str, ...] = (), marker: str = "▁", **roles: int) -> Vocabulary:

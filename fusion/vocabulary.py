@@ -3,7 +3,7 @@
 Two vocabularies can only be compared in a spelling that belongs to neither.  Here it is bytes: a token is spelled as
 the UTF-8 bytes it stands for in the text, a space marker as the space it stands for.  Everything is read from the
 content of tokenizer.json (the decoder first, then the pre-tokenizer and the model); no class name is looked at, which
-is where the released code went wrong for tokenizers it did not list (REFERENCE of the method: defect 6).
+is where the released code went wrong for tokenizers it did not list.
 """
 
 from __future__ import annotations

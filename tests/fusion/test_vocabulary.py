@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from fusion.align.vocabulary import byte_alphabet, token_bytes
 from fusion.configure import Refusal
+from fusion.vocabulary import byte_alphabet, token_bytes
 
 TEXTS = [
     "Hello  world! 12345",
