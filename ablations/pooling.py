@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from ablations.cell import Cell, read_scored
+from eval.comparisons import PERCENT_METRICS, in_slice
 from eval.records import ItemScore
 from eval.scored import ScoredModel, pooled_question, question_of
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
-from eval.tables import PERCENT_METRICS, in_slice
 from fusion.configure import Refusal
 
 

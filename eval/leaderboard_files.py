@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from eval.tables import Cell, LeaderboardRow, rounded
+from eval.tables import DAGGER, Cell, LeaderboardRow, rounded
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
 
@@ -31,7 +31,7 @@ def wide_csv(rows: Sequence[LeaderboardRow]) -> str:
     """One line per model; for each heading value, bounds, number of items and difference to the pivot, unrounded."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    parts = ("value", "low", "high", "n", "difference", "difference_low", "difference_high", "reason")
+    parts = ("value", "low", "high", "n", "difference", "difference_low", "difference_high", "p_holm", "reason")
     headings = [cell.heading for cell in rows[0].cells] if rows else []
     names = [f"{h.benchmark}.{h.metric}.{h.slice}" for h in headings]
     writer.writerow(["group", "model", "unscored", *(f"{name}.{part}" for name in names for part in parts)])
@@ -73,7 +73,7 @@ def _markdown_cell(cell: Cell) -> str:
     if cell.low is not None:
         text += f" [{rounded(cell.low, heading.decimals)}, {rounded(cell.high, heading.decimals)}]"
     if cell.difference is not None and heading.ranked:
-        text += f" ({rounded(cell.difference, heading.decimals, sign=True)})"
+        text += f" ({rounded(cell.difference, heading.decimals, sign=True)}{DAGGER if cell.differs else ''})"
     return text
 
 
@@ -84,7 +84,8 @@ def _latex_cell(cell: Cell) -> str:
     text = f"{cell.value:.{heading.decimals}f}"
     text = {1: rf"\textbf{{{text}}}", 2: rf"\underline{{{text}}}"}.get(cell.rank, text)
     if cell.difference is not None and heading.ranked:
-        text += rf" {{\scriptsize ${cell.difference:+.{heading.decimals}f}$}}"
+        mark = r"^\dagger" if cell.differs else ""
+        text += rf" {{\scriptsize ${cell.difference:+.{heading.decimals}f}{mark}$}}"
     return text
 
 

@@ -8,19 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from eval import leaderboard_files, plots
+from eval.comparisons import difference, mean_model, smallest_difference
 from eval.report_page import page
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
-from eval.tables import (
-    Heading,
-    difference,
-    headings,
-    leaderboard,
-    mean_model,
-    rounded,
-    scores_table,
-    smallest_difference,
-)
+from eval.scores.sign_flip import FLIPS
+from eval.tables import DAGGER, FAMILY_LEVEL, Heading, headings, leaderboard, rounded, scores_table
 
 
 def write_report(scored: Sequence[ScoredModel], out: Path, *, title: str, bootstrap: Bootstrap) -> pd.DataFrame:
@@ -61,14 +54,22 @@ def notes(scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstr
         f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples,"
         f" seed {bootstrap.seed}). Parentheses: difference to the pivot, paired by question."
     ]
+    if table["p_to_pivot"].notna().any():
+        found.append(
+            f"{DAGGER} differs from the pivot after Holm's correction over the models of its column: the chance of even"
+            f" one false mark in a column is at most {FAMILY_LEVEL:.0%}. Sign-flip test by question, {FLIPS:,} flips,"
+            f" seed {bootstrap.seed}."
+        )
     for heading in headings(table):
-        smallest = smallest_difference(scored, heading, "pivot") if heading.ranked and heading.slice == "all" else None
+        if not heading.ranked or heading.slice != "all":
+            continue
+        smallest = smallest_difference(scored, heading.benchmark, heading.metric, heading.slice, "pivot")
         if smallest is not None:
             found.append(
                 f"{heading.title}: the smallest true difference to the pivot that these questions would show in 8 of 10"
                 f" cases is about {rounded(smallest, heading.decimals)}."
             )
-        found += _mean_of_targets(scored, heading, bootstrap) if heading.ranked and heading.slice == "all" else []
+        found += _mean_of_targets(scored, heading, bootstrap)
     for (benchmark, metric), rows in table[table["variant"] != ""].groupby(["benchmark", "metric"], sort=False):
         kinds = ", ".join(sorted(rows["variant"].unique()))
         found.append(f"{benchmark} {metric} is the variant {kinds}, not the published definition.")

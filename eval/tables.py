@@ -6,24 +6,21 @@ Rounding is decided here and nowhere else: ratings to two decimals, percentages 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from eval.records import ItemScore
-from eval.scored import GROUPS, ScoredModel, question_of
-from eval.scores.intervals import (
-    Bootstrap,
-    Interval,
-    clustered_standard_error,
-    minimum_detectable_difference,
-    paired_difference,
-)
+from eval.comparisons import PERCENT_METRICS, difference, p_value
+from eval.scored import GROUPS, ScoredModel
+from eval.scores.intervals import Bootstrap
+from eval.scores.multiplicity import holm
 
 SCORE_COLUMNS = ["model", "group", "benchmark", "metric", "slice", "value", "low", "high", "n", "unscored"]
-PERCENT_METRICS = frozenset({"win_rate", "discrete_win_rate", "length_controlled_win_rate", "standard_error"})
+# The chance of marking any difference of a column that is none.
+FAMILY_LEVEL = 0.05
+# Marks a difference that is still a finding after the correction.
+DAGGER = "†"
 # What the leaderboard shows of a benchmark: (metric, slice, heading).  Other benchmarks show every metric they have.
 HEADINGS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "mt_bench": (
@@ -65,7 +62,8 @@ class Heading:
 class Cell:
     """A model under one heading, as in `scores_table`, not yet rounded; without a value `reason` says why.
 
-    `difference` is to the pivot.  `rank` is 1 for the best of the column, 2 for the second, else 0.
+    `difference` is to the pivot, `p_holm` its p-value corrected over the column's models.  `rank` is 1 for the best of
+    the column, 2 for the second, else 0.
     """
 
     heading: Heading
@@ -76,8 +74,14 @@ class Cell:
     difference: float | None
     difference_low: float | None
     difference_high: float | None
+    p_holm: float | None
     rank: int
     reason: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether the difference to the pivot is still a finding after Holm's correction."""
+        return self.p_holm is not None and self.p_holm <= FAMILY_LEVEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +98,8 @@ def scores_table(
     scored: Sequence[ScoredModel], *, bootstrap: Bootstrap, against: Sequence[str] = ("pivot", "sft")
 ) -> pd.DataFrame:
     """One row per model, benchmark, metric and slice: SCORE_COLUMNS, `reason`, `variant`, and for each model in
-    `against` the difference to it, paired by question (`difference_to_<model>`, `_low`, `_high`).
+    `against` the difference to it, paired by question (`difference_to_<model>`, `_low`, `_high`), its p-value
+    (`p_to_<model>`) and that value corrected by Holm over all models of the metric and slice (`p_holm_to_<model>`).
 
     A difference is empty where the metric has no items (length-controlled rates are fits, not means) or the other
     model was not scored.
@@ -103,7 +108,7 @@ def scores_table(
     rows = []
     for entry in scored:
         for metric in entry.metrics:
-            row: dict[str, object] = {
+            row: dict[str, Any] = {
                 "model": entry.model,
                 "group": entry.group,
                 "benchmark": entry.benchmark,
@@ -118,91 +123,28 @@ def scores_table(
                 "variant": metric.variant,
             }
             for other in against:
-                found = None
+                found, p = None, None
                 if other != entry.model and (other, entry.benchmark) in by_key:
                     reference = by_key[other, entry.benchmark]
                     found = difference(entry, reference, metric.metric, metric.slice, bootstrap)
+                    p = p_value(entry, reference, metric.metric, metric.slice, bootstrap)
                 row |= {
                     f"difference_to_{other}": found.value if found else None,
                     f"difference_to_{other}_low": found.low if found else None,
                     f"difference_to_{other}_high": found.high if found else None,
+                    f"p_to_{other}": p,
                 }
             rows.append(row)
-    differences = [f"difference_to_{other}{end}" for other in against for end in ("", "_low", "_high")]
-    return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "reason", "variant", *differences])
-
-
-def difference(
-    first: ScoredModel, second: ScoredModel, metric: str, slice_name: str, bootstrap: Bootstrap
-) -> Interval | None:
-    """Mean of `first - second` over the items both were scored on, in the unit of scores.csv; None without any."""
-    pairs = paired_items(first, second, metric, slice_name)
-    if not pairs:
-        return None
-    scale = 100.0 if metric in PERCENT_METRICS else 1.0
-    left, right = (scale * np.array([pair[side] for pair in pairs]) for side in (1, 2))
-    return paired_difference(left, right, [pair[0] for pair in pairs], bootstrap)
-
-
-def paired_items(
-    first: ScoredModel, second: ScoredModel, metric: str, slice_name: str
-) -> list[tuple[str, float, float]]:
-    """(question, value of first, value of second) for every item of the slice that both have a value for."""
-    others = {(item.question_id, item.turn): item.value for item in second.items if item.metric == metric}
-    pairs = []
-    for item in first.items:
-        other = others.get((item.question_id, item.turn))
-        if item.metric == metric and item.value is not None and other is not None and in_slice(item, slice_name):
-            pairs.append((question_of(item.question_id), item.value, other))
-    return pairs
-
-
-def in_slice(item: ItemScore, slice_name: str) -> bool:
-    """Whether an item belongs to `all`, `turn1`, `turn2` or a category."""
-    if slice_name == "all":
-        return True
-    if slice_name in ("turn1", "turn2"):
-        return item.turn == int(slice_name[-1])
-    return item.category == slice_name
-
-
-def mean_model(scored: Sequence[ScoredModel], group: str, benchmark: str) -> ScoredModel | None:
-    """An imaginary model that scores on every item the mean of a group's models; None when the group has no model.
-
-    Items that not all of them were scored on are left out.
-    """
-    entries = [entry for entry in scored if entry.group == group and entry.benchmark == benchmark]
-    if not entries:
-        return None
-    values: dict[tuple[str, str, int], list[float]] = {}
-    for entry in entries:
-        for item in entry.items:
-            if item.value is not None:
-                values.setdefault((item.metric, item.question_id, item.turn), []).append(item.value)
-    items = tuple(
-        replace(item, value=float(np.mean(found)), reason=None)
-        for item in entries[0].items
-        if len(found := values.get((item.metric, item.question_id, item.turn), [])) == len(entries)
-    )
-    return replace(entries[0], model=f"mean of {group.lower()}", metrics=(), items=items)
-
-
-def smallest_difference(scored: Sequence[ScoredModel], heading: Heading, to: str) -> float | None:
-    """The smallest true difference to the model `to` that the benchmark's questions could show (80% power, median
-    over the models compared), in the unit of scores.csv; None when nothing can be paired."""
-    entries = [entry for entry in scored if entry.benchmark == heading.benchmark]
-    reference = next((entry for entry in entries if entry.model == to), None)
-    found = []
-    for entry in entries:
-        if reference is None or entry is reference:
-            continue
-        pairs = paired_items(entry, reference, heading.metric, heading.slice)
-        groups = [pair[0] for pair in pairs]
-        if len(set(groups)) > 1:
-            error = clustered_standard_error([pair[1] - pair[2] for pair in pairs], groups)
-            found.append(minimum_detectable_difference(error))
-    scale = 100.0 if heading.metric in PERCENT_METRICS else 1.0
-    return scale * float(np.median(found)) if found else None
+    families: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        families.setdefault((row["benchmark"], row["metric"], row["slice"]), []).append(row)
+    for other in against:
+        for family in families.values():
+            for row, p in zip(family, holm([row[f"p_to_{other}"] for row in family]), strict=True):
+                row[f"p_holm_to_{other}"] = p
+    names = ("difference_to_{}", "difference_to_{}_low", "difference_to_{}_high", "p_to_{}", "p_holm_to_{}")
+    compared = [name.format(other) for other in against for name in names]
+    return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "reason", "variant", *compared])
 
 
 def headings(table: pd.DataFrame) -> list[Heading]:
@@ -240,6 +182,7 @@ def leaderboard(table: pd.DataFrame) -> list[LeaderboardRow]:
                     difference=_number(found.get("difference_to_pivot")),
                     difference_low=_number(found.get("difference_to_pivot_low")),
                     difference_high=_number(found.get("difference_to_pivot_high")),
+                    p_holm=_number(found.get("p_holm_to_pivot")),
                     rank=ranks[heading].get(model, 0),
                     reason=found.get("reason") or ("" if found else "not evaluated"),
                 )

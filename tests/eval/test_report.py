@@ -6,12 +6,13 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from eval.comparisons import mean_model
 from eval.records import ItemScore
 from eval.report import write_report
 from eval.scored import ScoredModel, pooled_question
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
-from eval.tables import leaderboard, mean_model, rounded, scores_table
+from eval.tables import leaderboard, rounded, scores_table
 
 BOOTSTRAP = Bootstrap(resamples=200, seed=3)
 RATINGS = {  # model -> question -> (turn 1, turn 2)

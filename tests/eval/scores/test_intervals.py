@@ -120,3 +120,41 @@ def test_settings_out_of_range_are_named():
         mean_interval([1.0, 2.0], ["a"], Bootstrap())
     with pytest.raises(ValueError, match="no rows"):
         mean_interval([], [], Bootstrap())
+
+
+def test_questions_of_equal_size_have_the_error_of_their_means():
+    # Cochran (1977, ch. 9): with clusters of one size the error is that of the G cluster means, sd / sqrt(G).
+    turns = np.random.default_rng(7).normal(size=(25, 2)) + np.random.default_rng(8).normal(size=(25, 1))
+    expected = np.std(turns.mean(axis=1), ddof=1) / 5
+    assert clustered_standard_error(turns.ravel(), np.repeat(range(25), 2).tolist()) == pytest.approx(expected)
+
+
+def test_the_design_effect_of_two_turns_that_agree_fully_is_two():
+    # Kish: variance grows by 1 + (m - 1) * correlation over that of independent rows; here m = 2, correlation 1.
+    values = np.random.default_rng(9).normal(size=60)
+    clustered = clustered_standard_error(np.repeat(values, 2), np.repeat(range(60), 2).tolist())
+    independent = clustered_standard_error(np.repeat(values, 2), range(120))
+    assert clustered**2 / independent**2 == pytest.approx(2 * 119 / 120 * 60 / 59)  # n/(n-1) of 60 and of 120
+
+
+def test_cohen_s_sample_size_for_a_medium_effect():
+    # Cohen (1988): d = 0.5, alpha .05 two-sided, power .8 needs 63 a group in the normal approximation (64 by t).
+    error = math.sqrt(1 / 63 + 1 / 63)
+    assert minimum_detectable_difference(error) == pytest.approx(0.5, abs=0.001)
+
+
+def test_a_true_difference_of_that_size_is_found_in_8_of_10_cases():
+    error = 1 / math.sqrt(50)
+    means = np.random.default_rng(10).normal(minimum_detectable_difference(error), error, size=20_000)
+    assert np.mean(np.abs(means) > 1.96 * error) == pytest.approx(0.8, abs=0.01)
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    generator = np.random.default_rng(11)
+    held = 0
+    for _ in range(400):
+        found = mean_interval(generator.normal(3, 1, size=80), range(80), Bootstrap(resamples=500))
+        assert found.low is not None and found.high is not None
+        held += found.low <= 3 <= found.high
+    # Percentile intervals of 80 questions hold a little less than 95%: 94% expected, standard error 1.2%.
+    assert held / 400 == pytest.approx(0.94, abs=0.04)

@@ -1,0 +1,59 @@
+"""Is a paired difference more than chance?  Fisher's sign-flip test, with whole questions as its units.
+
+If two models were exchangeable, each question could as well have come out with their names swapped, which turns the
+sign of its difference.  The p-value is the share of swaps that give a mean at least as far from 0 as the one seen.  No
+distribution is assumed, and a question's turns are flipped together because they are not independent.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from eval.scores.intervals import batches, group_indices
+
+FLIPS = 9_999
+
+
+@functools.lru_cache(maxsize=8)
+def swaps(groups: int, flips: int, seed: int) -> NDArray[np.int8]:
+    """Which groups are swapped (1) in each flip, [flips, groups]; all 2**groups ways when `flips` would reach them.
+
+    The same seed and number of groups give the same flips to every model compared; the last few are kept, read-only.
+    """
+    if groups < 31 and 2**groups <= flips + 1:
+        ways = np.arange(2**groups)[:, None]
+        drawn = ((ways >> np.arange(groups)) & 1).astype(np.int8)
+    else:
+        drawn = np.random.default_rng(seed).integers(0, 2, size=(flips, groups), dtype=np.int8)
+    drawn.flags.writeable = False
+    return drawn
+
+
+def sign_flip_p(differences: ArrayLike, groups: Sequence[Hashable], *, flips: int = FLIPS, seed: int = 0) -> float:
+    """Two-sided p-value of the mean of `differences` (one per row; `groups` names each row's question).
+
+    Exact where all 2**G swaps of G questions are no more than `flips` + 1; else (1 + as extreme) / (1 + flips) of
+    random ones, which is never 0 and never too small on average (Phipson and Smyth 2010).
+    Raises ValueError without rows or below one flip.
+    """
+    rows = np.asarray(differences, dtype=np.float64)
+    if rows.size == 0 or rows.size != len(groups):
+        raise ValueError(f"{rows.size} differences and {len(groups)} groups: expected as many of both, at least one")
+    if flips < 1:
+        raise ValueError(f"flips is {flips}: expected at least 1")
+    index, count = group_indices(groups)
+    sums = np.bincount(index, weights=rows, minlength=count)
+    seen = abs(sums.sum())
+    # Sums that are equal on paper differ in their last bits by the order of adding.
+    reach = seen - 1e-9 * max(1.0, float(np.abs(sums).sum()))
+    drawn = swaps(count, flips, seed)
+    extreme = 0
+    for part in batches(len(drawn)):
+        extreme += int(np.count_nonzero(np.abs(sums.sum() - 2 * (drawn[part] @ sums)) >= reach))
+    if len(drawn) == 2**count:
+        return extreme / len(drawn)
+    return (1 + extreme) / (1 + len(drawn))

@@ -1,0 +1,98 @@
+"""Two models on the same questions: p-values, their correction over a table, and the dagger that it earns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eval.comparisons import p_value, smallest_difference
+from eval.leaderboard_files import latex, markdown, wide_csv
+from eval.records import ItemScore
+from eval.report import notes
+from eval.scored import ScoredModel
+from eval.scores.intervals import Bootstrap
+from eval.scores.metric_row import MetricRow
+from eval.tables import leaderboard, scores_table
+
+BOOTSTRAP = Bootstrap(resamples=200)
+QUESTIONS = 40
+
+
+def model(name: str, ratings: list[float]) -> ScoredModel:
+    """A model with one rating a question."""
+    items = tuple(
+        ItemScore(benchmark="mt_bench", metric="rating", question_id=str(i), turn=1, category="c", value=value)
+        for i, value in enumerate(ratings)
+    )
+    value = float(np.mean(ratings))
+    row = MetricRow(benchmark="mt_bench", metric="rating", slice="all", value=value, n=len(ratings), unscored=0)
+    return ScoredModel(model=name, group="Models", benchmark="mt_bench", metrics=(row,), items=items)
+
+
+@pytest.fixture
+def everyone() -> list[ScoredModel]:
+    """`better` gains on 20 questions, `lucky` on 6, and both lose on none; `even` gains on 10 and loses on 10."""
+    base = [5.0] * QUESTIONS
+
+    def changed(ups: int, downs: int) -> list[float]:
+        return [5.0 + (i < ups) - (ups <= i < ups + downs) for i in range(QUESTIONS)]
+
+    return [
+        model("pivot", base),
+        model("better", changed(20, 0)),
+        model("lucky", changed(6, 0)),
+        model("even", changed(10, 10)),
+    ]
+
+
+def column(table: pd.DataFrame, name: str) -> dict[str, float]:
+    return dict(zip(table["model"], table[name], strict=True))
+
+
+def test_p_values_are_those_of_the_signs_that_differ(everyone):
+    # Only questions that differ matter: 6 gains and no loss are 2 of 2**6 patterns.
+    pivot, better, lucky, even = everyone
+    error = (2 / 64 * 62 / 64 / 9_999) ** 0.5
+    assert p_value(lucky, pivot, "rating", "all", BOOTSTRAP) == pytest.approx(2 / 64, abs=4 * error)
+    assert p_value(better, pivot, "rating", "all", BOOTSTRAP) == 1 / 10_000  # none of the flips drawn
+    assert p_value(even, pivot, "rating", "all", BOOTSTRAP) == 1
+    assert p_value(even, pivot, "rating", "turn2", BOOTSTRAP) is None
+
+
+def test_scores_carry_each_p_value_and_its_correction_over_the_models_of_the_metric(everyone):
+    table = scores_table(everyone, bootstrap=BOOTSTRAP)
+    raw, corrected = column(table, "p_to_pivot"), column(table, "p_holm_to_pivot")
+    assert np.isnan(raw["pivot"]) and np.isnan(corrected["pivot"])
+    assert corrected["better"] == pytest.approx(3 * raw["better"])
+    assert corrected["lucky"] == pytest.approx(2 * raw["lucky"])
+    assert corrected["even"] == 1
+    assert table["p_to_sft"].isna().all()  # there is no such model
+
+
+def test_a_difference_that_only_looks_like_one_alone_gets_no_dagger(everyone):
+    table = scores_table(everyone, bootstrap=BOOTSTRAP)
+    assert column(table, "p_to_pivot")["lucky"] < 0.05 < column(table, "p_holm_to_pivot")["lucky"]
+    rows = leaderboard(table)
+    assert [row.model for row in rows if row.cells[0].differs] == ["better"]
+    below = notes(everyone, table, BOOTSTRAP)
+    text = markdown(rows, below)
+    assert "(+0.50†)" in text
+    assert "(+0.15)" in text
+    assert any(note.startswith("† differs from the pivot after Holm") for note in below)
+    assert r"$+0.50^\dagger$" in latex(rows, below)
+    assert "mt_bench.rating.all.p_holm" in wide_csv(rows)
+
+
+def test_without_a_pivot_nothing_is_marked_or_explained(everyone):
+    others = everyone[1:]
+    table = scores_table(others, bootstrap=BOOTSTRAP)
+    assert not any("†" in note for note in notes(others, table, BOOTSTRAP))
+    assert smallest_difference(others, "mt_bench", "rating", "all", "pivot") is None
+
+
+def test_the_smallest_difference_is_2_8_errors_of_the_paired_differences(everyone):
+    pivot, better, *_ = everyone
+    differences = [1.0] * 20 + [0.0] * 20
+    expected = (1.959964 + 0.841621) * np.std(differences, ddof=1) / np.sqrt(QUESTIONS)
+    assert smallest_difference([pivot, better], "mt_bench", "rating", "all", "pivot") == pytest.approx(expected)
