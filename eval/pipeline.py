@@ -14,11 +14,15 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 
 from eval.benchmarks import LMEvalHarness
 from eval.config import EvalConfig
 from eval.records import Answer, ItemScore
 from eval.scored import ScoredModel
+from eval.serve import Serve
+from eval.serve.lanes import plan
+from eval.serve.machine import visible_gpus
 from eval.stages import Candidate, Stages, scored_model
 from fusion.configure import Refusal
 from fusion.progress import RunProgress
@@ -41,19 +45,26 @@ def evaluate(
     answered: dict[tuple[str, str], list[Answer]] = {}
     measured: dict[tuple[str, str], list[ItemScore]] = {}
 
-    def ask(group: Sequence[Candidate]) -> None:
+    side_by_side = plan(by_architecture(candidates), config.serve, lanes=config.lanes, gpus=visible_gpus())
+    free: Queue[Serve] = Queue()
+    for settings in side_by_side.settings:
+        free.put(settings)
+
+    def ask(piece: Sequence[Candidate]) -> None:
+        settings = free.get()
         with contextlib.ExitStack() as stack:
-            run = Stages(config, progress, stack)
-            for candidate in group:
+            stack.callback(free.put, settings)
+            run = Stages(config, progress, stack, serve=settings)
+            for candidate in piece:
                 for entry, benchmark in loaded.items():
                     answered[candidate.model, entry] = run.answers(candidate, entry, benchmark)
                 for entry, harness in measures.items():
                     measured[candidate.model, entry] = run.measured(candidate, entry, harness)
 
-    # A server belongs to the thread that started it, so each architecture is asked in one thread from start to end.
-    with ThreadPoolExecutor(max_workers=config.lanes) as lanes:
-        for group in [lanes.submit(ask, group) for group in by_architecture(candidates)]:
-            group.result()
+    # A server belongs to the thread that started it, so each piece is asked in one thread from start to end.
+    with ThreadPoolExecutor(max_workers=len(side_by_side.settings)) as lanes:
+        for asked in [lanes.submit(ask, piece) for piece in side_by_side.pieces]:
+            asked.result()
     run = Stages(config, progress, contextlib.ExitStack())
     scored = []
     for candidate in candidates:
@@ -92,11 +103,11 @@ def judge_answers(
 
 
 def by_architecture(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    """The candidates that one server can serve in turn, the largest group first."""
+    """The candidates that one server can serve in turn."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         groups.setdefault(architecture(candidate.path), []).append(candidate)
-    return sorted(groups.values(), key=len, reverse=True)
+    return list(groups.values())
 
 
 def architecture(checkpoint: Path) -> str:

@@ -6,23 +6,26 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from eval.answers import collect_answers
 from eval.benchmarks import LMEvalHarness, LoadedBenchmark
 from eval.config import EvalConfig
+from eval.errors import HarnessFailure, ServerFailure
 from eval.judges.collect import collect_verdicts, needs_asking
 from eval.judges.recorded import Recorded
 from eval.records import Answer, ItemScore, Unscored, Verdict, read_records, read_verdicts, write_records
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
-from eval.serve import Serve, Server, engine, serving
+from eval.serve import Endpoint, Serve, Server, engine, serving
 from fusion.artifacts import Store, file_digest
 from fusion.configure import plain
 from fusion.progress import RunProgress
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +41,11 @@ class Candidate:
 class Stages:
     """The stages of one evaluation; the server is started when a question first needs it and ends with `stack`."""
 
-    def __init__(self, config: EvalConfig, progress: RunProgress, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, config: EvalConfig, progress: RunProgress, stack: contextlib.ExitStack, *, serve: Serve | None = None
+    ) -> None:
         self.config = config
+        self.serve = serve or config.serve  # pinned to GPUs, where several servers run
         self.store = Store(root=config.artifacts)
         self.progress = progress
         self.stack = stack
@@ -48,8 +54,19 @@ class Stages:
     def server(self) -> Server:
         if self._server is None:
             logs = Path(tempfile.mkdtemp(dir=_made(self.config.artifacts / "logs"), prefix="serve-"))
-            self._server = self.stack.enter_context(serving(self.config.serve, logs=logs, say=self.progress.note))
+            self._server = self.stack.enter_context(serving(self.serve, logs=logs, say=self.progress.note))
         return self._server
+
+    def with_server(self, candidate: Candidate, ask: Callable[[Endpoint], T]) -> T:
+        """What `ask` gets of the candidate's server; where the server dies under it, once more of a new one."""
+        server = self.server()
+        server.load(candidate.path)
+        try:
+            return ask(server.endpoint)
+        except (ServerFailure, HarnessFailure):
+            if server.load(candidate.path).how != "restarted":
+                raise
+            return ask(server.endpoint)
 
     def answers(self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark) -> list[Answer]:
         """The candidate's answers to the benchmark's questions; only those an earlier run did not get are asked."""
@@ -58,16 +75,17 @@ class Stages:
         ]
 
         def build(out: Path) -> Mapping[str, Any]:
-            server = self.server()
-            server.load(candidate.path)
-            answers, passing = collect_answers(
-                benchmark=benchmark,
-                endpoint=server.endpoint,
-                model=candidate.model,
-                weights=candidate.weights,
-                journal=out / ".answers.jsonl",
-                advance=shown.advance,
-            )
+            def ask(endpoint: Endpoint) -> tuple[list[Answer], int]:
+                return collect_answers(
+                    benchmark=benchmark,
+                    endpoint=endpoint,
+                    model=candidate.model,
+                    weights=candidate.weights,
+                    journal=out / ".answers.jsonl",
+                    advance=shown.advance,
+                )
+
+            answers, passing = self.with_server(candidate, ask)
             if passing:
                 raise _Unfinished(answers, passing)
             write_records(out / "answers.jsonl", answers)
@@ -155,12 +173,10 @@ class Stages:
         """What lm-eval finds on its tasks, one score per document."""
 
         def build(out: Path) -> Mapping[str, Any]:
-            endpoint = None
-            if harness.backend == "server":
-                server = self.server()
-                server.load(candidate.path)
-                endpoint = server.endpoint
-            items = harness.measure(checkpoint=candidate.path, data=self.config.data, endpoint=endpoint)
+            def measure(endpoint: Endpoint | None) -> list[ItemScore]:
+                return harness.measure(checkpoint=candidate.path, data=self.config.data, endpoint=endpoint)
+
+            items = self.with_server(candidate, measure) if harness.backend == "server" else measure(None)
             write_records(out / "items.jsonl", items)
             return {"items": len(items)}
 

@@ -23,6 +23,7 @@ class Automatic:
     max_num_seqs: int | None = None
     kv_cache_gb: int = 1
     batch_size: int = 16
+    servers: int | None = None
 
     def __post_init__(self) -> None:
         self._vllm(), self._transformers()  # their range checks are ours
@@ -45,6 +46,7 @@ class Automatic:
             max_model_len=self.max_model_len,
             max_num_seqs=self.max_num_seqs,
             kv_cache_gb=self.kv_cache_gb,
+            servers=self.servers,
         )
 
     def _transformers(self) -> Transformers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +23,13 @@ class Control:
         """Status and decoded body of GET `path`; 0 and the reason when nobody answered."""
         return self._ask(urllib.request.Request(self.root + path), timeout)
 
-    def post(self, path: str, body: Any = None, *, timeout: float = 600.0) -> tuple[int, Any]:
+    def post(
+        self, path: str, body: Any = None, *, timeout: float = 600.0, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
         """Status and decoded body of POST `path` with `body` as JSON."""
         data = json.dumps({} if body is None else body).encode()
-        return self._ask(urllib.request.Request(self.root + path, data=data, method="POST"), timeout)
+        request = urllib.request.Request(self.root + path, data=data, method="POST", headers=dict(headers or {}))
+        return self._ask(request, timeout)
 
     def _ask(self, request: urllib.request.Request, timeout: float) -> tuple[int, Any]:
         request.add_header("Content-Type", "application/json")

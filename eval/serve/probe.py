@@ -69,10 +69,16 @@ def _forward(checkpoint: Path, longest: int) -> Expectation:
     return Expectation(ids=tuple(ids), log_probs=tuple(chosen.tolist()))
 
 
-def served(control: Control, *, model: str, ids: Sequence[int], timeout: float = 120.0) -> tuple[float, ...]:
-    """The server's log-probabilities of `ids`[1:], each given the ids before it.  Raises ServerFailure without them."""
+def served(
+    control: Control, *, model: str, ids: Sequence[int], replica: int | None = None, timeout: float = 120.0
+) -> tuple[float, ...]:
+    """The server's log-probabilities of `ids`[1:], each given the ids before it.  Raises ServerFailure without them.
+
+    `replica` is the data-parallel copy of the model that must answer; None where there is only one.
+    """
     body = {"model": model, "prompt": list(ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
-    status, reply = control.post("/v1/completions", body, timeout=timeout)
+    headers = {} if replica is None else {"X-data-parallel-rank": str(replica)}
+    status, reply = control.post("/v1/completions", body, timeout=timeout, headers=headers)
     if status != 200:
         raise ServerFailure(f"the server answered {status} to the probe: {str(reply)[:300]}")
     return _log_probs(reply, ids)

@@ -8,6 +8,7 @@ the two checkpoints were seen to agree in every header, and nothing is believed 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,9 +40,19 @@ def objection(now: Served, wanted: Served) -> str:
 
 
 def swap(
-    control: Control, *, model: str, now: Served, wanted: Served, tolerance: float, log: Path
+    control: Control,
+    *,
+    model: str,
+    now: Served,
+    wanted: Served,
+    tolerance: float,
+    log: Path,
+    replicas: Sequence[int | None] = (None,),
 ) -> tuple[str, tuple[float, ...]]:
-    """Put `wanted` behind `control`: the doubt that calls for a restart, empty when none, and what was seen."""
+    """Put `wanted` behind `control`: the doubt that calls for a restart, empty when none, and what was seen.
+
+    Each of the `replicas` (`probe.served`) must prove itself.
+    """
     start_of_news = log.stat().st_size if log.exists() else 0
     # How vLLM treats a bad path or shape: 500, or 200 with a warning in its log.
     body = {"method": "reload_weights", "kwargs": {"weights_path": str(wanted.checkpoint)}}
@@ -54,12 +65,16 @@ def swap(
     complaint = _complaint(log, start_of_news)
     if complaint:
         return f"the server's log says: {complaint}", ()
-    try:
-        assert wanted.expected is not None  # objection() has seen to it
-        seen = probe.served(control, model=model, ids=wanted.expected.ids)
-    except ServerFailure as error:
-        return str(error), ()
-    return doubt(seen, now=now, wanted=wanted, tolerance=tolerance), seen
+    assert wanted.expected is not None  # objection() has seen to it
+    why = ""
+    seen: tuple[float, ...] = ()
+    for replica in replicas:
+        try:
+            seen = probe.served(control, model=model, ids=wanted.expected.ids, replica=replica)
+        except ServerFailure as error:
+            return str(error), ()
+        why = why or doubt(seen, now=now, wanted=wanted, tolerance=tolerance)
+    return why, seen
 
 
 def doubt(seen: tuple[float, ...], *, now: Served, wanted: Served, tolerance: float) -> str:

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +42,9 @@ class VLLM:
     up to four cores, and vLLM's own binding of threads to cores on larger ones.  `reload` swaps weights of one
     architecture in place; `probe` = forward compares the server with an independent forward pass after every start
     and swap, none does not and therefore restarts for every checkpoint.  `port` = None takes a free one.
+
+    One server takes tensor_parallel x pipeline_parallel x data_parallel GPUs of `devices` (None: all that are visible).
+    Where there are more, up to `servers` servers are asked side by side (None: as many as the GPUs hold).
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -51,6 +54,8 @@ class VLLM:
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     data_parallel: int = 1
+    devices: tuple[int | str, ...] | None = None
+    servers: int | None = None
     gpu_memory_utilization: float = 0.9
     kv_cache_gb: int = 1
     enforce_eager: bool = True
@@ -65,7 +70,7 @@ class VLLM:
         for name in ("tensor_parallel", "pipeline_parallel", "data_parallel", "kv_cache_gb"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
-        for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "threads"):
+        for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "threads", "servers"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more, or null for vLLM's default")
         if not 0 < self.gpu_memory_utilization <= 1:
@@ -74,6 +79,16 @@ class VLLM:
             raise ValueError(f"port is {self.port}: expected 1024 to 65535, or null for a free one")
         if self.start_timeout <= 0:
             raise ValueError(f"start_timeout is {self.start_timeout}: expected seconds above 0")
+        if self.devices is not None and len(self.devices) < self.gpus:
+            raise ValueError(
+                f"devices are {', '.join(map(str, self.devices)) or 'none'}: expected at least {self.gpus}, that is"
+                " tensor_parallel x pipeline_parallel x data_parallel"
+            )
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs one server takes."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[VLLMServer]:
@@ -176,6 +191,7 @@ class VLLMServer:
                 wanted=wanted,
                 tolerance=self._tolerance(wanted),
                 log=self.log,
+                replicas=self._replicas(),
             )
             if not why:
                 return "reloaded", "", replace(wanted, seen=seen)
@@ -237,14 +253,17 @@ class VLLMServer:
     def _proven(self, control: Control, wanted: Served) -> Served:
         if wanted.expected is None:
             return wanted
+        expected = wanted.expected
         try:
-            seen = probe.served(control, model=MODEL, ids=wanted.expected.ids)
+            every = [
+                probe.served(control, model=MODEL, ids=expected.ids, replica=replica) for replica in self._replicas()
+            ]
         except ServerFailure as failure:  # not-a-number among the weights ends here: JSON cannot say it
             self.stop()
             raise ServerFailure(
                 f"vLLM started with {wanted.checkpoint} but cannot compute with it: {failure}"
             ) from failure
-        error = probe.distance(seen, wanted.expected.log_probs)
+        error = max(probe.distance(seen, expected.log_probs) for seen in every)
         if not error <= self._tolerance(wanted):
             self.stop()
             raise ServerFailure(
@@ -252,7 +271,12 @@ class VLLMServer:
                 f" token from those of transformers (tolerance {self._tolerance(wanted)}): choose serve=transformers,"
                 " or serve.probe=none to go on without proof"
             )
-        return replace(wanted, seen=seen)
+        return replace(wanted, seen=every[-1])
+
+    def _replicas(self) -> Sequence[int | None]:
+        """Each copy of the model that must prove itself; a single one need not be named."""
+        copies = self._settings.data_parallel
+        return range(copies) if copies > 1 else (None,)
 
     def _healthy(self) -> bool:
         if self._process is None or self._process.poll() is not None or self._control is None:
@@ -313,9 +337,11 @@ def variables(settings: VLLM) -> dict[str, str]:
         if threads is not None:
             found |= thread_settings(threads)
             found["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-            if settings.tensor_parallel * settings.pipeline_parallel * settings.data_parallel == 1:
+            if settings.gpus == 1:
                 # The engine runs its one worker itself: a process less to start, and none that spins waiting for it.
                 found["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    elif settings.devices is not None:
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, settings.devices))
     return found
 
 
