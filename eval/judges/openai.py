@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from eval.errors import JudgeFailure
 from eval.judges.exchange import JudgeRequest, Reply
+from eval.worker_pool import work_through
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -85,31 +86,23 @@ class OpenAI:
     ) -> None:
         from openai import AsyncOpenAI
 
-        waiting = iter(requests)
         nobody = 0  # questions in a row that nobody took
 
-        async def work() -> None:
+        async def take(request: JudgeRequest) -> None:
             nonlocal nobody
-            for request in waiting:  # shared by all workers: each question is taken once
-                reply, reached = await self._ask(client, request)
-                hand_over(request, reply)
-                nobody = 0 if reached else nobody + 1
-                if nobody >= min(_GIVE_UP_AFTER, len(requests)):
-                    raise JudgeFailure(
-                        f"judge {self.model} at {client.base_url} does not answer ({reply.failure}): what it said"
-                        " so far is kept; start it again and repeat the command"
-                    )
+            reply, reached = await self._ask(client, request)
+            hand_over(request, reply)
+            nobody = 0 if reached else nobody + 1
+            if nobody >= min(_GIVE_UP_AFTER, len(requests)):
+                raise JudgeFailure(
+                    f"judge {self.model} at {client.base_url} does not answer ({reply.failure}): what it said"
+                    " so far is kept; start it again and repeat the command"
+                )
 
         async with AsyncOpenAI(
             api_key=key, base_url=self.base_url, timeout=self.timeout_seconds, max_retries=0
         ) as client:
-            workers = [asyncio.create_task(work()) for _ in range(min(self.concurrency, len(requests)))]
-            try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+            await work_through(requests, take, workers=min(self.concurrency, len(requests)))
 
     async def _ask(self, client: AsyncOpenAI, request: JudgeRequest) -> tuple[Reply, bool]:
         """The reply, and whether anybody was there to give one."""

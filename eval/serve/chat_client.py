@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from eval.errors import ServerFailure
 from eval.serve.server import Endpoint
+from eval.worker_pool import work_through
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -114,29 +115,21 @@ async def answer_all(
     Raises ServerFailure when nobody answered 20 requests in a row, or when nobody could be reached for all of fewer;
     replies handed out before are the caller's to keep.  What `on_reply` raises stops everything.
     """
-    waiting = iter(requests)
     unanswered = 0
 
-    async def work() -> None:
+    async def take(request: ChatRequest) -> None:
         nonlocal unanswered
-        for request in waiting:  # one iterator for all workers: each request is taken once
-            reply = await client.reply(request)
-            on_reply(request, reply)
-            unanswered = unanswered + 1 if reply.kind in ("unreachable", "timeout") else 0
-            nobody_at_all = unanswered >= len(requests) and reply.kind == "unreachable"
-            if unanswered >= _GIVE_UP_AFTER or nobody_at_all:
-                raise ServerFailure(
-                    f"the server does not answer any more ({reply.failure}): replies so far are kept, repeat the"
-                    " command to ask the rest"
-                )
+        reply = await client.reply(request)
+        on_reply(request, reply)
+        unanswered = unanswered + 1 if reply.kind in ("unreachable", "timeout") else 0
+        nobody_at_all = unanswered >= len(requests) and reply.kind == "unreachable"
+        if unanswered >= _GIVE_UP_AFTER or nobody_at_all:
+            raise ServerFailure(
+                f"the server does not answer any more ({reply.failure}): replies so far are kept, repeat the"
+                " command to ask the rest"
+            )
 
-    workers = [asyncio.create_task(work()) for _ in range(min(concurrency, len(requests)))]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    await work_through(requests, take, workers=min(concurrency, len(requests)))
 
 
 def ask(
