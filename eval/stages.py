@@ -21,6 +21,7 @@ from eval.records import Answer, ItemScore, Unscored, Verdict, read_records, rea
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
 from eval.serve import Endpoint, Serve, Server, engine, serving
+from eval.shown import shown_answers
 from fusion.artifacts import Store, file_digest
 from fusion.configure import plain
 from fusion.progress import RunProgress
@@ -57,16 +58,25 @@ class Stages:
             self._server = self.stack.enter_context(serving(self.serve, logs=logs, say=self.progress.note))
         return self._server
 
-    def with_server(self, candidate: Candidate, ask: Callable[[Endpoint], T]) -> T:
-        """What `ask` gets of the candidate's server; where the server dies under it, once more of a new one."""
+    def with_server(
+        self, candidate: Candidate, ask: Callable[[Endpoint], T], *, complete: Callable[[T], bool] = lambda found: True
+    ) -> T:
+        """What `ask` gets of the candidate's server.
+
+        A server that dies under it is restarted, which the server says, and asked once more; if that dies too, it is
+        the caller's ServerFailure.
+        """
         server = self.server()
         server.load(candidate.path)
         try:
-            return ask(server.endpoint)
+            found = ask(server.endpoint)
         except (ServerFailure, HarnessFailure):
             if server.load(candidate.path).how != "restarted":
                 raise
-            return ask(server.endpoint)
+        else:
+            if complete(found) or server.load(candidate.path).how != "restarted":
+                return found
+        return ask(server.endpoint)
 
     def answers(self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark) -> list[Answer]:
         """The candidate's answers to the benchmark's questions; only those an earlier run did not get are asked."""
@@ -85,7 +95,7 @@ class Stages:
                     advance=shown.advance,
                 )
 
-            answers, passing = self.with_server(candidate, ask)
+            answers, passing = self.with_server(candidate, ask, complete=lambda found: not found[1])
             if passing:
                 raise _Unfinished(answers, passing)
             write_records(out / "answers.jsonl", answers)
@@ -167,7 +177,8 @@ class Stages:
         """Metrics with their intervals, and the items behind them."""
         records = self.verdicts(candidate, entry, benchmark, answers)
         metrics = benchmark.metrics(records, answers, self.config.bootstrap)
-        return scored_model(candidate, benchmark.name, metrics, benchmark.item_scores(records, answers))
+        scored = scored_model(candidate, benchmark.name, metrics, benchmark.item_scores(records, answers))
+        return replace(scored, shown=shown_answers(benchmark, answers, records))
 
     def measured(self, candidate: Candidate, entry: str, harness: LMEvalHarness) -> list[ItemScore]:
         """What lm-eval finds on its tasks, one score per document."""

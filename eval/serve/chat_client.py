@@ -54,7 +54,8 @@ class ChatRequest:
             raise ValueError(f"request {self.id}: max_tokens is {self.max_tokens}, expected 1 or more")
 
 
-FailureKind = Literal["unreachable", "timeout", "refused", "unreadable"]
+FailureKind = Literal["unreachable", "timeout", "failing", "refused", "unreadable"]
+_NO_ANSWER = ("unreachable", "timeout", "failing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +122,7 @@ async def answer_all(
         nonlocal unanswered
         reply = await client.reply(request)
         on_reply(request, reply)
-        unanswered = unanswered + 1 if reply.kind in ("unreachable", "timeout") else 0
+        unanswered = unanswered + 1 if reply.kind in _NO_ANSWER else 0
         nobody_at_all = unanswered >= len(requests) and reply.kind == "unreachable"
         if unanswered >= _GIVE_UP_AFTER or nobody_at_all:
             raise ServerFailure(
@@ -292,7 +293,8 @@ def _reason(error: Exception) -> tuple[FailureKind, str]:
     import openai
 
     if isinstance(error, openai.APIStatusError):
-        return "refused", f"the server answered {error.status_code}: {error.message[:300]}"
+        passing = error.status_code == 429 or error.status_code >= 500
+        return "failing" if passing else "refused", f"the server answered {error.status_code}: {error.message[:300]}"
     if isinstance(error, openai.APITimeoutError):
         return "timeout", "the server did not answer in time"
     if isinstance(error, openai.APIConnectionError):
