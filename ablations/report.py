@@ -7,6 +7,7 @@ axis changes is shown once for each value of the axis; a model whose weights are
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ def run(settings: dict[str, Any]) -> None:
     bootstrap = typed(settings["report"], Bootstrap, at="report")
     cells = find_cells(cells_directory(str(settings["cells"]), Path(settings["paths"]["artifacts"])))
     title = ", ".join(dict.fromkeys(cell.experiment for cell in cells))
-    table = write_report(pooled(cells, bootstrap), out, title=title, bootstrap=bootstrap)
+    pages = {f"answers of {cell.name}": cell.path / "answers.html" for cell in cells}
+    links = {label: os.path.relpath(page, out) for label, page in pages.items() if page.exists()}
+    table = write_report(pooled(cells, bootstrap), out, title=title, bootstrap=bootstrap, links=links)
     long_table(cells).to_csv(out / "scores.csv", index=False, lineterminator="\n")
     show(table, out)
 

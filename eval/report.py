@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from eval import leaderboard_files, plots
+from eval.answers_page import answers_page
 from eval.comparisons import difference, mean_model, smallest_difference
 from eval.report_page import page
 from eval.scored import ScoredModel
@@ -16,8 +17,17 @@ from eval.scores.sign_flip import FLIPS
 from eval.tables import DAGGER, FAMILY_LEVEL, Heading, headings, leaderboard, rounded, scores_table
 
 
-def write_report(scored: Sequence[ScoredModel], out: Path, *, title: str, bootstrap: Bootstrap) -> pd.DataFrame:
-    """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html} and plots/*.svg into `out`; return the table."""
+def write_report(
+    scored: Sequence[ScoredModel],
+    out: Path,
+    *,
+    title: str,
+    bootstrap: Bootstrap,
+    links: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html}, answers.html and plots/*.svg into `out`; return the
+    table.  `answers.html` needs models that carry their answers.  `links` (label to address) join those of the page.
+    """
     out.mkdir(parents=True, exist_ok=True)
     table = scores_table(scored, bootstrap=bootstrap)
     table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
@@ -32,7 +42,14 @@ def write_report(scored: Sequence[ScoredModel], out: Path, *, title: str, bootst
     folder.mkdir(exist_ok=True)
     for name, drawing in drawn.items():
         (folder / f"{name}.svg").write_text(drawing)
-    (out / "leaderboard.html").write_text(page(title, rows, remarks, list(drawn.values())))
+    beside = {"scores.csv": "scores.csv", "items.csv": "items.csv", **(links or {})}
+    answers = answers_page(f"{title}: answers", scored, {"leaderboard": "leaderboard.html", **beside})
+    if answers is None:
+        (out / "answers.html").unlink(missing_ok=True)  # of an earlier report, whose models these are not
+    else:
+        (out / "answers.html").write_text(answers, encoding="utf-8")
+        beside = {"answers and verdicts": "answers.html", **beside}
+    (out / "leaderboard.html").write_text(page(title, rows, remarks, list(drawn.values()), beside), encoding="utf-8")
     return table
 
 

@@ -3,57 +3,79 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlencode
 
-from eval.tables import Cell, LeaderboardRow, rounded
+from eval.answers_page import anchors
+from eval.tables import DAGGER, Cell, LeaderboardRow, rounded
 
 _STYLE = """
 :root { color-scheme: light dark }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 105rem; padding: 0 1rem }
-table { border-collapse: collapse; width: 100% }
+nav a { margin-right: 1rem }
+.table { overflow-x: auto }
+table { border-collapse: collapse; width: 100%; margin-top: 1rem }
 th, td { padding: .3rem .55rem; text-align: right; white-space: nowrap }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left }
-thead th { border-bottom: 2px solid; cursor: pointer; vertical-align: bottom }
+thead th { border-bottom: 2px solid; vertical-align: bottom }
+thead button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0 }
+thead button { cursor: pointer }
+th[aria-sort=descending] button::after { content: " ↓" } th[aria-sort=ascending] button::after { content: " ↑" }
 tbody tr { border-bottom: 1px solid #8884 }
 small { opacity: .7; display: block }
 .best { font-weight: 700 } .second { text-decoration: underline }
 figure { display: inline-block; margin: 1rem 1rem 0 0; background: #fff; color: #000 }
 """
+# A first click sorts numbers from the largest and names from A; what has no number stays last either way.
 _SORT = """
-for (const head of document.querySelectorAll('thead th')) head.addEventListener('click', () => {
-  const body = head.closest('table').tBodies[0], at = head.cellIndex, down = head.dataset.down !== 'yes';
-  head.dataset.down = down ? 'yes' : 'no';
-  const key = row => { const raw = row.cells[at].dataset.value; const n = parseFloat(raw);
-    return raw === '' ? -Infinity : isNaN(n) ? raw : n };
-  const order = (a, b) => { const x = key(a), y = key(b); return x < y ? 1 : x > y ? -1 : 0 };
-  [...body.rows].sort((a, b) => down ? order(a, b) : order(b, a)).forEach(row => body.append(row));
+for (const button of document.querySelectorAll('thead button')) button.addEventListener('click', () => {
+  const head = button.closest('th'), body = head.closest('table').tBodies[0], at = head.cellIndex;
+  const rows = [...body.rows], text = at < 2;
+  const before = head.getAttribute('aria-sort');
+  const down = before ? before === 'ascending' : !text;
+  for (const other of head.parentNode.cells) other.removeAttribute('aria-sort');
+  head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
+  const raw = row => row.cells[at].dataset.value, sign = down ? -1 : 1;
+  const order = at === 1 ? (a, b) => sign * raw(a).localeCompare(raw(b)) : (a, b) =>
+    raw(a) === '' || raw(b) === '' ? (raw(a) === '') - (raw(b) === '') : sign * (raw(a) - raw(b));
+  body.append(...rows.sort(order));
 });
 """
 
 
-def page(title: str, rows: Sequence[LeaderboardRow], notes: Sequence[str], plots: Sequence[str]) -> str:
-    """The whole page; `plots` are SVG elements, everything else is text and is escaped."""
+def page(
+    title: str, rows: Sequence[LeaderboardRow], notes: Sequence[str], plots: Sequence[str], links: Mapping[str, str]
+) -> str:
+    """The whole page; `plots` are SVG elements, everything else is text and is escaped.
+
+    `links`: labels and addresses of what lies beside the page; with answers.html among them, names of models open it.
+    """
     headings = [cell.heading for cell in rows[0].cells] if rows else []
     head = "".join(
-        f"<th>{html.escape(name)}</th>" for name in ("Group", "Model", *(h.title for h in headings), "Unscored")
+        f'<th scope="col"><button type="button">{html.escape(name)}</button></th>'
+        for name in ("Group", "Model", *(h.title for h in headings), "Unscored")
     )
-    body = "\n".join(_row(row, place) for place, row in enumerate(rows))
+    answers = "answers.html" in links.values()
+    body = "\n".join(_row(row, place, answers=answers) for place, row in enumerate(rows))
     figures = "\n".join(f"<figure>{plot}</figure>" for plot in plots)
     remarks = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
         f'<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">\n'
         f"<style>{_STYLE}</style></head>\n"
-        f"<body><h1>{html.escape(title)}</h1>\n<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>\n"
+        f"<body><h1>{html.escape(title)}</h1>\n<nav>{anchors(links)}</nav>\n"
+        f'<div class="table"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n'
         f"{remarks}\n{figures}\n<script>{_SORT}</script></body></html>\n"
     )
 
 
-def _row(row: LeaderboardRow, place: int) -> str:
+def _row(row: LeaderboardRow, place: int, *, answers: bool) -> str:
     cells = "".join(_cell(cell) for cell in row.cells)
+    name = html.escape(row.model, quote=True)
+    linked = f'<a href="answers.html#{html.escape(urlencode({"model": row.model}), quote=True)}">{name}</a>'
     return (
         f'<tr><td data-value="{place}">{html.escape(row.group)}</td>'
-        f'<td data-value="{html.escape(row.model, quote=True)}">{html.escape(row.model)}</td>{cells}'
+        f'<td data-value="{name}">{linked if answers else name}</td>{cells}'
         f'<td data-value="{row.unscored}">{row.unscored}</td></tr>'
     )
 
@@ -70,6 +92,7 @@ def _cell(cell: Cell) -> str:
     if cell.difference is not None and heading.ranked:
         bounds = (cell.difference_low, cell.difference_high)
         low, high = (rounded(bound, heading.decimals, sign=True) for bound in bounds)
-        details.append(f"Δ pivot {rounded(cell.difference, heading.decimals, sign=True)} ({low} to {high})")
+        dagger = DAGGER if cell.differs else ""
+        details.append(f"Δ pivot {rounded(cell.difference, heading.decimals, sign=True)}{dagger} ({low} to {high})")
     details.append(f"n {cell.n}")
     return f'<td data-value="{cell.value}">{text}' + "".join(f"<small>{d}</small>" for d in details) + "</td>"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from eval.records import ItemScore
 from eval.scores.metric_row import MetricRow
+from eval.shown import ShownAnswers
 
 GROUPS = ("Pivot", "Sources", "Baselines", "Targets", "Merged")
 
@@ -14,7 +15,8 @@ GROUPS = ("Pivot", "Sources", "Baselines", "Targets", "Merged")
 class ScoredModel:
     """`metrics` are in the units of scores.csv (win rates in percent), `items` in inner units (0 to 1).
 
-    Where several runs (seeds) are pooled under one model, an item's question is spelt `<question>@<run>`.
+    Where several runs (seeds) are pooled under one model, an item's question is spelt `<question>@<run>`.  `shown` is
+    None for what was read back from a table, and for lm-eval.
     """
 
     model: str
@@ -22,6 +24,7 @@ class ScoredModel:
     benchmark: str
     metrics: tuple[MetricRow, ...]
     items: tuple[ItemScore, ...]
+    shown: ShownAnswers | None = None
 
 
 def pooled_question(question_id: str, run: str) -> str:

@@ -1,0 +1,41 @@
+"""What a reader can look up behind a score: questions, answers on both sides, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from eval.benchmarks.protocol import LoadedBenchmark
+from eval.records import Answer, Question, Unscored, Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownAnswers:
+    """What a reader can look up behind one model's scores; no number is computed from it.
+
+    `opponents` are the answers that the judge saw beside the model's, each under its own model's name.
+    """
+
+    questions: tuple[Question, ...]
+    answers: tuple[Answer, ...]
+    opponents: tuple[Answer, ...]
+    verdicts: tuple[Verdict | Unscored, ...]
+
+
+def shown_answers(
+    benchmark: LoadedBenchmark, answers: Sequence[Answer], verdicts: Sequence[Verdict | Unscored]
+) -> ShownAnswers:
+    """What can be looked up of one model: its answers, and those that the judge saw beside them."""
+    name = str(getattr(benchmark, "baseline_name", "") or "baseline")
+    turns: dict[tuple[str, str], dict[int, str]] = {}
+    for request in benchmark.plan(answers).requests:
+        if len(request.answers) == 2:
+            other = request.answers[1 if request.switched else 0]
+            turns.setdefault((request.opponent or name, request.question_id), {})[request.turn] = other
+    opponents = (
+        Answer(question_id=question, model=model, turns=tuple(said.get(turn, "") for turn in range(1, max(said) + 1)))
+        for (model, question), said in turns.items()
+    )
+    return ShownAnswers(
+        questions=benchmark.questions, answers=tuple(answers), opponents=tuple(opponents), verdicts=tuple(verdicts)
+    )
