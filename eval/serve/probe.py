@@ -23,7 +23,7 @@ TEXT = (
 )
 TOKENS = 64
 # Largest mean absolute difference, in nats per token, between two correct implementations, by the served precision.
-_LOADING = threading.Lock()  # several servers may start at once, and transformers imports its parts on first use
+LOADING = threading.Lock()  # several servers may start at once, and transformers imports its parts on first use
 TOLERANCE = {"float32": 0.01, "bfloat16": 0.15, "float16": 0.05}
 
 
@@ -40,7 +40,7 @@ def expectation(checkpoint: Path, *, longest: int) -> Expectation:
 
     Weights up to 1 GB are computed with in float32, larger ones in their own precision to spare memory.
     """
-    with _LOADING:
+    with LOADING:
         return _forward(checkpoint, longest)
 
 
