@@ -56,7 +56,8 @@ def page(
         for name in ("Group", "Model", *(h.title for h in headings), "Unscored")
     )
     answers = "answers.html" in links.values()
-    body = "\n".join(_row(row, place, answers=answers) for place, row in enumerate(rows))
+    beside = [row.model for row in rows if row.model == "pivot"]
+    body = "\n".join(_row(row, place, answers=answers, beside=beside) for place, row in enumerate(rows))
     figures = "\n".join(f"<figure>{plot}</figure>" for plot in plots)
     remarks = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
     return (
@@ -69,10 +70,11 @@ def page(
     )
 
 
-def _row(row: LeaderboardRow, place: int, *, answers: bool) -> str:
+def _row(row: LeaderboardRow, place: int, *, answers: bool, beside: Sequence[str]) -> str:
     cells = "".join(_cell(cell) for cell in row.cells)
     name = html.escape(row.model, quote=True)
-    linked = f'<a href="answers.html#{html.escape(urlencode({"model": row.model}), quote=True)}">{name}</a>'
+    chosen = urlencode([("model", model) for model in dict.fromkeys([*beside, row.model])])
+    linked = f'<a href="answers.html#{html.escape(chosen, quote=True)}">{name}</a>'
     return (
         f'<tr><td data-value="{place}">{html.escape(row.group)}</td>'
         f'<td data-value="{name}">{linked if answers else name}</td>{cells}'
