@@ -1,10 +1,12 @@
 """AlpacaEval 2: each answer against a named baseline's answer to the same instruction (Dubois et al. 2024).
 
 Annotators (prompt, request, parsing, order of presentation) and metrics are those of the `alpaca-eval` package; the
-judge is asked by `eval.judges`.  The length-controlled win rate is the package's on the official 805 instructions and
-our variant `own_set` on any other set (`eval.scores.length_control`).
+judge is asked by `eval.judges`.  The length-controlled win rate is the package's on the official 805 instructions, our
+variant `own_set` on any other set (`eval.scores.length_control`), and refused on a part of a set drawn here.
 
     rows: win_rate, standard_error, discrete_win_rate, length_controlled_win_rate (percent), average_length (characters)
+    on the official set also length_controlled_standard_error, the package's, and beside it ours (_refit), in points
+    with `orders: both` also position_bias, in points
 """
 
 from __future__ import annotations
@@ -14,19 +16,34 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from eval.benchmarks.alpaca_metrics import Comparison, length_row, official_rows, own_set_row, win_rate_rows
-from eval.benchmarks.pairwise_preference import annotator, shown_switched
+from eval.benchmarks.alpaca_metrics import (
+    Comparison,
+    length_row,
+    official_rows,
+    own_set_row,
+    position_bias_row,
+    refused_row,
+    win_rate_rows,
+)
+from eval.benchmarks.pairwise_preference import (
+    AS_PUBLISHED,
+    SHOWN_FIRST,
+    SHOWN_SECOND,
+    annotator,
+    judged_pairs,
+    shown_switched,
+)
 from eval.benchmarks.protocol import BenchmarkFiles, JudgingPlan, Sampling, find
 from eval.benchmarks.slots import NOBODY, all_slots, read_reply, settle_missing
 from eval.judges.exchange import RECORDED, JudgeRequest, Reply
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, wanted
 from eval.scores.intervals import Bootstrap
-from eval.scores.length_control import PENALTY_C
+from eval.scores.length_control import PENALTY_C, LengthControl
 from eval.scores.metric_row import MetricRow
 from eval.scores.win_rate import discrete
-from fusion.configure import Refusal
+from fusion.configure import Refusal, nearest
 
 # Of the official instructions in their order, as a JSON list: the row number is what the package's difficulties go by.
 _OFFICIAL_INSTRUCTIONS = "e4356cd997a280afd66c7dd3f9d44a151d2e94a3d4c2b67ab5d364a14404ae26"
@@ -40,6 +57,10 @@ class AlpacaEval:
     (the pocket set).  `baseline`: another model's outputs to compare with.  `gamed`: the package's df_gamed.csv, needed
     for the official length-controlled rate.  The protocol fixes no sampling for the model under test; these defaults
     are what most of the package's own model configs use.
+
+    `limit`, `only`: the first so many instructions, those of these subsets.  `orders` both: each pair is shown in both
+    orders, and its preference is their mean.  `length_control`: how the official rate's penalty is chosen;
+    `length_control_c` is the penalty where that is `fixed`, and on a set of one's own.
     """
 
     name: ClassVar[str] = "alpaca_eval"
@@ -51,6 +72,10 @@ class AlpacaEval:
     annotator: str = "weighted_alpaca_eval_gpt4_turbo"
     temperature: float = 0.7
     max_tokens: int = 2048
+    limit: int | None = None
+    only: tuple[str, ...] | None = None
+    orders: Literal["published", "both"] = "published"
+    length_control: LengthControl = "package"
     length_control_c: float = PENALTY_C
 
     def __post_init__(self) -> None:
@@ -58,6 +83,8 @@ class AlpacaEval:
             raise ValueError(f"max_tokens is {self.max_tokens}: expected at least 1")
         if self.temperature < 0:
             raise ValueError(f"temperature is {self.temperature}: expected 0 or more")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}: expected at least 1")
         if self.length_control_c <= 0:
             raise ValueError(f"length_control_c is {self.length_control_c}: expected more than 0")
 
@@ -88,13 +115,15 @@ class AlpacaEval:
         lacking = [question.id for question in questions if question.turns[0] not in outputs]
         if lacking:
             raise Refusal(f"{files.baseline} has no output for {len(lacking)} of {len(questions)} instructions")
-        paired = [outputs[question.turns[0]] for question in questions]
+        drawn = _drawn(questions, self, files.questions)
+        paired = [outputs[question.turns[0]] for question in drawn]
         generators = list(dict.fromkeys(generator for _, generator in paired))
         if len(generators) > 1:
             raise Refusal(f"the baseline's outputs come from {', '.join(generators[:3])}: expected one generator")
         return LoadedAlpacaEval(
             settings=self,
-            questions=questions,
+            questions=drawn,
+            whole=questions,
             baseline=tuple(output for output, _ in paired),
             baseline_name=generators[0],
             gamed=files.gamed,
@@ -103,10 +132,13 @@ class AlpacaEval:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedAlpacaEval:
-    """AlpacaEval with its files read; `baseline[i]` is the baseline's answer to question i."""
+    """AlpacaEval with its files read: `questions` are those drawn from the `whole` set, `baseline[i]` is the baseline's
+    answer to the i-th of them.
+    """
 
     settings: AlpacaEval
     questions: tuple[Question, ...]
+    whole: tuple[Question, ...]
     baseline: tuple[str, ...]
     baseline_name: str
     gamed: Path | None
@@ -123,11 +155,13 @@ class LoadedAlpacaEval:
         return Sampling(temperature=self.settings.temperature, max_tokens=self.settings.max_tokens)
 
     def read_answers(self, path: Path) -> list[Answer]:
-        """Answers from the package's outputs file, or from an annotations file (its `output_2`).
+        """Answers from the package's outputs file, or from an annotations file (its `output_2`); those to instructions
+        that were not drawn are left.
 
         Raises Refusal for an instruction that is not in the set: the package would leave it out silently.
         """
-        numbers = {question.turns[0]: question.id for question in self.questions}
+        numbers = {question.turns[0]: question.id for question in self.whole}
+        drawn = {question.id for question in self.questions}
         answers = []
         for number, row in enumerate(read_rows(path), start=1):
             suffix = "_2" if "output_2" in row else ""
@@ -135,27 +169,35 @@ class LoadedAlpacaEval:
             if instruction not in numbers:
                 raise Refusal(f"{path}, row {number}: this instruction is not in the set: {str(instruction)[:80]!r}")
             model = str(row.get(f"generator{suffix}", path.name.split(".")[0]))
-            answers.append(Answer(question_id=numbers[instruction], model=model, turns=(str(output),)))
+            if numbers[instruction] in drawn:
+                answers.append(Answer(question_id=numbers[instruction], model=model, turns=(str(output),)))
         return answers
 
     def plan(self, answers: Sequence[Answer]) -> JudgingPlan:
-        """One comparison per instruction; equal outputs are a draw without asking, as in the package."""
+        """One comparison per instruction and order; equal outputs are a draw without asking, as in the package."""
         answered, missing = settle_missing(all_slots(self.questions), answers)
         settled: list[Verdict | Unscored] = list(missing)
         requests = []
+        baselines = {question.id: output for question, output in zip(self.questions, self.baseline, strict=True)}
+        orders = (SHOWN_FIRST, SHOWN_SECOND) if self.settings.orders == "both" else (AS_PUBLISHED,)
         for question, _, answer in answered:
-            baseline = self.baseline[int(question.id)]
+            baseline = baselines[question.id]
             if answer.turns[0] == baseline:
                 draw = Verdict(question_id=question.id, turn=1, value=1.5, judge=NOBODY, text="equal outputs")
                 settled.append(draw)
             else:
-                requests.append(self._request(question, baseline, answer))
+                requests += [self._request(question, baseline, answer, order) for order in orders]
         return JudgingPlan(requests=tuple(requests), settled=tuple(settled))
 
     def read(self, request: JudgeRequest, reply: Reply, *, judge: str) -> Verdict | Unscored:
         """The preference, 1 (baseline) to 2 (model), from the reply; a replayed one is taken as the file states it."""
 
         def parse(reply: Reply) -> float:
+            replayed = judge.startswith(RECORDED)
+            if replayed and request.order != AS_PUBLISHED:
+                raise ValueError("a recorded preference is on one order of showing only: set orders=published")
+            if replayed and reply.value is None:
+                raise ValueError("the file holds this pair without a preference")
             if reply.value is None:
                 return annotator(self.settings.annotator).preference(reply, switched=request.switched)
             value = reply.value or 1.5  # 0 is the package's older way to write a draw
@@ -167,13 +209,12 @@ class LoadedAlpacaEval:
 
     def item_scores(self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer]) -> list[ItemScore]:
         """`win_rate` and `discrete_win_rate` (0 to 1) and `average_length` (characters) of every instruction."""
-        found = {verdict.question_id: verdict for verdict in verdicts}
+        found = judged_pairs(verdicts)
         said = {answer.question_id: answer for answer in answers if answer.turns}
         scores = []
         for question in self.questions:
-            verdict = found.get(question.id)
-            reason = None if isinstance(verdict, Verdict) else getattr(verdict, "reason", "not judged")
-            preferred = verdict.value if isinstance(verdict, Verdict) else None
+            pair = found.get(question.id)
+            preferred, reason = (None, "not judged") if pair is None else (pair.preference, pair.reason)
             answer = said.get(question.id)
             values = {
                 "win_rate": (None if preferred is None else preferred - 1, reason),
@@ -197,25 +238,36 @@ class LoadedAlpacaEval:
     def metrics(
         self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
     ) -> list[MetricRow]:
-        """The five metrics on slice `all`; those that cannot be computed say why."""
+        """The metrics on slice `all`; those that cannot be computed say why."""
         said = {answer.question_id: answer.turns[0] for answer in answers if answer.turns}
-        values = {verdict.question_id: verdict.value for verdict in verdicts if isinstance(verdict, Verdict)}
+        judged = judged_pairs(verdicts)
+        pairs = [judged.get(question.id) for question in self.questions]
+        replayed = any(verdict.judge.startswith(RECORDED) for verdict in verdicts)
+        found = {
+            v.question_id for v in verdicts if isinstance(v, Verdict) or v.kind not in ("not_recorded", "no_answer")
+        }
         comparison = Comparison(
             baseline_name=self.baseline_name,
             baseline=self.baseline,
             own=tuple(said.get(question.id) for question in self.questions),
-            preferences=tuple(values.get(question.id) for question in self.questions),
+            preferences=tuple(None if pair is None else pair.preference for pair in pairs),
+            absent=frozenset(i for i, question in enumerate(self.questions) if replayed and question.id not in found),
         )
-        if self.official:
-            replayed = any(verdict.judge.startswith(RECORDED) for verdict in verdicts)
-            controlled = official_rows(comparison, self.gamed, bootstrap, replayed=replayed)
+        rows = win_rate_rows(comparison, bootstrap)
+        if len(self.questions) < len(self.whole):
+            rows.append(refused_row(comparison, whole=len(self.whole)))
+        elif self.official:
+            how, c = self.settings.length_control, self.settings.length_control_c
+            rows += official_rows(comparison, self.gamed, bootstrap, how=how, c=c)
         else:
-            controlled = [own_set_row(comparison, bootstrap, c=self.settings.length_control_c)]
-        return [*win_rate_rows(comparison, bootstrap), *controlled, length_row(comparison, bootstrap)]
+            rows.append(own_set_row(comparison, bootstrap, c=self.settings.length_control_c))
+        if self.settings.orders == "both":
+            rows.append(position_bias_row(comparison, pairs, bootstrap))
+        return [*rows, length_row(comparison, bootstrap)]
 
-    def _request(self, question: Question, baseline: str, answer: Answer) -> JudgeRequest:
+    def _request(self, question: Question, baseline: str, answer: Answer, order: int) -> JudgeRequest:
         asked = annotator(self.settings.annotator)
-        switched = shown_switched(question.turns[0])
+        switched = shown_switched(question.turns[0]) if order == AS_PUBLISHED else order == SHOWN_FIRST
         first, second = (answer.turns[0], baseline) if switched else (baseline, answer.turns[0])
         return JudgeRequest(
             benchmark=self.name,
@@ -232,6 +284,7 @@ class LoadedAlpacaEval:
             max_tokens=asked.max_tokens,
             top_logprobs=asked.top_logprobs,
             extra=asked.extra,
+            order=order,
         )
 
 
@@ -245,3 +298,15 @@ def _question(row: dict[str, Any], *, path: Path, number: int) -> Question:
         turns=(str(instruction),),
         references=None if reference is None else (str(reference),),
     )
+
+
+def _drawn(questions: tuple[Question, ...], settings: AlpacaEval, path: Path) -> tuple[Question, ...]:
+    """The questions that `only` and `limit` leave.  Raises Refusal for a subset the file does not have."""
+    subsets = dict.fromkeys(question.category for question in questions)
+    for name in settings.only or ():
+        if name not in subsets:
+            raise Refusal(f"only={name}: {path} has no such subset: {nearest(name, subsets)}")
+    kept = [question for question in questions if settings.only is None or question.category in settings.only]
+    if not kept:
+        raise Refusal(f"only=[] leaves no instruction of {path}: name subsets, or null for all")
+    return tuple(kept[: settings.limit])

@@ -10,12 +10,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.benchmarks.pairwise_preference import JudgedPair
 from eval.scores import length_control
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.fold_order import FOLD_ORDERS
+from eval.scores.intervals import Bootstrap, mean_interval, percentile_interval
+from eval.scores.length_control import LengthControl
 from eval.scores.metric_row import MetricRow
 from eval.scores.win_rate import discrete, win_rate
 
 _CONTROLLED = "length_controlled_win_rate"
+_ERROR = "length_controlled_standard_error"
+# The difficulties and the long and short baselines of the package's model were all judged against this one.
+_OFFICIAL_BASELINE = "gpt4_1106_preview"
 # Each resample refits a model: 2 ms on the official set, 0.3 ms on a set of a few hundred.
 _OFFICIAL_RESAMPLES = 200
 _OWN_SET_RESAMPLES = 1000
@@ -24,13 +30,14 @@ _OWN_SET_RESAMPLES = 1000
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """A model beside the baseline, instruction by instruction: `own[i]` None: no answer; `preferences[i]` (1 to 2)
-    None: unscored.
+    None: unscored; `absent`: positions of which a replayed file has no row at all.
     """
 
     baseline_name: str
     baseline: tuple[str, ...]
     own: tuple[str | None, ...]
     preferences: tuple[float | None, ...]
+    absent: frozenset[int] = frozenset()
 
     @property
     def scored(self) -> NDArray[np.intp]:
@@ -94,17 +101,33 @@ def own_set_row(comparison: Comparison, bootstrap: Bootstrap, *, c: float) -> Me
     except ValueError as error:  # equal lengths, or nothing scored
         return replace(row, reason=str(error))
     draws = replace(bootstrap, resamples=min(bootstrap.resamples, _OWN_SET_RESAMPLES))
-    low, high = length_control.own_set_interval(shares, own, baseline, draws, c=c)
+    refits = length_control.own_set_refits(shares, own, baseline, draws, c=c)
+    low, high = percentile_interval(refits, bootstrap.confidence)
     return replace(row, value=100 * value, low=100 * low, high=100 * high, reason=None)
 
 
+def refused_row(comparison: Comparison, *, whole: int) -> MetricRow:
+    """No length-controlled rate on a subset drawn here, of `whole` instructions."""
+    return comparison.empty_row(
+        _CONTROLLED,
+        f"{len(comparison.own)} of {whole} instructions were drawn here (limit, only): the length model belongs to the"
+        " whole set, and a rate on a part is neither the published one nor comparable with it",
+    )
+
+
 def official_rows(
-    comparison: Comparison, gamed: Path | None, bootstrap: Bootstrap, *, replayed: bool
+    comparison: Comparison,
+    gamed: Path | None,
+    bootstrap: Bootstrap,
+    *,
+    how: LengthControl,
+    c: float,
 ) -> list[MetricRow]:
-    """The length-controlled rate on the 805 official instructions, by the package's function.
+    """The length-controlled rate on the 805 official instructions and its standard errors, by the package's function.
 
     A replayed file with rows missing is reproduced as it was published: the package numbers the rows that are there,
     so the difficulties slip (variant `misaligned_index`); beside it stands the rate with items matched by instruction.
+    The package's standard error is that of the mean prediction; `_refit` is the deviation over refitted resamples.
     """
     row = comparison.empty_row(_CONTROLLED, "nothing was scored")
     scored = comparison.scored
@@ -116,19 +139,41 @@ def official_rows(
     same = all(said == text for said, text in zip(comparison.own, comparison.baseline, strict=True))
     if np.ptp((baseline - own)[scored]) == 0 and not same:
         return [replace(row, reason="all answers differ from the baseline's by the same length")]
-    value = _published(comparison, range(len(comparison.own)), gamed, same=same)
-    matched = replace(row, value=value, reason=None)
+
+    def fitted(positions: Sequence[int], variant: str = "") -> tuple[MetricRow, MetricRow]:
+        found = _published(comparison, positions, gamed, how, c, same=same)
+        names = [variant, "fixed_c" if how == "fixed" else "", how if how in FOLD_ORDERS else ""]
+        names.append("" if comparison.baseline_name == _OFFICIAL_BASELINE else "own_baseline")
+        given = replace(row, reason=None, variant="+".join(name for name in names if name))
+        return (
+            replace(given, value=found["length_controlled_winrate"]),
+            replace(given, metric=_ERROR, value=found["lc_standard_error"]),
+        )
+
+    everything = range(len(comparison.own))
+    rate, error = fitted(everything)
+    refit = replace(error, metric=f"{_ERROR}_refit", value=None, reason="the model is the baseline itself")
     if not same:
         draws = replace(bootstrap, resamples=min(bootstrap.resamples, _OFFICIAL_RESAMPLES))
-        below, above = length_control.published_spread(comparison.shares, own, baseline, gamed, draws)
-        matched = replace(matched, low=value + 100 * below, high=value + 100 * above)
-    if not replayed or scored.size == len(comparison.own):
-        return [matched]
-    slipped = _published(comparison, scored.tolist(), gamed, same=same)
-    return [
-        replace(row, value=slipped, reason=None, variant="misaligned_index"),
-        replace(matched, metric=f"{_CONTROLLED}_matched"),
-    ]
+        refits = 100 * length_control.published_refits(comparison.shares, own, baseline, gamed, draws)
+        low, high = percentile_interval(refits, bootstrap.confidence)
+        assert rate.value is not None
+        rate = replace(rate, low=rate.value + low, high=rate.value + high)
+        refit = replace(refit, value=float(np.std(refits, ddof=1)), reason=None)
+    if not comparison.absent:
+        return [rate, error, refit]
+    present = [position for position in everything if position not in comparison.absent]
+    slipped, slipped_error = fitted(present, "misaligned_index")
+    return [slipped, replace(rate, metric=f"{_CONTROLLED}_matched"), slipped_error, refit]
+
+
+def position_bias_row(comparison: Comparison, pairs: Sequence[JudgedPair | None], bootstrap: Bootstrap) -> MetricRow:
+    """How much more than half the answer shown first is preferred, in percent points, over pairs shown both ways."""
+    row = replace(comparison.empty_row("position_bias", "no pair was judged in both orders"), n=0)
+    biases = [pair.first_bias for pair in pairs if pair is not None and pair.first_bias is not None]
+    if not biases:
+        return row
+    return _with_interval(replace(row, n=len(biases)), 100 * math.fsum(biases) / len(biases), biases, bootstrap)
 
 
 def length_row(comparison: Comparison, bootstrap: Bootstrap) -> MetricRow:
@@ -154,7 +199,9 @@ def _with_interval(row: MetricRow, value: float, items: Sequence[float], bootstr
     return replace(row, value=value, low=low, high=high, reason=None)
 
 
-def _published(comparison: Comparison, positions: Sequence[int], gamed: Path, *, same: bool) -> float:
+def _published(
+    comparison: Comparison, positions: Sequence[int], gamed: Path, how: LengthControl, c: float, *, same: bool
+) -> dict[str, float]:
     """The package takes a model under the baseline's name for the baseline; here what it says decides, not its name."""
     shares = comparison.shares
     rows = [
@@ -167,4 +214,4 @@ def _published(comparison: Comparison, positions: Sequence[int], gamed: Path, *,
         }
         for i in positions
     ]
-    return length_control.published(rows, gamed)["length_controlled_winrate"]
+    return length_control.published(rows, gamed, how, c=c)

@@ -12,16 +12,19 @@ import functools
 import math
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from eval.judges.exchange import Reply, ReplyForm
+from eval.records import Unscored, Verdict
 from eval.scores.alpaca_package import alpaca_folder, alpaca_module
 from fusion.configure import Refusal, nearest
 
+# Orders of showing (`eval.records.Place`): the package's draw, the model's answer first, the model's answer second.
+AS_PUBLISHED, SHOWN_FIRST, SHOWN_SECOND = 0, 1, 2
 _FIELDS = re.compile(r"\{(instruction|output_1|output_2)\}")
 _CHATML = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>", re.DOTALL)
 _FORMS: Mapping[str, ReplyForm] = {"logprob_parser": "preference_token", "pipeline_meta_parser": "ranked_models"}
@@ -74,6 +77,41 @@ class Annotator:
         if not isinstance(value, (int, float)) or math.isnan(value):
             raise ValueError(f"{self.parser} finds no preference in the reply")
         return 1.5 if value == 0 else float(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedPair:
+    """What the judge made of one pair, over the orders in which it was shown.
+
+    `preference`: 1 to 2, the mean over orders; None with a `reason` where one of them is unscored.  `first_bias`: how
+    much more than half the answer shown first was preferred on average over both orders, -0.5 to 0.5; None where the
+    pair was not shown in both.
+    """
+
+    preference: float | None
+    reason: str | None = None
+    first_bias: float | None = None
+
+
+def judged_pairs(verdicts: Sequence[Verdict | Unscored]) -> dict[str, JudgedPair]:
+    """The judged pair of every question that has a record."""
+    records: dict[str, list[Verdict | Unscored]] = {}
+    for record in verdicts:
+        records.setdefault(record.question_id, []).append(record)
+    return {question: _judged_pair(found) for question, found in records.items()}
+
+
+def _judged_pair(records: Sequence[Verdict | Unscored]) -> JudgedPair:
+    values = {record.order: record.value for record in records if isinstance(record, Verdict)}
+    reason = next((record.reason for record in records if isinstance(record, Unscored)), None)
+    if reason is not None:
+        return JudgedPair(preference=None, reason=reason)
+    preference = math.fsum(values.values()) / len(values)
+    if SHOWN_FIRST not in values or SHOWN_SECOND not in values:
+        return JudgedPair(preference=preference)
+    # Shown first the model is preferred by `first - 1`; shown second the baseline is, by `2 - second`.
+    bias = (values[SHOWN_FIRST] - values[SHOWN_SECOND]) / 2
+    return JudgedPair(preference=preference, first_bias=bias)
 
 
 def shown_switched(instruction: str) -> bool:

@@ -2,8 +2,8 @@
 
 The alpaca-eval package chooses its penalty by scikit-learn's `GroupKFold`, which sorts the groups by size and gives
 each in turn to the lightest fold.  All its groups have size two, so the folds depend only on what the sort does with
-ties: `stable` is scikit-learn's own since version 1.9 (pull request 28464), `numpy1` what older versions did with numpy < 2 on a processor
-without vector sorting: the order behind most of the published leaderboard.
+ties.  `stable` is scikit-learn's own order since 1.9 (its pull request 28464); `numpy1` is what older versions did with
+numpy < 2 on a processor without vector sorting, the order behind most of the published leaderboard.
 
     splitter = group_k_fold(FOLD_ORDERS["numpy1"])(n_splits=5)
 """
@@ -65,7 +65,7 @@ def group_k_fold(argsort: Argsort) -> type[Any]:
     """A `sklearn.model_selection.GroupKFold` that deals groups in the order of `argsort`."""
     from sklearn.model_selection import GroupKFold
 
-    class Ordered(GroupKFold):  # type: ignore[misc]
+    class Ordered(GroupKFold):
         def _iter_test_indices(self, X: Any, y: Any, groups: Any) -> Iterator[NDArray[np.intp]]:
             _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
             fold = np.array(folds(sizes.tolist(), self.n_splits, argsort))[group]

@@ -4,7 +4,8 @@ A logistic model of the preference has a term for the standardised length differ
 with that term set to zero.  Two versions:
 
 * `published`: the package's own function, for its own 805 instructions: a term for each instruction's difficulty, two
-  deliberately long and short baselines as regularisation, the penalty chosen by cross-validation.
+  deliberately long and short baselines as regularisation, the penalty chosen by cross-validation.  How the folds are
+  dealt moves published figures by up to 0.15 points, so their order can be named, or the penalty fixed.
 * `own_set`: any other instruction set has neither difficulties nor such baselines, so the model is length term and
   intercept only, with a fixed penalty.  Its figures are comparable with each other, not with the published ones.
 
@@ -16,15 +17,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eval.errors import HarnessFailure
 from eval.scores.alpaca_package import alpaca_module
-from eval.scores.intervals import Bootstrap, batches, percentile_interval, resample_counts
+from eval.scores.fold_order import FOLD_ORDERS, group_k_fold
+from eval.scores.intervals import Bootstrap, batches, resample_counts
 
+# How the penalty of the published version is chosen: by cross-validation as the installed libraries do it, or with the
+# folds dealt in a named order; or not at all.
+LengthControl = Literal["package", "stable", "numpy1", "fixed"]
 # The package's own default where it does not cross-validate.
 PENALTY_C = 100.0
 _NEWTON_STEPS = 60
@@ -100,44 +105,56 @@ def own_set(preferences: ArrayLike, own: ArrayLike, baseline: ArrayLike, *, c: f
     return float(_own_set_fits(target, length_term(own, baseline)[None], np.ones((1, target.size)), c)[0])
 
 
-def own_set_interval(
+def own_set_refits(
     preferences: ArrayLike, own: ArrayLike, baseline: ArrayLike, bootstrap: Bootstrap, *, c: float = PENALTY_C
-) -> tuple[float, float]:
-    """Percentile interval of `own_set`: items resampled, lengths standardised and the model fitted anew each time."""
+) -> NDArray[np.float64]:
+    """`own_set` of every resample: items resampled, lengths standardised and the model fitted anew each time."""
     target = np.asarray(preferences, dtype=np.float64)
     counts = resample_counts(target.size, bootstrap)
     draws = [
         _own_set_fits(target, length_term(own, baseline, counts[part]), counts[part], c)
         for part in batches(len(counts))
     ]
-    return percentile_interval(np.concatenate(draws), bootstrap.confidence)
+    return np.concatenate(draws)
 
 
-def published(annotations: Sequence[Mapping[str, Any]], gamed: Path) -> dict[str, float]:
-    """The package's `get_length_controlled_winrate` on rows in the order of its 805 instructions, in percent.
+def published(
+    annotations: Sequence[Mapping[str, Any]], gamed: Path, how: LengthControl = "package", *, c: float = PENALTY_C
+) -> dict[str, float]:
+    """The package's `get_length_controlled_winrate` on rows in the order of its 805 instructions, in percent: its keys
+    `length_controlled_winrate` and `lc_standard_error`.
 
     Rows have `preference` (NaN where unscored), `output_1`, `generator_1`, `output_2`, `generator_2`.  The position of
     a row is its instruction's number.  `gamed` is the package's df_gamed.csv, which it would otherwise download.
-    Nothing is written: the package's default would save weights inside its own installation.
+    With `how` fixed, the penalty is `c` and nothing is cross-validated.  Nothing is written: the package's default
+    would save weights inside its own installation.
     """
     import pandas
 
     frame = pandas.DataFrame(list(annotations))
-    with _local_gamed_file(gamed) as metrics:
+    with _prepared_metrics(gamed, how) as metrics:
+        model = metrics.glm_winrate.GLM_INFO["length_controlled_v1"]
+        if how == "fixed":
+            model = {**model, "kwargs": {"n_splits": 0, "C": c}}
         found = metrics.get_length_controlled_winrate(
-            frame, save_weights_dir=None, is_add_glm_preference_inplace=False, is_warn_extreme_changes=False
+            frame,
+            save_weights_dir=None,
+            is_add_glm_preference_inplace=False,
+            is_warn_extreme_changes=False,
+            glm_info=model,
         )
     return {name: float(found[name]) for name in ("length_controlled_winrate", "lc_standard_error")}
 
 
-def published_spread(
+def published_refits(
     preferences: NDArray[np.float64], own: ArrayLike, baseline: ArrayLike, gamed: Path, bootstrap: Bootstrap
-) -> tuple[float, float]:
-    """How far a resample's rate lies below and above the estimate, in rates 0 to 1, for the 805 instructions.
+) -> NDArray[np.float64]:
+    """How far each resample's rate lies from that of all 805 instructions, in rates 0 to 1.
 
     The same model as `published`, refitted to every resample with the fixed penalty (cross-validation would jump
-    between penalties); NaN preferences carry no weight.  Add it to the published estimate for an interval: the
-    package's own standard error leaves out that the model was fitted, and is about 2.2 times too small.
+    between penalties); NaN preferences carry no weight.  Added to the published estimate they give its interval, and
+    their deviation its standard error: the package's own leaves out that the model was fitted, and is about 2.2 times
+    too small.
     """
     rows = _gamed_rows(gamed)
     difficulty = rows["difficulty"]
@@ -159,9 +176,7 @@ def published_spread(
 
     centre = rates(np.ones((1, len(term))))[0]
     counts = resample_counts(len(term), bootstrap)
-    draws = np.concatenate([rates(counts[part]) for part in batches(len(counts), size=50)])
-    low, high = percentile_interval(draws, bootstrap.confidence)
-    return low - float(centre), high - float(centre)
+    return np.concatenate([rates(counts[part]) for part in batches(len(counts), size=50)]) - centre
 
 
 def _gamed_rows(path: Path) -> dict[str, NDArray[np.float64]]:
@@ -201,19 +216,33 @@ def _objective(
 
 
 @contextmanager
-def _local_gamed_file(path: Path) -> Iterator[Any]:
-    """The package's metrics with its one download answered by a local file; everything else is refused."""
+def _prepared_metrics(gamed: Path, how: LengthControl) -> Iterator[Any]:
+    """The package's metrics with its one download answered by a local file and its folds dealt as asked.
+
+    Both are names of one of its modules, put back afterwards; so is scikit-learn's configuration, which it changes.
+    """
+    import warnings
+
+    import sklearn
+
     metrics = alpaca_module("metrics")
-    glm_winrate: Any = alpaca_module("metrics.glm_winrate")
+    module: Any = alpaca_module("metrics.glm_winrate")
 
     def local(*, repo_id: str, filename: str, **_settings: Any) -> str:
         if filename != "df_gamed.csv":
             raise HarnessFailure(f"alpaca-eval asked the hub for {repo_id}/{filename}; only df_gamed.csv is known here")
-        return str(path)
+        return str(gamed)
 
-    downloading = glm_winrate.hf_hub_download
-    glm_winrate.hf_hub_download = local
+    found = {name: getattr(module, name) for name in ("hf_hub_download", "GroupKFold")}
+    module.hf_hub_download = local
+    if how in FOLD_ORDERS:
+        module.GroupKFold = group_k_fold(FOLD_ORDERS[how])
     try:
-        yield metrics
+        with sklearn.config_context(), warnings.catch_warnings():
+            # scikit-learn 1.9 warns of what 1.10 will drop: the package names its penalty the old way.
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", message="Inconsistent values: penalty=l1", category=UserWarning)
+            yield metrics
     finally:
-        glm_winrate.hf_hub_download = downloading
+        for name, value in found.items():
+            setattr(module, name, value)
