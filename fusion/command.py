@@ -10,6 +10,7 @@ arguments shows the traceback of a refusal.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import sys
@@ -20,6 +21,8 @@ from typing import Any, NoReturn, TextIO
 
 from fusion.configure import Refusal, nearest
 
+# Most file systems take 255 bytes; a name must also fit beside what a copy or an archive adds to it.
+_LONGEST_NAME = 160
 CONF = Path(__file__).parent.parent / "conf"
 GROUPS = (
     "experiment",
@@ -113,6 +116,14 @@ def hydra_message(error: BaseException) -> str:
     return " ".join(lines) or type(error).__name__
 
 
+def cell_folder(overrides: str) -> str:
+    """A folder name for a sweep's cell: its overrides, shortened with a digest where a file system would refuse them."""
+    spelt = overrides.encode()
+    if len(spelt) <= _LONGEST_NAME:
+        return overrides
+    return f"{spelt[: _LONGEST_NAME // 2].decode(errors='ignore')}...{hashlib.sha256(spelt).hexdigest()[:12]}"
+
+
 def _composed(root: str, run: Callable[[dict[str, Any]], int | None], debug: bool) -> int:
     import hydra
     from omegaconf import OmegaConf
@@ -130,6 +141,7 @@ def _composed(root: str, run: Callable[[dict[str, Any]], int | None], debug: boo
         except OmegaConfBaseException as error:
             statuses.append(_refused(hydra_message(error), debug))
 
+    OmegaConf.register_new_resolver("cell_folder", cell_folder, replace=True)
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=root)(task)()
     return max(statuses, default=0)
 
