@@ -117,7 +117,7 @@ def hydra_message(error: BaseException) -> str:
 
 
 def cell_folder(overrides: str) -> str:
-    """A folder name for a sweep's cell: its overrides, shortened with a digest where a file system would refuse them."""
+    """The overrides as the name of a sweep's cell, cut and marked with a digest where a file system would refuse it."""
     spelt = overrides.encode()
     if len(spelt) <= _LONGEST_NAME:
         return overrides
