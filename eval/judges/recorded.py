@@ -66,7 +66,7 @@ class Annotations:
             self._rows[instruction] = row
 
     def reply(self, request: JudgeRequest) -> Reply:
-        """The recorded preference, when it was given on this very pair of outputs."""
+        """The recorded preference, when it was given on this very pair of outputs; None where the file has none."""
         row = self._rows.get(request.question)
         if row is None:
             return Reply(failure="the file holds no verdict on this instruction", missing=True)
@@ -77,10 +77,9 @@ class Annotations:
         if row["output_1"] != baseline:
             return Reply(failure="the recorded verdict is against another baseline's answer", missing=True)
         preference = row["preference"]
-        if preference is None or preference != preference:
-            return Reply(failure="the file holds a verdict without a preference", missing=True)
         text, top = _first_token(row.get("raw_completion") or row.get("preference_raw_completion"))
-        return Reply(text=text, top_logprobs=top, value=float(preference))
+        unscored = preference is None or preference != preference
+        return Reply(text=text, top_logprobs=top, value=None if unscored else float(preference))
 
 
 class Judgments:
