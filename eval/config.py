@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from eval.benchmarks import BENCHMARKS, JudgedBenchmark, LMEvalHarness
-from eval.judges import JUDGES, Judge
+from eval.judges import Member, Panel, judge_from
+from eval.judges.kinship import Kinship
 from eval.scores.intervals import Bootstrap
 from eval.serve import SERVERS, Serve
 from fusion.configure import Refusal, choose, typed
@@ -20,11 +21,12 @@ class EvalConfig:
 
     serve: Serve
     benchmarks: Mapping[str, JudgedBenchmark | LMEvalHarness]
-    judges: Mapping[str, Judge]
+    judges: Mapping[str, Member | Panel]
     bootstrap: Bootstrap
     data: Path
     artifacts: Path
     lanes: int = 1
+    kinship: Kinship = field(default_factory=Kinship)
 
 
 def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
@@ -40,7 +42,7 @@ def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
         benchmarks[entry] = choose(BENCHMARKS, rest, at=f"benchmark.{entry}")
         own = given.get("judge")
         at = f"benchmark.{entry}.judge" if own else "judge"
-        judges[entry] = choose(JUDGES, own or settings.get("judge") or {}, at=at)
+        judges[entry] = judge_from(own or settings.get("judge") or {}, at=at)
     if not benchmarks:
         raise Refusal("no benchmark is chosen: expected benchmark=NAME or 'benchmark=[a,b]', entries of conf/benchmark")
     paths, report = settings["paths"], settings.get("report") or {}
@@ -52,4 +54,9 @@ def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
         data=Path(paths["data"]).expanduser(),
         artifacts=Path(paths["artifacts"]).expanduser(),
         lanes=settings.get("lanes", 1),
+        kinship=typed(
+            {"families": settings.get("families") or {}, "policy": settings.get("self_preference", "warn")},
+            Kinship,
+            at="self_preference",
+        ),
     )

@@ -18,11 +18,14 @@ from queue import Queue
 
 from eval.benchmarks import LMEvalHarness
 from eval.config import EvalConfig
+from eval.judging import Judging
 from eval.records import Answer, ItemScore
 from eval.scored import ScoredModel
+from eval.scored_by import scored_by
 from eval.serve import Serve
 from eval.serve.lanes import plan
 from eval.serve.machine import visible_gpus
+from eval.sittings import Job
 from eval.stages import Candidate, Stages, scored_model
 from fusion.configure import Refusal
 from fusion.progress import RunProgress
@@ -65,11 +68,15 @@ def evaluate(
     with ThreadPoolExecutor(max_workers=len(side_by_side.settings)) as lanes:
         for asked in [lanes.submit(ask, piece) for piece in side_by_side.pieces]:
             asked.result()
-    run = Stages(config, progress, contextlib.ExitStack())
+    jobs = [
+        Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answered[candidate.model, entry])
+        for candidate in candidates
+        for entry, benchmark in loaded.items()
+    ]
+    judged = dict(zip([(job.candidate.model, job.entry) for job in jobs], judge(jobs, config, progress), strict=True))
     scored = []
     for candidate in candidates:
-        for entry, benchmark in loaded.items():
-            scored.append(run.scored(candidate, entry, benchmark, answered[candidate.model, entry]))
+        scored += [judged[candidate.model, entry] for entry in loaded]
         for entry, harness in measures.items():
             items = measured[candidate.model, entry]
             metrics = harness.metrics(items, config.bootstrap)
@@ -93,13 +100,17 @@ def judge_answers(
     by_model: dict[str, list[Answer]] = {}
     for answer in loaded.read_answers(path):
         by_model.setdefault(label or answer.model, []).append(answer)
-    scored = []
-    with contextlib.ExitStack() as stack:
-        run = Stages(config, progress, stack)
-        for model, answers in by_model.items():
-            candidate = Candidate(model=model, group="Models", path=path, weights="")
-            scored.append(run.scored(candidate, entry, loaded, answers))
-    return scored
+    jobs = []
+    for model, answers in by_model.items():
+        candidate = Candidate(model=model, group="Models", path=path, weights="")
+        jobs.append(Job(candidate=candidate, entry=entry, benchmark=loaded, answers=answers))
+    return judge(jobs, config, progress)
+
+
+def judge(jobs: Sequence[Job], config: EvalConfig, progress: RunProgress) -> list[ScoredModel]:
+    """Verdicts on every job's answers, and the scores they give, in the jobs' order."""
+    judging = Judging(config, progress)
+    return [scored_by(judged, judging.notes, config.bootstrap) for judged in judging.all(jobs)]
 
 
 def by_architecture(candidates: Sequence[Candidate]) -> list[list[Candidate]]:

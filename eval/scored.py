@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from eval.records import ItemScore
+from eval.judges.cost import JudgeCost
+from eval.records import ItemScore, Place
 from eval.scores.metric_row import MetricRow
 from eval.shown import ShownAnswers
 
@@ -12,11 +14,20 @@ GROUPS = ("Pivot", "Sources", "Baselines", "Targets", "Merged")
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgedBy:
+    """What judging took, and sentences for the report.  `votes`: of a panel, each member's last value by place."""
+
+    costs: tuple[JudgeCost, ...]
+    votes: Mapping[str, Mapping[Place, float]]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoredModel:
     """`metrics` are in the units of scores.csv (win rates in percent), `items` in inner units (0 to 1).
 
-    Where several runs (seeds) are pooled under one model, an item's question is spelt `<question>@<run>`.  `shown` is
-    None for what was read back from a table, and for lm-eval.
+    Where several runs (seeds) are pooled under one model, an item's question is spelt `<question>@<run>`.  `shown` and
+    `judged` are None for what was read back from a table, and for lm-eval.
     """
 
     model: str
@@ -25,6 +36,7 @@ class ScoredModel:
     metrics: tuple[MetricRow, ...]
     items: tuple[ItemScore, ...]
     shown: ShownAnswers | None = None
+    judged: JudgedBy | None = None
 
 
 def pooled_question(question_id: str, run: str) -> str:

@@ -1,4 +1,4 @@
-"""The stages of an evaluation: answers, verdicts, measurements, each kept as an artifact and computed once."""
+"""The stages that need the model under test: answers and measurements, each kept as an artifact and computed once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from eval.answers import collect_answers
 from eval.benchmarks import LMEvalHarness, LoadedBenchmark
 from eval.config import EvalConfig
 from eval.errors import HarnessFailure, ServerFailure
-from eval.judges.collect import collect_verdicts, needs_asking
-from eval.judges.recorded import Recorded
-from eval.records import Answer, ItemScore, Unscored, Verdict, read_records, read_verdicts, write_records
+from eval.records import Answer, ItemScore, read_records, write_records
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
 from eval.serve import Endpoint, Serve, Server, engine, serving
-from eval.shown import shown_answers
-from fusion.artifacts import Store, file_digest
+from fusion.artifacts import Store
 from fusion.configure import plain
 from fusion.progress import RunProgress
 
@@ -97,7 +94,7 @@ class Stages:
 
             answers, passing = self.with_server(candidate, ask, complete=lambda found: not found[1])
             if passing:
-                raise _Unfinished(answers, passing)
+                raise Unfinished(answers, passing)
             write_records(out / "answers.jsonl", answers)
             return {"answers": len(answers), "failed": sum(answer.reason is not None for answer in answers)}
 
@@ -114,7 +111,7 @@ class Stages:
                     modules=("eval.answers",),
                     build=build,
                 )
-            except _Unfinished as unfinished:
+            except Unfinished as unfinished:
                 self.progress.note(
                     f"{candidate.model}, {entry}: {unfinished} answers failed; repeat the command to ask again"
                 )
@@ -124,61 +121,6 @@ class Stages:
         return [
             replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)
         ]
-
-    def verdicts(
-        self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark, answers: Sequence[Answer]
-    ) -> list[Verdict | Unscored]:
-        """One verdict, or the reason for none, per question and turn; each is on disk before the next is asked."""
-        judge = self.config.judges[entry]
-        plan = benchmark.plan(answers)
-
-        def build(out: Path) -> Mapping[str, Any]:
-            total = len(plan.requests)
-            done = 0
-
-            def counted(_: object) -> None:
-                nonlocal done
-                done += 1
-                shown.advance(done, total)
-
-            verdicts = collect_verdicts(
-                benchmark=benchmark,
-                plan=plan,
-                judge=judge,
-                journal=out / ".verdicts.jsonl",
-                on_verdict=counted,
-            )
-            missing = sum(map(needs_asking, verdicts))
-            if missing:
-                raise _Unfinished(verdicts, missing)
-            write_records(out / "verdicts.jsonl", verdicts)
-            return {"verdicts": len(verdicts), "unscored": sum(isinstance(v, Unscored) for v in verdicts)}
-
-        with self.progress.stage("judge", f"{candidate.model} · {entry}") as shown:
-            try:
-                artifact = self.store.produce(
-                    "verdicts",
-                    config={"judge": judge, "plan": digest(plain(plan)), "benchmark": self.config.benchmarks[entry]},
-                    inputs={"recorded": file_digest(Path(judge.file))} if isinstance(judge, Recorded) else {},
-                    modules=("eval.judges.collect", type(judge).__module__, type(benchmark).__module__),
-                    build=build,
-                )
-            except _Unfinished as unfinished:
-                self.progress.note(
-                    f"{candidate.model}, {entry}: {unfinished} verdicts are missing; repeat the command to ask again"
-                )
-                return unfinished.records
-            shown.finished(reused=artifact.reused)
-        return read_verdicts(artifact.path / "verdicts.jsonl")
-
-    def scored(
-        self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark, answers: Sequence[Answer]
-    ) -> ScoredModel:
-        """Metrics with their intervals, and the items behind them."""
-        records = self.verdicts(candidate, entry, benchmark, answers)
-        metrics = benchmark.metrics(records, answers, self.config.bootstrap)
-        scored = scored_model(candidate, benchmark.name, metrics, benchmark.item_scores(records, answers))
-        return replace(scored, shown=shown_answers(benchmark, answers, records))
 
     def measured(self, candidate: Candidate, entry: str, harness: LMEvalHarness) -> list[ItemScore]:
         """What lm-eval finds on its tasks, one score per document."""
@@ -203,7 +145,7 @@ class Stages:
         return read_records(artifact.path / "items.jsonl", ItemScore)
 
 
-class _Unfinished(Exception):
+class Unfinished(Exception):
     """Some records may still be had by asking again, so the stage is not finished; `records` serve this run's table."""
 
     def __init__(self, records: Any, missing: int) -> None:

@@ -81,6 +81,10 @@ class Store:
         """Where the finished output lives."""
         return self.root / stage / key
 
+    def unfinished(self, stage: str, key: str) -> Path:
+        """Where an attempt that did not finish left what it had."""
+        return self.root / stage / f".partial-{key}"
+
     def finished(self, stage: str, key: str) -> bool:
         """Whether a finished output is there; its files are not checked."""
         return (self.path(stage, key) / "manifest.json").exists()
@@ -119,7 +123,7 @@ class Store:
                 return found
             if final.exists():
                 shutil.rmtree(final)
-            partial = final.parent / f".partial-{key}"
+            partial = self.unfinished(stage, key)
             partial.mkdir(exist_ok=True)
             started = time.monotonic()
             try:

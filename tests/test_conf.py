@@ -22,7 +22,12 @@ from fusion.pipeline import fusion_config
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = group_names("experiment")
 # What an entry cannot know and asks for.
-REQUIRED = {("data", "files"): ["data.files=[dialogues.jsonl]"], ("judge", "recorded"): ["judge.file=judgments.jsonl"]}
+REQUIRED = {
+    ("data", "files"): ["data.files=[dialogues.jsonl]"],
+    ("judge", "recorded"): ["judge.file=judgments.jsonl"],
+    ("judge", "served"): ["judge.checkpoint=directory"],
+    ("judge", "panel"): ["judge.members={a:{name:reference},b:{name:openai,model:m}}"],
+}
 
 
 def settings(*overrides: str) -> dict:

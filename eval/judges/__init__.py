@@ -1,15 +1,68 @@
 """Who gives the verdict.  To add a judge: one file, one line here, one YAML in conf/judge."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 from eval.judges.exchange import JudgeRequest, Reply
+from eval.judges.model_judge import ModelJudge, Price
 from eval.judges.openai import OpenAI
+from eval.judges.panel import Member, Panel
 from eval.judges.protocol import Judge
 from eval.judges.recorded import Recorded
 from eval.judges.reference import Reference
+from eval.judges.served import Served
+from eval.serve import SERVERS
+from fusion.configure import Refusal, choose
 
-JUDGES: dict[str, type[Judge]] = {
+JUDGES: dict[str, type[Member | Panel]] = {
     "reference": Reference,
     "openai": OpenAI,
+    "served": Served,
     "recorded": Recorded,
+    "panel": Panel,
 }
 
-__all__ = ["JUDGES", "Judge", "JudgeRequest", "OpenAI", "Recorded", "Reference", "Reply"]
+
+def judge_from(settings: Mapping[str, Any], *, at: str) -> Member | Panel:
+    """The judge that a composed config describes, with what it contains: a panel's members, a judge's own server.
+
+    Raises Refusal for a name no table knows, an unknown or mistyped key, or a value out of range.
+    """
+    rest = dict(settings)
+    if rest.get("name") == "panel":
+        members = rest.get("members")
+        if not isinstance(members, Mapping):
+            raise Refusal(f"{at}.members is {members!r}: expected judges by name, as {{a: {{name: openai, ...}}, ...}}")
+        table = {name: kind for name, kind in JUDGES.items() if kind is not Panel}
+        rest["members"] = {
+            str(name): choose(table, _with_server(given, at=f"{at}.members.{name}"), at=f"{at}.members.{name}")
+            for name, given in members.items()
+        }
+    return choose(JUDGES, _with_server(rest, at=at), at=at)
+
+
+def _with_server(settings: Any, *, at: str) -> Mapping[str, Any]:
+    if not isinstance(settings, Mapping):
+        raise Refusal(f"{at} is {settings!r}: expected a judge's settings")
+    if settings.get("name") != "served" or settings.get("serve") is None:
+        return settings
+    return {**settings, "serve": choose(SERVERS, settings["serve"], at=f"{at}.serve")}
+
+
+__all__ = [
+    "JUDGES",
+    "Judge",
+    "JudgeRequest",
+    "Member",
+    "ModelJudge",
+    "OpenAI",
+    "Panel",
+    "Price",
+    "Recorded",
+    "Reference",
+    "Reply",
+    "Served",
+    "judge_from",
+]

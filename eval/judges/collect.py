@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from eval.benchmarks.protocol import JudgingPlan, LoadedBenchmark
 from eval.judges.exchange import JudgeRequest, Reply
 from eval.judges.protocol import Judge
-from eval.records import Journal, Unscored, Verdict, read_verdicts
+from eval.records import Journal, Place, Unscored, Verdict, read_verdicts
 
 
 def collect_verdicts(
@@ -23,9 +24,12 @@ def collect_verdicts(
 
     `journal` must belong to exactly this plan, benchmark and judge (an artifact's directory does).  Each verdict is in
     it before the worker that asked for it asks again; a question the judge never answered is asked once more on the
-    next call, and of two records on one place the later counts.  `on_verdict` is told of each new one.
+    next call, and of two records on one place the later counts, with the tokens of both.  `on_verdict` is told of each
+    new one.
     """
-    latest = {record.place: record for record in read_verdicts(journal)}
+    latest: dict[Place, Verdict | Unscored] = {}
+    for record in read_verdicts(journal):
+        latest[record.place] = _with_tokens_of(latest.get(record.place), record)
     done = {place: record for place, record in latest.items() if not needs_asking(record)}
     done |= {record.place: record for record in plan.settled}
     with Journal(journal) as written:
@@ -33,7 +37,7 @@ def collect_verdicts(
         def hand_over(request: JudgeRequest, reply: Reply) -> None:
             record = benchmark.read(request, reply, judge=judge.label)
             written.append(record)
-            done[record.place] = record
+            done[record.place] = _with_tokens_of(latest.get(record.place), record)
             if on_verdict is not None:
                 on_verdict(record)
 
@@ -45,3 +49,14 @@ def collect_verdicts(
 def needs_asking(record: Verdict | Unscored) -> bool:
     """Whether the judge gave no reply at all, so that asking again may help."""
     return isinstance(record, Unscored) and record.kind == "no_reply"
+
+
+def _with_tokens_of(before: Verdict | Unscored | None, record: Verdict | Unscored) -> Verdict | Unscored:
+    """A failed attempt was paid for as well."""
+    if before is None:
+        return record
+    return replace(
+        record,
+        prompt_tokens=before.prompt_tokens + record.prompt_tokens,
+        completion_tokens=before.completion_tokens + record.completion_tokens,
+    )

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from eval.records import Place
 
-# How a reply says its verdict: "Rating: [[7]]"; the token "m" or "M" with its probabilities; a JSON ranking of both.
-ReplyForm = Literal["rating", "preference_token", "ranked_models"]
+# How a reply says its verdict: "Rating: [[7]]"; the token "m" or "M" with its probabilities; a JSON ranking of both;
+# the letter of the better answer, "[[A]]", "[[B]]", or "[[C]]" for a tie.
+ReplyForm = Literal["rating", "preference_token", "ranked_models", "verdict_letter"]
 # The label of a judge that replays a file begins with this.
 RECORDED = "recorded"
 

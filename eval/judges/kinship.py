@@ -1,0 +1,34 @@
+"""Judges that judge their own kind: models rate what they wrote themselves higher (Panickssery et al. 2404.13076)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from typing import Literal
+
+from eval.judges.model_judge import ModelJudge
+from fusion.configure import Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kinship:
+    """`families`: whose model each row of the table is, sources included; what to do when a judge is of one of them."""
+
+    families: Mapping[str, str] = field(default_factory=dict)
+    policy: Literal["warn", "refuse", "allow"] = "warn"
+
+    def notes(self, judges: Mapping[str, ModelJudge], own: Mapping[str, Set[str]]) -> list[str]:
+        """One sentence per judge that judges kin; `own` are the rows that have the judge's very weights.
+
+        Raises Refusal instead where the policy says so.
+        """
+        found = []
+        for label, judge in judges.items():
+            kin = [model for model, family in self.families.items() if judge.family and family == judge.family]
+            kin += sorted(own.get(label, set()) - {*kin})
+            if kin:
+                is_of = f"of the family {judge.family}, as is" if judge.family else "itself"
+                found.append(f"Self-preference: the judge {label} is {is_of} {', '.join(kin)}.")
+        if found and self.policy == "refuse":
+            raise Refusal(f"{' '.join(found)} Choose another judge, or set self_preference=warn to go on with a note")
+        return [] if self.policy == "allow" else found

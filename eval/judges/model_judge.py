@@ -1,0 +1,80 @@
+"""What every judge that is a language model is told besides where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from eval.judges.asking import Patience
+from eval.judges.completions import ReplyKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """Money per million tokens, in whatever currency the endpoint charges."""
+
+    prompt: float
+    completion: float
+
+    def __post_init__(self) -> None:
+        if self.prompt < 0 or self.completion < 0:
+            raise ValueError(f"prompt {self.prompt}, completion {self.completion}: expected 0 or more of each")
+
+    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
+        """What so many tokens cost."""
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelJudge:
+    """Settings that a judge model has wherever it runs.
+
+    `extra`: further fields of the request's body, which replace the benchmark's own (`{temperature: 0.7}`).
+    `repeats`: how often each request is asked; the mean counts.  `reply`: in words, or as JSON.  `family`: whose model
+    it is, for the warning before it judges relatives.  `budget`: refuse to begin when the estimate at `price` exceeds
+    it.
+    """
+
+    concurrency: int = 8
+    timeout_seconds: float = 120.0
+    attempts: int = 6
+    longest_wait_seconds: float = 60.0
+    extra: Mapping[str, Any] | None = None
+    repeats: int = 1
+    reply: ReplyKind = "text"
+    family: str | None = None
+    price: Price | None = None
+    budget: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1 or self.attempts < 1 or self.repeats < 1:
+            raise ValueError(
+                f"concurrency {self.concurrency}, attempts {self.attempts}, repeats {self.repeats}: expected at least"
+                " 1 of each"
+            )
+        if self.timeout_seconds <= 0 or self.longest_wait_seconds < 0:
+            raise ValueError(
+                f"timeout_seconds {self.timeout_seconds}, longest_wait_seconds {self.longest_wait_seconds}: expected"
+                " seconds above 0"
+            )
+        if self.budget is not None and (self.price is None or self.budget <= 0):
+            raise ValueError(f"budget is {self.budget}: expected more than 0, and a price to hold it against")
+
+    @property
+    def patience(self) -> Patience:
+        return Patience(
+            concurrency=self.concurrency,
+            timeout_seconds=self.timeout_seconds,
+            attempts=self.attempts,
+            longest_wait_seconds=self.longest_wait_seconds,
+        )
+
+    @property
+    def label(self) -> str:
+        """The name under which its verdicts are recorded."""
+        raise NotImplementedError
+
+    def labelled(self, name: str) -> str:
+        """`name`, and that it replied in JSON, which is another way of asking."""
+        return f"{name} (json)" if self.reply == "json" else name

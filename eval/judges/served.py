@@ -1,0 +1,95 @@
+"""A judge model of one's own, served by the same machinery as the models under test.
+
+    judge=served judge.checkpoint=DIR
+
+Its verdicts are kept under the digest of its weights, so the directory may move.  The server starts at the first
+question that needs it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.judges.asking import Address, ask_judge
+from eval.judges.exchange import JudgeRequest, Reply
+from eval.judges.model_judge import ModelJudge
+from eval.serve import VLLM, Automatic, ExistingEndpoint, Serve, Server, Transformers, serving
+from eval.serve.control import Control
+from fusion.configure import Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served(ModelJudge):
+    """`checkpoint`: a Hugging Face directory.  `serve`: how it is served; None: as the models under test are."""
+
+    checkpoint: str
+    serve: VLLM | Transformers | ExistingEndpoint | Automatic | None = None
+    concurrency: int = 64
+    timeout_seconds: float = 600.0
+
+    @property
+    def directory(self) -> Path:
+        """Raises Refusal when there is no checkpoint."""
+        found = Path(self.checkpoint).expanduser()
+        if not (found / "config.json").exists():
+            raise Refusal(
+                f"judge.checkpoint={self.checkpoint}: there is no config.json; expected a checkpoint directory"
+            )
+        return found
+
+    @property
+    def label(self) -> str:
+        return self.labelled(f"served:{Path(self.checkpoint).name}")
+
+
+class RunningJudge:
+    """A served judge while it judges: its server starts at the first request and ends with `stack`."""
+
+    def __init__(
+        self, settings: Served, serve: Serve, stack: contextlib.ExitStack, *, logs: Path, say: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._serve = settings.serve or serve
+        self._stack = stack
+        self._logs = logs
+        self._say = say
+        self._server: Server | None = None
+
+    @property
+    def label(self) -> str:
+        return self._settings.label
+
+    def judge(self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]) -> None:
+        """Hand over one reply per request; a prompt too long for the judge is rejected.
+
+        Raises Refusal when the checkpoint cannot be served, JudgeFailure when its server answers no more.
+        """
+        if not requests:
+            return
+        if self._server is None:
+            self._server = self._stack.enter_context(serving(self._serve, logs=self._logs, say=self._say))
+        self._server.load(self._settings.directory)
+        endpoint = self._server.endpoint
+        address = Address(
+            base_url=endpoint.base_url,
+            model=endpoint.model,
+            key=endpoint.key,
+            remedy=f"the server's log in {self._logs}",
+            longest=_context(endpoint.base_url, endpoint.key),
+            seeded=True,
+        )
+        settings = self._settings
+        ask_judge(
+            address, requests, hand_over, patience=settings.patience, reply=settings.reply, extra=settings.extra or {}
+        )
+
+
+def _context(base_url: str, key: str) -> int | None:
+    """The server's longest sequence where it tells it: vLLM rejects a wish for more reply tokens than that."""
+    status, reply = Control(root=base_url, key=key).get("/models")
+    models = reply.get("data") if status == 200 and isinstance(reply, dict) else None
+    found = models[0].get("max_model_len") if models else None
+    return found if isinstance(found, int) else None

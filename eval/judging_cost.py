@@ -1,0 +1,78 @@
+"""What judging will cost, said before the first question is asked, and what it did cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from eval.judges import ModelJudge
+from eval.judges.collect import needs_asking
+from eval.judges.cost import Estimate, JudgeCost, estimate
+from eval.judges.exchange import JudgeRequest
+from eval.records import Unscored, Verdict
+from eval.sittings import Keeping, Sitting, by_judge, seats
+from fusion.configure import Refusal
+
+
+def announce_cost(sittings: Sequence[Sitting], keeping: Keeping, say: Callable[[str], None]) -> None:
+    """Say how many replies, tokens and how much money each judge model will take for what is not there yet.
+
+    Raises Refusal when that is more than the judge's budget.
+    """
+    for judge, held in by_judge(sittings):
+        if not isinstance(judge, ModelJudge):
+            continue
+        entries = dict.fromkeys(sitting.job.entry for sitting in held)
+        parts = [_expected([s for s in held if s.job.entry == entry], keeping) for entry in entries]
+        whole = Estimate(
+            replies=sum(part.replies for part in parts),
+            prompt_tokens=sum(part.prompt_tokens for part in parts),
+            completion_tokens=sum(part.completion_tokens for part in parts),
+            measured=sum(part.measured for part in parts),
+        )
+        if not whole.replies:
+            continue
+        said = f"{judge.label} is asked for {whole}"
+        if judge.price is None:
+            say(said)
+            continue
+        money = judge.price.of(whole.prompt_tokens, whole.completion_tokens)
+        if judge.budget is not None and money > judge.budget:
+            raise Refusal(
+                f"{judge.label} would be asked for {whole}: about {money:.2f} at its price, and judge.budget is"
+                f" {judge.budget:g}; raise it, judge fewer models, or lower judge.repeats. Nothing was asked"
+            )
+        say(f"{said}: about {money:.2f} at its price")
+
+
+def cost_note(costs: Sequence[JudgeCost]) -> list[str]:
+    """One sentence for the report; none where no judge counted tokens."""
+    tokens = sum(found.prompt_tokens + found.completion_tokens for found in costs)
+    if not tokens:
+        return []
+    money = [found.money for found in costs if found.money is not None]
+    said = f" and cost {sum(money):.2f}" if money else ""
+    replies, asked = sum(found.replies for found in costs), sum(found.asked for found in costs)
+    return [f"Judging took {tokens:,} tokens in {replies:,} replies{said}; {asked:,} were asked for by this run."]
+
+
+def _expected(sittings: Sequence[Sitting], keeping: Keeping) -> Estimate:
+    """What one judge has still to say on one benchmark, at the rates of what it said there before."""
+    earlier: list[tuple[JudgeRequest, Verdict | Unscored]] = []
+    wanted: dict[int, list[JudgeRequest]] = {1: [], 2: []}
+    members = 0
+    for sitting in sittings:
+        members = sum(layer == 2 for _, _, layer in seats(keeping.config.judges[sitting.job.entry]))
+        for repeat in range(sitting.repeats):
+            done = {record.place: record for record in keeping.found(sitting, repeat) if not needs_asking(record)}
+            for request in sitting.asking(repeat).requests:
+                if request.place not in done:
+                    wanted[sitting.layer].append(request)
+                elif sitting.layer == 1:
+                    earlier.append((request, done[request.place]))
+    first, second = estimate(wanted[1], earlier), estimate(wanted[2], earlier, reviews=members)
+    return Estimate(
+        replies=first.replies + second.replies,
+        prompt_tokens=first.prompt_tokens + second.prompt_tokens,
+        completion_tokens=first.completion_tokens + second.completion_tokens,
+        measured=first.measured,
+    )

@@ -1,0 +1,72 @@
+"""From verdicts to one scored model: the benchmark's metrics, and beside them the judge's own noise, cost and votes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from eval.judging import Judged
+from eval.records import Place, Unscored, Verdict
+from eval.scored import JudgedBy, ScoredModel
+from eval.scores.intervals import Bootstrap
+from eval.scores.judge_noise import judge_noise, judge_sd_interval
+from eval.scores.metric_row import MetricRow
+from eval.shown import shown_answers
+
+
+def scored_by(judged: Judged, notes: Sequence[str], bootstrap: Bootstrap) -> ScoredModel:
+    """The benchmark's metrics of one job, the judge's own noise where it was asked repeatedly, and what to look up."""
+    job = judged.job
+    metrics = [
+        *job.benchmark.metrics(judged.verdicts, job.answers, bootstrap),
+        *noise_rows(job.benchmark.name, judged.said if not judged.members else [], bootstrap),
+    ]
+    votes = {
+        name: {record.place: record.value for record in records if isinstance(record, Verdict)}
+        for name, records in judged.members.items()
+    }
+    return ScoredModel(
+        model=job.candidate.model,
+        group=job.candidate.group,
+        benchmark=job.benchmark.name,
+        metrics=tuple(metrics),
+        items=tuple(job.benchmark.item_scores(judged.verdicts, job.answers)),
+        shown=shown_answers(job.benchmark, job.answers, judged.said),
+        judged=JudgedBy(costs=judged.costs, votes=votes, notes=tuple(notes)),
+    )
+
+
+def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], bootstrap: Bootstrap) -> list[MetricRow]:
+    """`rating_judge_sd` or `win_rate_judge_sd`: the standard deviation of repeated verdicts on one item; `..._share`:
+    the judge's part of the squared standard error, in percent.  None where no request was repeated.
+
+    Preferences are taken in percent of a win, as win rates are.
+    """
+    repeated = {place[:4] for place in (record.place for record in records) if place[4] > 0}
+    values: dict[Place, list[float]] = {}
+    for record in records:
+        if isinstance(record, Verdict) and record.place[:4] in repeated:
+            values.setdefault((*record.place[:4], 0), []).append(record.value)
+    if not repeated:
+        return []
+    name, scale = ("rating", 1.0) if benchmark == "mt_bench" else ("win_rate", 100.0)
+    row = MetricRow(
+        benchmark=benchmark,
+        metric=f"{name}_judge_sd",
+        slice="all",
+        value=None,
+        n=len(values),
+        unscored=len(repeated) - len(values),
+        reason="no request was scored twice",
+    )
+    share = replace(row, metric=f"{name}_judge_share")
+    try:
+        found = judge_noise([*values.values()])
+    except ValueError:
+        return [row, share]
+    ends = judge_sd_interval([*values.values()], [place[0] for place in values], bootstrap)
+    low, high = (None, None) if ends is None else (scale * ends[0], scale * ends[1])
+    return [
+        replace(row, value=scale * found.judge_sd, low=low, high=high, reason=None),
+        replace(share, value=100 * found.judge_share, reason=None),
+    ]

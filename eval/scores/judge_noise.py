@@ -1,0 +1,91 @@
+"""How much of an uncertainty is the judge's own: repeated verdicts split into what differs between items and what
+differs between askings.
+
+One-way random-effects analysis of variance with unequal group sizes (Searle, Casella and McCulloch 1992, section 3.6):
+item i of k has n_i verdicts y_ij = mean + item_i + noise_ij.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.scores.intervals import Bootstrap, group_indices, percentile_interval, resample_counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeNoise:
+    """`within`: variance of a verdict about its item's mean, the judge's; `between`: variance of the items' true values
+    (0 where the estimate is negative).  `standard_error`: of the mean over items of item means; `judge_share`: how much
+    of its square is the judge's, which more askings lower and more questions do not.
+    """
+
+    within: float
+    between: float
+    items: int
+    verdicts: int
+    standard_error: float
+    judge_share: float
+
+    @property
+    def judge_sd(self) -> float:
+        """Standard deviation of repeated verdicts on one item."""
+        return math.sqrt(self.within)
+
+    @property
+    def reliability(self) -> float:
+        """The correlation of two verdicts on one item, ICC(1,1) of Shrout and Fleiss (1979)."""
+        total = self.within + self.between
+        return self.between / total if total else 1.0
+
+
+def judge_noise(items: Sequence[Sequence[float]]) -> JudgeNoise:
+    """Variance components of repeated verdicts, one sequence per item; items without a verdict are left out.
+
+    Raises ValueError below two items, or when no item has two verdicts.
+    """
+    groups = [np.asarray(item, dtype=np.float64) for item in items if len(item)]
+    sizes = np.array([group.size for group in groups], dtype=np.float64)
+    count, total = len(groups), float(sizes.sum())
+    if count < 2 or total == count:
+        raise ValueError(f"{count} items with {total:g} verdicts: judge noise needs two items, one of them asked twice")
+    means = np.array([group.mean() for group in groups])
+    squares = np.array([np.sum((group - group.mean()) ** 2) for group in groups])
+    grand = float(np.sum(sizes * means) / total)
+    within = float(squares.sum() / (total - count))
+    mean_square_between = float(np.sum(sizes * (means - grand) ** 2) / (count - 1))
+    size = (total - float(np.sum(sizes**2)) / total) / (count - 1)
+    between = max(0.0, (mean_square_between - within) / size)
+    from_judge = within * float(np.mean(1 / sizes)) / count
+    variance = between / count + from_judge
+    return JudgeNoise(
+        within=within,
+        between=between,
+        items=count,
+        verdicts=int(total),
+        standard_error=math.sqrt(variance),
+        judge_share=from_judge / variance if variance else 0.0,
+    )
+
+
+def judge_sd_interval(
+    items: Sequence[Sequence[float]], questions: Sequence[str], bootstrap: Bootstrap
+) -> tuple[float, float] | None:
+    """Percentile interval of the standard deviation between askings, whole questions resampled; None below two.
+
+    `questions[i]` is the question of item i.
+    """
+    index, count = group_indices(questions)
+    if count < 2:
+        return None
+    squares: NDArray[np.float64] = np.array([np.var(item) * len(item) if len(item) else 0.0 for item in items])
+    freedom = np.array([max(0, len(item) - 1) for item in items], dtype=np.float64)
+    counts = resample_counts(count, bootstrap)
+    tops = counts @ np.bincount(index, weights=squares, minlength=count)
+    bottoms = counts @ np.bincount(index, weights=freedom, minlength=count)
+    seen = bottoms > 0
+    return percentile_interval(np.sqrt(tops[seen] / bottoms[seen]), bootstrap.confidence) if seen.any() else None

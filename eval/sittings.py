@@ -1,0 +1,126 @@
+"""One judge on one model's answers: what its verdicts are kept under, and what of them is there already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from eval.benchmarks import LoadedBenchmark
+from eval.benchmarks.protocol import JudgingPlan
+from eval.config import EvalConfig
+from eval.judges import Member, ModelJudge, OpenAI, Panel, Recorded, Served
+from eval.records import Answer, Unscored, Verdict, read_verdicts
+from eval.serve import engine
+from eval.stages import Candidate, digest
+from fusion.artifacts import Store, directory_key, file_digest
+from fusion.configure import plain
+
+JOURNAL = ".verdicts.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One model's answers to one benchmark, to be judged by the judge of the entry."""
+
+    candidate: Candidate
+    entry: str
+    benchmark: LoadedBenchmark
+    answers: Sequence[Answer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sitting:
+    """One judge on the job of that `number`; `name` is the panel member's, empty for a judge that sits alone."""
+
+    number: int
+    job: Job
+    plan: JudgingPlan
+    name: str
+    judge: Member
+    layer: int
+
+    @property
+    def seat(self) -> tuple[int, str, int]:
+        return self.number, self.name, self.layer
+
+    @property
+    def repeats(self) -> int:
+        """How often each request is asked."""
+        return self.judge.repeats if isinstance(self.judge, ModelJudge) else 1
+
+    def asking(self, repeat: int) -> JudgingPlan:
+        """The plan of one asking; what needs no judge is settled in the first."""
+        requests = tuple(replace(request, repeat=repeat) for request in self.plan.requests)
+        return JudgingPlan(requests=requests, settled=() if repeat else self.plan.settled)
+
+
+class Keeping:
+    """Where verdicts are kept, and under which key: what can change a verdict is in it, neither price nor patience."""
+
+    def __init__(self, config: EvalConfig) -> None:
+        self.config = config
+        self.store = Store(root=config.artifacts)
+
+    def recipe(self, sitting: Sitting, repeat: int) -> dict[str, Any]:
+        """What the store makes the key of: judge, plan, how a reply is read, and for a second layer the first.
+
+        A member of a panel has the key that the same judge has alone.
+        """
+        job = sitting.job
+        judge, inputs = self._identity(sitting.judge)
+        annotator = getattr(self.config.benchmarks[job.entry], "annotator", "")
+        config: dict[str, Any] = {
+            "judge": judge,
+            "plan": digest(plain(sitting.asking(repeat))),
+            "benchmark": [job.benchmark.name, annotator],
+        }
+        asking = "eval.judges.completions" if isinstance(sitting.judge, ModelJudge) else type(sitting.judge).__module__
+        modules = ["eval.judges.collect", asking, type(job.benchmark).__module__]
+        panel = self.config.judges[job.entry]
+        if sitting.layer == 2 and isinstance(panel, Panel):
+            config["reviewer"] = sitting.name
+            modules.append("eval.judges.review")
+            for name, member in panel.members.items():
+                first = self.recipe(replace(sitting, name=name, judge=member, layer=1), 0)
+                inputs[f"first-{name}"] = self.store.key("verdicts", **first)
+        return {"config": config, "inputs": inputs, "modules": modules}
+
+    def found(self, sitting: Sitting, repeat: int) -> list[Verdict | Unscored]:
+        """The records of a finished or an unfinished asking."""
+        key = self.store.key("verdicts", **self.recipe(sitting, repeat))
+        finished = self.store.path("verdicts", key) / "verdicts.jsonl"
+        return read_verdicts(finished if finished.exists() else self.store.unfinished("verdicts", key) / JOURNAL)
+
+    def weights(self, judge: Served) -> str:
+        """The digest of the judge's files."""
+        return directory_key(judge.directory, self.config.artifacts / "digests.json")
+
+    def _identity(self, judge: Member) -> tuple[dict[str, Any], dict[str, str]]:
+        if isinstance(judge, Recorded):
+            return {"type": "Recorded", "model": judge.model}, {"recorded": file_digest(Path(judge.file))}
+        if isinstance(judge, OpenAI):
+            names = ("model", "base_url", "reply", "extra")
+            return {"type": "OpenAI", **{name: plain(getattr(judge, name)) for name in names}}, {}
+        if isinstance(judge, Served):
+            found = plain(engine(judge.serve or self.config.serve))
+            serve = {name: found[name] for name in ("type", "dtype", "max_model_len", "logprobs_mode") if name in found}
+            config = {"type": "Served", "serve": serve, "reply": judge.reply, "extra": plain(judge.extra)}
+            return config, {"judge": self.weights(judge)}
+        return plain(judge), {}
+
+
+def seats(judge: Member | Panel) -> list[tuple[str, Member, int]]:
+    """(name, judge, layer) of whoever judges."""
+    if not isinstance(judge, Panel):
+        return [("", judge, 1)]
+    return [(name, member, layer) for layer in range(1, judge.layers + 1) for name, member in judge.members.items()]
+
+
+def by_judge(sittings: Sequence[Sitting]) -> Iterator[tuple[Member, list[Sitting]]]:
+    """The sittings of each judge together, in the order of the first."""
+    held: dict[str, list[Sitting]] = {}
+    for sitting in sittings:
+        held.setdefault(digest(plain(sitting.judge)), []).append(sitting)
+    yield from ((found[0].judge, found) for found in held.values())
