@@ -1,18 +1,27 @@
 """python -m eval checkpoint=DIR 'benchmark=[mt_bench,alpaca_eval]' judge=NAME out=DIR: serve a checkpoint, evaluate it.
 
 With `answers=FILE` (a benchmark package's own format, plain or .gz) existing answers are judged and nothing is served.
+An annotations file that judge=recorded replays holds the answers too, so `answers` may be left out.
+`python -m eval selfcheck=true` compares this installation with every published figure below `paths.data`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusion.command import command
 
+if TYPE_CHECKING:
+    from eval.config import EvalConfig
 
-def run(settings: dict[str, Any]) -> None:
+
+def run(settings: dict[str, Any]) -> int | None:
     """Evaluate one checkpoint, or judge existing answers, and write scores.csv and the leaderboard into `out`."""
+    if settings["selfcheck"]:
+        return selfcheck(Path(settings["paths"]["data"]), settings["out"])
+    from eval.benchmarks import AlpacaEval
+    from eval.benchmarks.alpaca_files import write_alpaca_files
     from eval.config import eval_config
     from eval.pipeline import evaluate, judge_answers
     from eval.report import write_report
@@ -21,8 +30,12 @@ def run(settings: dict[str, Any]) -> None:
     from fusion.configure import Refusal
     from fusion.progress import RunProgress
 
+    if settings["out"] is None:
+        raise Refusal("out is missing: give it as out=VALUE")
     config = eval_config(settings)
     checkpoint, answers, out = settings["checkpoint"], settings["answers"], Path(settings["out"])
+    if checkpoint is None and answers is None:
+        answers = recorded_answers(config)
     if (checkpoint is None) == (answers is None):
         raise Refusal("expected exactly one of checkpoint=DIR (serve and ask it) and answers=FILE (judge what it says)")
     with RunProgress() as progress:
@@ -42,7 +55,45 @@ def run(settings: dict[str, Any]) -> None:
         title=f"Evaluation of {', '.join(dict.fromkeys(s.model for s in scored))}",
         bootstrap=config.bootstrap,
     )
+    annotators = [entry.annotator for entry in config.benchmarks.values() if isinstance(entry, AlpacaEval)]
+    if len(annotators) == 1:  # two entries would write the same files
+        write_alpaca_files(scored, out, annotator=annotators[0])
     print(f"scores: {out / 'scores.csv'}")
+    return None
+
+
+def recorded_answers(config: EvalConfig) -> Path | None:
+    """The one judge's recorded file, where it holds the answers beside the verdicts; None for another judge.
+
+    Raises Refusal for a file of judgments: they hold an answer only inside the judge's prompt.
+    """
+    from eval.judges.recorded import Recorded
+    from eval.records import read_rows
+    from fusion.configure import Refusal
+
+    judges = list(config.judges.values())
+    if len(judges) != 1 or not isinstance(judges[0], Recorded):
+        return None
+    path = Path(judges[0].file)
+    if "output_2" not in read_rows(path)[0]:
+        raise Refusal(
+            f"{path} holds verdicts without the answers they are on (in judgments these stand only inside the judge's"
+            " prompt): give the answers too, as answers=FILE"
+        )
+    return path
+
+
+def selfcheck(data: Path, out: str | None) -> int:
+    """Print our figure beside every published one, write selfcheck.md and .csv into `out`; 1 when one is off."""
+    from eval.selfcheck import check, table
+
+    rows = check(data.expanduser())
+    print(table.text(rows))
+    print(table.summary(rows))
+    if out is not None:
+        table.write(rows, Path(out))
+        print(f"table: {Path(out) / 'selfcheck.md'}")
+    return 0 if all(row.ok for row in rows) else 1
 
 
 if __name__ == "__main__":

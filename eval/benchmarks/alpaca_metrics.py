@@ -144,11 +144,10 @@ def official_rows(
         found = _published(comparison, positions, gamed, how, c, same=same)
         names = [variant, "fixed_c" if how == "fixed" else "", how if how in FOLD_ORDERS else ""]
         names.append("" if comparison.baseline_name == _OFFICIAL_BASELINE else "own_baseline")
-        given = replace(row, reason=None, variant="+".join(name for name in names if name))
-        return (
-            replace(given, value=found["length_controlled_winrate"]),
-            replace(given, metric=_ERROR, value=found["lc_standard_error"]),
+        rate = replace(
+            row, value=found["length_controlled_winrate"], reason=None, variant="+".join(filter(None, names))
         )
+        return rate, replace(rate, metric=_ERROR, value=found["lc_standard_error"])
 
     everything = range(len(comparison.own))
     rate, error = fitted(everything)

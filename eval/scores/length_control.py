@@ -14,6 +14,8 @@ Lengths are in characters; preferences here are 0 (baseline) to 1 (model), rates
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -221,8 +223,6 @@ def _prepared_metrics(gamed: Path, how: LengthControl) -> Iterator[Any]:
 
     Both are names of one of its modules, put back afterwards; so is scikit-learn's configuration, which it changes.
     """
-    import warnings
-
     import sklearn
 
     metrics = alpaca_module("metrics")
@@ -233,8 +233,11 @@ def _prepared_metrics(gamed: Path, how: LengthControl) -> Iterator[Any]:
             raise HarnessFailure(f"alpaca-eval asked the hub for {repo_id}/{filename}; only df_gamed.csv is known here")
         return str(gamed)
 
+    root = logging.getLogger()
+    level = root.level
     found = {name: getattr(module, name) for name in ("hf_hub_download", "GroupKFold")}
     module.hf_hub_download = local
+    root.setLevel(logging.WARNING)  # what it says of every row without a preference, the unscored column says
     if how in FOLD_ORDERS:
         module.GroupKFold = group_k_fold(FOLD_ORDERS[how])
     try:
@@ -246,3 +249,4 @@ def _prepared_metrics(gamed: Path, how: LengthControl) -> Iterator[Any]:
     finally:
         for name, value in found.items():
             setattr(module, name, value)
+        root.setLevel(level)
