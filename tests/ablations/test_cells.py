@@ -8,6 +8,7 @@ import pytest
 
 from ablations.cell import find_cells, read_scored
 from ablations.pooling import cells_directory, long_table, pooled
+from ablations.report import run
 from eval.records import ItemScore
 from eval.report import write_report
 from eval.scored import ScoredModel
@@ -72,6 +73,17 @@ def test_seeds_are_pooled_and_paired_with_the_model_that_no_seed_changes(tmp_pat
     table = write_report(list(by_model.values()), tmp_path / "out", title="t", bootstrap=BOOTSTRAP)
     difference = table.loc[table["model"] == "merged", "difference_to_pivot"].iloc[0]
     assert difference == pytest.approx(np.mean(runs["a"] + runs["b"]) - 5)
+
+
+def test_a_pooled_report_links_to_the_answers_of_each_cell_that_has_some(tmp_path, capsys):
+    for name in ("a", "b"):
+        cell(tmp_path, name, seed=0, axes={}, merged=[6.0] * 6, weights="m")
+    (tmp_path / "a/answers.html").write_text("answers")
+    settings = {"cells": str(tmp_path), "out": str(tmp_path / "out"), "report": {}, "paths": {"artifacts": "none"}}
+    run(settings)
+    page = (tmp_path / "out/leaderboard.html").read_text()
+    assert '<a href="../a/answers.html">answers of a</a>' in page
+    assert "answers of b" not in page
 
 
 def test_a_model_that_an_axis_changes_has_a_row_for_each_value_and_others_one(tmp_path):

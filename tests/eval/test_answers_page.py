@@ -257,7 +257,7 @@ def test_the_baseline_and_both_orders_of_showing_are_there(page, report):
     text = re.sub(r"\s+", " ", page.evaluate("document.getElementById('list').innerText"))
     assert "gpt4_1106_preview compared with The Danube." in text
     assert "merged 97.5 Po." in text
-    assert "1.975 · gpt-4 · shown first" in text
+    assert "preference 1.975 · gpt-4 · shown first" in text
     assert re.search(r"judges by 0\.4[78]", text)  # 1.975 - 1.5
 
 
