@@ -36,10 +36,10 @@ def write_alpaca_files(scored: Iterable[ScoredModel], out: Path, *, annotator: s
             continue
         folder = out / "alpaca_eval" / (re.sub(r"[^\w.@+-]", "_", entry.model).lstrip(".") or "model")
         folder.mkdir(parents=True, exist_ok=True)
-        outputs = model_outputs(entry.model, entry.shown)
+        outputs = output_rows(entry.model, entry.shown)
         (folder / "model_outputs.json").write_text(_json(outputs), encoding="utf-8")
         (folder / "annotations.json").write_text(
-            _json(annotations(entry.model, entry.shown, annotator=annotator)), encoding="utf-8"
+            _json(annotation_rows(entry.model, entry.shown, annotator=annotator)), encoding="utf-8"
         )
         row = leaderboard_row(entry, entry.shown)
         with (folder / "alpaca_leaderboard.csv").open("w", newline="", encoding="utf-8") as stream:
@@ -50,7 +50,7 @@ def write_alpaca_files(scored: Iterable[ScoredModel], out: Path, *, annotator: s
     return folders
 
 
-def model_outputs(model: str, shown: ShownAnswers) -> list[dict[str, Any]]:
+def output_rows(model: str, shown: ShownAnswers) -> list[dict[str, Any]]:
     """The package's outputs: dataset, instruction, output, generator of every answered instruction."""
     said = {answer.question_id: answer.turns[0] for answer in shown.answers if answer.turns}
     return [
@@ -60,7 +60,7 @@ def model_outputs(model: str, shown: ShownAnswers) -> list[dict[str, Any]]:
     ]
 
 
-def annotations(model: str, shown: ShownAnswers, *, annotator: str) -> list[dict[str, Any]]:
+def annotation_rows(model: str, shown: ShownAnswers, *, annotator: str) -> list[dict[str, Any]]:
     """The package's annotations in the order of the instructions: `output_1` is the baseline's, `output_2` the model's.
 
     Where a pair was shown in both orders, `preference` is the mean, and both completions are kept.
@@ -77,7 +77,7 @@ def annotations(model: str, shown: ShownAnswers, *, annotator: str) -> list[dict
         if question.id not in said:
             continue
         own, pair = said[question.id], pairs.get(question.id)
-        row = {
+        row: dict[str, Any] = {
             "dataset": question.category,
             "instruction": question.turns[0],
             # The same output on both sides is not shown to anybody.
