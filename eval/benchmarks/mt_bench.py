@@ -8,22 +8,27 @@ that is missing or outside 1 to 10 is unscored (fastchat: -1, dropped at display
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from eval.benchmarks.fastchat_prompts import Prompts, judge_messages, judge_prompts
 from eval.benchmarks.fastchat_rules import fastchat_common
 from eval.benchmarks.protocol import BenchmarkFiles, JudgingPlan, Sampling, find
 from eval.benchmarks.single_rating import parse_rating
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.judges.exchange import JudgeRequest, Reply
+from eval.judges.recorded_judgments import NO_SCORE
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, texts, wanted
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
 from fusion.configure import Refusal
 
+# The published reference answers by their author: the originals, and the corrected ones of FastChat pull request 3158.
+REFERENCES: Mapping[str, str] = {
+    author: f"mt_bench/reference_answer/{author}.jsonl" for author in ("gpt-4", "gpt-4-0125-preview")
+}
 # fastchat's `gen_model_answer` falls back to this for a category its table does not have.
 _UNKNOWN_CATEGORY_TEMPERATURE = 0.7
 
@@ -32,9 +37,10 @@ _UNKNOWN_CATEGORY_TEMPERATURE = 0.7
 class MTBench:
     """Settings of one MT-Bench entry; paths are relative to `paths.data`.
 
-    `questions` None: the question file is made by the run (the pocket set).  `references` None: known answers are the
-    question file's own `reference` field.  The official field of that name is *not* what fastchat's judge sees, so
-    official entries name a reference_answer file.  `temperature` None: fastchat's table by category.
+    `questions` None: the question file is made by the run (the pocket set).  `references`: a name in REFERENCES, or a
+    file; None: known answers are the question file's own `reference` field.  The official field of that name is *not*
+    what fastchat's judge sees, so official entries name reference answers.  `temperature` None: fastchat's table by
+    category.
     """
 
     name: ClassVar[str] = "mt_bench"
@@ -60,7 +66,9 @@ class MTBench:
         return BenchmarkFiles(
             questions=asked,
             judge_prompts=find(self.judge_prompts, data, what="MT-Bench's judge prompts"),
-            references=find(self.references, data, what="MT-Bench's reference answers"),
+            references=find(
+                REFERENCES.get(self.references or "", self.references), data, what="MT-Bench's reference answers"
+            ),
         )
 
     def load(self, files: BenchmarkFiles) -> LoadedMTBench:
@@ -74,7 +82,7 @@ class MTBench:
         if len(set(ids)) != len(ids):
             repeated = next(one for one in ids if ids.count(one) > 1)
             raise Refusal(f"{files.questions}: question_id {repeated} occurs twice")
-        prompts = {} if files.judge_prompts is None else _judge_prompts(files.judge_prompts)
+        prompts = {} if files.judge_prompts is None else judge_prompts(files.judge_prompts, "single")
         return LoadedMTBench(settings=self, questions=questions, prompts=prompts)
 
 
@@ -84,7 +92,7 @@ class LoadedMTBench:
 
     settings: MTBench
     questions: tuple[Question, ...]
-    prompts: Mapping[str, Mapping[str, Any]]
+    prompts: Prompts
 
     name: ClassVar[str] = "mt_bench"
 
@@ -97,9 +105,14 @@ class LoadedMTBench:
         return Sampling(temperature=temperature, max_tokens=self.settings.max_tokens)
 
     def read_answers(self, path: Path) -> list[Answer]:
-        """Answers from fastchat's model_answer JSONL.  As there, the file's name is the model's name, and of repeated
-        rows of one question the last counts.
+        """Answers from fastchat's model_answer JSONL, or from all such files of a directory.  As there, the file's name
+        is the model's name, and of repeated rows of one question the last counts.
         """
+        if path.is_dir():
+            files = sorted([*path.glob("*.jsonl"), *path.glob("*.jsonl.gz")])
+            if not files:
+                raise Refusal(f"{path} holds no .jsonl file: expected fastchat's model_answer folder")
+            return [answer for file in files for answer in self.read_answers(file)]
         model = path.name.removesuffix(".gz").removesuffix(".jsonl")
         answers = {}
         for number, row in enumerate(read_rows(path), start=1):
@@ -127,6 +140,8 @@ class LoadedMTBench:
         """
 
         def parse(reply: Reply) -> float:
+            if reply.value == NO_SCORE:
+                raise ValueError("the file scores it -1, fastchat's mark for a judgment that it could not read")
             rating = parse_rating(reply.text)
             if reply.value is not None and reply.value != rating:
                 raise Refusal(
@@ -179,33 +194,8 @@ class LoadedMTBench:
             question=question.turns[turn - 1],
             answers=(answer.turns[turn - 1],),
             reference=references[turn - 1] if len(references) >= turn else None,
-            messages=self._messages(question, turn, answer),
+            messages=judge_messages(self.prompts, "single", question, turn, {"answer": answer.turns}),
         )
-
-    def _messages(self, question: Question, turn: int, answer: Answer) -> tuple[Mapping[str, str], ...]:
-        if not self.prompts:
-            return ()
-        math = question.category in fastchat_common().NEED_REF_CATS
-        name = ("single-math-v1" if math else "single-v1") + ("-multi-turn" if turn > 1 else "")
-        prompt = self.prompts[name]
-        if turn > 1:
-            fields = {
-                f"{kind}_{number}": texts[number - 1]
-                for number in (1, 2)
-                for kind, texts in (("question", question.turns), ("answer", answer.turns))
-            }
-        else:
-            fields = {"question": question.turns[0], "answer": answer.turns[0]}
-        if math:
-            if question.references is None or len(question.references) < turn:
-                raise Refusal(
-                    f"question {question.id} is in category {question.category}, whose judge prompt needs a reference"
-                    " answer, and the reference file has none: set benchmark.<entry>.references"
-                )
-            fields |= {f"ref_answer_{number}": question.references[number - 1] for number in range(1, turn + 1)}
-        # The template is the benchmark's own; questions and answers are arguments, so their braces mean nothing.
-        text = prompt["prompt_template"].format(**fields)
-        return ({"role": "system", "content": prompt["system_prompt"]}, {"role": "user", "content": text})
 
 
 def rating_row(name: str, scores: Sequence[ItemScore], bootstrap: Bootstrap) -> MetricRow:
@@ -252,14 +242,3 @@ def _reference_answers(path: Path) -> dict[str, tuple[str, ...]]:
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise Refusal(f"{path}, row {number}: expected choices[0].turns, a list of texts") from error
     return references
-
-
-def _judge_prompts(path: Path) -> dict[str, Mapping[str, Any]]:
-    try:
-        prompts = fastchat_common().load_judge_prompts(str(path))
-    except (OSError, json.JSONDecodeError, KeyError) as error:
-        raise Refusal(f"{path} is not fastchat's judge_prompts.jsonl: {error!r}") from error
-    for name in ("single-v1", "single-v1-multi-turn", "single-math-v1", "single-math-v1-multi-turn"):
-        if name not in prompts:
-            raise Refusal(f"{path} has no prompt named {name}: fetch the benchmark data again")
-    return prompts

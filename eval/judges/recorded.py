@@ -3,7 +3,8 @@
     python -m eval benchmark=mt_bench answers=ANSWERS.jsonl judge=recorded judge.file=JUDGMENTS.jsonl out=DIR
 
 A verdict counts only for the answer it was given on.  Where a file holds several verdicts on one turn (fastchat appends
-on every re-run), the last one that carries a score counts: a re-run replaces what it repeats.
+on every re-run), the last one that carries a score counts: a re-run replaces what it repeats
+(`eval.judges.recorded_judgments`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Any
 
 from eval.errors import JudgeFailure
 from eval.judges.exchange import RECORDED, JudgeRequest, Reply
+from eval.judges.recorded_judgments import Judgments, PairJudgments
 from eval.records import read_rows, wanted
 
-_NO_SCORE = -1  # fastchat's mark for a judgment it could not read
+_HELD = {"rating": "ratings", "verdict_letter": "verdicts on pairs"}  # by form; whatever else is a preference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,17 +43,22 @@ class Recorded:
         """
         path = Path(self.file)
         rows = read_rows(path)
+        if not requests:
+            return
         if "preference" in rows[0]:
             replies: Callable[[JudgeRequest], Reply] = Annotations(path, rows).reply
-            form = "preference"
+            held = "preferences"
         elif "judgment" in rows[0]:
             replies = Judgments(path, rows, self.model, requests).reply
-            form = "rating"
+            held = "ratings"
+        elif "g1_judgment" in rows[0]:
+            replies = PairJudgments(path, rows, self.model).reply
+            held = "verdicts on pairs"
         else:
             raise JudgeFailure(f"{path} holds neither judgments (fastchat) nor annotations (alpaca-eval)")
         for request in requests:
-            if (request.form == "rating") != (form == "rating"):
-                raise JudgeFailure(f"{path} holds {form}s, which {request.benchmark} does not use")
+            if _HELD.get(request.form, "preferences") != held:
+                raise JudgeFailure(f"{path} holds {held}, which {request.benchmark} does not use")
             hand_over(request, replies(request))
 
 
@@ -80,44 +87,6 @@ class Annotations:
         text, top = _first_token(row.get("raw_completion") or row.get("preference_raw_completion"))
         unscored = preference is None or preference != preference
         return Reply(text=text, top_logprobs=top, value=None if unscored else float(preference))
-
-
-class Judgments:
-    """fastchat's single-answer judgments by question and turn, of one model."""
-
-    def __init__(
-        self, path: Path, rows: Sequence[Mapping[str, Any]], model: str | None, requests: Sequence[JudgeRequest]
-    ) -> None:
-        by_model: dict[str, dict[tuple[str, int], Mapping[str, Any]]] = {}
-        for number, row in enumerate(rows, start=1):
-            names = ("question_id", "turn", "model", "judgment", "score")
-            question_id, turn, judged, _, score = wanted(dict(row), *names, path=path, number=number)
-            verdicts = by_model.setdefault(str(judged), {})
-            if score != _NO_SCORE or (str(question_id), turn) not in verdicts:
-                verdicts[str(question_id), turn] = row
-        named = model or (requests[0].model if requests else "")
-        if named not in by_model and model is None:
-            shared = {name: sum(_on(request, rows) for request in requests) for name, rows in by_model.items()}
-            named = max(shared, key=shared.__getitem__) if max(shared.values()) > len(requests) / 2 else named
-        if named not in by_model:
-            raise JudgeFailure(f"{path} judges {', '.join(by_model)}, not {named}: set judge.model to one of them")
-        self._rows = by_model[named]
-
-    def reply(self, request: JudgeRequest) -> Reply:
-        """The recorded judgment, when it was given on this very answer."""
-        row = self._rows.get((request.question_id, request.turn))
-        if row is None:
-            return Reply(failure="the file holds no verdict on this turn", missing=True)
-        if not _on(request, self._rows):
-            return Reply(failure="the recorded verdict is on another answer", missing=True)
-        score = row["score"]
-        return Reply(text=str(row["judgment"]), value=None if score == _NO_SCORE else float(score))
-
-
-def _on(request: JudgeRequest, rows: Mapping[tuple[str, int], Mapping[str, Any]]) -> bool:
-    """Whether the recorded prompt shows the very answer that is asked about."""
-    row = rows.get((request.question_id, request.turn), {})
-    return request.answers[0] in row.get("user_prompt", "")
 
 
 def _first_token(completion: Any) -> tuple[str, tuple[tuple[str, float], ...]]:

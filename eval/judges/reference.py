@@ -39,6 +39,9 @@ def reply_by_reference(request: JudgeRequest) -> Reply:
     ratings = [rating(answer, request.reference) for answer in request.answers]
     if request.form == "rating":
         return Reply(text=f"Rating: [[{ratings[0]}]]")
+    if request.form == "verdict_letter":
+        first, second = ratings
+        return Reply(text="[[A]]" if first > second else "[[B]]" if second > first else "[[C]]")
     if request.form == "preference_token":
         first, second = ratings
         if first == second:

@@ -50,9 +50,9 @@ def test_the_last_scored_judgment_of_a_turn_counts(tmp_path):
     assert (reply.text, reply.value) == ("[[7]]", 7.0)
 
 
-def test_a_turn_that_was_never_scored_keeps_its_words_and_no_value(tmp_path):
+def test_a_turn_that_was_never_scored_keeps_its_words_and_the_files_mark(tmp_path):
     (reply,) = replay(tmp_path, [{**judgment(-1), "judgment": "$ERROR$"}], request("hi"))
-    assert (reply.text, reply.value, reply.failure) == ("$ERROR$", None, None)
+    assert (reply.text, reply.value, reply.failure) == ("$ERROR$", -1.0, None)
 
 
 def test_what_the_file_does_not_hold_is_missing_with_the_reason(tmp_path):

@@ -1,0 +1,303 @@
+"""MT-Bench by comparison: a judge sees two models' answers to one turn and says which is better (Zheng et al. 2023).
+
+Every pair is shown twice, each answer once as A (game 1: the model's own first; game 2: the opponent's first), because
+judges favour a place.  fastchat's rule makes one outcome of the two games: equal verdicts are a win, a loss or a tie,
+unequal ones a tie; a pair with a game that cannot be read is left out (here: unscored, with its reason).
+
+A verdict's value is the preference for the model, as AlpacaEval's is: 2 it wins, 1.5 tie, 1 its opponent wins; `order`
+is 1 or 2, whether its answer was shown first or second.  `against` binds the answers to compare with; who meets whom
+in a run of several models is `eval.head_to_head`'s to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+from eval.benchmarks.fastchat_prompts import judge_messages, judge_prompts
+from eval.benchmarks.mt_bench import LoadedMTBench, MTBench
+from eval.benchmarks.protocol import BenchmarkFiles, JudgingPlan, Sampling, find
+from eval.benchmarks.slots import all_slots, read_reply, settle_missing
+from eval.benchmarks.verdict_letter import LOSS, TIE, WIN, parse_verdict
+from eval.judges.exchange import JudgeRequest, Reply
+from eval.judges.recorded_judgments import NO_SCORE
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict
+from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.metric_row import MetricRow
+from fusion.configure import Refusal
+
+_ORDERS = (1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MTBenchPairwise:
+    """Settings of one entry; all but `baseline` are MT-Bench's (`eval.benchmarks.mt_bench.MTBench`).
+
+    `baseline`: whom every model is compared with: a model of the run by its name, or a file of answers (ending in
+    .jsonl or .jsonl.gz; relative to `paths.data`).  None: all pairs of the run's models.
+    """
+
+    name: ClassVar[str] = "mt_bench_pairwise"
+    needs_judge: ClassVar[bool] = True
+
+    questions: str | None = None
+    judge_prompts: str | None = None
+    references: str | None = None
+    baseline: str | None = None
+    temperature: float | None = None
+    max_tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        assert self.single  # its own checks
+
+    @property
+    def single(self) -> MTBench:
+        """The same questions, asked and sampled in the same way."""
+        return MTBench(
+            questions=self.questions,
+            judge_prompts=self.judge_prompts,
+            references=self.references,
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+        )
+
+    @property
+    def baseline_file(self) -> str | None:
+        """The baseline's file, where `baseline` is one."""
+        given = self.baseline or ""
+        return given if given.removesuffix(".gz").endswith(".jsonl") else None
+
+    def files(self, data: Path, *, questions: Path | None = None) -> BenchmarkFiles:
+        """Where this entry's files are.  Raises Refusal for one that is not there."""
+        found = self.single.files(data, questions=questions)
+        return replace(found, baseline=find(self.baseline_file, data, what="the baseline's answers"))
+
+    def load(self, files: BenchmarkFiles) -> LoadedMTBenchPairwise:
+        """Read the files.  Raises Refusal naming file and row for what is not in MT-Bench's schema."""
+        single = self.single.load(replace(files, judge_prompts=None))
+        if files.judge_prompts is not None:
+            single = replace(single, prompts=judge_prompts(files.judge_prompts, "pair"))
+        baseline = () if files.baseline is None else tuple(single.read_answers(files.baseline))
+        return LoadedMTBenchPairwise(settings=self, single=single, baseline=baseline)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """The two games of one turn against one opponent: the model's preference in each, or why there is none."""
+
+    question: Question
+    turn: int
+    opponent: str
+    games: tuple[Verdict | Unscored | None, ...]
+
+    @property
+    def signs(self) -> tuple[int, int] | None:
+        """Per game 1 where the model wins, 0 for a tie, -1 where the opponent wins; None when one cannot be read."""
+        values = [game.value for game in self.games if isinstance(game, Verdict)]
+        if len(values) < len(_ORDERS):
+            return None
+        first, second = ((value > TIE) - (value < TIE) for value in values)
+        return first, second
+
+    @property
+    def outcome(self) -> float | None:
+        """1 for a win, 0 for a loss, 0.5 for a tie or games that disagree; None when a game cannot be read."""
+        if self.signs is None:
+            return None
+        first, second = self.signs
+        return 0.5 if first != second else 0.5 + first / 2
+
+    @property
+    def reason(self) -> str:
+        """Why there is no outcome."""
+        missing = next(game for game in self.games if not isinstance(game, Verdict))
+        return "not judged" if missing is None else missing.reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedMTBenchPairwise:
+    """The benchmark with its files read.  `baseline`: answers from the baseline's file, empty where there is none;
+    `opponents`: by name the answers that one model is compared with.
+    """
+
+    settings: MTBenchPairwise
+    single: LoadedMTBench
+    baseline: tuple[Answer, ...] = ()
+    opponents: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
+
+    name: ClassVar[str] = "mt_bench_pairwise"
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        return self.single.questions
+
+    def sampling(self, question: Question) -> Sampling:
+        """As for a single rating."""
+        return self.single.sampling(question)
+
+    def read_answers(self, path: Path) -> list[Answer]:
+        """Answers from fastchat's model_answer JSONL, or of every model of a directory of such files."""
+        return self.single.read_answers(path)
+
+    def against(self, opponents: Mapping[str, Sequence[Answer]]) -> LoadedMTBenchPairwise:
+        """The benchmark for one model, with the answers of those it is compared with."""
+        return replace(self, opponents=opponents)
+
+    def plan(self, answers: Sequence[Answer]) -> JudgingPlan:
+        """Two games per question, turn and opponent; where either gave no answer both are settled as unscored."""
+        slots = all_slots(self.questions)
+        answered, missing = settle_missing(slots, answers)
+        requests, settled = [], []
+        for opponent, theirs in self.opponents.items():
+            met, absent = settle_missing(slots, theirs)
+            other = {(question.id, turn): answer for question, turn, answer in met}
+            reasons = {
+                (blank.question_id, blank.turn): replace(blank, reason=f"{opponent}: {blank.reason}")
+                for blank in absent
+            }
+            reasons |= {(blank.question_id, blank.turn): blank for blank in missing}
+            for blank in reasons.values():
+                settled += [replace(blank, opponent=opponent, order=order) for order in _ORDERS]
+            for question, turn, answer in answered:
+                if (question.id, turn) in other:
+                    requests += [
+                        self._request(question, turn, answer, other[question.id, turn], order=order)
+                        for order in _ORDERS
+                    ]
+        return JudgingPlan(requests=tuple(requests), settled=tuple(settled))
+
+    def read(self, request: JudgeRequest, reply: Reply, *, judge: str) -> Verdict | Unscored:
+        """The preference that the judge's letter says.
+
+        Raises Refusal when a replayed file states another winner than its own words say.
+        """
+
+        def parse(reply: Reply) -> float:
+            if reply.value == NO_SCORE:
+                raise ValueError("the file marks the game as an error: fastchat could not read its verdict")
+            value = parse_verdict(reply.text, shown_first=request.order == 1)
+            if reply.value is not None and reply.value != value:
+                winner = {WIN: request.model, LOSS: request.opponent, TIE: "nobody"}
+                raise Refusal(
+                    f"question {request.question_id}, turn {request.turn}: the file says that"
+                    f" {winner[reply.value]} wins, but its judgment says {winner[value]}: the judgment file was edited"
+                )
+            return value
+
+        return read_reply(request, reply, judge=judge, parse=parse)
+
+    def pairs(self, verdicts: Sequence[Verdict | Unscored]) -> list[Pair]:
+        """Every pair of games, in the order of the questions and then of the opponents."""
+        found = {(record.question_id, record.turn, record.opponent, record.order): record for record in verdicts}
+        return [
+            Pair(
+                question=question,
+                turn=turn,
+                opponent=opponent,
+                games=tuple(found.get((question.id, turn, opponent, order)) for order in _ORDERS),
+            )
+            for question, turn in all_slots(self.questions)
+            for opponent in self.opponents
+        ]
+
+    def item_scores(self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer]) -> list[ItemScore]:
+        """One `pairwise_win_rate` (0 to 1) per question and turn: the mean outcome over the opponents that have
+        one.  The baseline itself has no items and no rows.
+        """
+        pairs = self.pairs(verdicts)
+        scores = []
+        for question, turn in all_slots(self.questions) if self.opponents else ():
+            here = [pair for pair in pairs if pair.question is question and pair.turn == turn]
+            outcomes = [pair.outcome for pair in here if pair.outcome is not None]
+            scores.append(
+                ItemScore(
+                    benchmark=self.name,
+                    metric="pairwise_win_rate",
+                    question_id=question.id,
+                    turn=turn,
+                    category=question.category,
+                    value=sum(outcomes) / len(outcomes) if outcomes else None,
+                    reason=None if outcomes else here[0].reason,
+                )
+            )
+        return scores
+
+    def metrics(
+        self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
+    ) -> list[MetricRow]:
+        """Over all pairs, each turn, each category, and against each opponent (`against NAME`): outcomes and the two
+        measures of position bias, intervals clustered by question.
+        """
+        if not self.opponents:
+            return []
+        pairs = self.pairs(verdicts)
+        slices = {"all": pairs}
+        for turn in range(1, max(len(question.turns) for question in self.questions) + 1):
+            slices[f"turn{turn}"] = [pair for pair in pairs if pair.turn == turn]
+        for category in dict.fromkeys(question.category for question in self.questions):
+            slices[category] = [pair for pair in pairs if pair.question.category == category]
+        if len(self.opponents) > 1:
+            for opponent in self.opponents:
+                slices[f"against {opponent}"] = [pair for pair in pairs if pair.opponent == opponent]
+        return [row for name, rows in slices.items() for row in pairwise_rows(name, rows, bootstrap)]
+
+    def _request(self, question: Question, turn: int, answer: Answer, other: Answer, *, order: int) -> JudgeRequest:
+        references = question.references or ()
+        first, second = (answer, other) if order == 1 else (other, answer)
+        return JudgeRequest(
+            benchmark=self.name,
+            question_id=question.id,
+            turn=turn,
+            model=answer.model,
+            form="verdict_letter",
+            question=question.turns[turn - 1],
+            answers=(first.turns[turn - 1], second.turns[turn - 1]),
+            reference=references[turn - 1] if len(references) >= turn else None,
+            messages=judge_messages(
+                self.single.prompts, "pair", question, turn, {"answer_a": first.turns, "answer_b": second.turns}
+            ),
+            switched=order == 1,
+            opponent=other.model,
+            order=order,
+        )
+
+
+def pairwise_rows(name: str, pairs: Sequence[Pair], bootstrap: Bootstrap) -> list[MetricRow]:
+    """One slice's rows.
+
+    `pairwise_win_rate`: (wins + ties / 2) / pairs in percent, fastchat's `win_rate_adjusted`.  `pairwise_wins`, `_ties`
+    and `_losses` count pairs; games that disagree are ties.  `position_consistency`: percent of pairs whose games
+    agree.  `first_position_bias`: percent of games that A wins less percent that B wins; 0 for a judge without bias,
+    100 for one that always prefers what it sees first.
+    """
+    signs = [(pair, found) for pair in pairs if (found := pair.signs) is not None]
+
+    def row(metric: str, value: Callable[[int, int], float], *, counted: bool = False) -> MetricRow:
+        blank = MetricRow(
+            benchmark="mt_bench_pairwise",
+            metric=metric,
+            slice=name,
+            value=None,
+            n=len(signs),
+            unscored=len(pairs) - len(signs),
+            reason="nothing was scored",
+        )
+        values = [value(first, second) for _, (first, second) in signs]
+        if counted:
+            return replace(blank, value=sum(values), reason=None)
+        if not values:
+            return blank
+        found = mean_interval([100 * each for each in values], [pair.question.id for pair, _ in signs], bootstrap)
+        return replace(blank, value=found.value, low=found.low, high=found.high, reason=None)
+
+    return [
+        row("pairwise_win_rate", lambda first, second: 0.5 + first / 2 if first == second else 0.5),
+        row("pairwise_wins", lambda first, second: first == second == 1, counted=True),
+        row("pairwise_ties", lambda first, second: first != second or first == 0, counted=True),
+        row("pairwise_losses", lambda first, second: first == second == -1, counted=True),
+        row("position_consistency", lambda first, second: first == second),
+        # The model is A in the first game and B in the second.
+        row("first_position_bias", lambda first, second: (first - second) / 2),
+    ]
