@@ -18,7 +18,17 @@ from eval.scores.intervals import (
 )
 from eval.scores.sign_flip import sign_flip_p
 
-PERCENT_METRICS = frozenset({"win_rate", "discrete_win_rate", "length_controlled_win_rate", "standard_error"})
+PERCENT_METRICS = frozenset(
+    {
+        "win_rate",
+        "discrete_win_rate",
+        "length_controlled_win_rate",
+        "standard_error",
+        "pairwise_win_rate",
+        "position_consistency",
+        "first_position_bias",
+    }
+)
 
 
 def difference(

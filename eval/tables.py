@@ -33,7 +33,15 @@ HEADINGS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("length_controlled_win_rate", "all", "length-controlled %"),
         ("average_length", "all", "length"),
     ),
+    "mt_bench_pairwise": (
+        ("pairwise_win_rate", "all", "MT-Bench pairwise %"),
+        ("position_consistency", "all", "same in both orders %"),
+    ),
 }
+# Of the metrics shown, those of which more is not better.
+UNRANKED = frozenset({"average_length", "position_consistency"})
+# One metric of each judged benchmark, whose unscored items are the benchmark's.
+JUDGED = frozenset({"rating", "win_rate", "pairwise_win_rate"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +63,7 @@ class Heading:
     @property
     def ranked(self) -> bool:
         """Whether larger is better, so that a best can be marked."""
-        return self.metric != "average_length"
+        return self.metric not in UNRANKED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,9 +195,7 @@ def leaderboard(table: pd.DataFrame) -> list[LeaderboardRow]:
                     reason=found.get("reason") or ("" if found else "not evaluated"),
                 )
             )
-        unscored = table[
-            (table["model"] == model) & (table["slice"] == "all") & table["metric"].isin(["rating", "win_rate"])
-        ]
+        unscored = table[(table["model"] == model) & (table["slice"] == "all") & table["metric"].isin(JUDGED)]
         rows.append(
             LeaderboardRow(
                 group=models[model], model=model, unscored=int(unscored["unscored"].sum()), cells=tuple(cells)

@@ -150,3 +150,18 @@ def test_rounding_prints_a_minus_sign_and_a_dash_for_none():
     assert rounded(-0.125, 2, sign=True) == "−0.12"
     assert rounded(0.5, 1, sign=True) == "+0.5"
     assert rounded(None, 1) == "—"
+
+
+def test_a_comparison_s_columns_are_a_win_rate_that_ranks_and_a_consistency_that_does_not():
+    def compared(model: str, rate: float) -> ScoredModel:
+        row = MetricRow(
+            benchmark="mt_bench_pairwise", metric="pairwise_win_rate", slice="all", value=rate, n=8, unscored=2
+        )
+        steady = replace(row, metric="position_consistency", value=90.0)
+        return ScoredModel(model=model, group="Merged", benchmark="mt_bench_pairwise", metrics=(row, steady), items=())
+
+    rows = leaderboard(scores_table([compared("a", 61.25), compared("b", 40.0)], bootstrap=BOOTSTRAP))
+    assert [cell.heading.ranked for cell in rows[0].cells] == [True, False]
+    assert [[cell.rank for cell in row.cells] for row in rows] == [[1, 0], [2, 0]]
+    assert rounded(rows[0].cells[0].value, rows[0].cells[0].heading.decimals) == "61.2"
+    assert rows[0].unscored == 2
