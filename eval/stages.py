@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from eval.answers import collect_answers
-from eval.benchmarks import LMEvalHarness, LoadedBenchmark
+from eval.benchmarks import LMEvalHarness
+from eval.benchmarks.protocol import Asking
 from eval.config import EvalConfig
 from eval.errors import HarnessFailure, ServerFailure
 from eval.records import Answer, ItemScore, read_records, write_records
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
-from eval.serve import Endpoint, Serve, Server, engine, serving
+from eval.serve import Endpoint, Serve, Server, Transformers, engine, serving
 from fusion.artifacts import Store
 from fusion.configure import plain
 from fusion.progress import RunProgress
@@ -75,7 +76,7 @@ class Stages:
                 return found
         return ask(server.endpoint)
 
-    def answers(self, candidate: Candidate, entry: str, benchmark: LoadedBenchmark) -> list[Answer]:
+    def answers(self, candidate: Candidate, entry: str, benchmark: Asking) -> list[Answer]:
         """The candidate's answers to the benchmark's questions; only those an earlier run did not get are asked."""
         asked = [
             [question.id, list(question.turns), plain(benchmark.sampling(question))] for question in benchmark.questions
@@ -123,7 +124,13 @@ class Stages:
         ]
 
     def measured(self, candidate: Candidate, entry: str, harness: LMEvalHarness) -> list[ItemScore]:
-        """What lm-eval finds on its tasks, one score per document."""
+        """What lm-eval finds on its tasks, one score per document.
+
+        Where transformers serves, it also measures: in this process, as it answers chat requests only.
+        """
+        chosen = engine(self.serve)
+        if isinstance(chosen, Transformers) and harness.backend == "server":
+            harness = replace(harness, backend="hf", device=chosen.device, dtype=chosen.dtype)
 
         def build(out: Path) -> Mapping[str, Any]:
             def measure(endpoint: Endpoint | None) -> list[ItemScore]:
@@ -137,7 +144,7 @@ class Stages:
             artifact = self.store.produce(
                 "measured",
                 config={"harness": harness, "serve": serving_key(self.config.serve)},
-                inputs={"weights": candidate.weights},
+                inputs={"weights": candidate.weights, **harness.origin(self.config.data)},
                 modules=("eval.benchmarks.lm_eval_harness",),
                 build=build,
             )

@@ -7,8 +7,11 @@ second checkpoint would be given the first one's answers (lm-evaluation-harness 
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import math
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,26 +24,51 @@ from eval.records import ItemScore
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
 from eval.serve.server import Endpoint
+from fusion.configure import nearest
+
+# The harness seeds the process's own random generators and reads its environment, so two runs cannot share a process.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMEvalTask:
+    """A task or a group of tasks by its name; `num_fewshot` None: the entry's, else the task's own.
+
+    `metrics`: those to keep, as the harness spells them (`acc_norm`, or `exact_match,strict-match` where a named filter
+    made it); none named keeps all.
+    """
+
+    task: str
+    num_fewshot: int | None = None
+    metrics: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.num_fewshot is not None and self.num_fewshot < 0:
+            raise ValueError(f"{self.task}: num_fewshot is {self.num_fewshot}: expected 0 or more, or null")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LMEvalHarness:
     """Settings of one lm-eval entry.
 
-    `task_folder`: a folder of task YAMLs, relative to `paths.data`; None: the package's own tasks (which fetch their
-    data from the hub).  `backend`: `server` asks the running endpoint for token log-probabilities, `hf` loads the
-    checkpoint in this process.
+    `task_folder`: a folder of task YAMLs, relative to `paths.data`; None: the package's own tasks.  `offline` false
+    lets those fetch their data from the hub.  `backend`: `server` asks the running endpoint for token
+    log-probabilities, `hf` loads the checkpoint in this process, on `device` in `dtype` (auto: the checkpoint's own).
     """
 
     name: ClassVar[str] = "lm_eval"
     needs_judge: ClassVar[bool] = False
 
-    tasks: tuple[str, ...]
+    tasks: tuple[str | LMEvalTask, ...]
     task_folder: str | None = None
+    offline: bool = True
     backend: Literal["server", "hf"] = "server"
+    device: str = "cpu"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     num_fewshot: int | None = None
     limit: int | None = None
     apply_chat_template: bool = False
+    fewshot_as_multiturn: bool = False
     concurrency: int = 4
     batch_size: int = 1
     max_length: int = 2048
@@ -53,29 +81,42 @@ class LMEvalHarness:
             raise ValueError(f"limit is {self.limit}: expected at least 1, or null for every document")
         if self.concurrency < 1 or self.batch_size < 1:
             raise ValueError("concurrency and batch_size must be at least 1")
+        if self.fewshot_as_multiturn and not self.apply_chat_template:
+            raise ValueError("fewshot_as_multiturn needs apply_chat_template: examples become turns of a chat")
+        names = [one.task for one in self.chosen]
+        if len(set(names)) != len(names):
+            raise ValueError(f"tasks name {next(name for name in names if names.count(name) > 1)} twice")
 
-    def measure(
-        self,
-        *,
-        checkpoint: Path,
-        data: Path,
-        endpoint: Endpoint | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
-        offline: bool = True,
-    ) -> list[ItemScore]:
-        """Run the tasks; one score per document and metric, the task's name as category.
+    @property
+    def chosen(self) -> tuple[LMEvalTask, ...]:
+        """The tasks with their settings, the entry's own number of examples filled in."""
+        named = [LMEvalTask(task=one) if isinstance(one, str) else one for one in self.tasks]
+        return tuple(
+            one if one.num_fewshot is not None else replace(one, num_fewshot=self.num_fewshot) for one in named
+        )
+
+    def measure(self, *, checkpoint: Path, data: Path, endpoint: Endpoint | None = None) -> list[ItemScore]:
+        """Run the tasks; one score per document and metric, the name of the task or group that was chosen as category.
 
         `checkpoint` gives the tokenizer (and, for `hf`, the weights).  Raises HarnessFailure when the harness fails.
         """
         if self.backend == "server" and endpoint is None:
             raise HarnessFailure("lm-eval's backend 'server' needs the endpoint of a running server")
-        folder = find(self.task_folder, data, what="the folder of lm-eval tasks")
-        with _environment(key=endpoint.key if endpoint else None, offline=offline):
-            results = self._evaluate(checkpoint, folder, endpoint, device, dtype)
-        scores = [score for task, samples in results["samples"].items() for score in item_scores(task, samples)]
-        _check_means(scores, results["results"])
-        return scores
+        folder = self._folder(data)
+        with _ONE_AT_A_TIME, _environment(key=endpoint.key if endpoint else None, offline=self.offline):
+            found = self._evaluate(checkpoint, folder, endpoint)
+        return [score for one, results in zip(self.chosen, found, strict=True) for score in task_scores(one, results)]
+
+    def origin(self, data: Path) -> dict[str, str]:
+        """What the tasks are made from: the package's version, and a digest of every file in the task folder."""
+        folder = self._folder(data)
+        found = {"lm_eval": importlib.metadata.version("lm_eval")}
+        if folder is not None:
+            content = hashlib.sha256()
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                content.update(f"{path.relative_to(folder)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+            found["task_folder"] = content.hexdigest()[:20]
+        return found
 
     def metrics(self, scores: Sequence[ItemScore], bootstrap: Bootstrap) -> list[MetricRow]:
         """The mean of every metric of every task, in the harness's scale (accuracies 0 to 1); the slice is the task."""
@@ -100,10 +141,13 @@ class LMEvalHarness:
             rows.append(row)
         return rows
 
-    def _evaluate(
-        self, checkpoint: Path, folder: Path | None, endpoint: Endpoint | None, device: str, dtype: str
-    ) -> Mapping[str, Any]:
+    def _folder(self, data: Path) -> Path | None:
+        return find(self.task_folder, data, what="the folder of lm-eval tasks")
+
+    def _evaluate(self, checkpoint: Path, folder: Path | None, endpoint: Endpoint | None) -> list[Mapping[str, Any]]:
+        """What the harness returns for each chosen task: the model and the list of tasks are loaded once."""
         from lm_eval import simple_evaluate
+        from lm_eval.api.registry import get_model
         from lm_eval.tasks import TaskManager
 
         if endpoint is not None and self.backend == "server":
@@ -118,38 +162,88 @@ class LMEvalHarness:
             }
         else:
             model = "hf"
-            arguments = {"pretrained": str(checkpoint), "device": device, "dtype": dtype, "max_length": self.max_length}
+            arguments = {
+                "pretrained": str(checkpoint),
+                "device": self.device,
+                "dtype": self.dtype,
+                "max_length": self.max_length,
+            }
+        chosen = self.chosen
         try:
             manager = TaskManager(include_path=str(folder) if folder else None, include_defaults=folder is None)
-            unknown = [task for task in self.tasks if task not in manager.all_tasks]
+            unknown = [one.task for one in chosen if one.task not in manager.all_tasks]
             if unknown:
                 raise HarnessFailure(
-                    f"lm-eval knows no task {', '.join(unknown)}: found {', '.join(sorted(manager.all_tasks)[:10])}"
+                    f"lm-eval knows no task {', '.join(unknown)}: {nearest(unknown[0], manager.all_tasks)}"
                 )
-            results = simple_evaluate(
-                model=model,
-                model_args=arguments,
-                tasks=list(self.tasks),
-                task_manager=manager,
-                num_fewshot=self.num_fewshot,
-                limit=self.limit,
-                batch_size=self.batch_size,
-                apply_chat_template=self.apply_chat_template,
-                log_samples=True,
-                bootstrap_iters=0,
-                use_cache=None,
-                random_seed=self.seed,
-                numpy_random_seed=self.seed,
-                torch_random_seed=self.seed,
-                fewshot_random_seed=self.seed,
-            )
+            settings = {"batch_size": self.batch_size, "max_batch_size": None}
+            language_model = get_model(model).create_from_arg_obj(arguments, settings)
+            found = [
+                simple_evaluate(
+                    model=language_model,
+                    tasks=[one.task],
+                    task_manager=manager,
+                    num_fewshot=one.num_fewshot,
+                    limit=self.limit,
+                    batch_size=self.batch_size,
+                    apply_chat_template=self.apply_chat_template,
+                    fewshot_as_multiturn=self.fewshot_as_multiturn,
+                    log_samples=True,
+                    bootstrap_iters=0,
+                    use_cache=None,
+                    random_seed=self.seed,
+                    numpy_random_seed=self.seed,
+                    torch_random_seed=self.seed,
+                    fewshot_random_seed=self.seed,
+                )
+                for one in chosen
+            ]
         except HarnessFailure:
             raise
         except Exception as error:
-            raise HarnessFailure(f"lm-eval failed ({type(error).__name__}: {error})") from error
-        if results is None or "samples" not in results:
+            way_out = (
+                "; a task of the package's own needs its data from the hub or its cache: set"
+                " benchmark.<entry>.offline=false, or name a task_folder whose tasks read local files"
+                if folder is None and self.offline
+                else ""
+            )
+            raise HarnessFailure(f"lm-eval failed ({type(error).__name__}: {error}){way_out}") from error
+        if any(results is None or "samples" not in results for results in found):
             raise HarnessFailure("lm-eval returned no samples")
-        return results
+        return found
+
+
+def task_scores(chosen: LMEvalTask, results: Mapping[str, Any]) -> list[ItemScore]:
+    """The scores of a chosen task, or of all tasks of a chosen group, as items of one category.
+
+    Raises HarnessFailure for a metric that is no mean over documents, and for a wanted metric that is not there.
+    """
+    scores = []
+    for task, samples in results["samples"].items():
+        own = item_scores(task, samples)
+        check_means(task, own, results["results"])
+        scores += own
+    found = dict.fromkeys(score.metric for score in scores)
+    missing = [metric for metric in chosen.metrics if metric not in found]
+    if missing:
+        raise HarnessFailure(f"lm-eval's {chosen.task} has no metric {', '.join(missing)}: it has {', '.join(found)}")
+    kept = [score for score in scores if not chosen.metrics or score.metric in chosen.metrics]
+    if list(results["samples"]) == [chosen.task] or not _one_mean(chosen.task, kept, results.get("groups", {})):
+        return kept
+    return [replace(score, category=chosen.task) for score in kept]
+
+
+def _one_mean(group: str, scores: Sequence[ItemScore], groups: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a group's own score is the mean over all its documents; else its tasks stand for themselves."""
+    own = groups.get(group, {})
+    values: dict[str, list[float]] = {}
+    for score in scores:
+        values.setdefault(score.metric, []).append(score.value or 0.0)
+    return all(
+        abs(math.fsum(items) / len(items) - float(own.get(metric if "," in metric else f"{metric},none", math.nan)))
+        < 1e-9
+        for metric, items in values.items()
+    )
 
 
 def item_scores(task: str, samples: Sequence[Mapping[str, Any]]) -> list[ItemScore]:
@@ -175,13 +269,13 @@ def item_scores(task: str, samples: Sequence[Mapping[str, Any]]) -> list[ItemSco
     return scores
 
 
-def _check_means(scores: Sequence[ItemScore], results: Mapping[str, Mapping[str, Any]]) -> None:
+def check_means(task: str, scores: Sequence[ItemScore], results: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse metrics that are no mean over documents (such as perplexity): an interval of a mean would mislead."""
-    values: dict[tuple[str, str], list[float]] = {}
+    values: dict[str, list[float]] = {}
     for score in scores:
         if score.value is not None:
-            values.setdefault((score.category, score.metric), []).append(score.value)
-    for (task, metric), items in values.items():
+            values.setdefault(score.metric, []).append(score.value)
+    for metric, items in values.items():
         reported = results[task].get(metric if "," in metric else f"{metric},none")
         if reported is not None and abs(sum(items) / len(items) - float(reported)) > 1e-9:
             raise HarnessFailure(

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from eval.benchmarks import LMEvalHarness
-from eval.benchmarks.lm_eval_harness import Endpoint, _check_means, item_scores
+from eval.benchmarks.lm_eval_harness import Endpoint, check_means, item_scores
 from eval.errors import HarnessFailure
 from eval.scores.intervals import Bootstrap
 
@@ -37,9 +37,9 @@ def test_every_document_and_metric_is_an_item():
 
 def test_a_metric_that_is_no_mean_is_refused():
     scores = item_scores("tiny", SAMPLES[:2])
-    _check_means(scores, {"tiny": {"acc,none": 0.5, "acc_norm,none": 0.0}})
+    check_means("tiny", scores, {"tiny": {"acc,none": 0.5, "acc_norm,none": 0.0}})
     with pytest.raises(HarnessFailure, match="not the mean"):
-        _check_means(scores, {"tiny": {"acc,none": 1.7, "acc_norm,none": 0.0}})
+        check_means("tiny", scores, {"tiny": {"acc,none": 1.7, "acc_norm,none": 0.0}})
 
 
 def test_the_server_backend_needs_a_server(tmp_path):
@@ -98,7 +98,7 @@ def test_a_local_task_runs_in_process_and_twice_the_same(checkpoint, task):
     assert [score.question_id for score in scores if score.metric == "acc"] == [f"tiny/{i}" for i in range(8)]
     assert {score.metric for score in scores} == {"acc", "acc_norm"}
     assert settings.measure(checkpoint=checkpoint, data=task) == scores
-    with pytest.raises(HarnessFailure, match="knows no task tinny: found tiny"):
+    with pytest.raises(HarnessFailure, match="knows no task tinny: did you mean 'tiny'"):
         LMEvalHarness(tasks=("tinny",), task_folder=".", backend="hf").measure(checkpoint=checkpoint, data=task)
 
 
