@@ -87,9 +87,9 @@ class _Asking:
     async def everything(
         self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]
     ) -> None:
-        from httpx import Limits
-        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+        from openai import DEFAULT_CONNECTION_LIMITS, AsyncOpenAI, DefaultAsyncHttpxClient
 
+        limits = type(DEFAULT_CONNECTION_LIMITS)  # of whichever HTTP library this openai is built on
         nobody = 0  # questions in a row that nobody took
 
         async def take(request: JudgeRequest) -> None:
@@ -109,7 +109,7 @@ class _Asking:
             timeout=self._patience.timeout_seconds,
             max_retries=0,
             # No connection is used twice: on a kept one, a reply that a gateway sends twice answers the next question.
-            http_client=DefaultAsyncHttpxClient(limits=Limits(max_connections=None, max_keepalive_connections=0)),
+            http_client=DefaultAsyncHttpxClient(limits=limits(max_connections=None, max_keepalive_connections=0)),
         ) as client:
             await work_through(requests, take, workers=min(self._patience.concurrency, len(requests)))
 

@@ -154,7 +154,6 @@ class ChatClient:
     """The `openai` client towards one endpoint; an async context manager that keeps its connections open."""
 
     def __init__(self, endpoint: Endpoint, patience: Patience | None = None) -> None:
-        import httpx
         import openai
 
         self._patience = patience or Patience()
@@ -164,13 +163,14 @@ class ChatClient:
         # Only a server on this machine may keep a connection: a reply that some gateway sends twice would, on a kept
         # one, answer the next question.
         kept = 1_000 if endpoint.base_url.startswith("http://127.0.0.1:") else 0
+        limits = type(openai.DEFAULT_CONNECTION_LIMITS)  # of whichever HTTP library this openai is built on
         self._client: AsyncOpenAI = openai.AsyncOpenAI(
             base_url=endpoint.base_url,
             api_key=endpoint.key,
             timeout=self._patience.timeout_seconds,
             max_retries=0,
             http_client=openai.DefaultAsyncHttpxClient(
-                verify=encrypted, limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept)
+                verify=encrypted, limits=limits(max_connections=None, max_keepalive_connections=kept)
             ),
         )
 
