@@ -2,7 +2,6 @@
 
 import csv
 import json
-import warnings
 
 import pytest
 
@@ -165,9 +164,7 @@ def test_published_annotations_replay_to_the_published_leaderboard(data_root, tm
     verdicts = collect_verdicts(
         benchmark=loaded, plan=loaded.plan(said), judge=Recorded(file=str(annotated)), journal=tmp_path / "v.jsonl"
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn 1.9 warns of what 1.10 will drop
-        rows = by_metric(loaded, verdicts, said)
+    rows = by_metric(loaded, verdicts, said)
     for metric in ("win_rate", "standard_error", "discrete_win_rate"):
         assert rows[metric].value == pytest.approx(float(published[metric]), abs=1e-6)
     controlled = rows["length_controlled_win_rate"]
@@ -178,6 +175,10 @@ def test_published_annotations_replay_to_the_published_leaderboard(data_root, tm
         assert int(rows["average_length"].value) == int(published["avg_length"])
     assert controlled.variant == ("misaligned_index" if incomplete else "")
     assert ("length_controlled_win_rate_matched" in rows) == incomplete
+    error, refit = (rows[f"length_controlled_standard_error{suffix}"].value for suffix in ("", "_refit"))
+    if published["lc_standard_error"]:
+        assert error == pytest.approx(float(published["lc_standard_error"]), abs=1e-6)
+    assert refit > 2 * error
 
 
 def test_the_official_rate_needs_its_file_and_says_so(data_root):
