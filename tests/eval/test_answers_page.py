@@ -261,6 +261,15 @@ def test_the_baseline_and_both_orders_of_showing_are_there(page, report):
     assert re.search(r"judges by 0\.4[78]", text)  # 1.975 - 1.5
 
 
+def test_the_chosen_models_stay_when_the_benchmark_changes(page, report):
+    opened(page, report / "answers.html", "#model=pivot&model=merged")
+    choose(page, "category", "math")
+    choose(page, "benchmark", "alpaca_eval")
+    ticked = "[...document.querySelectorAll('#models input:checked')].map(box => box.value)"
+    assert page.evaluate(ticked) == ["gpt4_1106_preview", "merged"]  # the pivot has no answers there
+    assert order(page) == ["0"]  # nor is there such a category
+
+
 def test_the_address_keeps_what_was_chosen(page, report):
     opened(page, report / "answers.html")
     choose(page, "order", "models")
