@@ -23,6 +23,7 @@ def run(settings: dict[str, Any]) -> int | None:
     from eval.benchmarks import AlpacaEval
     from eval.benchmarks.alpaca_files import write_alpaca_files
     from eval.config import eval_config
+    from eval.package_files import write_fastchat_files
     from eval.pipeline import evaluate, judge_answers
     from eval.report import write_report
     from eval.stages import Candidate
@@ -58,6 +59,7 @@ def run(settings: dict[str, Any]) -> int | None:
     annotators = [entry.annotator for entry in config.benchmarks.values() if isinstance(entry, AlpacaEval)]
     if len(annotators) == 1:  # two entries would write the same files
         write_alpaca_files(scored, out, annotator=annotators[0])
+    write_fastchat_files(scored, config, out)
     print(f"scores: {out / 'scores.csv'}")
     return None
 

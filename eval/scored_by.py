@@ -14,11 +14,16 @@ from eval.scores.metric_row import MetricRow
 from eval.shown import shown_answers
 
 
-def scored_by(judged: Judged, notes: Sequence[str], bootstrap: Bootstrap) -> ScoredModel:
-    """The benchmark's metrics of one job, the judge's own noise where it was asked repeatedly, and what to look up."""
+def scored_by(
+    judged: Judged, notes: Sequence[str], bootstrap: Bootstrap, *, beside: Sequence[MetricRow] = ()
+) -> ScoredModel:
+    """The benchmark's metrics of one job, those that stand `beside` them, the judge's own noise where it was asked
+    repeatedly, and what to look up.
+    """
     job = judged.job
     metrics = [
         *job.benchmark.metrics(judged.verdicts, job.answers, bootstrap),
+        *beside,
         *noise_rows(job.benchmark.name, judged.said if not judged.members else [], bootstrap),
     ]
     votes = {

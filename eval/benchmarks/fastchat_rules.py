@@ -8,6 +8,7 @@ openai 1 and are replaced by `eval.judges` anyway.  A slow test compares every r
 
 from __future__ import annotations
 
+import argparse
 import ast
 import functools
 import importlib.util
@@ -15,6 +16,7 @@ import sys
 import types
 import warnings
 from pathlib import Path
+from typing import Any
 
 from eval.errors import HarnessFailure
 
@@ -52,6 +54,42 @@ def fastchat_common() -> types.ModuleType:
     if missing:
         raise HarnessFailure(f"{source} has no {', '.join(missing)}: install fschat==0.2.36")
     return module
+
+
+def fastchat_means(judgments: Path) -> dict[str, dict[str, float]]:
+    """The mean ratings that fastchat's own `show_result` prints for an unpacked `<judge>_single.jsonl`: by slice
+    (`turn1`, `turn2`, `all`), then by model.
+    """
+    first, second, average = _shown_by("display_result_single", judgments)
+    return {
+        "turn1": {model: float(row.score) for (model, _), row in first.iterrows()},
+        "turn2": {model: float(row.score) for (model, _), row in second.iterrows()},
+        "all": {model: float(row.score) for model, row in average.iterrows()},
+    }
+
+
+def fastchat_win_rates(judgments: Path, *, baseline: str | None) -> dict[str, dict[str, float]]:
+    """What fastchat's own `show_result` prints for an unpacked `<judge>_pair.jsonl`: by model `win`, `loss`, `tie`
+    (pairs), `win_rate`, `loss_rate` and `win_rate_adjusted` (0 to 1).
+    """
+    (table,) = _shown_by("display_result_pairwise", judgments, baseline_model=baseline)
+    return {model: {name: float(value) for name, value in row.items()} for model, row in table.iterrows()}
+
+
+def _shown_by(function: str, judgments: Path, *, baseline_model: str | None = None) -> list[Any]:
+    """The tables that one of show_result's functions prints; the module needs pandas and nothing heavy."""
+    spec = importlib.util.find_spec("fastchat.llm_judge.show_result")
+    if spec is None or spec.loader is None:
+        raise HarnessFailure("MT-Bench needs the package fschat: install fusechat-lab[eval]")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    printed: list[Any] = []
+    module.__dict__["print"] = printed.append
+    settings = argparse.Namespace(
+        input_file=str(judgments), bench_name="mt_bench", model_list=None, baseline_model=baseline_model
+    )
+    getattr(module, function)(settings)
+    return [shown for shown in printed if not isinstance(shown, str)]
 
 
 def _imports_something_heavy(node: ast.stmt) -> bool:

@@ -1,0 +1,73 @@
+"""What an evaluation leaves for the benchmarks' own tools: MT-Bench's answers and judgments as fastchat's files."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from eval.benchmarks import MTBench, MTBenchPairwise
+from eval.benchmarks.fastchat_files import Row, answer_rows, file_name, pair_rows, single_rows, write_jsonl
+from eval.benchmarks.mt_bench import LoadedMTBench
+from eval.benchmarks.mt_bench_pairwise import LoadedMTBenchPairwise
+from eval.benchmarks.slots import NOBODY
+from eval.config import EvalConfig
+from eval.judges.repeats import collapse
+from eval.records import Answer, Unscored, Verdict
+from eval.scored import ScoredModel
+from eval.shown import ShownAnswers
+
+Named = tuple[str, ShownAnswers]
+
+
+def write_fastchat_files(scored: Sequence[ScoredModel], config: EvalConfig, out: Path) -> None:
+    """Write `out/<entry>/model_answer/<model>.jsonl` and `out/<entry>/model_judgment/<judge>_single.jsonl` (`_pair`)
+    of every MT-Bench entry; the folders are those of fastchat's data.
+    """
+    written = time.time()
+    for entry, settings in config.benchmarks.items():
+        if not isinstance(settings, MTBench | MTBenchPairwise):
+            continue
+        benchmark = settings.load(settings.files(config.data))
+        models = [
+            (file_name(one.model), one.shown)
+            for one in scored
+            if one.benchmark == benchmark.name and one.shown and one.shown.questions == benchmark.questions
+        ]
+        label = config.judges[entry].label
+        for model, answers in _answers(models).items():
+            write_jsonl(out / entry / "model_answer" / f"{model}.jsonl", answer_rows(answers, written=written))
+        kind = "single" if isinstance(benchmark, LoadedMTBench) else "pair"
+        rows = _judgments(benchmark, models, label, written)
+        judge = re.sub(r"(_single|_pair)?\.jsonl(\.gz)?$", "", label)  # a replayed file's own name is such a one
+        write_jsonl(out / entry / "model_judgment" / f"{file_name(judge)}_{kind}.jsonl", rows)
+
+
+def _answers(models: Sequence[Named]) -> dict[str, Sequence[Answer]]:
+    """By model, those under test before those they were compared with."""
+    found: dict[str, Sequence[Answer]] = {model: shown.answers for model, shown in models}
+    for _, shown in models:
+        for name in dict.fromkeys(answer.model for answer in shown.opponents):
+            found.setdefault(file_name(name), [answer for answer in shown.opponents if answer.model == name])
+    return found
+
+
+def _judgments(
+    benchmark: LoadedMTBench | LoadedMTBenchPairwise, models: Sequence[Named], label: str, written: float
+) -> Iterator[Row]:
+    paired: set[frozenset[str]] = set()
+    for model, shown in models:
+        verdicts: list[Verdict | Unscored] = collapse([r for r in shown.verdicts if r.judge in (label, NOBODY)])
+        if isinstance(benchmark, LoadedMTBench):
+            requests = benchmark.plan(shown.answers).requests
+            yield from single_rows(benchmark.questions, requests, verdicts, model=model, judge=label, written=written)
+            continue
+        names = {answer.model: file_name(answer.model) for answer in shown.opponents}
+        names = {name: own for name, own in names.items() if frozenset((model, own)) not in paired}
+        paired |= {frozenset((model, own)) for own in names.values()}
+        bound = benchmark.against({name: [a for a in shown.opponents if a.model == name] for name in names})
+        requests = bound.plan(shown.answers).requests
+        yield from pair_rows(
+            benchmark.questions, requests, verdicts, model=model, names=names, judge=label, written=written
+        )

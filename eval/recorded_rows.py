@@ -1,0 +1,29 @@
+"""What a replayed file says by its own package's way of counting, beside what we count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.benchmarks.fastchat_means import counted_alike, fastchat_rows
+from eval.benchmarks.mt_bench import LoadedMTBench
+from eval.judges import Member, Panel, Recorded
+from eval.judges.recorded_judgments import Judgments
+from eval.records import read_rows
+from eval.scores.intervals import Bootstrap
+from eval.scores.metric_row import MetricRow
+from eval.sittings import Job
+
+
+def recorded_rows(job: Job, judge: Member | Panel, bootstrap: Bootstrap) -> Sequence[MetricRow]:
+    """`rating_fastchat` rows where MT-Bench judgments are replayed from a file that holds repeats, failures or ratings
+    off the scale for this model; none otherwise.
+    """
+    if not isinstance(judge, Recorded) or not isinstance(job.benchmark, LoadedMTBench):
+        return ()
+    requests = job.benchmark.plan(job.answers).requests
+    if not requests:
+        return ()
+    path = Path(judge.file)
+    rows = Judgments(path, read_rows(path), judge.model, requests).rows
+    return () if counted_alike(rows) else fastchat_rows(rows, job.benchmark.questions, bootstrap)
