@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from eval.benchmarks.protocol import LoadedBenchmark
+from eval.benchmarks.protocol import Asking
 from eval.records import Answer, Journal, Question, read_records
 from eval.serve.chat_client import ChatReply, ChatRequest, ask
 from eval.serve.server import Endpoint
@@ -14,7 +14,7 @@ from eval.serve.server import Endpoint
 
 def collect_answers(
     *,
-    benchmark: LoadedBenchmark,
+    benchmark: Asking,
     endpoint: Endpoint,
     model: str,
     weights: str,
@@ -54,7 +54,7 @@ def collect_answers(
     return [done[question.id] for question in benchmark.questions], passing
 
 
-def chat_request(benchmark: LoadedBenchmark, question: Question) -> ChatRequest:
+def chat_request(benchmark: Asking, question: Question) -> ChatRequest:
     """What is asked of the model; the seed of a sampled answer depends on the question alone."""
     sampling = benchmark.sampling(question)
     seed = int.from_bytes(hashlib.sha256(question.id.encode()).digest()[:4], "big") >> 1

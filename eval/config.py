@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks import BENCHMARKS, JudgedBenchmark, LMEvalHarness
+from eval.ensembles import ENSEMBLES, Ensemble
 from eval.judges import Member, Panel, judge_from
 from eval.judges.kinship import Kinship
 from eval.scores.intervals import Bootstrap
@@ -26,6 +27,8 @@ class EvalConfig:
     data: Path
     artifacts: Path
     lanes: int = 1
+    ensembles: Mapping[str, Ensemble] = field(default_factory=dict)
+    ensemble_members: tuple[str, ...] = ("Sources",)
     kinship: Kinship = field(default_factory=Kinship)
 
 
@@ -54,6 +57,12 @@ def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
         data=Path(paths["data"]).expanduser(),
         artifacts=Path(paths["artifacts"]).expanduser(),
         lanes=settings.get("lanes", 1),
+        ensembles={
+            rule: choose(ENSEMBLES, given, at=f"ensembles.{rule}")
+            for rule, given in (settings.get("ensembles") or {}).items()
+            if "name" in given  # others are an experiment's settings for a rule that was not chosen
+        },
+        ensemble_members=tuple(settings.get("ensemble_members") or ("Sources",)),
         kinship=typed(
             {"families": settings.get("families") or {}, "policy": settings.get("self_preference", "warn")},
             Kinship,

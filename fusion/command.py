@@ -35,6 +35,7 @@ GROUPS = (
     "serve",
     "benchmark",
     "judge",
+    "ensembles",
     "study",
     "launcher",
 )
@@ -100,7 +101,7 @@ def group_names(group: str) -> list[str]:
 def hydra_message(error: BaseException) -> str:
     """Hydra's or OmegaConf's own refusal in one line, with the nearest valid name where it speaks of a name."""
     text = str(error).strip()
-    missing_choice = re.search(r"Could not find '(\w+)/([^']+)'", text)
+    missing_choice = re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", text)
     if missing_choice and missing_choice.group(1) in GROUPS:
         group, name = missing_choice.groups()
         return f"{group}={name}: there is no such entry in conf/{group}: {nearest(name, group_names(group))}"

@@ -52,8 +52,8 @@ class JudgingPlan:
     settled: tuple[Verdict | Unscored, ...]
 
 
-class LoadedBenchmark(Protocol):
-    """A benchmark with its files read."""
+class Asking(Protocol):
+    """What is asked of a model, and how it is sampled."""
 
     @property
     def name(self) -> str:
@@ -63,6 +63,10 @@ class LoadedBenchmark(Protocol):
     def questions(self) -> tuple[Question, ...]: ...
 
     def sampling(self, question: Question) -> Sampling: ...
+
+
+class LoadedBenchmark(Asking, Protocol):
+    """A benchmark with its files read."""
 
     def read_answers(self, path: Path) -> list[Answer]:
         """Answers in the package's own file format."""

@@ -1,0 +1,63 @@
+"""Baselines that need no training: ensembles of the source models, computed on what those answered.
+
+    [{"random", "longest", "best_source", "top1_judge", "top1_ppl", "top1_pairrm"}]   select one source's answer
+    [{"packllm_sim", "packllm_opt", "fusion_of_n"}]                                   write an answer of their own
+
+To add a rule that selects: one file with a frozen dataclass and `choose`, one line here, one YAML in conf/ensembles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from eval.ensembles.best_source import BestSource
+from eval.ensembles.fusion_of_n import FusionOfN
+from eval.ensembles.longest import Longest
+from eval.ensembles.packllm import PackLLM, PackLLMOpt, PackLLMSim
+from eval.ensembles.random_source import Random
+from eval.ensembles.selection import Selection
+from eval.ensembles.top1_judge import Top1Judge
+from eval.ensembles.top1_pairrm import Top1PairRM
+from eval.ensembles.top1_ppl import Top1PPL
+
+Ensemble = Selection | PackLLM | FusionOfN
+
+ENSEMBLES: dict[str, type[Ensemble]] = {
+    "random": Random,
+    "longest": Longest,
+    "best_source": BestSource,
+    "top1_judge": Top1Judge,
+    "top1_ppl": Top1PPL,
+    "top1_pairrm": Top1PairRM,
+    "packllm_sim": PackLLMSim,
+    "packllm_opt": PackLLMOpt,
+    "fusion_of_n": FusionOfN,
+}
+PREFIX = "ensemble-"
+
+
+def oracles(models: Iterable[str]) -> dict[str, str]:
+    """Of these rows those that are oracles, and what each knows that no system could."""
+    named = {model: model.removeprefix(PREFIX) for model in models if model.startswith(PREFIX)}
+    return {
+        model: ENSEMBLES[rule].oracle for model, rule in named.items() if rule in ENSEMBLES and ENSEMBLES[rule].oracle
+    }
+
+
+__all__ = [
+    "ENSEMBLES",
+    "PREFIX",
+    "BestSource",
+    "Ensemble",
+    "FusionOfN",
+    "Longest",
+    "PackLLM",
+    "PackLLMOpt",
+    "PackLLMSim",
+    "Random",
+    "Selection",
+    "Top1Judge",
+    "Top1PPL",
+    "Top1PairRM",
+    "oracles",
+]

@@ -1,0 +1,55 @@
+"""Fusion-of-N (2510.00931): one model reads the question and all sources' answers and writes its own.
+
+The paper gives no code; the prompt is ours.  With two turns the fusor is asked turn by turn in one conversation: its
+second prompt shows the sources' second answers, each of which followed that source's own first answer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import jinja2
+
+from eval.ensembles.random_source import draw
+from eval.records import Answer, Question
+from fusion.command import CONF
+from fusion.configure import Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionOfN:
+    """`fusor` is a model of the run by its name in the table; `prompt` a Jinja file below conf/ (or an absolute path)
+    that is given `question`, `answers` and `turn`.  The order of the answers is drawn from `seed` and the question.
+    """
+
+    oracle: ClassVar[str] = ""
+
+    fusor: str = "pivot"
+    seed: int = 0
+    prompt: str = "ensembles/fusion_of_n.jinja"
+
+    def questions(self, questions: Sequence[Question], answers: Sequence[Mapping[str, Answer]]) -> tuple[Question, ...]:
+        """The benchmark's questions with what the fusor is asked in place of the turns.  `answers`: per source, by
+        question.  A source that did not answer a turn is not shown there.  Raises Refusal for an unreadable prompt.
+        """
+        path = CONF / self.prompt
+        try:
+            template = jinja2.Template(path.read_text(), undefined=jinja2.StrictUndefined, keep_trailing_newline=False)
+        except (OSError, jinja2.TemplateError) as error:
+            raise Refusal(f"ensembles.fusion_of_n.prompt: {path} cannot be read ({error})") from error
+        return tuple(self._asked(question, template, answers) for question in questions)
+
+    def _asked(
+        self, question: Question, template: jinja2.Template, answers: Sequence[Mapping[str, Answer]]
+    ) -> Question:
+        order = list(range(len(answers)))
+        random.Random(draw(self.seed, question.id)).shuffle(order)
+        turns = []
+        for turn, text in enumerate(question.turns):
+            said = [answers[place][question.id].turns[turn : turn + 1] for place in order]
+            shown = [one for turns_said in said for one in turns_said]
+            turns.append(template.render(question=text, answers=shown, turn=turn + 1))
+        return replace(question, turns=tuple(turns))

@@ -1,0 +1,190 @@
+"""The ensembles among a run's rows: what they need while a source is served, their answers, their verdicts.
+
+    rows = EnsembleRows(candidates, config, progress)
+    rows.measure(run, candidate, entry, benchmark, answers)    # while the candidate is served: perplexities
+    jobs += rows.jobs(loaded, answered)                        # answers that no source gave, judged like any model's
+    judged += rows.selected(judged)                            # a source's own answers with their verdicts, as they are
+
+Members are the candidates whose group is in `ensemble_members`, in the run's order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eval.benchmarks import LoadedBenchmark
+from eval.benchmarks.protocol import Sampling
+from eval.config import EvalConfig
+from eval.ensembles import PREFIX, FusionOfN, PackLLM, Top1PPL
+from eval.ensembles.perplexity import Surprise
+from eval.ensembles.selection import Option, Selection
+from eval.ensembles.stages import by_question, mixed_answers, surprises
+from eval.judging import Judged
+from eval.records import Answer, Question, Unscored, Verdict
+from eval.scored import ScoredModel
+from eval.sittings import Job
+from eval.stages import Candidate, Stages, digest
+from fusion.configure import Refusal
+from fusion.progress import RunProgress
+
+GROUP = "Ensembles"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A benchmark's way of asking with other questions: what the fusor is asked."""
+
+    name: str
+    questions: tuple[Question, ...]
+    benchmark: LoadedBenchmark
+
+    def sampling(self, question: Question) -> Sampling:
+        return self.benchmark.sampling(question)
+
+
+class EnsembleRows:
+    """The ensembles of one evaluation.  Raises Refusal when there are rules and no member, or an unknown fusor."""
+
+    def __init__(self, candidates: Sequence[Candidate], config: EvalConfig, progress: RunProgress) -> None:
+        self.config = config
+        self.progress = progress
+        self.candidates = {candidate.model: candidate for candidate in candidates}
+        self.members = [candidate for candidate in candidates if candidate.group in config.ensemble_members]
+        self.surprises: dict[tuple[str, str], dict[str, Surprise]] = {}
+        if config.ensembles and not self.members:
+            groups = ", ".join(dict.fromkeys(candidate.group for candidate in candidates))
+            raise Refusal(
+                f"ensembles are made of {', '.join(config.ensemble_members)}, and this run has only {groups}: leave"
+                " ensembles out, or name other groups in ensemble_members"
+            )
+        for rule in config.ensembles.values():
+            if isinstance(rule, FusionOfN) and rule.fusor not in self.candidates:
+                raise Refusal(
+                    f"ensembles.fusion_of_n.fusor is {rule.fusor!r}: expected a model of this run,"
+                    f" {', '.join(self.candidates)}"
+                )
+
+    def measure(
+        self, run: Stages, candidate: Candidate, entry: str, benchmark: LoadedBenchmark, answers: Sequence[Answer]
+    ) -> None:
+        """Keep the candidate's perplexities on its own conversations, if it is a member and a rule asks for them."""
+        if candidate in self.members and any(isinstance(rule, Top1PPL) for rule in self.config.ensembles.values()):
+            self.surprises[candidate.model, entry] = surprises(run, candidate, entry, benchmark.questions, answers)
+
+    def jobs(
+        self, loaded: Mapping[str, LoadedBenchmark], answered: Mapping[tuple[str, str], Sequence[Answer]]
+    ) -> list[Job]:
+        """The answers of the rules that write their own."""
+        found = []
+        with contextlib.ExitStack() as stack:
+            run = Stages(self.config, self.progress, stack)
+            for name, rule in self.config.ensembles.items():
+                for entry, benchmark in loaded.items():
+                    if isinstance(rule, FusionOfN):
+                        fusor = self.candidates[rule.fusor]
+                        candidate = replace(fusor, model=f"{PREFIX}{name}", group=GROUP)
+                        said = [by_question(answered[member.model, entry]) for member in self.members]
+                        asked = Asked(
+                            name=benchmark.name,
+                            questions=rule.questions(benchmark.questions, said),
+                            benchmark=benchmark,
+                        )
+                        answers = run.answers(candidate, entry, asked)
+                    elif isinstance(rule, PackLLM):
+                        candidate = self._candidate(name)
+                        answers = mixed_answers(run, candidate, self.members, entry, benchmark, rule)
+                    else:
+                        continue
+                    found.append(Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers))
+        return found
+
+    def selected(self, judged: Sequence[Judged]) -> list[Judged]:
+        """The rows of the rules that select, of the members' judged answers."""
+        by_place = {(one.job.candidate.model, one.job.entry): one for one in judged}
+        entries = dict.fromkeys(one.job.entry for one in judged)
+        found = []
+        for name, rule in self.config.ensembles.items():
+            if isinstance(rule, FusionOfN | PackLLM):
+                continue
+            for entry in entries:
+                members = [by_place[member.model, entry] for member in self.members]
+                found.append(self._selected(self._candidate(name), rule, members))
+        return found
+
+    def in_order(self, scored: Iterable[ScoredModel]) -> list[ScoredModel]:
+        """The ensembles' results in the order in which their rules were chosen."""
+        names = [f"{PREFIX}{name}" for name in self.config.ensembles]
+        return sorted(scored, key=lambda one: names.index(one.model))
+
+    def _candidate(self, name: str) -> Candidate:
+        """A row without a checkpoint of its own: its weights are those of all members."""
+        weights = digest([member.weights for member in self.members])
+        return Candidate(model=f"{PREFIX}{name}", group=GROUP, path=self.members[0].path, weights=weights)
+
+    def _selected(self, candidate: Candidate, rule: Selection, members: Sequence[Judged]) -> Judged:
+        job = members[0].job
+        answers = [by_question(member.job.answers) for member in members]
+        scores = [main_scores(member) for member in members]
+        measured = [self.surprises.get((member.job.candidate.model, job.entry), {}) for member in members]
+        options = {
+            question.id: [
+                Option(
+                    benchmark=job.benchmark.name,
+                    model=member.job.candidate.model,
+                    answer=answers[place][question.id],
+                    score=scores[place].get(question.id),
+                    surprise=measured[place].get(question.id),
+                )
+                for place, member in enumerate(members)
+            ]
+            for question in job.benchmark.questions
+        }
+        chosen = rule.choose(options)
+        counts = Counter(members[place].job.candidate.model for place in chosen.values())
+        self.progress.note(
+            f"{candidate.model}, {job.entry}: "
+            + ", ".join(f"{name} {counts[name]}" for name in (member.job.candidate.model for member in members))
+        )
+        names = dict.fromkeys(name for member in members for name in member.members)
+        return Judged(
+            job=replace(
+                job,
+                candidate=candidate,
+                answers=[replace(answers[place][key], model=candidate.model) for key, place in chosen.items()],
+            ),
+            verdicts=_of_chosen([member.verdicts for member in members], chosen),
+            said=_of_chosen([member.said for member in members], chosen),
+            members={name: _of_chosen([member.members[name] for member in members], chosen) for name in names},
+            costs=(),
+        )
+
+
+def main_scores(judged: Judged) -> dict[str, float]:
+    """The mean of the main score over a question's turns, for questions of which every turn was scored.
+
+    The main score of a benchmark is the metric its item scores begin with: rating, or win rate.
+    """
+    items = judged.job.benchmark.item_scores(judged.verdicts, judged.job.answers)
+    values: dict[str, list[float | None]] = {}
+    for item in items:
+        if item.metric == items[0].metric:
+            values.setdefault(item.question_id, []).append(item.value)
+    return {
+        question_id: float(np.mean([value for value in found if value is not None]))
+        for question_id, found in values.items()
+        if None not in found
+    }
+
+
+def _of_chosen(records: Sequence[Sequence[Verdict | Unscored]], chosen: Mapping[str, int]) -> list[Verdict | Unscored]:
+    """Of each question the chosen source's records, in the questions' order."""
+    by_place: dict[tuple[int, str], list[Verdict | Unscored]] = {}
+    for place, own in enumerate(records):
+        for record in own:
+            by_place.setdefault((place, record.question_id), []).append(record)
+    return [record for question_id, place in chosen.items() for record in by_place.get((place, question_id), [])]
