@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fusion.configure import Refusal, nearest, plain
 from fusion.merge import checkpoint_files
 from fusion.merge.checkpoint_plan import Embeddings, Job, Tokenizer, checked, count_layers
@@ -177,8 +179,8 @@ def _merge_one(
         for piece in parameter.pieces():
             combined = combine(piece)
             rounded = combined.merged.to(dtype)
-            tally.add(piece, combined, rounded, piece.pivot.to(dtype))
-            if not (tally.moved_square < float("inf") and sum(tally.squares) < float("inf")):
+            tally.add(piece, combined, rounded)
+            if not tally.finite:
                 _refuse_unless_finite(piece, combined, job)
             if result.dtype == "F16" and not bool(torch.isfinite(rounded).all()):
                 raise Refusal(f"the merged parameter '{job.name}' overflows float16: set dtype: bfloat16")
@@ -194,15 +196,19 @@ def parameter_seed(seed: int, name: str) -> int:
 def _parameter(job: Job, layers: int | None, stack: ExitStack) -> Parameter:
     """The parameter as pieces read from the files, which are open while one reads."""
     elements = job.pivot.elements
+    tensors = (job.pivot, *job.targets)
+    dtype = np.uint16 if all(tensor.dtype == "BF16" for tensor in tensors) else np.float32
 
     def pieces() -> Iterator[Piece]:
         with ExitStack() as files:
-            size = min(PIECE, elements)
-            readers = [files.enter_context(closing(TensorReader(tensor, size))) for tensor in (job.pivot, *job.targets)]
+            readers = [files.enter_context(closing(TensorReader(tensor))) for tensor in tensors]
+            room = np.empty(len(readers) * min(PIECE, elements), dtype)
             for start in range(0, elements, PIECE):
                 count = min(PIECE, elements - start)
-                pivot, *others = (reader.read(start, count) for reader in readers)
-                yield Piece(start, pivot, tuple(others))
+                rows = room[: len(readers) * count].reshape(len(readers), count)
+                for reader, row in zip(readers, rows, strict=True):
+                    reader.read(start, row)
+                yield Piece(start, rows)
 
     return Parameter(
         name=job.name, elements=elements, targets=len(job.targets), layer=job.layer, layers=layers, pieces=pieces
@@ -215,14 +221,14 @@ def _whole(rule: Any, parameter: Parameter, job: Job, generator: Any, context: C
     pivot = torch.empty(parameter.elements)
     targets = [torch.empty(parameter.elements) for _ in job.targets]
     for piece in parameter.pieces():
-        end = piece.start + len(piece.pivot)
+        end = piece.start + piece.rows.shape[1]
         pivot[piece.start : end] = piece.pivot
         for whole, part in zip(targets, piece.targets, strict=True):
             whole[piece.start : end] = part
     shape = job.pivot.shape
     merged = rule(pivot.view(shape), [t.view(shape) for t in targets], generator=generator, context=context)
     flat = merged.float().reshape(-1)
-    return lambda piece: Combined(flat[piece.start : piece.start + len(piece.pivot)])
+    return lambda piece: Combined(flat[piece.start : piece.start + piece.rows.shape[1]])
 
 
 def _refuse_unless_finite(piece: Piece, combined: Combined, job: Job) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,47 +23,38 @@ import numpy as np
 from fusion.merge.parameter import Combined, Piece
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 MERGED = "(merged)"
+_NONE = np.empty((1, 0), np.float32)
 
 
-@dataclass
 class Tally:
     """Counts over the pieces of one parameter, filled while they are merged."""
 
-    targets: int
-    squares: list[float] = field(init=False)
-    kept: list[int] = field(init=False)
-    conflicts: list[int] = field(init=False)
-    moved: int = 0
-    moved_square: float = 0.0
+    def __init__(self, targets: int) -> None:
+        self.squares = np.zeros(targets)
+        self.kept = np.zeros(targets, np.int64)
+        self.conflicts = np.zeros(targets, np.int64)
+        self.moved = 0
+        self.moved_square = 0.0
 
-    def __post_init__(self) -> None:
-        self.squares = [0.0] * self.targets
-        self.kept = [0] * self.targets
-        self.conflicts = [0] * self.targets
-
-    def add(self, piece: Piece, combined: Combined, rounded: Tensor, rounded_pivot: Tensor) -> None:
-        """Count one piece; `rounded` is what is stored of it, `rounded_pivot` the pivot's entries in the same dtype."""
-        import torch
-
+    def add(self, piece: Piece, combined: Combined, rounded: Tensor) -> None:
+        """Count one piece; `rounded` is what is stored of it."""
         from fusion.merge import compiled
 
-        vectors = piece.deltas if combined.vectors is None else combined.vectors
-        move = combined.merged - piece.pivot
-        self.moved_square += float(torch.dot(move, move))
-        signs = (move if combined.elected is None else combined.elected).numpy()
-        for k, (delta, vector) in enumerate(zip(piece.deltas, vectors, strict=True)):
-            self.squares[k] += float(torch.dot(delta, delta))
-            kept, conflicts = compiled.count_signs(vector.numpy(), signs)
-            self.kept[k] += kept
-            self.conflicts[k] += conflicts
-        integer = {2: np.uint16, 4: np.uint32, 8: np.uint64}[rounded.element_size()]
-        same = {2: torch.int16, 4: torch.int32, 8: torch.int64}[rounded.element_size()]
-        self.moved += compiled.count_different(
-            rounded.view(same).numpy().view(integer), rounded_pivot.view(same).numpy().view(integer)
+        vectors = _NONE if combined.vectors is None else combined.vectors.numpy()
+        elected = _NONE[0] if combined.elected is None else combined.elected.numpy()
+        self.moved_square += compiled.tally(
+            piece.rows, combined.merged.numpy(), vectors, elected, self.squares, self.kept, self.conflicts
         )
+        self.moved += compiled.count_different(_bits(rounded), _pivot_bits(piece, rounded))
+
+    @property
+    def finite(self) -> bool:
+        """Whether everything so far is; a single NaN or infinity among the models or in the result says no."""
+        return math.isfinite(self.moved_square) and bool(np.isfinite(self.squares).all())
 
     def rows(
         self, parameter: str, layer: int | None, elements: int, names: Sequence[str], weights: Sequence[float]
@@ -76,11 +66,13 @@ class Tally:
                 **place,
                 "target": name,
                 "weight": None if math.isnan(weights[k]) else weights[k],
-                "delta_norm": math.sqrt(self.squares[k]),
-                "kept_fraction": self.kept[k] / max(elements, 1),
-                "sign_conflict_rate": self.conflicts[k] / self.kept[k] if self.kept[k] else None,
+                "delta_norm": math.sqrt(square),
+                "kept_fraction": kept / max(elements, 1),
+                "sign_conflict_rate": conflicts / kept if kept else None,
             }
-            for k, name in enumerate(names)
+            for k, (name, square, kept, conflicts) in enumerate(
+                zip(names, self.squares.tolist(), self.kept.tolist(), self.conflicts.tolist(), strict=True)
+            )
         ]
         result = {
             **place,
@@ -91,6 +83,26 @@ class Tally:
             "sign_conflict_rate": None,
         }
         return [*rows, result]
+
+
+def _bits(values: Tensor) -> NDArray[np.unsignedinteger]:
+    import torch
+
+    signed, unsigned = {
+        2: (torch.int16, np.uint16),
+        4: (torch.int32, np.uint32),
+        8: (torch.int64, np.uint64),
+    }[values.element_size()]
+    return values.view(signed).numpy().view(unsigned)
+
+
+def _pivot_bits(piece: Piece, rounded: Tensor) -> NDArray[np.unsignedinteger]:
+    """The pivot's bits in the dtype of `rounded`."""
+    import torch
+
+    if piece.rows.dtype == np.uint16 and rounded.dtype == torch.bfloat16:
+        return piece.rows[0]
+    return _bits(piece.pivot.to(rounded.dtype))
 
 
 def write_coefficients(rows: Sequence[dict[str, Any]], file: Path) -> None:

@@ -1,15 +1,164 @@
-"""The loops that have no fast form in torch, compiled by numba; they release the interpreter's lock.
+"""The loops of merging, compiled by numba; they release the interpreter's lock.
 
-Each is exact and depends on nothing but its arguments, so pieces may be worked on in any order and by any thread.
+Each depends on nothing but its arguments, so pieces may be worked on in any order and by any thread.  `rows` are a
+piece as it is stored, one row for each model: bf16 as its bits (uint16), or fp32.  They are widened where they are
+used, and work goes by blocks that stay in the processor's first cache: merging then costs little more than reading.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 HIGH_BINS, LOW_BINS = 2**15, 2**16
+_BLOCK = 1024  # entries
+_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+# w * x + y is one instruction with one rounding, as in torch.
+_FUSED = {"contract"}
+# Sums within a block are in fp32 and in any order, over blocks in float64.
+_SUMMED = {"contract", "reassoc", "nsz"}
+
+
+@intrinsic
+def _fp32(_: Any, stored: Any) -> Any:
+    """A stored entry as fp32: the bits of a bf16 are the upper half of it."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        if signature.args[0] == numba.types.float32:
+            return values[0]
+        word = builder.zext(values[0], ir.IntType(32))
+        return builder.bitcast(builder.shl(word, ir.Constant(ir.IntType(32), 16)), ir.FloatType())
+
+    return numba.types.float32(stored), generate
+
+
+@numba.njit(nogil=True, cache=True)
+def deltas(rows: NDArray[Any], out: NDArray[np.float32]) -> None:
+    """out[k] = rows[k + 1] - rows[0]: each target minus the pivot."""
+    for k in range(out.shape[0]):
+        for i in range(out.shape[1]):
+            out[k, i] = _fp32(rows[k + 1, i]) - _fp32(rows[0, i])
+
+
+@numba.njit(nogil=True, cache=True, fastmath=_FUSED)
+def weighted_sum(rows: NDArray[Any], weights: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """out = sum_k weights[k] rows[k], added in the rows' order."""
+    for start in range(0, out.size, _BLOCK):
+        block = out[start : start + _BLOCK]
+        for k in range(weights.size):
+            weight, row = weights[k], rows[k, start : start + block.size]
+            if k == 0:
+                for i in range(block.size):
+                    block[i] = weight * _fp32(row[i])
+            else:
+                for i in range(block.size):
+                    block[i] += weight * _fp32(row[i])
+
+
+@numba.njit(nogil=True, cache=True, fastmath=_FUSED, error_model="numpy")
+def elected_sum(
+    vectors: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    elected: NDArray[np.float32],
+    floor: np.float32,
+    out: NDArray[np.float32],
+) -> None:
+    """out = sum_k weights[k] vectors[k] over those whose sign is `elected`'s, zero electing plus.
+
+    With a `floor` above zero it is divided by the sum of their weights, which is taken to be at least `floor`.
+    """
+    sign, total = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    for start in range(0, out.size, _BLOCK):
+        merged, winner = out[start : start + _BLOCK], elected[start : start + _BLOCK]
+        for i in range(merged.size):
+            sign[i] = _ONE if winner[i] >= _ZERO else -_ONE
+            merged[i] = _ZERO
+            total[i] = _ZERO
+        for k in range(weights.size):
+            weight, vector = weights[k], vectors[k, start : start + merged.size]
+            for i in range(merged.size):
+                magnitude = sign[i] * vector[i]
+                agrees = magnitude > _ZERO
+                merged[i] += weight * (magnitude if agrees else _ZERO)
+                total[i] += weight if agrees else _ZERO
+        for i in range(merged.size):
+            merged[i] *= sign[i]
+        if floor > _ZERO:
+            for i in range(merged.size):
+                merged[i] /= total[i] if total[i] > floor else floor
+
+
+@numba.njit(nogil=True, cache=True)
+def spread(rows: NDArray[Any], out: NDArray[np.float32]) -> None:
+    """out = sum_{i<j} (rows[i] - rows[j])^2."""
+    for start in range(0, out.size, _BLOCK):
+        total = out[start : start + _BLOCK]
+        total[:] = _ZERO
+        for k in range(rows.shape[0]):
+            first = rows[k, start : start + total.size]
+            for j in range(k + 1, rows.shape[0]):
+                second = rows[j, start : start + total.size]
+                for i in range(total.size):
+                    difference = _fp32(first[i]) - _fp32(second[i])
+                    total[i] += difference * difference
+
+
+@numba.njit(nogil=True, fastmath=_SUMMED)
+def _minus(stored: NDArray[Any], pivot: NDArray[np.float32], out: NDArray[np.float32]) -> np.float32:
+    """out = stored - pivot; returns the sum of its squares."""
+    square = _ZERO
+    for i in range(out.size):
+        out[i] = _fp32(stored[i]) - pivot[i]
+        square += out[i] * out[i]
+    return square
+
+
+@numba.njit(nogil=True, fastmath=_SUMMED)
+def _signs(vector: NDArray[np.float32], elected: NDArray[np.float32]) -> tuple[np.float32, np.float32]:
+    """Nonzero entries, and those of them whose sign is not the elected one (zero elects plus); exact in fp32."""
+    nonzero, conflicts = _ZERO, _ZERO
+    for i in range(vector.size):
+        counts = vector[i] != _ZERO
+        nonzero += _ONE if counts else _ZERO
+        conflicts += _ONE if counts & ((vector[i] < _ZERO) != (elected[i] < _ZERO)) else _ZERO
+    return nonzero, conflicts
+
+
+@numba.njit(nogil=True, cache=True)
+def tally(
+    rows: NDArray[Any],
+    merged: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    elected: NDArray[np.float32],
+    squares: NDArray[np.float64],
+    kept: NDArray[np.int64],
+    conflicts: NDArray[np.int64],
+) -> float:
+    """Add to squares[k] the task vector's square, and to kept[k] and conflicts[k] what `vectors[k]` keeps and loses.
+
+    No `vectors` stand for the task vectors, no `elected` for merged minus pivot; returns the square of the latter.
+    """
+    room = np.empty((3, _BLOCK), np.float32)
+    moved = 0.0
+    for start in range(0, merged.size, _BLOCK):
+        end = min(start + _BLOCK, merged.size)
+        pivot, move, delta = room[0, : end - start], room[1, : end - start], room[2, : end - start]
+        row = rows[0, start:end]
+        for i in range(pivot.size):
+            pivot[i] = _fp32(row[i])
+        moved += _minus(merged[start:end], pivot, move)
+        for k in range(kept.size):
+            squares[k] += _minus(rows[k + 1, start:end], pivot, delta)
+            vector = vectors[k, start:end] if vectors.size else delta
+            nonzero, lost = _signs(vector, elected[start:end] if elected.size else move)
+            kept[k] += int(nonzero)
+            conflicts[k] += int(lost)
+    return moved
 
 
 @numba.njit(nogil=True, cache=True)
@@ -26,11 +175,22 @@ def count_high(bits: NDArray[np.uint32], counts: NDArray[np.int64]) -> int:
 @numba.njit(nogil=True, cache=True)
 def count_low(bits: NDArray[np.uint32], high: int, counts: NDArray[np.int64]) -> None:
     """Histogram of the lower 16 bits of those floats whose upper bits are `high`."""
-    wanted = np.uint32(high)
+    first = np.uint32(high) << np.uint32(16)
+    short = np.int32(0)  # differences of bf16 numbers have few bits: most of them have none down here
     for i in range(bits.size):
-        magnitude = bits[i] & np.uint32(0x7FFFFFFF)
-        if (magnitude >> np.uint32(16)) == wanted:
-            counts[magnitude & np.uint32(0xFFFF)] += 1
+        short += np.int32((bits[i] & np.uint32(0x7FFFFFFF)) == first)
+    counts[0] += short
+    for i in range(bits.size):
+        low = (bits[i] & np.uint32(0x7FFFFFFF)) - first
+        if np.uint32(low - np.uint32(1)) < np.uint32(LOW_BINS - 1):
+            counts[low] += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def trim(values: NDArray[np.float32], threshold: np.float32, out: NDArray[np.float32]) -> None:
+    """out = value where |value| >= threshold, else zero, of the value's sign."""
+    for i in range(values.size):
+        out[i] = values[i] * (_ONE if abs(values[i]) >= threshold else _ZERO)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -66,17 +226,6 @@ def count_equal(values: NDArray[np.float32], threshold: np.float32) -> int:
     return found
 
 
-@numba.njit(nogil=True, cache=True)
-def count_signs(vector: NDArray[np.float32], elected: NDArray[np.float32]) -> tuple[int, int]:
-    """Nonzero entries, and those of them whose sign is not the elected one (zero elects plus)."""
-    nonzero = 0
-    conflicts = 0
-    for i in range(vector.size):
-        nonzero += vector[i] != 0.0
-        conflicts += ((vector[i] < 0.0) & (elected[i] >= 0.0)) | ((vector[i] > 0.0) & (elected[i] < 0.0))
-    return nonzero, conflicts
-
-
 @numba.njit(nogil=True, cache=True, inline="always")
 def philox(counter: int, key_low: int, key_high: int) -> tuple[np.uint32, np.uint32, np.uint32, np.uint32]:
     """Four random words for one counter: Philox4x32-10 (Salmon et al., SC 2011)."""
@@ -98,13 +247,13 @@ def philox(counter: int, key_low: int, key_high: int) -> tuple[np.uint32, np.uin
 
 
 @numba.njit(nogil=True, cache=True)
-def bernoulli(start: int, key_low: int, key_high: int, limit: int, mask: NDArray[np.float32]) -> None:
-    """mask = 1 with probability limit / 2**32, else 0; entry i is drawn by the counter of position start + i.
+def bernoulli(start: int, key_low: int, key_high: int, limit: int, one: np.float32, mask: NDArray[np.float32]) -> None:
+    """mask = `one` with probability limit / 2**32, else 0; entry i is drawn by the counter of position start + i.
 
     `start` is a multiple of four.
     """
     below = np.uint64(limit)
-    one, zero = np.float32(1.0), np.float32(0.0)
+    zero = _ZERO
     whole = mask.size // 4
     for block in range(whole):
         w0, w1, w2, w3 = philox(start // 4 + block, key_low, key_high)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
-from fusion.merge.task_vector import elected_sign, elected_sum, normalized, weighted_sum
+from fusion.merge.task_vector import elected_sum, normalized, weighted_sum
 
 if TYPE_CHECKING:
     import torch
@@ -78,19 +78,17 @@ class Dare:
 
     def combine(self, piece: Piece, measured: Measured) -> Combined:
         """Drop, rescale, merge."""
+        import torch
+
         facts = measured.facts
-        vectors = tuple(
-            delta if density == 1 else (delta * _mask(piece, key, density)).mul_(factor)
-            for delta, key, density, factor in zip(
-                piece.deltas, facts["keys"], facts["densities"], facts["factors"], strict=True
-            )
-        )
+        vectors = torch.empty_like(piece.deltas)
+        factors = zip(facts["keys"], facts["densities"], facts["factors"], strict=True)
+        for delta, vector, (key, density, factor) in zip(piece.deltas, vectors, factors, strict=True):
+            torch.mul(delta, 1.0 if density == 1 else _mask(piece, key, density, factor), out=vector)
         if self.merge == "linear":
             return Combined(weighted_sum(vectors, measured.weights).add_(piece.pivot), vectors)
         elected = weighted_sum(vectors, facts["votes"])
-        merged, weight_sum = elected_sum(vectors, facts["votes"], elected_sign(elected))
-        if self.normalize:
-            merged.div_(weight_sum.clamp_(min=_TINY))
+        merged = elected_sum(vectors, facts["votes"], elected, mean_above=_TINY if self.normalize else None)
         return Combined(merged.mul_(self.scale).add_(piece.pivot), vectors, elected)
 
 
@@ -106,16 +104,16 @@ def _mask_keys(generator: torch.Generator | None, targets: int) -> tuple[tuple[i
     return tuple(keys)
 
 
-def _mask(piece: Piece, key: tuple[int, int], density: float) -> Tensor:
-    """1 with probability `density`, rounded to a multiple of 2**-32, else 0."""
+def _mask(piece: Piece, key: tuple[int, int], density: float, factor: float = 1.0) -> Tensor:
+    """`factor` with probability `density`, rounded to a multiple of 2**-32, else 0."""
     import numpy as np
     import torch
 
     from fusion.merge import compiled
 
-    mask = np.empty(len(piece.pivot), np.float32)
-    compiled.bernoulli(piece.start, *key, round(density * 2**32), mask)
-    return torch.from_numpy(mask).to(piece.pivot.device)
+    mask = np.empty(piece.rows.shape[1], np.float32)
+    compiled.bernoulli(piece.start, *key, round(density * 2**32), np.float32(factor), mask)
+    return torch.from_numpy(mask)
 
 
 def _l1_factors(parameter: Parameter, keys: Sequence[tuple[int, int]], densities: Sequence[float]) -> list[float]:

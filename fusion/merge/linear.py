@@ -45,4 +45,4 @@ class Linear:
 
     def combine(self, piece: Piece, measured: Measured) -> Combined:
         """The formula above."""
-        return Combined(weighted_sum(piece.targets, measured.weights))
+        return Combined(weighted_sum(piece.rows[1:], measured.weights))

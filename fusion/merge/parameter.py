@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
+
 from fusion.configure import Refusal
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
 # Elements in a piece: 512 KiB as fp32.  Sums run within a piece in fp32 and over pieces in Python's float64, so another
@@ -39,16 +42,41 @@ class Context:
 
 @dataclass(frozen=True)
 class Piece:
-    """Elements `start` to `start + n` of the flattened parameter, fp32; valid until the next piece is read."""
+    """Elements `start` to `start + n` of the flattened parameter; valid until the next piece is read.
+
+    `rows` are they as stored, `[1 + targets, n]` with the pivot first: bf16 as its bits (uint16), all else as fp32.
+    The tensors are fp32, those of the targets `[targets, n]`.
+    """
 
     start: int
-    pivot: Tensor
-    targets: tuple[Tensor, ...]
+    rows: NDArray[Any]
 
     @cached_property
-    def deltas(self) -> tuple[Tensor, ...]:
+    def pivot(self) -> Tensor:
+        """The pivot's elements."""
+        return self._wide(self.rows[0])
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """The targets' elements."""
+        return self._wide(self.rows[1:])
+
+    @cached_property
+    def deltas(self) -> Tensor:
         """The task vectors, target minus pivot (Ilharco et al., arXiv 2212.04089)."""
-        return tuple(target - self.pivot for target in self.targets)
+        import torch
+
+        from fusion.merge import compiled
+
+        out = np.empty((len(self.rows) - 1, self.rows.shape[1]), np.float32)
+        compiled.deltas(self.rows, out)
+        return torch.from_numpy(out)
+
+    def _wide(self, rows: NDArray[Any]) -> Tensor:
+        import torch
+
+        stored = torch.from_numpy(rows)
+        return stored if rows.dtype == np.float32 else stored.view(torch.bfloat16).float()
 
 
 class Combined(NamedTuple):
@@ -59,7 +87,7 @@ class Combined(NamedTuple):
     """
 
     merged: Tensor
-    vectors: tuple[Tensor, ...] | None = None
+    vectors: Tensor | None = None
     elected: Tensor | None = None
 
 
@@ -120,11 +148,11 @@ def merge_tensor(
 
     context = context or Context()
     parameter = in_memory(pivot, targets, context=context)
-    merged = torch.empty(parameter.elements, dtype=torch.float32, device=pivot.device)
+    merged = torch.empty(parameter.elements)
     measured = rule.measure(parameter, generator=generator, context=context)
     for piece in parameter.pieces():
-        merged[piece.start : piece.start + len(piece.pivot)] = rule.combine(piece, measured).merged
-    return merged.view(pivot.shape).to(pivot.dtype)
+        merged[piece.start : piece.start + piece.rows.shape[1]] = rule.combine(piece, measured).merged
+    return merged.view(pivot.shape).to(pivot)
 
 
 def in_memory(pivot: Tensor, targets: Sequence[Tensor], *, context: Context) -> Parameter:
@@ -138,18 +166,16 @@ def in_memory(pivot: Tensor, targets: Sequence[Tensor], *, context: Context) -> 
                 f"{where} has shape {list(target.shape)} in target {number} and {list(pivot.shape)} in the pivot:"
                 " only models of one structure can be merged"
             )
-    flat = pivot.detach().reshape(-1).float()
-    others = [target.detach().reshape(-1).float() for target in targets]
+    models = [tensor.detach().reshape(-1).float().cpu().numpy() for tensor in (pivot, *targets)]
 
     def pieces() -> Iterator[Piece]:
-        for start in range(0, flat.numel(), PIECE):
-            end = start + PIECE
-            yield Piece(start, flat[start:end], tuple(other[start:end] for other in others))
+        for start in range(0, pivot.numel(), PIECE):
+            yield Piece(start, np.stack([model[start : start + PIECE] for model in models]))
 
     return Parameter(
         name=context.name,
-        elements=flat.numel(),
-        targets=len(others),
+        elements=pivot.numel(),
+        targets=len(targets),
         layer=context.layer,
         layers=context.layers,
         pieces=pieces,

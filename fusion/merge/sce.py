@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor
-from fusion.merge.task_vector import elected_sign, elected_sum, shares, spread, weighted_sum
+from fusion.merge.task_vector import elected_sum, shares, spread, weighted_sum
 from fusion.merge.threshold import Count, Threshold, largest
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Sce:
         if self.select and self.select_topk < 1:
             (threshold,) = largest(
                 [parameter],
-                lambda piece: [spread(piece.targets)],
+                lambda piece: [spread(piece)],
                 lambda series, total, nonzero: int(self.select_topk * nonzero),
                 count=self.count,
             ) or (None,)
@@ -82,9 +82,8 @@ class Sce:
         elected = weighted_sum(vectors, [1.0] * len(vectors))
         if not self.erase:
             return Combined(weighted_sum(vectors, eta).add_(piece.pivot), vectors, elected)
-        merged, surviving = elected_sum(vectors, eta, elected_sign(elected))
-        if self.reading != "paper":
-            merged.div_(surviving.clamp_(min=_MERGEKIT_FLOOR if self.reading == "mergekit" else _TINY))
+        divisor = {"paper": None, "fuseai": _TINY, "mergekit": _MERGEKIT_FLOOR}[self.reading]
+        merged = elected_sum(vectors, eta, elected, mean_above=divisor)
         return Combined(merged.add_(piece.pivot), vectors, elected)
 
     def _eta(self, parameter: Parameter, threshold: Threshold | None) -> tuple[float, ...]:
@@ -100,9 +99,8 @@ class Sce:
         return shares(energies)
 
 
-def _selected(piece: Piece, threshold: Threshold | None) -> tuple[Tensor, ...]:
+def _selected(piece: Piece, threshold: Threshold | None) -> Tensor:
     """M delta_k."""
     if threshold is None:
         return piece.deltas
-    mask = threshold.mask(spread(piece.targets), piece.start)
-    return tuple(delta * mask for delta in piece.deltas)
+    return piece.deltas * threshold.mask(spread(piece), piece.start)

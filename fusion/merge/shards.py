@@ -19,6 +19,7 @@ from fusion.configure import Refusal
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
 _TORCH_NAMES = {
     "F64": "float64",
@@ -162,28 +163,28 @@ def torch_dtype(dtype: str) -> torch.dtype:
 
 
 class TensorReader:
-    """Reads runs of one tensor's entries as fp32 into a buffer of its own, valid until the next read."""
+    """Reads runs of one tensor's entries, bf16 as its bits (uint16) or anything as fp32."""
 
-    def __init__(self, tensor: StoredTensor, entries: int) -> None:
-        import torch
-
+    def __init__(self, tensor: StoredTensor) -> None:
         self._tensor = tensor
         self._item = itemsize(tensor.dtype)
-        self._raw = bytearray(max(entries, 1) * self._item)
-        self._typed = torch.frombuffer(self._raw, dtype=torch_dtype(tensor.dtype))
-        self._fp32 = self._typed if tensor.dtype == "F32" else torch.empty(max(entries, 1), dtype=torch.float32)
         try:
             self._file = os.open(tensor.file, os.O_RDONLY)
         except OSError as error:
             raise Refusal(f"parameter '{tensor.name}' cannot be read from {tensor.file}: {error.strerror}") from error
 
-    def read(self, start: int, count: int) -> torch.Tensor:
-        """Entries `start` to `start + count`; raises Refusal when the file ends before."""
-        view = memoryview(self._raw)[: count * self._item]
-        read_exactly(self._file, view, self._tensor.offset + start * self._item, self._tensor)
-        if self._fp32 is not self._typed:
-            self._fp32[:count].copy_(self._typed[:count])
-        return self._fp32[:count]
+    def read(self, start: int, row: NDArray[Any]) -> None:
+        """Fill `row`, uint16 for bf16 or float32, from entry `start`; raises Refusal when the file ends before."""
+        import torch
+
+        offset = self._tensor.offset + start * self._item
+        if self._tensor.dtype == ("BF16" if row.itemsize == 2 else "F32"):
+            read_exactly(self._file, row.data.cast("B"), offset, self._tensor)
+            return
+        raw = bytearray(row.size * self._item)
+        read_exactly(self._file, memoryview(raw), offset, self._tensor)
+        if raw:
+            torch.from_numpy(row).copy_(torch.frombuffer(raw, dtype=torch_dtype(self._tensor.dtype)))
 
     def close(self) -> None:
         """Give the file back."""

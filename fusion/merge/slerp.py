@@ -84,7 +84,10 @@ class Slerp:
 
     def combine(self, piece: Piece, measured: Measured) -> Combined:
         """The formula above."""
-        return Combined(weighted_sum(_ends(piece, measured.facts["pair"]), measured.facts["coefficients"]))
+        import torch
+
+        ends = torch.stack(_ends(piece, measured.facts["pair"]))
+        return Combined(weighted_sum(ends, measured.facts["coefficients"]))
 
     def _pair(self, targets: int) -> tuple[int | None, int]:
         if self.pair is not None:

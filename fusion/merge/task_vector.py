@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fusion.configure import Refusal
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    from fusion.merge.parameter import Piece
 
-def weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """sum_k w_k x_k, added in the targets' order."""
-    total = tensors[0] * weights[0]
-    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
-        total.add_(tensor, alpha=weight)
-    return total
+
+def weighted_sum(vectors: Tensor | NDArray[Any], weights: Sequence[float]) -> Tensor:
+    """sum_k w_k x_k in fp32, added in the targets' order; `vectors` has a row for each, fp32 or as stored."""
+    import torch
+
+    from fusion.merge import compiled
+
+    total = np.empty(vectors.shape[1], np.float32)
+    compiled.weighted_sum(np.asarray(vectors), np.array(weights, np.float32), total)
+    return torch.from_numpy(total)
 
 
 def normalized(weights: Sequence[float]) -> tuple[float, ...]:
@@ -37,39 +45,34 @@ def shares(amounts: Sequence[float]) -> tuple[float, ...]:
     return tuple(amount / total for amount in amounts)
 
 
-def elected_sign(total: Tensor) -> Tensor:
-    """+1 or -1, the sign of a sum of task vectors; a sum of zero elects +1."""
-    return total.sign().add_(0.5).sign_()
+def elected_sum(
+    vectors: Tensor, weights: Sequence[float], elected: Tensor, *, mean_above: float | None = None
+) -> Tensor:
+    """sum_k w_k v_k over the vectors that carry `elected`'s sign at a position, where zero elects plus.
 
-
-def elected_sum(vectors: Sequence[Tensor], weights: Sequence[float], sign: Tensor) -> tuple[Tensor, Tensor]:
-    """sum_k w_k v_k over the vectors that carry the elected sign, and the sum of their weights, at each position.
-
-    An entry of the elected sign satisfies sign * v > 0, so relu(sign * v) is its magnitude and zero for all others; an
-    entry that is zero never takes part.
+    With `mean_above` it is divided by the sum of their weights, which is taken to be no smaller than that.  An entry
+    that is zero never takes part.
     """
     import torch
 
-    merged = torch.zeros_like(sign)
-    weight_sum = torch.zeros_like(sign)
-    for vector, weight in zip(vectors, weights, strict=True):
-        agreeing = (sign * vector).relu_()
-        merged.add_(agreeing, alpha=weight)
-        weight_sum.add_(agreeing.sign_(), alpha=weight)
-    return merged.mul_(sign), weight_sum
+    from fusion.merge import compiled
+
+    total = np.empty(vectors.shape[1], np.float32)
+    floor = np.float32(mean_above or 0.0)
+    compiled.elected_sum(vectors.numpy(), np.array(weights, np.float32), elected.numpy(), floor, total)
+    return torch.from_numpy(total)
 
 
-def spread(tensors: Sequence[Tensor]) -> Tensor:
-    """sum_{i<j} (x_i - x_j)^2 = K^2 times the population variance over K tensors, at each position.
+def spread(piece: Piece) -> Tensor:
+    """sum_{i<j} (x_i - x_j)^2 = K^2 times the population variance over the K targets, at each position.
 
-    Written over pairs it is exactly zero where all agree, free of cancellation, and does not depend on the tensors'
+    Written over pairs it is exactly zero where all agree, free of cancellation, and does not depend on the targets'
     order where differences are representable, so ties stay ties.  It is the same for targets and for their deltas.
     """
     import torch
 
-    total = torch.zeros_like(tensors[0])
-    for i, first in enumerate(tensors):
-        for second in tensors[i + 1 :]:
-            difference = first - second
-            total.addcmul_(difference, difference)
-    return total
+    from fusion.merge import compiled
+
+    total = np.empty(piece.rows.shape[1], np.float32)
+    compiled.spread(piece.rows[1:], total)
+    return torch.from_numpy(total)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Count = Literal["at_least", "exactly"]
-Magnitudes = Callable[[Piece], Sequence["Tensor"]]
+Magnitudes = Callable[[Piece], "Sequence[Tensor] | Tensor"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,19 +35,30 @@ class Threshold:
     total: int
     allowed: Mapping[int, int] | None = None
 
+    def trim(self, values: Tensor, start: int, out: Tensor) -> None:
+        """Write what is kept of the piece that starts at `start` into `out`, and zero elsewhere."""
+        import torch
+
+        from fusion.merge import compiled
+
+        if self.allowed is None:
+            compiled.trim(values.numpy(), np.float32(self.value), out.numpy())
+        else:
+            torch.mul(values, self.mask(values, start), out=out)
+
     def mask(self, values: Tensor, start: int) -> Tensor:
         """1 where a number is kept and 0 elsewhere, fp32, for the piece that starts at `start`."""
         import torch
 
         from fusion.merge import compiled
 
-        flat = values.cpu().numpy()
+        flat = values.numpy()
         mask = np.empty(len(flat), np.float32)
         if self.allowed is None:
             compiled.at_least(flat, np.float32(self.value), mask)
         else:
             compiled.above_and_first(flat, np.float32(self.value), self.allowed[start], mask)
-        return torch.from_numpy(mask).to(values.device)
+        return torch.from_numpy(mask)
 
 
 def largest(
@@ -96,7 +107,7 @@ def largest(
 
 
 def _bits(values: Tensor) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    return values.cpu().numpy().view(np.uint32)
+    return values.numpy().view(np.uint32)
 
 
 def _highs(parameter: Parameter, magnitudes: Magnitudes) -> tuple[Any, Any]:
@@ -141,7 +152,7 @@ def _allowed(
         raise ValueError("count: exactly needs one parameter at a time")
     allowed = {}
     for piece in parameters[0].pieces():
-        equal = compiled.count_equal(magnitudes(piece)[series].cpu().numpy(), np.float32(value))
+        equal = compiled.count_equal(magnitudes(piece)[series].numpy(), np.float32(value))
         allowed[piece.start] = min(left, equal)
         left -= allowed[piece.start]
     return allowed

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
-from fusion.merge.task_vector import elected_sign, elected_sum, weighted_sum
+from fusion.merge.task_vector import elected_sum, weighted_sum
 from fusion.merge.threshold import Count, Threshold, largest
 
 if TYPE_CHECKING:
@@ -90,19 +90,16 @@ class Ties:
 
     def combine(self, piece: Piece, measured: Measured) -> Combined:
         """Trim, elect and merge as above."""
-        vectors = tuple(
-            delta if threshold.kept == threshold.total else delta * threshold.mask(delta, piece.start)
-            for delta, threshold in zip(piece.deltas, measured.facts["thresholds"], strict=True)
-        )
+        import torch
+
+        vectors = torch.empty_like(piece.deltas)
+        for delta, threshold, vector in zip(piece.deltas, measured.facts["thresholds"], vectors, strict=True):
+            threshold.trim(delta, piece.start, vector)
         elected = weighted_sum(vectors, measured.weights)
         # A negative weight turns its vector around; elect and compare on what is added.
-        merged, weight_sum = elected_sum(
-            [vector * (1.0 if weight >= 0 else -1.0) for vector, weight in zip(vectors, measured.weights, strict=True)]
-            if min(measured.weights) < 0
-            else vectors,
-            [abs(weight) for weight in measured.weights],
-            elected_sign(elected),
-        )
-        if self.aggregate == "mean":
-            merged.div_(weight_sum.clamp_(min=_TINY))
+        turned = vectors
+        if min(measured.weights) < 0:
+            turned = vectors * torch.tensor(measured.weights).sign()[:, None]
+        magnitudes = [abs(weight) for weight in measured.weights]
+        merged = elected_sum(turned, magnitudes, elected, mean_above=_TINY if self.aggregate == "mean" else None)
         return Combined(merged.mul_(self.scale).add_(piece.pivot), vectors, elected)

@@ -76,14 +76,14 @@ class Varm:
             return Combined(weighted_sum(piece.deltas, measured.weights).add_(piece.pivot))
         import torch
 
-        amounts = [delta.abs() if self.statistic == "abs" else delta * delta for delta in piece.deltas]
+        amounts = piece.deltas.abs() if self.statistic == "abs" else piece.deltas * piece.deltas
         total = weighted_sum(amounts, [1.0] * len(amounts))
         merged = torch.zeros_like(piece.pivot)
         for amount, delta in zip(amounts, piece.deltas, strict=True):
             merged.addcmul_(amount, delta)
         merged = torch.where(total > 0, merged / total, 0.0)
         if self.unmoved == "uniform":
-            some_still = torch.stack(amounts).amin(0) == 0
+            some_still = amounts.amin(0) == 0
             merged = torch.where(some_still, weighted_sum(piece.deltas, [1.0 / len(amounts)] * len(amounts)), merged)
         return Combined(merged.add_(piece.pivot))
 
