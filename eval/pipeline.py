@@ -10,15 +10,19 @@ first question that needs one, and the next checkpoint of the same architecture 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
 
 from eval.benchmarks import LMEvalHarness
 from eval.config import EvalConfig
-from eval.judging import Judging
+from eval.ensembles.rows import EnsembleRows
+from eval.head_to_head import both_sides, pair_up
+from eval.judging import Judged, Judging
+from eval.recorded_rows import recorded_rows
 from eval.records import Answer, ItemScore
 from eval.scored import ScoredModel
 from eval.scored_by import scored_by
@@ -47,6 +51,7 @@ def evaluate(
     measures = {entry: found for entry, found in config.benchmarks.items() if isinstance(found, LMEvalHarness)}
     answered: dict[tuple[str, str], list[Answer]] = {}
     measured: dict[tuple[str, str], list[ItemScore]] = {}
+    ensembles = EnsembleRows(candidates, config, progress)
 
     side_by_side = plan(by_architecture(candidates), config.serve, lanes=config.lanes, gpus=visible_gpus())
     free: Queue[Serve] = Queue()
@@ -61,6 +66,7 @@ def evaluate(
             for candidate in piece:
                 for entry, benchmark in loaded.items():
                     answered[candidate.model, entry] = run.answers(candidate, entry, benchmark)
+                    ensembles.measure(run, candidate, entry, benchmark, answered[candidate.model, entry])
                 for entry, harness in measures.items():
                     measured[candidate.model, entry] = run.measured(candidate, entry, harness)
 
@@ -73,15 +79,16 @@ def evaluate(
         for candidate in candidates
         for entry, benchmark in loaded.items()
     ]
-    judged = dict(zip([(job.candidate.model, job.entry) for job in jobs], judge(jobs, config, progress), strict=True))
-    scored = []
+    jobs += ensembles.jobs(loaded, answered)
+    judged = iter(judge(jobs, config, progress, selected=ensembles.selected))
+    scored: list[ScoredModel] = []
     for candidate in candidates:
-        scored += [judged[candidate.model, entry] for entry in loaded]
+        scored += itertools.islice(judged, len(loaded))
         for entry, harness in measures.items():
             items = measured[candidate.model, entry]
             metrics = harness.metrics(items, config.bootstrap)
             scored.append(scored_model(candidate, harness.name, metrics, items))
-    return scored
+    return [*scored, *ensembles.in_order(judged)]
 
 
 def judge_answers(
@@ -107,10 +114,26 @@ def judge_answers(
     return judge(jobs, config, progress)
 
 
-def judge(jobs: Sequence[Job], config: EvalConfig, progress: RunProgress) -> list[ScoredModel]:
-    """Verdicts on every job's answers, and the scores they give, in the jobs' order."""
+def judge(
+    jobs: Sequence[Job],
+    config: EvalConfig,
+    progress: RunProgress,
+    *,
+    selected: Callable[[Sequence[Judged]], Sequence[Judged]] = lambda judged: (),
+) -> list[ScoredModel]:
+    """Verdicts on every job's answers, and the scores they give, in the jobs' order; behind them the scores of what is
+    `selected` from them."""
     judging = Judging(config, progress)
-    return [scored_by(judged, judging.notes, config.bootstrap) for judged in judging.all(jobs)]
+    judged = both_sides(judging.all(pair_up(jobs)))
+    return [
+        scored_by(
+            one,
+            judging.notes,
+            config.bootstrap,
+            beside=recorded_rows(one.job, config.judges[one.job.entry], config.bootstrap),
+        )
+        for one in [*judged, *selected(judged)]
+    ]
 
 
 def by_architecture(candidates: Sequence[Candidate]) -> list[list[Candidate]]:

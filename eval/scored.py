@@ -10,7 +10,7 @@ from eval.records import ItemScore, Place
 from eval.scores.metric_row import MetricRow
 from eval.shown import ShownAnswers
 
-GROUPS = ("Pivot", "Sources", "Baselines", "Targets", "Merged")
+GROUPS = ("Pivot", "Sources", "Ensembles", "Baselines", "Targets", "Merged")
 
 
 @dataclass(frozen=True, kw_only=True)

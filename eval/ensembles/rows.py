@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eval.benchmarks import LoadedBenchmark
+from eval.benchmarks.mt_bench_pairwise import LoadedMTBenchPairwise
 from eval.benchmarks.protocol import Sampling
 from eval.config import EvalConfig
 from eval.ensembles import PREFIX, FusionOfN, PackLLM, Top1PPL
@@ -151,10 +152,16 @@ class EnsembleRows:
             + ", ".join(f"{name} {counts[name]}" for name in (member.job.candidate.model for member in members))
         )
         names = dict.fromkeys(name for member in members for name in member.members)
+        benchmark = job.benchmark
+        if isinstance(benchmark, LoadedMTBenchPairwise):  # whoever any member met; a chosen answer never met itself
+            boards = [member.job.benchmark for member in members]
+            met = [board.opponents for board in boards if isinstance(board, LoadedMTBenchPairwise)]
+            benchmark = benchmark.against({name: said for opponents in met for name, said in opponents.items()})
         return Judged(
             job=replace(
                 job,
                 candidate=candidate,
+                benchmark=benchmark,
                 answers=[replace(answers[place][key], model=candidate.model) for key, place in chosen.items()],
             ),
             verdicts=_of_chosen([member.verdicts for member in members], chosen),
