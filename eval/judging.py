@@ -37,7 +37,7 @@ Records = list[Verdict | Unscored]
 @dataclass(frozen=True, kw_only=True)
 class Judged:
     """`verdicts`: one per place, what the benchmark reads.  `said`: every record behind them, repeats, members and all.
-    `members`: of a panel, each member's own verdicts, the last layer's.  `costs`: of every judge model.
+    `members`: of a panel, each member's own verdicts, before it saw the others'.  `costs`: of every judge model.
     """
 
     job: Job
@@ -79,11 +79,11 @@ class Judging:
         return judged
 
     def _look_for_kin(self, sittings: Sequence[Sitting]) -> None:
-        judges = {sitting.judge.label: sitting.judge for sitting in sittings if isinstance(sitting.judge, ModelJudge)}
+        judges = [judge for judge, _ in by_judge(sittings) if isinstance(judge, ModelJudge)]
         own = {
-            label: {s.job.candidate.model for s in sittings if s.job.candidate.weights == self.keeping.weights(judge)}
-            for label, judge in judges.items()
-            if isinstance(judge, Served)
+            judge.label: {s.job.candidate.model for s in sittings if s.job.candidate.weights == weights}
+            for judge in judges
+            if isinstance(judge, Served) and (weights := self.keeping.weights(judge))
         }
         for note in self.config.kinship.notes(judges, own):
             self.notes.append(note)
@@ -118,7 +118,12 @@ class Judging:
                 shown.advance(done, len(plan.requests))
 
             found = collect_verdicts(
-                benchmark=job.benchmark, plan=plan, judge=asker, journal=out / JOURNAL, on_verdict=counted
+                benchmark=job.benchmark,
+                plan=plan,
+                judge=asker,
+                journal=out / JOURNAL,
+                readings=sitting.readings,
+                on_verdict=counted,
             )
             missing = sum(map(needs_asking, found)) + len(waiting)
             if missing:
@@ -195,6 +200,6 @@ class Judging:
         row = {question.id: place for place, question in enumerate(job.benchmark.questions)}
         verdicts.sort(key=lambda record: (row[record.question_id], *record.place[1:]))
         asked = {request.place for request in plan.requests}
-        own = {name: [r for r in layers[-1][name].values() if r.place in asked] for name in judge.members}
+        own = {name: [r for r in layers[0][name].values() if r.place in asked] for name in judge.members}
         said = [*verdicts, *(r for found in records.values() for r in found if r.judge != NOBODY)]
         return Judged(job=job, verdicts=verdicts, said=said, members=own, costs=costs)

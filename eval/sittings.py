@@ -50,6 +50,11 @@ class Sitting:
         """How often each request is asked."""
         return self.judge.repeats if isinstance(self.judge, ModelJudge) else 1
 
+    @property
+    def readings(self) -> int:
+        """How often a request is asked whose reply cannot be read."""
+        return self.judge.readings if isinstance(self.judge, ModelJudge) else 1
+
     def asking(self, repeat: int) -> JudgingPlan:
         """The plan of one asking; what needs no judge is settled in the first."""
         requests = tuple(replace(request, repeat=repeat) for request in self.plan.requests)
@@ -101,12 +106,13 @@ class Keeping:
         if isinstance(judge, Recorded):
             return {"type": "Recorded", "model": judge.model}, {"recorded": file_digest(Path(judge.file))}
         if isinstance(judge, OpenAI):
-            names = ("model", "base_url", "reply", "extra")
+            names = ("model", "base_url", "reply", "extra", "readings")
             return {"type": "OpenAI", **{name: plain(getattr(judge, name)) for name in names}}, {}
         if isinstance(judge, Served):
             found = plain(engine(judge.serve or self.config.serve))
             serve = {name: found[name] for name in ("type", "dtype", "max_model_len", "logprobs_mode") if name in found}
             config = {"type": "Served", "serve": serve, "reply": judge.reply, "extra": plain(judge.extra)}
+            config["readings"] = judge.readings
             return config, {"judge": self.weights(judge)}
         return plain(judge), {}
 

@@ -31,9 +31,10 @@ class ModelJudge:
     """Settings that a judge model has wherever it runs.
 
     `extra`: further fields of the request's body, which replace the benchmark's own (`{temperature: 0.7}`).
-    `repeats`: how often each request is asked; the mean counts.  `reply`: in words, or as JSON.  `family`: whose model
-    it is, for the warning before it judges relatives.  `budget`: refuse to begin when the estimate at `price` exceeds
-    it.
+    `repeats`: how often each request is asked; the mean counts.  `readings`: how often one whose reply cannot be read
+    (a refusal, a rating out of range) is asked before it stays unscored; the published protocols ask once.  `reply`: in
+    words, or as JSON.  `family`: whose model it is, for the warning before it judges relatives.  `budget`: refuse to
+    begin when the estimate at `price` exceeds it.
     """
 
     concurrency: int = 8
@@ -42,17 +43,16 @@ class ModelJudge:
     longest_wait_seconds: float = 60.0
     extra: Mapping[str, Any] | None = None
     repeats: int = 1
+    readings: int = 1
     reply: ReplyKind = "text"
     family: str | None = None
     price: Price | None = None
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1 or self.attempts < 1 or self.repeats < 1:
-            raise ValueError(
-                f"concurrency {self.concurrency}, attempts {self.attempts}, repeats {self.repeats}: expected at least"
-                " 1 of each"
-            )
+        for name in ("concurrency", "attempts", "repeats", "readings"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
         if self.timeout_seconds <= 0 or self.longest_wait_seconds < 0:
             raise ValueError(
                 f"timeout_seconds {self.timeout_seconds}, longest_wait_seconds {self.longest_wait_seconds}: expected"

@@ -82,6 +82,37 @@ def test_an_unreadable_reply_is_final(benchmark, tmp_path):
     assert again.asked == []
 
 
+def test_an_unreadable_reply_is_asked_for_as_often_as_is_set_over_all_calls(benchmark, tmp_path):
+    @dataclass
+    class Evasive(Scripted):
+        """Refuses the first `refuses` askings of question 1, turn 1."""
+
+        refuses: int = 0
+
+        def judge(self, requests, hand_over):
+            for request in requests:
+                self.asked.append((request.question_id, request.turn))
+                evades = self.asked.count(("1", 1)) <= self.refuses and self.asked[-1] == ("1", 1)
+                hand_over(request, Reply(text="I cannot" if evades else "[[5]]", prompt_tokens=7))
+
+    def collected(judge, name, readings):
+        journal = tmp_path / name
+        plan = benchmark.plan(SAID)
+        return collect_verdicts(benchmark=benchmark, plan=plan, judge=judge, journal=journal, readings=readings)
+
+    once = Evasive(refuses=1)
+    verdicts = collected(once, "once", 2)
+    assert once.asked.count(("1", 1)) == 2
+    assert len(once.asked) == 9
+    assert [(v.value, v.prompt_tokens) for v in verdicts] == [(5.0, 7)] * 2 + [(5.0, 14)] + [(5.0, 7)] * 5
+    always = Evasive(refuses=99)
+    assert isinstance(collected(always, "always", 3)[2], Unscored)
+    assert always.asked.count(("1", 1)) == 3
+    again = Evasive()
+    assert isinstance(collected(again, "always", 3)[2], Unscored)  # its askings are used up
+    assert again.asked == []
+
+
 def test_each_new_verdict_is_told_and_old_ones_are_not(benchmark, tmp_path):
     told = []
     for _ in range(2):
