@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from eval.comparisons import PERCENT_METRICS, difference, p_value
+from eval.ensembles import oracles
 from eval.scored import GROUPS, ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.multiplicity import holm
@@ -213,13 +214,17 @@ def rounded(value: float | None, decimals: int, *, sign: bool = False) -> str:
 
 
 def _ranks(table: pd.DataFrame, heading: Heading) -> dict[str, int]:
-    """1 for the best models of a column and 2 for the second, after rounding, so that equal print means equal rank."""
+    """1 for the best models of a column and 2 for the second, after rounding, so that equal print means equal rank.
+
+    Oracles have no rank.
+    """
     if not heading.ranked:
         return {}
     rows = table[
         (table["benchmark"] == heading.benchmark)
         & (table["metric"] == heading.metric)
         & (table["slice"] == heading.slice)
+        & ~table["model"].isin([*oracles(table["model"])])
     ].dropna(subset=["value"])
     values = {
         model: round(float(value), heading.decimals) for model, value in zip(rows["model"], rows["value"], strict=True)
