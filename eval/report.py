@@ -10,6 +10,7 @@ import pandas as pd
 from eval import leaderboard_files, plots
 from eval.answers_page import answers_page
 from eval.comparisons import difference, mean_model, smallest_difference
+from eval.ensembles import oracles
 from eval.report_page import page
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
@@ -94,6 +95,7 @@ def notes(scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstr
             found.append(f"{benchmark} {metric} is the variant {kinds}: comparable with the same variant only.")
     return found
 
+    found += [f"{model} is an ORACLE, not a system: {why}." for model, why in oracles(table["model"].unique()).items()]
 
 def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap: Bootstrap) -> list[str]:
     """How the targets do on average, before any merge, against SFT and the pivot."""
@@ -112,7 +114,7 @@ def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap:
 
 def _plots(table: pd.DataFrame) -> dict[str, str]:
     shown = table.drop_duplicates("model")
-    radar_models = list(shown.loc[shown["group"] != "Sources", "model"])
+    radar_models = list(shown.loc[~shown["group"].isin(("Sources", "Ensembles")), "model"])
     figures = {
         "radar": plots.radar(table, radar_models),
         "rating": plots.intervals(table, benchmark="mt_bench", metric="rating", title="MT-Bench rating"),
