@@ -38,10 +38,10 @@ def announce_cost(sittings: Sequence[Sitting], keeping: Keeping, say: Callable[[
         money = judge.price.of(whole.prompt_tokens, whole.completion_tokens)
         if judge.budget is not None and money > judge.budget:
             raise Refusal(
-                f"{judge.label} would be asked for {whole}: about {money:.2f} at its price, and judge.budget is"
+                f"{judge.label} would be asked for {whole}: about {spelt(money)} at its price, and judge.budget is"
                 f" {judge.budget:g}; raise it, judge fewer models, or lower judge.repeats. Nothing was asked"
             )
-        say(f"{said}: about {money:.2f} at its price")
+        say(f"{said}: about {spelt(money)} at its price")
 
 
 def cost_note(costs: Sequence[JudgeCost]) -> list[str]:
@@ -50,9 +50,14 @@ def cost_note(costs: Sequence[JudgeCost]) -> list[str]:
     if not tokens:
         return []
     money = [found.money for found in costs if found.money is not None]
-    said = f" and cost {sum(money):.2f}" if money else ""
+    said = f" and cost {spelt(sum(money))}" if money else ""
     replies, asked = sum(found.replies for found in costs), sum(found.asked for found in costs)
     return [f"Judging took {tokens:,} tokens in {replies:,} replies{said}; {asked:,} were asked for by this run."]
+
+
+def spelt(money: float) -> str:
+    """An amount with two decimals, or two digits where that would say nothing."""
+    return f"{money:,.2f}" if money >= 0.1 or not money else f"{money:.2g}"
 
 
 def _expected(sittings: Sequence[Sitting], keeping: Keeping) -> Estimate:

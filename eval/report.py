@@ -11,6 +11,7 @@ from eval import leaderboard_files, plots
 from eval.answers_page import answers_page
 from eval.comparisons import difference, mean_model, smallest_difference
 from eval.ensembles import oracles
+from eval.judge_report import write_judging
 from eval.report_page import page
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
@@ -26,15 +27,16 @@ def write_report(
     bootstrap: Bootstrap,
     links: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html}, answers.html and plots/*.svg into `out`; return the
-    table.  `answers.html` needs models that carry their answers.  `links` (label to address) join those of the page.
+    """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html}, answers.html and plots/*.svg into `out`, cost.csv and
+    agreement.{csv,md} where judges gave cause; return the table.  `answers.html` needs models that carry their answers.
+    `links` (label to address) join those of the page.
     """
     out.mkdir(parents=True, exist_ok=True)
     table = scores_table(scored, bootstrap=bootstrap)
     table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
     items_table(scored).to_csv(out / "items.csv", index=False, lineterminator="\n")
     rows = leaderboard(table)
-    remarks = notes(scored, table, bootstrap)
+    remarks = [*notes(scored, table, bootstrap), *write_judging(scored, out, bootstrap)]
     (out / "leaderboard.md").write_text(f"# {title}\n\n" + leaderboard_files.markdown(rows, remarks))
     (out / "leaderboard.csv").write_text(leaderboard_files.wide_csv(rows))
     (out / "leaderboard.tex").write_text(leaderboard_files.latex(rows, remarks))
@@ -93,9 +95,9 @@ def notes(scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstr
         kinds = ", ".join(sorted(rows["variant"].unique()))
         if (benchmark, metric) in shown:
             found.append(f"{benchmark} {metric} is the variant {kinds}: comparable with the same variant only.")
+    found += [f"{model} is an ORACLE, not a system: {why}." for model, why in oracles(table["model"].unique()).items()]
     return found
 
-    found += [f"{model} is an ORACLE, not a system: {why}." for model, why in oracles(table["model"].unique()).items()]
 
 def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap: Bootstrap) -> list[str]:
     """How the targets do on average, before any merge, against SFT and the pivot."""

@@ -15,7 +15,7 @@ GROUPS = ("Pivot", "Sources", "Ensembles", "Baselines", "Targets", "Merged")
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedBy:
-    """What judging took, and sentences for the report.  `votes`: of a panel, each member's last value by place."""
+    """What judging took, and sentences for the report.  `votes`: of a panel, each member's first value by place."""
 
     costs: tuple[JudgeCost, ...]
     votes: Mapping[str, Mapping[Place, float]]

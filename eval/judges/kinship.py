@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,18 +17,18 @@ class Kinship:
     families: Mapping[str, str] = field(default_factory=dict)
     policy: Literal["warn", "refuse", "allow"] = "warn"
 
-    def notes(self, judges: Mapping[str, ModelJudge], own: Mapping[str, Set[str]]) -> list[str]:
-        """One sentence per judge that judges kin; `own` are the rows that have the judge's very weights.
+    def notes(self, judges: Iterable[ModelJudge], own: Mapping[str, Set[str]]) -> list[str]:
+        """One sentence per judge that judges kin; `own` are, by the judge's label, the rows that have its very weights.
 
         Raises Refusal instead where the policy says so.
         """
         found = []
-        for label, judge in judges.items():
+        for judge in judges:
             kin = [model for model, family in self.families.items() if judge.family and family == judge.family]
-            kin += sorted(own.get(label, set()) - {*kin})
+            kin += sorted(own.get(judge.label, set()) - {*kin})
             if kin:
                 is_of = f"of the family {judge.family}, as is" if judge.family else "itself"
-                found.append(f"Self-preference: the judge {label} is {is_of} {', '.join(kin)}.")
+                found.append(f"Self-preference: the judge {judge.label} is {is_of} {', '.join(kin)}.")
         if found and self.policy == "refuse":
             raise Refusal(f"{' '.join(found)} Choose another judge, or set self_preference=warn to go on with a note")
         return [] if self.policy == "allow" else found

@@ -21,7 +21,18 @@ _ERROR = "error"  # the same of a game between two answers
 _OTHER_ANSWER = "the recorded verdict is on another answer"
 _NO_VERDICT = "the file holds no verdict on this turn"
 
+# What stands before and after an answer in the published prompts.
+_BEFORE = ("'s Answer]\n", "### Assistant A:\n", "### Assistant B:\n")
+_AFTER = ("\n[The End of ", "\n\n### User:", "\n\n<|The End of ")
+
 Row = Mapping[str, Any]
+
+
+def shows(prompt: str, answer: str) -> bool:
+    """Whether a recorded prompt shows this whole answer; a prompt of another layout, whether its text is in there."""
+    if not any(before in prompt for before in _BEFORE):
+        return answer in prompt
+    return any(f"{before}{answer}{after}" in prompt for before in _BEFORE for after in _AFTER)
 
 
 class Judgments:
@@ -98,7 +109,7 @@ class PairJudgments:
         shown = []
         for number, (row, game) in enumerate(games):
             prompt = row.get(f"{game}_user_prompt", "")
-            if all(answer in prompt for answer in request.answers):
+            if all(shows(prompt, answer) for answer in request.answers):
                 scored = _ERROR not in (row["g1_winner"], row["g2_winner"])
                 shown.append((_exact(request, prompt), scored, number))
         if not shown:
@@ -118,7 +129,7 @@ def _preference(row: Row, winner: str, own: str) -> float:
 def _on(request: JudgeRequest, found: Mapping[tuple[str, int], Sequence[Row]]) -> list[Row]:
     """The judgments of this turn whose prompt shows the very answer that is asked about."""
     rows = found.get((request.question_id, request.turn), ())
-    return [row for row in rows if request.answers[0] in row.get("user_prompt", "")]
+    return [row for row in rows if shows(row.get("user_prompt", ""), request.answers[0])]
 
 
 def _exact(request: JudgeRequest, prompt: str) -> bool:

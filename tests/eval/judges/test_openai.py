@@ -1,98 +1,12 @@
 """A judge behind an endpoint, against a scripted server on loopback: retries, refusals, order of writing."""
 
-import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from eval.errors import JudgeFailure
 from eval.judges import JudgeRequest, OpenAI
 from fusion.configure import Refusal, choose
-
-
-def completion(text, *, top=()):
-    content = [{"token": text, "logprob": 0.0, "bytes": None, "top_logprobs": list(top)}]
-    return {
-        "id": "x",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "judge",
-        "choices": [
-            {
-                "index": 0,
-                "finish_reason": "stop",
-                "message": {"role": "assistant", "content": text},
-                "logprobs": {"content": content} if top else None,
-            }
-        ],
-        "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
-    }
-
-
-class Endpoint:
-    """Answers every question by `script(question, times asked before)`: (status, headers, body) or None to hang up."""
-
-    def __init__(self, script):
-        self.asked: list[dict] = []
-        lock = threading.Lock()
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    before = sum(one["messages"] == body["messages"] for one in endpoint.asked)
-                    endpoint.asked.append({**body, "key": self.headers["Authorization"]})
-                found = script(body["messages"][-1]["content"], before)
-                if found is None:
-                    self.connection.close()
-                    return
-                status, headers, payload = found
-                data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def judge(self, **settings):
-        return OpenAI(
-            **{
-                "model": "judge",
-                "base_url": self.url,
-                "key_variable": None,
-                "longest_wait_seconds": 0.02,
-                "timeout_seconds": 5.0,
-                **settings,
-            }
-        )
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture
-def endpoint():
-    opened = []
-
-    def start(script):
-        opened.append(Endpoint(script))
-        return opened[-1]
-
-    yield start
-    for one in opened:
-        one.close()
 
 
 def requests(count, **fields):
@@ -119,7 +33,7 @@ def ask(judge, asked):
     return replies
 
 
-def test_text_probabilities_and_cost_come_back(endpoint, monkeypatch):
+def test_text_probabilities_and_cost_come_back(endpoint, completion, monkeypatch):
     monkeypatch.setenv("MY_JUDGE_KEY", "secret-7")
     top = [{"token": "m", "logprob": -0.1, "bytes": None}, {"token": "M", "logprob": -2.5, "bytes": None}]
     server = endpoint(lambda *_: (200, {}, completion("m", top=top)))
@@ -146,14 +60,14 @@ def test_text_probabilities_and_cost_come_back(endpoint, monkeypatch):
     ids=["rate limit", "server error", "unavailable", "truncated JSON", "no choices", "hung up"],
 )
 def test_passing_faults_are_tried_again(endpoint, fault):
-    server = endpoint(lambda _, before: fault if before < 2 else (200, {}, completion("[[7]]")))
+    server = endpoint(lambda _, before: fault if before < 2 else "[[7]]")
     assert ask(server.judge(), requests(1))["0"].text == "[[7]]"
     assert len(server.asked) == 3
 
 
 def test_the_endpoints_own_waiting_time_is_kept_up_to_the_limit(endpoint):
     limited = (429, {"Retry-After": "0.3"}, {"error": {"message": "slow down"}})
-    server = endpoint(lambda _, before: limited if before == 0 else (200, {}, completion("[[7]]")))
+    server = endpoint(lambda _, before: limited if before == 0 else "[[7]]")
     started = time.monotonic()
     ask(server.judge(longest_wait_seconds=5.0), requests(1))
     assert 0.3 <= time.monotonic() - started < 3
@@ -161,7 +75,7 @@ def test_the_endpoints_own_waiting_time_is_kept_up_to_the_limit(endpoint):
 
 def test_a_question_that_stays_unanswered_is_reported_and_its_neighbours_go_on(endpoint):
     def script(question, _):
-        return (500, {}, {"error": {"message": "oops"}}) if question == "question 3" else (200, {}, completion("[[5]]"))
+        return (500, {}, {"error": {"message": "oops"}}) if question == "question 3" else "[[5]]"
 
     replies = ask(endpoint(script).judge(attempts=2), requests(8))
     assert "oops" in replies.pop("3").failure
@@ -202,7 +116,7 @@ def test_a_wrong_key_stops_at_once_and_is_not_shown(endpoint, monkeypatch):
 
 
 def test_nobody_at_the_address_is_a_failure_of_the_judge_not_of_the_model(endpoint):
-    server = endpoint(lambda *_: (200, {}, completion("x")))
+    server = endpoint(lambda *_: "x")
     server.close()
     with pytest.raises(JudgeFailure, match="does not answer"):
         ask(server.judge(attempts=2), requests(3))
@@ -210,7 +124,7 @@ def test_nobody_at_the_address_is_a_failure_of_the_judge_not_of_the_model(endpoi
 
 
 def test_a_reply_is_handed_over_before_its_place_asks_again(endpoint):
-    server = endpoint(lambda *_: (200, {}, completion("[[5]]")))
+    server = endpoint(lambda *_: "[[5]]")
     asked_when_handed = []
     server.judge(concurrency=1).judge(requests(5), lambda *_: asked_when_handed.append(len(server.asked)))
     assert asked_when_handed == [1, 2, 3, 4, 5]
@@ -218,7 +132,7 @@ def test_a_reply_is_handed_over_before_its_place_asks_again(endpoint):
 
 def test_no_key_and_no_prompt_are_refused_before_anything_is_asked(endpoint, monkeypatch):
     monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    server = endpoint(lambda *_: (200, {}, completion("x")))
+    server = endpoint(lambda *_: "x")
     with pytest.raises(JudgeFailure, match="set the environment variable NO_SUCH_KEY"):
         ask(server.judge(key_variable="NO_SUCH_KEY"), requests(1))
     bare = [JudgeRequest(**{**vars(requests(1)[0]), "messages": ()})]
