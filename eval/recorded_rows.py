@@ -7,6 +7,7 @@ from pathlib import Path
 
 from eval.benchmarks.fastchat_means import counted_alike, fastchat_rows
 from eval.benchmarks.mt_bench import LoadedMTBench
+from eval.errors import JudgeFailure
 from eval.judges import Member, Panel, Recorded
 from eval.judges.recorded_judgments import Judgments
 from eval.records import read_rows
@@ -25,5 +26,8 @@ def recorded_rows(job: Job, judge: Member | Panel, bootstrap: Bootstrap) -> Sequ
     if not requests:
         return ()
     path = Path(judge.file)
-    rows = Judgments(path, read_rows(path), judge.model, requests).rows
+    try:
+        rows = Judgments(path, read_rows(path), judge.model, requests).rows
+    except JudgeFailure:  # answers picked from several models: the file has no name for their picker
+        return ()
     return () if counted_alike(rows) else fastchat_rows(rows, job.benchmark.questions, bootstrap)
