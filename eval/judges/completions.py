@@ -82,7 +82,7 @@ def said_in_words(text: str, request: JudgeRequest) -> Reply:
         value = found["rating" if request.form == "rating" else "verdict"]
     except (ValueError, TypeError, KeyError):
         return Reply(text=text)
-    why = str(found.get("explanation", ""))
+    why = str(found.get("explanation", "")).replace("[[", "[ [")  # the field is the verdict, whatever the reasons quote
     if request.form == "rating":
         return Reply(text=f"{why}\n\nRating: [[{value}]]".strip())
     if request.form == "preference_token":
