@@ -22,12 +22,17 @@ from typing import Any
 
 from fusion.processes import child, last_lines
 
+_LEFT = -32000  # the protocol's code for a page that went away, among others
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def find() -> str | None:
     """The browser's path; None where there is none."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class LeftPage(RuntimeError):
+    """The page was left, by a link, while it was asked."""
 
 
 class Page:
@@ -58,7 +63,10 @@ class Page:
     def wait_for(self, script: str, *, seconds: float = 30.0) -> None:
         """Until the expression is true.  Raises TimeoutError."""
         deadline = time.monotonic() + seconds
-        while not self.evaluate(f"Boolean({script})"):
+        while True:
+            with contextlib.suppress(LeftPage):
+                if self.evaluate(f"Boolean({script})"):
+                    return
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not true after {seconds:g} s: {script}")
             time.sleep(0.01)
@@ -76,7 +84,9 @@ class Page:
             message = json.loads(self._socket.recv(timeout=60))
             if message.get("id") == self._number:
                 if "error" in message:
-                    raise RuntimeError(f"{method}: {message['error']}")
+                    raise (LeftPage if message["error"].get("code") == _LEFT else RuntimeError)(
+                        f"{method}: {message['error']}"
+                    )
                 result: dict[str, Any] = message["result"]
                 return result
             self._hear(message)
