@@ -40,7 +40,7 @@ def run_cell(settings: Mapping[str, Any], *, out: Path, name: str, axes: Mapping
     Returns the score table.  Raises Refusal for settings or input that a stage will not work on.
     """
     fusing: FusionConfig = fusion_config(settings)
-    evaluating: EvalConfig = eval_config(settings)
+    evaluating: EvalConfig = eval_config({**settings, "families": {**families(fusing), **settings["families"]}})
     with RunProgress() as progress:
         fused: FusedModels = run(fusing, progress)
         candidates = [
@@ -63,6 +63,13 @@ def run_cell(settings: Mapping[str, Any], *, out: Path, name: str, axes: Mapping
     draft.write_text(json.dumps(cell, indent=1) + "\n")
     draft.replace(out / "cell.json")  # last: a cell.json means a finished cell
     return table
+
+
+def families(fusing: FusionConfig) -> dict[str, str]:
+    """Whose weights the pivot and the sources descend from, by their rows of the table, where conf/model says it."""
+    models = {"pivot": fusing.models[fusing.pivot]}
+    models |= {f"source-{fusing.models[name].label}": fusing.models[name] for name in fusing.sources}
+    return {row: model.family for row, model in models.items() if model.family is not None}
 
 
 def find_cells(where: Path) -> list[Cell]:

@@ -35,7 +35,8 @@ class ModelConfig:
 
     `label` is how tables name the model as a source (`source-<label>`) and its target (`target-<label>`).
     `chat_template` replaces the checkpoint's own: a name in conf/template, or a Jinja file.  FuseChat renders every
-    source in the pivot's format, so its sources carry one.
+    source in the pivot's format, so its sources carry one.  `family`: whose weights it descends from, for the warning
+    before a judge of the same family.
     """
 
     label: str
@@ -43,6 +44,7 @@ class ModelConfig:
     revision: str | None = None
     chat_template: str | None = None
     trust_remote_code: bool = False
+    family: str | None = None
     pocket: PocketTraining | None = None
 
     def __post_init__(self) -> None:
