@@ -135,6 +135,8 @@ def official_rows(
         return [row]
     if gamed is None:
         return [replace(row, reason="df_gamed.csv was not given: set benchmark.<entry>.gamed")]
+    if not gamed.exists():
+        return [replace(row, reason=f"{gamed} is not there: python -m fusion.benchmark_data fetches it")]
     own, baseline = comparison.lengths
     same = all(said == text for said, text in zip(comparison.own, comparison.baseline, strict=True))
     if np.ptp((baseline - own)[scored]) == 0 and not same:
