@@ -21,12 +21,18 @@ class Refusal(Exception):
     """Input this program will not work on.  Its text is the whole message; the command exits with status 2."""
 
 
+# More names than this in one message hide the message.
+_LISTED = 40
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """A sentence that names the valid spelling closest to `name`, or lists all of them when none is close."""
+    """A sentence that names the valid spelling closest to `name`; when none is close, it lists them if they are few."""
     names = sorted(valid)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
+    if len(names) > _LISTED:
+        return f"nothing like it is among the {len(names)} valid names; --help lists the settings"
     return f"valid names: {', '.join(names) or 'none'}"
 
 

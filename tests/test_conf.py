@@ -130,6 +130,17 @@ def test_a_refusal_is_one_message_on_stderr_and_status_2():
 
 
 def test_no_yaml_stands_outside_a_root_or_a_group():
-    roots = {"ablations", "audit", "benchmark_data", "eval", "fusion", "merge_recipe", "regression", "report", "shared"}
+    roots = {
+        "ablations",
+        "agreement",
+        "audit",
+        "benchmark_data",
+        "eval",
+        "fusion",
+        "merge_recipe",
+        "regression",
+        "report",
+        "shared",
+    }
     lists = {"benchmark_files"}
     assert {path.stem for path in CONF.glob("*.yaml")} <= roots | lists

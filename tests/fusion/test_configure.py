@@ -68,6 +68,7 @@ def test_a_rule_is_chosen_by_its_name_and_built_from_the_other_keys():
 
 def test_a_far_name_lists_the_valid_ones():
     assert nearest("xyz", ["linear", "ties"]) == "valid names: linear, ties"
+    assert nearest("xyz", [f"name{i}" for i in range(300)]).startswith("nothing like it is among the 300")
 
 
 def test_plain_tells_apart_two_rules_with_equal_fields():
