@@ -1,0 +1,150 @@
+"""A tiny checkpoint answers through one real vLLM, and a second real vLLM judges it by both benchmarks.
+
+The judge is random weights held to the form of a reply, so what it says means nothing; that it was asked, read, counted
+and ended is what is tested.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from eval.benchmarks import AlpacaEval, MTBench
+from eval.config import EvalConfig
+from eval.judge_report import write_judging
+from eval.judges import Served
+from eval.pipeline import evaluate
+from eval.records import Unscored, Verdict
+from eval.scores.intervals import Bootstrap
+from eval.serve import VLLM
+from eval.serve.machine import unavailable
+from eval.stages import Candidate
+from fusion.artifacts import Store, directory_key
+from fusion.progress import RunProgress
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(unavailable() is not None, reason=f"vLLM cannot run here: {unavailable()}"),
+]
+
+# Every token is free but the form is not: "m" or "M" for AlpacaEval's annotator, a rating for MT-Bench.
+FORM = {"structured_outputs": {"regex": r"(m|M) Rating: \[\[[0-9]\]\]"}}
+
+
+class Noting(RunProgress):
+    """Keeps what a person would have read."""
+
+    def __init__(self):
+        super().__init__()
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def judge_checkpoint(make_checkpoint):
+    """With room for AlpacaEval's published prompt."""
+    found = make_checkpoint(2)
+    config = json.loads((found / "config.json").read_text())
+    (found / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 4096}))
+    return found
+
+
+def test_a_served_model_is_judged_by_a_served_model(make_checkpoint, judge_checkpoint, tmp_path):
+    checkpoint = make_checkpoint(1)
+    long = "word " * 1500  # alone more than the judge reads
+    questions = lines(
+        tmp_path / "question.jsonl",
+        [
+            {"question_id": 1, "category": "c", "turns": ["What is 7 + 9?", "Because?"]},
+            {"question_id": 2, "category": "c", "turns": ["seven"]},
+        ],
+    )
+    names = ("single-v1", "single-v1-multi-turn", "single-math-v1", "single-math-v1-multi-turn")
+    template = {"single-v1": "{question} {answer}", "single-v1-multi-turn": "{question_1} {answer_2}" + long}
+    lines(
+        tmp_path / "prompts.jsonl",
+        [{"name": n, "system_prompt": "Judge.", "prompt_template": template.get(n, "{question}")} for n in names],
+    )
+    instructions = [{"instruction": f"say {i}", "output": "sixteen", "generator": "base"} for i in range(3)]
+    (tmp_path / "instructions.json").write_text(json.dumps(instructions))
+    judge = Served(
+        checkpoint=str(judge_checkpoint),
+        serve=VLLM(dtype="float32", max_model_len=2048, logprobs_mode="processed_logprobs"),
+        extra=FORM,
+    )
+    config = EvalConfig(
+        serve=VLLM(dtype="float32", max_model_len=128),
+        benchmarks={
+            "mt_bench": MTBench(
+                questions="question.jsonl", judge_prompts="prompts.jsonl", temperature=0, max_tokens=16
+            ),
+            "alpaca_eval": AlpacaEval(questions="instructions.json", temperature=0, max_tokens=16),
+        },
+        judges={"mt_bench": judge, "alpaca_eval": judge},
+        bootstrap=Bootstrap(resamples=50),
+        data=tmp_path,
+        artifacts=tmp_path / "artifacts",
+    )
+    candidate = Candidate(
+        model="m", group="Models", path=checkpoint, weights=directory_key(checkpoint, tmp_path / "digests.json")
+    )
+    progress = Noting()
+    scored = {one.benchmark: one for one in evaluate([candidate], config, progress, {"mt_bench": questions})}
+    assert sum("vLLM is starting" in note for note in progress.notes) == 2
+    assert guardians() == []
+
+    rating, preference = (scored[name].shown.verdicts for name in ("mt_bench", "alpaca_eval"))
+    assert [(one.question_id, one.turn, type(one)) for one in rating if one.turn == 2] == [("1", 2, Unscored)]
+    assert [one.kind for one in rating if one.turn == 2] == ["rejected"]
+    for one in rating:  # a 0 is out of range, and then unreadable
+        if one.turn == 1:
+            assert isinstance(one, Verdict) or one.kind == "unreadable"
+            assert "Rating: [[" in one.text
+    rows = {row.slice: row for row in scored["mt_bench"].metrics if row.metric == "rating"}
+    assert rows["all"].n + rows["all"].unscored == 3
+    assert rows["all"].unscored >= 1
+
+    assert len(preference) == 3
+    for one in preference:
+        assert isinstance(one, Verdict)
+        assert one.text in ("m", "M")
+        probabilities = dict(one.top_logprobs)
+        assert {"m", "M"} <= set(probabilities)
+        assert 1 <= one.value <= 2
+    assert {row.metric: row.n for row in scored["alpaca_eval"].metrics}["win_rate"] == 3
+
+    (tmp_path / "report").mkdir()
+    notes = write_judging([*scored.values()], tmp_path / "report", Bootstrap())
+    assert "Judging took" in notes[-1]
+
+    again = Noting()
+    moved = tmp_path / "moved"
+    judge_checkpoint.rename(moved)
+    elsewhere = Served(**{**judge.__dict__, "checkpoint": str(moved), "concurrency": 1})
+    config = EvalConfig(**{**config.__dict__, "judges": {"mt_bench": elsewhere, "alpaca_eval": elsewhere}})
+    repeated = evaluate([candidate], config, again, {"mt_bench": questions})
+    assert again.notes == []  # kept under the digest of the judge's weights, not under its path
+    assert [one.metrics for one in repeated] == [one.metrics for one in scored.values()]
+    assert len([stage for stage, _ in Store(root=config.artifacts).built() if stage == "verdicts"]) == 2
+
+
+def guardians() -> list[str]:
+    """Servers that this process started and that still run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(word.endswith(b"guardian.py") for word in words) and str(os.getpid()).encode() in words:
+            found.append(b" ".join(words).decode())
+    return found
