@@ -7,12 +7,13 @@ ties to folds (`eval.scores.fold_order`), so it has two rows: as installed, and 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eval.benchmarks import AlpacaEval
 from eval.benchmarks.alpaca_eval import LoadedAlpacaEval
+from eval.judges.exchange import JudgeRequest, Reply
 from eval.judges.recorded import Recorded
 from eval.records import Answer, Unscored, Verdict
 from eval.scores.fold_order import FOLD_ORDERS
@@ -30,8 +31,6 @@ _CONTROLLED = "length_controlled_win_rate"
 _ERROR = "length_controlled_standard_error"
 _REFITS = Bootstrap(resamples=200)
 _NO_REFITS = Bootstrap(resamples=2)
-
-Metrics = Callable[[LengthControl, Bootstrap], Mapping[str, MetricRow]]
 
 
 def rows(data: Path) -> list[CheckRow]:
@@ -52,27 +51,49 @@ def rows(data: Path) -> list[CheckRow]:
     for path in files:
         model = path.name.removesuffix(".gz").removesuffix(".json")
         if model in published:
-            found += _checked(model, published[model], replayed(loaded, path))
+            found += _checked(model, published[model], replay(loaded, path))
     return found
 
 
-def replayed(loaded: LoadedAlpacaEval, path: Path) -> Metrics:
-    """The metrics of an annotations file, by name, for a way of length control and a bootstrap."""
-    answers: list[Answer] = loaded.read_answers(path)
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """A published annotations file, replayed.  `kept` rows hold the judge's token probabilities; from so many of them
+    (`read_alike`) we read the preference that is recorded.
+    """
+
+    loaded: LoadedAlpacaEval
+    answers: Sequence[Answer]
+    verdicts: Sequence[Verdict | Unscored]
+    kept: int
+    read_alike: int
+
+    def metrics(self, how: LengthControl, bootstrap: Bootstrap) -> Mapping[str, MetricRow]:
+        """The metrics by name, for a way of length control."""
+        as_asked = replace(self.loaded, settings=replace(self.loaded.settings, length_control=how))
+        return {row.metric: row for row in as_asked.metrics(self.verdicts, self.answers, bootstrap)}
+
+
+def replay(loaded: LoadedAlpacaEval, path: Path) -> Replayed:
+    """Replay a file as judge=recorded does, and read its kept replies as a judge's are read."""
+    answers = loaded.read_answers(path)
     judge = Recorded(file=str(path))
     plan = loaded.plan(answers)
-    verdicts: list[Verdict | Unscored] = list(plan.settled)
-    judge.judge(plan.requests, lambda request, reply: verdicts.append(loaded.read(request, reply, judge=judge.label)))
+    verdicts = list(plan.settled)
+    kept = []
 
-    def metrics(how: LengthControl, bootstrap: Bootstrap) -> Mapping[str, MetricRow]:
-        as_asked = replace(loaded, settings=replace(loaded.settings, length_control=how))
-        return {row.metric: row for row in as_asked.metrics(verdicts, answers, bootstrap)}
+    def hand_over(request: JudgeRequest, reply: Reply) -> None:
+        recorded = loaded.read(request, reply, judge=judge.label)
+        verdicts.append(recorded)
+        if reply.top_logprobs and isinstance(recorded, Verdict):
+            anew = loaded.read(request, replace(reply, value=None), judge="the one recorded")
+            kept.append(isinstance(anew, Verdict) and abs(anew.value - recorded.value) <= EXACT)
 
-    return metrics
+    judge.judge(plan.requests, hand_over)
+    return Replayed(loaded=loaded, answers=answers, verdicts=verdicts, kept=len(kept), read_alike=sum(kept))
 
 
-def _checked(model: str, published: Mapping[str, str], metrics: Metrics) -> list[CheckRow]:
-    installed = metrics("package", _REFITS)
+def _checked(model: str, published: Mapping[str, str], replayed: Replayed) -> list[CheckRow]:
+    installed = replayed.metrics("package", _REFITS)
 
     def row(quantity: str, ours: float | None, stated: str, tolerance: float, note: str = "") -> CheckRow:
         return CheckRow(
@@ -88,9 +109,9 @@ def _checked(model: str, published: Mapping[str, str], metrics: Metrics) -> list
     rows = [row(name, installed[name].value, published[name], EXACT) for name in _RATES]
     total = installed["win_rate"].n
     rows.append(row("n_total", float(total), published["n_total"], 0))
-    stated = float(published["length_controlled_winrate"])
-    by_order = {order: metrics(order, _NO_REFITS) for order in FOLD_ORDERS}  # type: ignore[arg-type]
-    off = {order: _distance(found[_CONTROLLED].value, stated) for order, found in by_order.items()}
+    controlled_rate = float(published["length_controlled_winrate"])
+    by_order = {order: replayed.metrics(order, _NO_REFITS) for order in FOLD_ORDERS}  # type: ignore[arg-type]
+    off = {order: _distance(found[_CONTROLLED].value, controlled_rate) for order, found in by_order.items()}
     best = min(off, key=off.__getitem__)
     matching = " and ".join(order for order, distance in off.items() if distance <= EXACT) or "neither"
     controlled = installed[_CONTROLLED]
@@ -117,6 +138,9 @@ def _checked(model: str, published: Mapping[str, str], metrics: Metrics) -> list
         error = by_order[best].get(_ERROR)
         note = "" if refit is None or refit.value is None else f"with refit {refit.value:.2f}"
         rows.append(row(_ERROR, error.value if error else None, published["lc_standard_error"], EXACT, note))
+    if replayed.kept:
+        stated = str(replayed.kept)
+        rows.append(row("preferences read", float(replayed.read_alike), stated, 0, "from recorded token probabilities"))
     return rows
 
 

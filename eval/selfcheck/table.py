@@ -9,11 +9,13 @@ from pathlib import Path
 from eval.selfcheck.row import CheckRow
 
 COLUMNS = ("benchmark", "model", "quantity", "ours", "published", "difference", "verdict", "note")
+# Longer names are cut in the terminal's table.
+_WIDEST = 48
 
 
 def cells(row: CheckRow) -> tuple[str, ...]:
-    """What the tables show of a row: figures to six decimals, differences in two digits."""
-    figures = ("-" if value is None else f"{value:.6f}" for value in (row.ours, row.published))
+    """What the tables show of a row: figures to six decimals, whole numbers as such, differences in two digits."""
+    figures = ("-" if value is None else _figure(value) for value in (row.ours, row.published))
     difference = "-" if row.difference is None else f"{row.difference:+.1e}" if row.difference else "0"
     return (row.benchmark, row.model, row.quantity, *figures, difference, "ok" if row.ok else "off", row.note)
 
@@ -27,7 +29,7 @@ def summary(rows: Sequence[CheckRow]) -> str:
 
 def text(rows: Sequence[CheckRow]) -> str:
     """Aligned columns for a terminal."""
-    table = [COLUMNS, *map(cells, rows)]
+    table = [COLUMNS, *(tuple(_short(cell) for cell in cells(row)[:-1]) + (row.note,) for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table
@@ -48,3 +50,11 @@ def write(rows: Sequence[CheckRow], out: Path) -> None:
             verdict = "ok" if row.ok else "off"
             figures = (row.ours, row.published, row.difference)
             writer.writerow([row.benchmark, row.model, row.quantity, *figures, verdict, row.note, row.tolerance])
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value == round(value) else f"{value:.6f}"
+
+
+def _short(cell: str) -> str:
+    return cell if len(cell) <= _WIDEST else cell[: _WIDEST - 1] + "…"

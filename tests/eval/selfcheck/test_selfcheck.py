@@ -33,9 +33,10 @@ def test_the_tables_say_what_is_off(tmp_path):
     assert table.summary(found) == "1 of 3 published figures of 2 models agree, 2 are off"
     lines = table.text(found).splitlines()
     assert len({line.index(word) for line, word in zip(lines, ("verdict", "ok", "off", "off"), strict=True)}) == 1
+    assert "…" in table.text([row(model="m" * 99)])
     table.write(found, tmp_path)
     page = (tmp_path / "selfcheck.md").read_text()
-    assert r"| b | n\| | q | 2.000000 | 1.000000 | +1.0e+00 | off | why |" in page
+    assert r"| b | n\| | q | 2 | 1 | +1.0e+00 | off | why |" in page
     with (tmp_path / "selfcheck.csv").open() as stream:
         assert [line["verdict"] for line in csv.DictReader(stream)] == ["ok", "off", "off"]
 
@@ -113,5 +114,7 @@ def test_every_published_annotation_gives_the_published_leaderboard(data_root):
             assert abs(line.difference) < 0.16
         else:
             assert abs(line.difference) <= 1e-6
+    # Every annotation that keeps the judge's token probabilities, 8 of the 12 files in the full collection.
+    assert all(line.published >= 800 for line in found if line.quantity == "preferences read")
     annotated = {path.name.split(".json")[0] for path in (data_root / "alpaca_eval" / "annotations").iterdir()}
     assert {line.model for line in found} == annotated
