@@ -67,6 +67,8 @@ class Keeping:
     def __init__(self, config: EvalConfig) -> None:
         self.config = config
         self.store = Store(root=config.artifacts)
+        self._weights: dict[str, str] = {}  # by the judge's directory
+        self._plans: dict[tuple[int, int], str] = {}  # digests, by job and repeat
 
     def recipe(self, sitting: Sitting, repeat: int) -> dict[str, Any]:
         """What the store makes the key of: judge, plan, how a reply is read, and for a second layer the first.
@@ -78,7 +80,7 @@ class Keeping:
         annotator = getattr(self.config.benchmarks[job.entry], "annotator", "")
         config: dict[str, Any] = {
             "judge": judge,
-            "plan": digest(plain(sitting.asking(repeat))),
+            "plan": self._plan(sitting, repeat),
             "benchmark": [job.benchmark.name, annotator],
         }
         asking = "eval.judges.completions" if isinstance(sitting.judge, ModelJudge) else type(sitting.judge).__module__
@@ -100,11 +102,21 @@ class Keeping:
 
     def weights(self, judge: Served) -> str:
         """The digest of the judge's files."""
-        return directory_key(judge.directory, self.config.artifacts / "digests.json")
+        if judge.checkpoint not in self._weights:
+            found = directory_key(judge.directory, self.config.artifacts / "digests.json")
+            self._weights[judge.checkpoint] = found
+        return self._weights[judge.checkpoint]
+
+    def _plan(self, sitting: Sitting, repeat: int) -> str:
+        place = sitting.number, repeat
+        if place not in self._plans:
+            self._plans[place] = digest(plain(sitting.asking(repeat)))
+        return self._plans[place]
 
     def _identity(self, judge: Member) -> tuple[dict[str, Any], dict[str, str]]:
         if isinstance(judge, Recorded):
-            return {"type": "Recorded", "model": judge.model}, {"recorded": file_digest(Path(judge.file))}
+            settings = {name: value for name, value in plain(judge).items() if name != "file"}
+            return settings, {"recorded": file_digest(Path(judge.file))}
         if isinstance(judge, OpenAI):
             names = ("model", "base_url", "reply", "extra", "readings")
             return {"type": "OpenAI", **{name: plain(getattr(judge, name)) for name in names}}, {}
