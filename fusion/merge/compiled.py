@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 HIGH_BINS, LOW_BINS = 2**15, 2**16
 _BLOCK = 1024  # entries
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+# Rows are cut into slices below: where an index is a sum, numba's care for negative ones keeps loops from vectorising.
 # w * x + y is one instruction with one rounding, as in torch.
 _FUSED = {"contract"}
 # Sums within a block are in fp32 and in any order, over blocks in float64.
@@ -46,18 +47,30 @@ def deltas(rows: NDArray[Any], out: NDArray[np.float32]) -> None:
 
 
 @numba.njit(nogil=True, cache=True, fastmath=_FUSED)
+def moved(rows: NDArray[Any], weights: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    """out = rows[0] + sum_k weights[k] (rows[k + 1] - rows[0]), the sum first and in the rows' order."""
+    for start in range(0, out.size, _BLOCK):
+        block = out[start : start + _BLOCK]
+        pivot = rows[0, start : start + block.size]
+        block[:] = _ZERO
+        for k in range(weights.size):
+            weight, row = weights[k], rows[k + 1, start : start + block.size]
+            for i in range(block.size):
+                block[i] += weight * (_fp32(row[i]) - _fp32(pivot[i]))
+        for i in range(block.size):
+            block[i] += _fp32(pivot[i])
+
+
+@numba.njit(nogil=True, cache=True, fastmath=_FUSED)
 def weighted_sum(rows: NDArray[Any], weights: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """out = sum_k weights[k] rows[k], added in the rows' order."""
     for start in range(0, out.size, _BLOCK):
         block = out[start : start + _BLOCK]
+        block[:] = _ZERO
         for k in range(weights.size):
             weight, row = weights[k], rows[k, start : start + block.size]
-            if k == 0:
-                for i in range(block.size):
-                    block[i] = weight * _fp32(row[i])
-            else:
-                for i in range(block.size):
-                    block[i] += weight * _fp32(row[i])
+            for i in range(block.size):
+                block[i] += weight * _fp32(row[i])
 
 
 @numba.njit(nogil=True, cache=True, fastmath=_FUSED, error_model="numpy")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
-from fusion.merge.task_vector import elected_sum, normalized, weighted_sum
+from fusion.merge.task_vector import elected_sum, normalized, vote, weighted_sum
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,7 @@ class Dare:
             torch.mul(delta, 1.0 if density == 1 else _mask(piece, key, density, factor), out=vector)
         if self.merge == "linear":
             return Combined(weighted_sum(vectors, measured.weights).add_(piece.pivot), vectors)
-        elected = weighted_sum(vectors, facts["votes"])
+        elected = vote(vectors, facts["votes"])
         merged = elected_sum(vectors, facts["votes"], elected, mean_above=_TINY if self.normalize else None)
         return Combined(merged.mul_(self.scale).add_(piece.pivot), vectors, elected)
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor
-from fusion.merge.task_vector import elected_sum, shares, spread, weighted_sum
+from fusion.merge.task_vector import elected_sum, shares, spread, vote, weighted_sum
 from fusion.merge.threshold import Count, Threshold, largest
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Sce:
         vectors = piece.deltas
         if self.reading != "fuseai":
             vectors = _selected(piece, measured.facts["threshold"])
-        elected = weighted_sum(vectors, [1.0] * len(vectors))
+        elected = vote(vectors, [1.0] * len(vectors))
         if not self.erase:
             return Combined(weighted_sum(vectors, eta).add_(piece.pivot), vectors, elected)
         divisor = {"paper": None, "fuseai": _TINY, "mergekit": _MERGEKIT_FLOOR}[self.reading]

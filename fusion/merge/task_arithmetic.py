@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
-from fusion.merge.task_vector import normalized, weighted_sum
+from fusion.merge.task_vector import moved, normalized
 
 if TYPE_CHECKING:
     import torch
@@ -46,4 +46,4 @@ class TaskArithmetic:
 
     def combine(self, piece: Piece, measured: Measured) -> Combined:
         """The formula above."""
-        return Combined(weighted_sum(piece.deltas, measured.weights).add_(piece.pivot))
+        return Combined(moved(piece, measured.weights))

@@ -27,6 +27,17 @@ def weighted_sum(vectors: Tensor | NDArray[Any], weights: Sequence[float]) -> Te
     return torch.from_numpy(total)
 
 
+def moved(piece: Piece, weights: Sequence[float]) -> Tensor:
+    """theta_0 + sum_k w_k delta_k in fp32: the pivot moved along the weighted sum of the task vectors."""
+    import torch
+
+    from fusion.merge import compiled
+
+    total = np.empty(piece.rows.shape[1], np.float32)
+    compiled.moved(piece.rows, np.array(weights, np.float32), total)
+    return torch.from_numpy(total)
+
+
 def normalized(weights: Sequence[float]) -> tuple[float, ...]:
     """Weights divided by their sum; raises Refusal when that is zero."""
     total = sum(weights)
@@ -43,6 +54,16 @@ def shares(amounts: Sequence[float]) -> tuple[float, ...]:
     if total == 0:
         return (1.0 / len(amounts),) * len(amounts)
     return tuple(amount / total for amount in amounts)
+
+
+def vote(vectors: Tensor, weights: Sequence[float]) -> Tensor:
+    """sum_k w_k v_k up to a positive factor, for its sign.
+
+    Weights are divided by the largest, so equal ones are 1 and what cancels is exactly zero: differences of bf16
+    numbers lie on a coarse grid, on which sums are exact and cancelling is common.
+    """
+    largest = max(abs(weight) for weight in weights) or 1.0
+    return weighted_sum(vectors, [weight / largest for weight in weights])
 
 
 def elected_sum(

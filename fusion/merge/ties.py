@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
-from fusion.merge.task_vector import elected_sum, weighted_sum
+from fusion.merge.task_vector import elected_sum, vote
 from fusion.merge.threshold import Count, Threshold, largest
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Ties:
         vectors = torch.empty_like(piece.deltas)
         for delta, threshold, vector in zip(piece.deltas, measured.facts["thresholds"], vectors, strict=True):
             threshold.trim(delta, piece.start, vector)
-        elected = weighted_sum(vectors, measured.weights)
+        elected = vote(vectors, measured.weights)
         # A negative weight turns its vector around; elect and compare on what is added.
         turned = vectors
         if min(measured.weights) < 0:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor
-from fusion.merge.task_vector import shares, weighted_sum
+from fusion.merge.task_vector import moved, shares, weighted_sum
 
 if TYPE_CHECKING:
     import torch
@@ -73,7 +73,7 @@ class Varm:
     def combine(self, piece: Piece, measured: Measured) -> Combined:
         """The formula above; as weights sum to one, theta_0 + sum_k w_k delta_k, which rounds less."""
         if self.granularity != "element":
-            return Combined(weighted_sum(piece.deltas, measured.weights).add_(piece.pivot))
+            return Combined(moved(piece, measured.weights))
         import torch
 
         amounts = piece.deltas.abs() if self.statistic == "abs" else piece.deltas * piece.deltas

@@ -82,6 +82,14 @@ def test_ties_trims_elects_and_takes_the_mean() -> None:
     close(Ties(density=0.75, weight=1.0, aggregate="sum", scale=0.5)(PIVOT, targets), [1 + 3, 1 + 1.5, 1 + 1, 1])
 
 
+def test_ties_elects_plus_where_votes_cancel_whatever_the_common_weight() -> None:
+    # 1 + 2 - 3 = 0 at every position and scale, but 0.2 * 1 + 0.2 * 2 - 0.2 * 3 is not in fp32
+    grid = torch.tensor([1.0, 3.0, 7.0, 11.0]) * 2.0**-13
+    targets = [grid, 2 * grid, -3 * grid]
+    for weight in (0.1, 0.2, 0.3, 1.0):
+        close(Ties(density=1.0, weight=weight)(torch.zeros(4), targets), (1.5 * grid).tolist())  # the mean of 1 and 2
+
+
 def test_ties_weights_vote_and_weigh() -> None:
     # weights 1 and 3: weighted sums 10, 8, -4, 3: the third position now elects minus
     # means: (4 + 3*2)/4, 3, -2, 1
