@@ -29,7 +29,7 @@ def summary(rows: Sequence[CheckRow]) -> str:
 
 def text(rows: Sequence[CheckRow]) -> str:
     """Aligned columns for a terminal."""
-    table = [COLUMNS, *(tuple(_short(cell) for cell in cells(row)[:-1]) + (row.note,) for row in rows)]
+    table = [COLUMNS, *((*map(_short, cells(row)[:-1]), row.note) for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(COLUMNS))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table
