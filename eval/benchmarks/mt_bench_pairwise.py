@@ -11,24 +11,23 @@ in a run of several models is `eval.head_to_head`'s to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 from eval.benchmarks.fastchat_prompts import judge_messages, judge_prompts
 from eval.benchmarks.mt_bench import LoadedMTBench, MTBench
+from eval.benchmarks.paired_games import ORDERS, Pair, pairwise_rows
 from eval.benchmarks.protocol import BenchmarkFiles, JudgingPlan, Sampling, find
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.benchmarks.verdict_letter import LOSS, TIE, WIN, parse_verdict
 from eval.judges.exchange import JudgeRequest, Reply
 from eval.judges.recorded_judgments import NO_SCORE
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.intervals import Bootstrap
 from eval.scores.metric_row import MetricRow
 from fusion.configure import Refusal
-
-_ORDERS = (1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,39 +83,6 @@ class MTBenchPairwise:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """The two games of one turn against one opponent: the model's preference in each, or why there is none."""
-
-    question: Question
-    turn: int
-    opponent: str
-    games: tuple[Verdict | Unscored | None, ...]
-
-    @property
-    def signs(self) -> tuple[int, int] | None:
-        """Per game 1 where the model wins, 0 for a tie, -1 where the opponent wins; None when one cannot be read."""
-        values = [game.value for game in self.games if isinstance(game, Verdict)]
-        if len(values) < len(_ORDERS):
-            return None
-        first, second = ((value > TIE) - (value < TIE) for value in values)
-        return first, second
-
-    @property
-    def outcome(self) -> float | None:
-        """1 for a win, 0 for a loss, 0.5 for a tie or games that disagree; None when a game cannot be read."""
-        if self.signs is None:
-            return None
-        first, second = self.signs
-        return 0.5 if first != second else 0.5 + first / 2
-
-    @property
-    def reason(self) -> str:
-        """Why there is no outcome."""
-        missing = next(game for game in self.games if not isinstance(game, Verdict))
-        return "not judged" if missing is None else missing.reason
-
-
-@dataclass(frozen=True, kw_only=True)
 class LoadedMTBenchPairwise:
     """The benchmark with its files read.  `baseline`: answers from the baseline's file, empty where there is none;
     `opponents`: by name the answers that one model is compared with.
@@ -159,12 +125,11 @@ class LoadedMTBenchPairwise:
             }
             reasons |= {(blank.question_id, blank.turn): blank for blank in missing}
             for blank in reasons.values():
-                settled += [replace(blank, opponent=opponent, order=order) for order in _ORDERS]
+                settled += [replace(blank, opponent=opponent, order=order) for order in ORDERS]
             for question, turn, answer in answered:
                 if (question.id, turn) in other:
                     requests += [
-                        self._request(question, turn, answer, other[question.id, turn], order=order)
-                        for order in _ORDERS
+                        self._request(question, turn, answer, other[question.id, turn], order=order) for order in ORDERS
                     ]
         return JudgingPlan(requests=tuple(requests), settled=tuple(settled))
 
@@ -196,7 +161,7 @@ class LoadedMTBenchPairwise:
                 question=question,
                 turn=turn,
                 opponent=opponent,
-                games=tuple(found.get((question.id, turn, opponent, order)) for order in _ORDERS),
+                games=tuple(found.get((question.id, turn, opponent, order)) for order in ORDERS),
             )
             for question, turn in all_slots(self.questions)
             for opponent in self.opponents
@@ -206,20 +171,21 @@ class LoadedMTBenchPairwise:
         """One `pairwise_win_rate` (0 to 1) per question and turn: the mean outcome over the opponents that have
         one.  The baseline itself has no items and no rows.
         """
-        pairs = self.pairs(verdicts)
+        found: dict[tuple[str, int], list[Pair]] = {}
+        for pair in self.pairs(verdicts):
+            found.setdefault((pair.question.id, pair.turn), []).append(pair)
         scores = []
-        for question, turn in all_slots(self.questions) if self.opponents else ():
-            here = [pair for pair in pairs if pair.question is question and pair.turn == turn]
-            outcomes = [pair.outcome for pair in here if pair.outcome is not None]
+        for (question_id, turn), pairs in found.items():
+            outcomes = [pair.outcome for pair in pairs if pair.outcome is not None]
             scores.append(
                 ItemScore(
                     benchmark=self.name,
                     metric="pairwise_win_rate",
-                    question_id=question.id,
+                    question_id=question_id,
                     turn=turn,
-                    category=question.category,
+                    category=pairs[0].question.category,
                     value=sum(outcomes) / len(outcomes) if outcomes else None,
-                    reason=None if outcomes else here[0].reason,
+                    reason=None if outcomes else pairs[0].reason,
                 )
             )
         return scores
@@ -262,42 +228,3 @@ class LoadedMTBenchPairwise:
             opponent=other.model,
             order=order,
         )
-
-
-def pairwise_rows(name: str, pairs: Sequence[Pair], bootstrap: Bootstrap) -> list[MetricRow]:
-    """One slice's rows.
-
-    `pairwise_win_rate`: (wins + ties / 2) / pairs in percent, fastchat's `win_rate_adjusted`.  `pairwise_wins`, `_ties`
-    and `_losses` count pairs; games that disagree are ties.  `position_consistency`: percent of pairs whose games
-    agree.  `first_position_bias`: percent of games that A wins less percent that B wins; 0 for a judge without bias,
-    100 for one that always prefers what it sees first.
-    """
-    signs = [(pair, found) for pair in pairs if (found := pair.signs) is not None]
-
-    def row(metric: str, value: Callable[[int, int], float], *, counted: bool = False) -> MetricRow:
-        blank = MetricRow(
-            benchmark="mt_bench_pairwise",
-            metric=metric,
-            slice=name,
-            value=None,
-            n=len(signs),
-            unscored=len(pairs) - len(signs),
-            reason="nothing was scored",
-        )
-        values = [value(first, second) for _, (first, second) in signs]
-        if counted:
-            return replace(blank, value=sum(values), reason=None)
-        if not values:
-            return blank
-        found = mean_interval([100 * each for each in values], [pair.question.id for pair, _ in signs], bootstrap)
-        return replace(blank, value=found.value, low=found.low, high=found.high, reason=None)
-
-    return [
-        row("pairwise_win_rate", lambda first, second: 0.5 + first / 2 if first == second else 0.5),
-        row("pairwise_wins", lambda first, second: first == second == 1, counted=True),
-        row("pairwise_ties", lambda first, second: first != second or first == 0, counted=True),
-        row("pairwise_losses", lambda first, second: first == second == -1, counted=True),
-        row("position_consistency", lambda first, second: first == second),
-        # The model is A in the first game and B in the second.
-        row("first_position_bias", lambda first, second: (first - second) / 2),
-    ]

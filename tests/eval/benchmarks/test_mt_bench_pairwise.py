@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.benchmarks import BENCHMARKS, MTBenchPairwise
-from eval.benchmarks.mt_bench_pairwise import Pair, pairwise_rows
+from eval.benchmarks.paired_games import Pair, pairwise_rows
 from eval.benchmarks.protocol import BenchmarkFiles
 from eval.judges import Reference, Reply
 from eval.judges.collect import collect_verdicts

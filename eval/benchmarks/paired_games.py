@@ -1,0 +1,86 @@
+"""Two games of one pair of answers, each shown first once: their outcome, and what they say about the judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from eval.benchmarks.verdict_letter import TIE
+from eval.records import Question, Unscored, Verdict
+from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.metric_row import MetricRow
+
+# Game 1 shows the model first, game 2 its opponent.
+ORDERS = (1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """The two games of one turn against one opponent: the model's preference in each, or why there is none."""
+
+    question: Question
+    turn: int
+    opponent: str
+    games: tuple[Verdict | Unscored | None, ...]
+
+    @property
+    def signs(self) -> tuple[int, int] | None:
+        """Per game 1 where the model wins, 0 for a tie, -1 where the opponent wins; None when one cannot be read."""
+        values = [game.value for game in self.games if isinstance(game, Verdict)]
+        if len(values) < len(ORDERS):
+            return None
+        first, second = ((value > TIE) - (value < TIE) for value in values)
+        return first, second
+
+    @property
+    def outcome(self) -> float | None:
+        """1 for a win, 0 for a loss, 0.5 for a tie or games that disagree; None when a game cannot be read."""
+        if self.signs is None:
+            return None
+        first, second = self.signs
+        return 0.5 if first != second else 0.5 + first / 2
+
+    @property
+    def reason(self) -> str:
+        """Why there is no outcome."""
+        missing = next(game for game in self.games if not isinstance(game, Verdict))
+        return "not judged" if missing is None else missing.reason
+
+
+def pairwise_rows(name: str, pairs: Sequence[Pair], bootstrap: Bootstrap) -> list[MetricRow]:
+    """One slice's rows.
+
+    `pairwise_win_rate`: (wins + ties / 2) / pairs in percent, fastchat's `win_rate_adjusted`.  `pairwise_wins`, `_ties`
+    and `_losses` count pairs; games that disagree are ties.  `position_consistency`: percent of pairs whose games
+    agree.  `first_position_bias`: percent of games that A wins less percent that B wins; 0 for a judge without bias,
+    100 for one that always prefers what it sees first.
+    """
+    signs = [(pair, found) for pair in pairs if (found := pair.signs) is not None]
+
+    def row(metric: str, value: Callable[[int, int], float], *, counted: bool = False) -> MetricRow:
+        blank = MetricRow(
+            benchmark="mt_bench_pairwise",
+            metric=metric,
+            slice=name,
+            value=None,
+            n=len(signs),
+            unscored=len(pairs) - len(signs),
+            reason="nothing was scored",
+        )
+        values = [value(first, second) for _, (first, second) in signs]
+        if counted:
+            return replace(blank, value=sum(values), reason=None)
+        if not values:
+            return blank
+        found = mean_interval([100 * each for each in values], [pair.question.id for pair, _ in signs], bootstrap)
+        return replace(blank, value=found.value, low=found.low, high=found.high, reason=None)
+
+    return [
+        row("pairwise_win_rate", lambda first, second: 0.5 + first / 2 if first == second else 0.5),
+        row("pairwise_wins", lambda first, second: first == second == 1, counted=True),
+        row("pairwise_ties", lambda first, second: first != second or first == 0, counted=True),
+        row("pairwise_losses", lambda first, second: first == second == -1, counted=True),
+        row("position_consistency", lambda first, second: first == second),
+        # The model is A in the first game and B in the second.
+        row("first_position_bias", lambda first, second: (first - second) / 2),
+    ]
