@@ -8,8 +8,11 @@ from eval.benchmarks import BENCHMARKS, MTBench
 from eval.benchmarks.protocol import BenchmarkFiles, next_messages
 from eval.judges import Recorded, Reference, Reply
 from eval.judges.collect import collect_verdicts
+from eval.recorded_rows import recorded_rows
 from eval.records import Answer, Unscored, Verdict, read_rows
 from eval.scores.intervals import Bootstrap
+from eval.sittings import Job
+from eval.stages import Candidate
 from fusion.configure import Refusal, choose
 
 QUESTIONS = [
@@ -146,6 +149,58 @@ def test_published_judgments_replay_prompt_and_mean(data_root, official, tmp_pat
     last = {(r["question_id"], r["turn"]): r["score"] for r in judged if r["score"] != -1}
     assert len(judged) > len(last) == row.n == 160
     assert row.value == pytest.approx(sum(last.values()) / 160)
+
+
+def test_a_replayed_file_with_repeats_is_counted_both_ways(data_root, official, tmp_path):
+    recorded = data_root / "mt_bench" / "model_judgment" / "llama3-griffin__gpt-4_single.jsonl.gz"
+    answered = data_root / "mt_bench" / "model_answer"
+    if not recorded.exists():
+        pytest.skip(f"{recorded} is not there: it comes with the published judgments, which are optional")
+    candidate = Candidate(model="x", group="Models", path=tmp_path, weights="")
+    found = {}
+    for model in ("Normal", "Griffin"):
+        said = official.read_answers(answered / f"Meta-Llama-3-8B-Instruct-{model}.jsonl")
+        job = Job(candidate=candidate, entry="e", benchmark=official, answers=said)
+        found[model] = recorded_rows(job, Recorded(file=str(recorded)), Bootstrap(resamples=20))
+        assert recorded_rows(job, Reference(), Bootstrap()) == ()
+    # Griffin's rows are one per question and turn: there is nothing to tell apart.
+    assert found["Griffin"] == ()
+    assert [row.slice for row in found["Normal"]][:3] == ["all", "turn1", "turn2"]
+    judged = [row["score"] for row in read_rows(recorded) if row["model"].endswith("Normal") and row["score"] != -1]
+    assert (len(judged), found["Normal"][0].unscored) == (166, 4)
+    assert found["Normal"][0].value == pytest.approx(sum(judged) / 166)
+
+
+def test_a_row_scored_minus_one_is_unscored_whatever_its_words_say(pocket):
+    request = pocket.plan(answers(("7", "14"))).requests[0]
+    found = pocket.read(request, Reply(text="[[7]]", value=-1.0), judge="recorded")
+    assert isinstance(found, Unscored)
+    assert "scores it -1" in found.reason
+
+
+def test_references_are_chosen_by_name_or_file(data_root, official):
+    def known(references):
+        settings = MTBench(questions="mt_bench/question.jsonl", references=references)
+        questions = settings.load(settings.files(data_root)).questions
+        return {question.id: question.references for question in questions if question.references}
+
+    original, corrected = known("gpt-4"), known("gpt-4-0125-preview")
+    assert original == known("mt_bench/reference_answer/gpt-4.jsonl")
+    assert len(original) == len(corrected) == 30
+    assert original.keys() == corrected.keys()
+    assert original != corrected
+    with pytest.raises(Refusal, match="reference answers is not at"):
+        known("gpt-5")
+
+
+def test_a_folder_of_answers_is_every_model_in_it(pocket, tmp_path):
+    folder = tmp_path / "model_answer"
+    folder.mkdir()
+    with pytest.raises(Refusal, match="holds no .jsonl file"):
+        pocket.read_answers(folder)
+    for model in ("vicuna", "alpaca"):
+        lines(folder / f"{model}.jsonl", [{"question_id": 1, "choices": [{"turns": ["7", "14"]}]}])
+    assert [answer.model for answer in pocket.read_answers(folder)] == ["alpaca", "vicuna"]
 
 
 def test_a_recorded_rating_that_its_own_words_contradict_is_refused(pocket):
