@@ -40,7 +40,7 @@ def run_cell(settings: Mapping[str, Any], *, out: Path, name: str, axes: Mapping
     Returns the score table.  Raises Refusal for settings or input that a stage will not work on.
     """
     fusing: FusionConfig = fusion_config(settings)
-    evaluating: EvalConfig = eval_config({**settings, "families": {**families(fusing), **settings["families"]}})
+    evaluating: EvalConfig = eval_config({**settings, "families": {**families(fusing), **(settings["families"] or {})}})
     with RunProgress() as progress:
         fused: FusedModels = run(fusing, progress)
         candidates = [
