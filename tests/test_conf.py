@@ -10,6 +10,7 @@ import pytest
 
 from eval.benchmarks import BENCHMARKS
 from eval.config import eval_config
+from eval.ensembles import ENSEMBLES
 from eval.judges import JUDGES
 from eval.serve import SERVERS
 from fusion.align import ALIGNMENT_SCHEMES
@@ -27,6 +28,7 @@ REQUIRED = {
     ("judge", "recorded"): ["judge.file=judgments.jsonl"],
     ("judge", "served"): ["judge.checkpoint=directory"],
     ("judge", "panel"): ["judge.members={a:{name:reference},b:{name:openai,model:m}}"],
+    ("ensembles", "top1_pairrm"): ["ensembles.top1_pairrm.file=scores.jsonl"],
 }
 
 
@@ -47,7 +49,7 @@ def test_every_experiment_composes_and_is_typed(experiment):
 
 
 @pytest.mark.parametrize(
-    "group", ["data", "align", "fuse", "train", "merge", "serve", "benchmark", "judge", "launcher"]
+    "group", ["data", "align", "fuse", "train", "merge", "serve", "benchmark", "judge", "ensembles", "launcher"]
 )
 def test_every_entry_of_a_group_composes_and_is_typed(group):
     for name in group_names(group):
@@ -72,6 +74,7 @@ def test_every_model_can_be_a_pivot(name):
         ("merge", MERGE_RULES),
         ("serve", SERVERS),
         ("judge", JUDGES),
+        ("ensembles", ENSEMBLES),
     ],
 )
 def test_every_choice_of_a_table_has_its_file(group, table):
