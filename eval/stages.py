@@ -105,7 +105,7 @@ class Stages:
                     "answers",
                     config={
                         "asked": digest(asked),
-                        "benchmark": benchmark.name,
+                        "benchmark": getattr(benchmark, "asked_as", benchmark.name),
                         "serve": serving_key(self.config.serve),
                     },
                     inputs={"weights": candidate.weights},

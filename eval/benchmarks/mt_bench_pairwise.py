@@ -94,6 +94,8 @@ class LoadedMTBenchPairwise:
     opponents: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
 
     name: ClassVar[str] = "mt_bench_pairwise"
+    # Whose answers these are: a model that was asked for single ratings is not asked again.
+    asked_as: ClassVar[str] = "mt_bench"
 
     @property
     def questions(self) -> tuple[Question, ...]:
