@@ -10,9 +10,9 @@ from itertools import combinations
 
 import numpy as np
 
-from eval.scores.agreement import STATISTICS, agreement, percent_agreement
+from eval.scores.agreement import STATISTICS, agreement, fleiss_agreement, percent_agreement
 from eval.scores.intervals import Bootstrap, Interval
-from eval.votes import TIE, Item, Votes
+from eval.votes import TIE, Item, Kind, Votes
 
 COLUMNS = ("first", "second", "kind", "statistic", "value", "low", "high", "n", "items")
 
@@ -34,6 +34,7 @@ def agreement_rows(raters: Sequence[Votes], bootstrap: Bootstrap) -> list[Agreem
 
     All pairs of votes on an item count, one of each rater.  Of preferences, agreement and kappas are on the side
     (first, tie, second), rank correlation is on the value; `percent_agreement_no_ties` leaves out pairs with a tie.
+    The last rows are of three raters or more at once.
     """
     rows = []
     for first, second in [*combinations(raters, 2), *((rater, rater) for rater in raters)]:
@@ -66,7 +67,29 @@ def agreement_rows(raters: Sequence[Votes], bootstrap: Bootstrap) -> list[Agreem
                     items=len({item for item, _, _ in pairs}),
                 )
             )
-    return rows
+    return [*rows, *(row for kind in ("rating", "preference") if (row := _of_all(raters, kind, bootstrap)))]
+
+
+def _of_all(raters: Sequence[Votes], kind: Kind, bootstrap: Bootstrap) -> AgreementRow | None:
+    """Fleiss' kappa where three raters or more voted once each on the same items; of preferences on the side."""
+    held = [rater for rater in raters if rater.kind == kind]
+    if len(held) < 3:
+        return None
+    shared = [item for item in held[0].by_item if all(len(rater.by_item.get(item, ())) == 1 for rater in held)]
+    if not shared:
+        return None
+    votes = np.array([[rater.by_item[item][0] for rater in held] for item in shared])
+    if kind == "preference":
+        votes = np.sign(votes - TIE)
+    counts = np.stack([np.sum(votes == value, axis=1) for value in np.unique(votes)], axis=1)
+    return AgreementRow(
+        first=f"all {len(held)} raters",
+        second="",
+        kind=kind,
+        statistic="fleiss_kappa",
+        found=fleiss_agreement(counts, [item[0] for item in shared], bootstrap),
+        items=len(shared),
+    )
 
 
 def as_csv(rows: Sequence[AgreementRow]) -> str:
@@ -85,7 +108,8 @@ def as_markdown(rows: Sequence[AgreementRow], bootstrap: Bootstrap) -> str:
     """A GitHub table: one line per two raters, one column per statistic, intervals in brackets."""
     names = [*STATISTICS, *(["percent_agreement_no_ties"] if any(row.kind == "preference" for row in rows) else [])]
     by_pair: dict[tuple[str, str], dict[str, AgreementRow]] = {}
-    for row in rows:
+    whole = [row for row in rows if row.statistic == "fleiss_kappa"]
+    for row in [row for row in rows if row not in whole]:
         by_pair.setdefault((row.first, row.second), {})[row.statistic] = row
     titles = ["", "", "items", "pairs", *(name.replace("_", " ") for name in names)]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
@@ -99,7 +123,8 @@ def as_markdown(rows: Sequence[AgreementRow], bootstrap: Bootstrap) -> str:
         f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples,"
         f" seed {bootstrap.seed})."
     )
-    return "\n".join([*lines, "", note, ""])
+    said = [f"{row.first} on {row.items} shared {row.kind}s: Fleiss' kappa {_cell(row.found)}.\n" for row in whole]
+    return "\n".join([*lines, "", *said, note, ""])
 
 
 def _pairs(first: Votes, second: Votes) -> Iterator[tuple[Item, float, float]]:

@@ -72,31 +72,44 @@ def agreement(
     left, right = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if not left.size == right.size == len(groups):
         raise ValueError(f"{left.size} and {right.size} values in {len(groups)} groups: expected as many of each")
-    if not left.size:
-        return None
-    value = statistic(left, right, np.ones(left.size))
-    if math.isnan(value):
-        return None
-    index, count = group_indices(groups)
-    if count < 2:
-        return Interval(value=value, low=None, high=None, n=left.size)
-    draws = np.array([statistic(left, right, weights[index]) for weights in resample_counts(count, bootstrap)])
-    low, high = percentile_interval(draws[~np.isnan(draws)], bootstrap.confidence)
-    return Interval(value=value, low=low, high=high, n=left.size)
+    return _with_interval(lambda weights: statistic(left, right, weights), groups, bootstrap)
 
 
-def fleiss_kappa(counts: ArrayLike) -> float:
+def fleiss_agreement(counts: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap) -> Interval | None:
+    """Fleiss' kappa of a table of items by categories, its interval by resampling whole groups of items."""
+    return _with_interval(lambda weights: fleiss_kappa(counts, weights), groups, bootstrap)
+
+
+def fleiss_kappa(counts: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Agreement of several raters on categories; `counts[i, j]`: how many put item i into category j, all rows with
     one sum of at least 2.  Raises ValueError otherwise.
     """
     table = np.asarray(counts, dtype=np.float64)
     raters = table.sum(axis=1)
-    if table.ndim != 2 or not len(table) or raters[0] < 2 or np.any(raters != raters[0]):
+    if not len(table) or raters[0] < 2 or np.any(raters != raters[0]):
         raise ValueError("expected a table of items by categories in which every item has the same two or more ratings")
-    n = raters[0]
-    observed = float(np.mean((np.sum(table**2, axis=1) - n) / (n * (n - 1))))
-    expected = float(np.sum((table.sum(axis=0) / table.sum()) ** 2))
+    n = float(raters[0])
+    share = np.ones(len(table)) if weights is None else np.asarray(weights, dtype=np.float64)
+    share = share / share.sum()
+    observed = float(share @ ((np.sum(table**2, axis=1) - n) / (n * (n - 1))))
+    expected = float(np.sum((share @ table / n) ** 2))
     return _ratio(observed - expected, 1 - expected)
+
+
+def _with_interval(
+    statistic: Callable[[Floats], float], groups: Sequence[Hashable], bootstrap: Bootstrap
+) -> Interval | None:
+    if not groups:
+        return None
+    value = statistic(np.ones(len(groups)))
+    if math.isnan(value):
+        return None
+    index, count = group_indices(groups)
+    if count < 2:
+        return Interval(value=value, low=None, high=None, n=len(groups))
+    draws = np.array([statistic(weights[index]) for weights in resample_counts(count, bootstrap)])
+    low, high = percentile_interval(draws[~np.isnan(draws)], bootstrap.confidence)
+    return Interval(value=value, low=low, high=high, n=len(groups))
 
 
 def _ranks(values: Floats, weights: Floats) -> Floats:

@@ -128,6 +128,21 @@ def test_annotations_know_their_instruction_by_its_number(tmp_path):
     assert votes.by_item == {("0", 1, ("base", "m")): [1.9], ("1", 1, ("base", "m")): [1.5]}
 
 
+def test_three_raters_have_one_kappa_over_the_items_that_all_of_them_judged_once():
+    raters = []
+    for name, values in {"a": (4, 9, 4), "b": (4, 9, 9), "c": (4, 9, 4)}.items():
+        raters.append(Votes(rater=name, kind="rating", nameless=True))
+        for question, value in enumerate(values):
+            raters[-1].add(str(question), 1, (), float(value))
+    raters[0].add("unshared", 1, (), 5.0)
+    row = agreement_rows(raters, FEW)[-1]
+    # Items agree 1, 1, 1/3; shares 5/9 and 4/9 by chance.
+    chance = (5 / 9) ** 2 + (4 / 9) ** 2
+    assert (row.first, row.statistic, row.items) == ("all 3 raters", "fleiss_kappa", 3)
+    assert row.found.value == pytest.approx(((1 + 1 + 1 / 3) / 3 - chance) / (1 - chance))
+    assert "all 3 raters on 3 shared ratings: Fleiss' kappa 0.5" in as_markdown(agreement_rows(raters, FEW), FEW)
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path):
     with pytest.raises(Refusal, match="its first row has a"):
         read_votes(lines(tmp_path / "x.jsonl", [{"a": 1}]), questions={})

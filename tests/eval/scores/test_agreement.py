@@ -11,6 +11,7 @@ from eval.scores.agreement import (
     STATISTICS,
     agreement,
     cohen_kappa,
+    fleiss_agreement,
     fleiss_kappa,
     percent_agreement,
     quadratic_kappa,
@@ -51,6 +52,9 @@ def test_fleiss_kappa_of_his_own_table():
     rows = [[int(cell) for cell in row.split()] for row in FLEISS.replace("\n", "").split("|")]
     assert len(rows) == 30
     assert fleiss_kappa(rows) == pytest.approx(0.430, abs=0.0005)
+    assert fleiss_kappa(rows, [2] * 10 + [0] * 20) == pytest.approx(fleiss_kappa(rows[:10]))
+    found = fleiss_agreement(rows, list(range(30)), Bootstrap(resamples=200))
+    assert found.low < found.value < found.high
 
 
 def test_a_quadratic_disagreement_by_hand():
