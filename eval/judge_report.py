@@ -10,9 +10,10 @@ from pathlib import Path
 
 from eval.agreement_table import AgreementRow, agreement_rows, as_csv, as_markdown
 from eval.judges.cost import JudgeCost
+from eval.records import Place
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
-from eval.votes import Votes
+from eval.votes import Item, Votes
 
 
 def write_judging(scored: Sequence[ScoredModel], out: Path, bootstrap: Bootstrap) -> list[str]:
@@ -51,14 +52,23 @@ def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list
                     nameless=True,
                 ),
             )
-            for (question, turn, opponent, order, _), value in votes.items():
-                named.by_item.setdefault((question, turn, (entry.model, opponent, str(order))), []).append(value)
+            for place, value in votes.items():
+                item, seen = _from_one_side(entry.model, place, value)
+                named.by_item[item] = [seen]
     benchmarks = dict.fromkeys(benchmark for benchmark, _ in raters)
     return [
         row
         for benchmark in benchmarks
         for row in agreement_rows([votes for (name, _), votes in raters.items() if name == benchmark], bootstrap)
     ]
+
+
+def _from_one_side(model: str, place: Place, value: float) -> tuple[Item, float]:
+    """A verdict on a pair of models is told of both of them, each from its side: here from one."""
+    question, turn, opponent, order, _ = place
+    if opponent and opponent < model:
+        return (question, turn, (opponent, model, str(order and 3 - order))), 3 - value
+    return (question, turn, (model, opponent, str(order))), value
 
 
 def cost_csv(costs: Sequence[JudgeCost]) -> str:

@@ -12,11 +12,12 @@ from eval.benchmarks import MTBench
 from eval.benchmarks.protocol import BenchmarkFiles
 from eval.config import EvalConfig
 from eval.errors import JudgeFailure
-from eval.judge_report import write_judging
+from eval.judge_report import panel_agreement, write_judging
 from eval.judges import Panel, Price
 from eval.judges.kinship import Kinship
 from eval.pipeline import judge
 from eval.records import Answer, Unscored
+from eval.scored import JudgedBy, ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.serve import Automatic
 from eval.sittings import Job
@@ -226,6 +227,20 @@ def test_members_agreement_stands_in_the_report(endpoint, hold, tmp_path):
     assert "percent_agreement,0.75" in (tmp_path / "agreement.csv").read_text()
     write_judging([], tmp_path, Bootstrap())
     assert [path.name for path in tmp_path.glob("agreement*")] == []
+
+
+def test_a_pair_that_is_told_of_both_models_is_one_item_of_the_agreement():
+    def scored(model, opponent, a, b, order):
+        place = ("1", 1, opponent, order, 0)
+        judged = JudgedBy(costs=(), votes={"a": {place: a}, "b": {place: b}}, notes=())
+        return ScoredModel(
+            model=model, group="Models", benchmark="mt_bench_pairwise", metrics=(), items=(), judged=judged
+        )
+
+    both = [scored("x", "y", 2.0, 1.0, 1), scored("y", "x", 1.0, 2.0, 2)]
+    for found in (both, both[:1], both[1:]):
+        rows = {row.statistic: row for row in panel_agreement(found, Bootstrap())}
+        assert (rows["percent_agreement"].items, rows["percent_agreement"].found.value) == (1, 0)
 
 
 def test_a_judge_of_the_family_is_told_or_refused(endpoint, hold):
