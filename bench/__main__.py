@@ -19,6 +19,7 @@ GROUPS = {
     "batches": "bench.batches",
     "merging": "bench.merging",
     "serving": "bench.serving",
+    "scoring": "bench.scoring",
     "report": "bench.report_page",
 }
 USAGE = f"usage: python -m bench [GROUP ...]\n\ngroups: {', '.join(GROUPS)}; without one, all of them"
