@@ -29,7 +29,7 @@ def run(settings: dict[str, Any]) -> None:
     else:
         out = Path(settings["report"]["out"] or Path(settings["paths"]["reports"]) / settings["name"])
     name = hydra.job.override_dirname or "base"
-    table = run_cell(settings, out=out, name=name, axes=axes)
+    table = run_cell(settings, out=out, name=name, axes=axes, study=hydra.runtime.choices.get("study"))
     show(table, out)
 
 

@@ -24,17 +24,22 @@ from fusion.progress import RunProgress
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A finished cell on disk: `axes` are the overrides it was run with (seed apart), as the sweep spelt them."""
+    """A finished cell on disk: `axes` are the overrides, seed apart, in which it differs from the cells it was found
+    with, as the sweep spelt them; `study` is the one it belongs to, or None; `weights` are its models', by name.
+    """
 
     path: Path
     name: str
     experiment: str
+    study: str | None
     seed: int
     axes: Mapping[str, str]
     weights: Mapping[str, str]
 
 
-def run_cell(settings: Mapping[str, Any], *, out: Path, name: str, axes: Mapping[str, str]) -> pd.DataFrame:
+def run_cell(
+    settings: Mapping[str, Any], *, out: Path, name: str, axes: Mapping[str, str], study: str | None = None
+) -> pd.DataFrame:
     """Compute or reuse every stage of the composed experiment and write the cell's report into `out`.
 
     Returns the score table.  Raises Refusal for settings or input that a stage will not work on.
@@ -54,6 +59,7 @@ def run_cell(settings: Mapping[str, Any], *, out: Path, name: str, axes: Mapping
     cell = {
         "name": name,
         "experiment": fusing.name,
+        "study": study,
         "seed": fusing.seed,
         "axes": dict(axes),
         "weights": {checkpoint.model: checkpoint.key for checkpoint in fused.checkpoints},
@@ -74,14 +80,23 @@ def families(fusing: FusionConfig) -> dict[str, str]:
 
 def find_cells(where: Path) -> list[Cell]:
     """All finished cells below a directory, in the order of their names.  Raises Refusal when there is none."""
-    found = []
-    for path in sorted(where.rglob("cell.json")):
-        row = json.loads(path.read_text())
-        fields = {key: row[key] for key in ("name", "experiment", "seed", "axes", "weights")}
-        found.append(Cell(path=path.parent, **fields))
-    if not found:
+    rows = {path.parent: json.loads(path.read_text()) for path in sorted(where.rglob("cell.json"))}
+    if not rows:
         raise Refusal(f"there is no finished cell below {where}: expected folders with a cell.json, as a sweep leaves")
-    return found
+    overridden = dict.fromkeys(axis for row in rows.values() for axis in row["axes"])
+    swept = [axis for axis in overridden if len({row["axes"].get(axis, "") for row in rows.values()}) > 1]
+    return [
+        Cell(
+            path=path,
+            name=row["name"],
+            experiment=row["experiment"],
+            study=row.get("study"),
+            seed=row["seed"],
+            axes={axis: row["axes"].get(axis, "") for axis in swept},
+            weights=row["weights"],
+        )
+        for path, row in rows.items()
+    ]
 
 
 def read_scored(cell: Cell) -> list[ScoredModel]:

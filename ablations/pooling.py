@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,41 +33,38 @@ def cells_directory(cells: str, artifacts: Path) -> Path:
 
 
 def long_table(cells: Sequence[Cell]) -> pd.DataFrame:
-    """All rows of all cells, with one column per axis that some cell names, `seed` and `cell`."""
-    axes = list(dict.fromkeys(axis for cell in cells for axis in cell.axes))
+    """All rows of all cells, with one column per swept axis, `seed` and `cell`."""
     parts = []
     for cell in cells:
         rows = pd.read_csv(cell.path / "scores.csv", keep_default_na=False)
-        parts.append(rows.assign(**{axis: cell.axes.get(axis, "") for axis in axes}, seed=cell.seed, cell=cell.name))
+        parts.append(rows.assign(**cell.axes, seed=cell.seed, cell=cell.name))
     return pd.concat(parts, ignore_index=True)
 
 
 def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[ScoredModel]:
     """Each model of the cells once, seeds pooled, named by the axes that change it."""
-    names = _row_names(cells)
+    varies = _changed_by_axes(cells)
     parts: dict[tuple[str, str], list[tuple[Cell, ScoredModel]]] = {}
     for cell in cells:
+        suffix = ", ".join(f"{key}={value}" for key, value in cell.axes.items())
         for scored in read_scored(cell):
-            parts.setdefault((names[cell.path, scored.model], scored.benchmark), []).append((cell, scored))
-    return [_pool(name, runs, bootstrap) for (name, _), runs in parts.items()]
+            # A row without weights of its own (an ensemble) may depend on anything.
+            changed = scored.model in varies or scored.model not in cell.weights
+            name = f"{scored.model} ({suffix})" if suffix and changed else scored.model
+            parts.setdefault((name, scored.benchmark), []).append((cell, scored))
+    return [pool(name, runs, bootstrap) for (name, _), runs in parts.items()]
 
 
-def _row_names(cells: Sequence[Cell]) -> Mapping[tuple[Path, str], str]:
-    """What each model of each cell is called: its name, with the cell's axes when they gave it other weights."""
+def _changed_by_axes(cells: Sequence[Cell]) -> set[str]:
+    """The models that some axis, and not the seed alone, gave other weights."""
     by_seed: dict[tuple[str, int], set[str]] = {}
     for cell in cells:
         for model, weights in cell.weights.items():
             by_seed.setdefault((model, cell.seed), set()).add(weights)
-    varies = {model for (model, _), weights in by_seed.items() if len(weights) > 1}
-    names = {}
-    for cell in cells:
-        suffix = ", ".join(f"{key}={value}" for key, value in cell.axes.items())
-        for model in cell.weights:
-            names[cell.path, model] = f"{model} ({suffix})" if model in varies and suffix else model
-    return names
+    return {model for (model, _), weights in by_seed.items() if len(weights) > 1}
 
 
-def _pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootstrap) -> ScoredModel:
+def pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootstrap) -> ScoredModel:
     """One model from its runs.  A model whose weights no seed changes (the pivot) still answers once for each seed, so
     that it can be paired with those that do; its own metrics are those of one run."""
     by_seed = {cell.seed: (cell, scored) for cell, scored in reversed(runs)}
@@ -81,7 +78,7 @@ def _pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootst
         for item in scored.items
     )
     metrics = first.metrics
-    if len({cell.weights[scored.model] for cell, scored in kept}) > 1:
+    if len({cell.weights.get(scored.model, str(cell.seed)) for cell, scored in kept}) > 1:
         every = [scored for _, scored in kept]
         metrics = tuple(_pooled_metric(row, items, every, bootstrap) for row in first.metrics)
     return replace(first, model=name, metrics=metrics, items=items)

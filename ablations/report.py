@@ -17,8 +17,10 @@ from fusion.command import command
 def run(settings: dict[str, Any]) -> None:
     """Write the report of the cells that `cells` names into `out`."""
     from ablations.cell import find_cells
+    from ablations.findings import write_findings
     from ablations.pooling import cells_directory, long_table, pooled
     from ablations.show import show
+    from ablations.studies import STUDIES
     from eval.report import write_report
     from eval.scores.intervals import Bootstrap
     from fusion.configure import typed
@@ -32,6 +34,10 @@ def run(settings: dict[str, Any]) -> None:
     table = write_report(pooled(cells, bootstrap), out, title=title, bootstrap=bootstrap, links=links)
     long_table(cells).to_csv(out / "scores.csv", index=False, lineterminator="\n")
     show(table, out)
+    for name in dict.fromkeys(cell.study for cell in cells if cell.study):
+        study = STUDIES[name]
+        own = [cell for cell in cells if cell.study == name]
+        print(write_findings(name, study, study.analyse(own, bootstrap), out))
 
 
 if __name__ == "__main__":

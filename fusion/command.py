@@ -37,6 +37,7 @@ GROUPS = (
     "judge",
     "ensembles",
     "study",
+    "row",
     "launcher",
 )
 

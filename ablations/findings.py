@@ -1,0 +1,71 @@
+"""What a study found, as files: every comparison as CSV; the question, the claim and the answer as Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ablations.study import METRICS, Finding, Study
+from eval.tables import rounded
+
+
+def write_findings(name: str, study: Study, findings: Sequence[Finding], out: Path) -> str:
+    """Write findings-<name>.csv and findings-<name>.md into `out`; return the page."""
+    columns = [field.name for field in dataclasses.fields(Finding) if field.name != "axes"]
+    rows = [{name: getattr(found, name) for name in columns} | dict(found.axes) for found in findings]
+    columns += dict.fromkeys(axis for found in findings for axis in found.axes)
+    pd.DataFrame(rows, columns=columns).to_csv(out / f"findings-{name}.csv", index=False, lineterminator="\n")
+    page = "\n".join([f"# {study.question}", "", *_claim(study, findings), "", *_table(findings)])
+    (out / f"findings-{name}.md").write_text(page + "\n")
+    return page
+
+
+def _claim(study: Study, findings: Sequence[Finding]) -> list[str]:
+    lines = [f"Claim: {study.claim.text} ({study.claim.source})", "", f"Held fixed: {', '.join(study.held)}.", ""]
+    answers = [found for found in findings if study.claimed(found) and found.slice == "all"]
+    for found in answers:
+        lines.append(f"- **{study.verdict(found)}** on {found.benchmark}: {_words(found)}")
+    return (
+        lines if answers else [*lines, "- **not measured**: the claim's arm or its reference is not among the cells."]
+    )
+
+
+def _words(found: Finding) -> str:
+    sentence = f"{found.arm} less {found.reference}: {_signed(found.difference, found)}{_interval(found)}"
+    if found.p_holm is not None:
+        sentence += f", p {found.p_holm:.3g} after Holm"
+    if found.smallest is not None:
+        sentence += f"; these questions would show {rounded(found.smallest, _decimals(found))} in 8 of 10 cases"
+    return sentence + "."
+
+
+def _table(findings: Sequence[Finding]) -> list[str]:
+    lines = ["| arm | less | benchmark | difference | p | p after Holm |", "|---|---|---|---|---|---|"]
+    for found in findings:
+        if found.slice == "all":
+            values = [f"{p:.3g}" if p is not None else "—" for p in (found.p, found.p_holm)]
+            difference = f"{_signed(found.difference, found)}{_interval(found)}"
+            cells = [found.arm, found.reference, f"{found.benchmark} {found.metric}", difference, *values]
+            lines.append(f"| {' | '.join(cells)} |")
+    return [
+        *lines,
+        "",
+        "Paired by question and seed; brackets: 95% interval by bootstrap over questions; slices in the CSV file.",
+    ]
+
+
+def _interval(found: Finding) -> str:
+    if found.low is None or found.high is None:
+        return ""
+    return f" [{_signed(found.low, found)}, {_signed(found.high, found)}]"
+
+
+def _signed(value: float, found: Finding) -> str:
+    return rounded(value, _decimals(found), sign=True)
+
+
+def _decimals(found: Finding) -> int:
+    return 3 if METRICS[found.benchmark][1] == 1.0 else 1

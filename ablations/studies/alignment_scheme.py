@@ -1,0 +1,15 @@
+"""How should the tokens of two tokenizers be matched?"""
+
+from ablations.study import Claim, Place, Study
+
+STUDY = Study(
+    question="Which alignment scheme?",
+    claim=Claim(
+        "Mapping statistics align better than exact match.",
+        source="FuseChat (arXiv 2408.07990)",
+        arm=Place(model="mean of targets", axes={"align": "ms"}),
+    ),
+    held=("dialogues", "sources", "fusion rule", "training", "questions"),
+    models=("mean of targets", "sce"),
+    reference=Place(axes={"align": "em"}),
+)

@@ -1,0 +1,15 @@
+"""How many fusion dialogues?"""
+
+from ablations.study import Claim, Place, Study
+
+STUDY = Study(
+    question="How does the number of fusion dialogues matter?",
+    claim=Claim(
+        "More dialogues help fusion.",
+        source="FuseChat (arXiv 2408.07990), which uses 95,000",
+        arm=Place(model="mean of targets", axes={"data.pocket.fusion": "600"}),
+    ),
+    held=("sources", "alignment", "fusion rule", "steps", "questions"),
+    models=("mean of targets", "sft", "sce"),
+    reference=Place(axes={"data.pocket.fusion": "150"}),
+)

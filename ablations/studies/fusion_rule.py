@@ -1,0 +1,15 @@
+"""Who teaches: the model with the lowest cross-entropy (per token or per byte), or all in proportion to it?"""
+
+from ablations.study import Claim, Place, Study
+
+STUDY = Study(
+    question="Which fusion rule?",
+    claim=Claim(
+        "MinCE teaches better than AvgCE.",
+        source="FuseLLM (arXiv 2401.10491)",
+        arm=Place(model="mean of targets", axes={"fuse": "min_ce"}),
+    ),
+    held=("dialogues", "sources", "alignment", "training", "questions"),
+    models=("mean of targets", "multi", "sce"),
+    reference=Place(axes={"fuse": "average_ce"}),
+)

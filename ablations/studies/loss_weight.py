@@ -1,0 +1,15 @@
+"""How much should the labels weigh beside the fused distributions?"""
+
+from ablations.study import Claim, Place, Study
+
+STUDY = Study(
+    question="Which loss weight lambda?",
+    claim=Claim(
+        "Fusion with lambda 0.9 is better than fine-tuning on the labels alone.",
+        source="FuseChat (arXiv 2408.07990), where lambda is 0.9",
+        arm=Place(model="mean of targets", axes={"train.lm_weight": "0.9"}),
+    ),
+    held=("dialogues", "sources", "alignment", "fusion rule", "steps", "questions"),
+    models=("mean of targets", "sce"),
+    reference=Place(axes={"train.lm_weight": "1.0"}),
+)

@@ -1,0 +1,14 @@
+"""Which merge rule?  All rules on the same targets, each beside the plain mean."""
+
+from ablations.study import Claim, Place, Study
+
+STUDY = Study(
+    question="Which merge rule makes the best model of the targets?",
+    claim=Claim(
+        "SCE merges better than the plain mean.",
+        source="FuseChat (arXiv 2408.07990), which chose it",
+        arm=Place(model="sce"),
+    ),
+    held=("dialogues", "sources", "alignment", "fusion rule", "training", "questions"),
+    reference=Place(model="linear"),
+)

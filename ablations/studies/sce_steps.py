@@ -1,0 +1,16 @@
+"""Select, Calculate, Erase: what does each step of SCE do, how much should be selected, and which reading of it?"""
+
+from ablations.study import Claim, Place, Study
+
+STUDY = Study(
+    question="Which steps of SCE matter, and does the reading?",
+    claim=Claim(
+        "Every step helps: SCE without selection is worse than with it.",
+        source="FuseChat (arXiv 2408.07990), where each step has its reason",
+        arm=Place(model="sce", axes={"row": "sce_steps/no_select"}),
+        expects="worse",
+    ),
+    held=("targets", "questions"),
+    models=("sce",),
+    reference=Place(axes={"row": "sce_steps/full"}),
+)

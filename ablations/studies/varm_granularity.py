@@ -1,0 +1,15 @@
+"""VaRM's unit: one coefficient for the model, a layer, a matrix, or every element."""
+
+from ablations.study import Claim, Place, Study
+
+STUDY = Study(
+    question="How fine should VaRM's coefficients be?",
+    claim=Claim(
+        "Matrix is better than model (8.22 against 8.10 on MT-Bench).",
+        source="FuseChat v1 (arXiv 2402.16107), table 2",
+        arm=Place(model="varm", axes={"merge.varm.granularity": "matrix"}),
+    ),
+    held=("targets", "questions"),
+    models=("varm",),
+    reference=Place(axes={"merge.varm.granularity": "model"}),
+)

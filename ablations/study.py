@@ -1,0 +1,170 @@
+"""A study: one question about the recipe, what was claimed about it, and the comparison that answers it.
+
+What is swept lies in conf/study/<name>.yaml; what is claimed and compared in ablations/studies/<name>.py:
+
+    STUDY = Study(
+        question="Which merge rule?",
+        claim=Claim("SCE merges best.", source="FuseChat-2.0, section 3.3", arm=Place(model="sce")),
+        held=("sources", "targets"),
+        models=("linear", "ties", "sce"),
+        reference=Place(model="linear"),
+    )
+    findings = STUDY.analyse(cells, bootstrap)
+
+Every arm is compared with its reference on the same questions and seeds: a mean paired difference with its interval, a
+sign-flip p-value, and Holm's correction over the arms of one benchmark and slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ablations.arms import Arm, arms_of
+from ablations.cell import Cell
+from eval.comparisons import difference, p_value, paired_items
+from eval.scores.intervals import Bootstrap, clustered_standard_error, minimum_detectable_difference
+from eval.scores.multiplicity import holm
+
+# The metric of each benchmark that arms are compared by.
+METRICS = {"mt_bench": ("rating", 1.0), "alpaca_eval": ("win_rate", 100.0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """An arm by its model and its setting; what is None is the arm's own."""
+
+    model: str | None = None
+    axes: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What somebody said: over all questions `arm` is better than its reference, or worse, or equal."""
+
+    text: str
+    source: str = field(kw_only=True)
+    arm: Place = field(kw_only=True)
+    expects: Literal["better", "worse", "equal"] = field(kw_only=True, default="better")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One arm beside its reference on one slice, in the unit of scores.csv; `smallest` is the difference that would
+    show in 8 of 10 cases, None where there are fewer than two questions.
+    """
+
+    arm: str
+    reference: str
+    model: str
+    axes: Mapping[str, str]
+    benchmark: str
+    metric: str
+    slice: str
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    smallest: float | None
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """`models`: the rows compared, in every setting; empty: all merged ones.  `held`: what all arms share."""
+
+    question: str
+    claim: Claim
+    held: tuple[str, ...]
+    reference: Place
+    models: tuple[str, ...] = ()
+
+    def analyse(self, cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Finding]:
+        """One finding per arm, benchmark and slice; arms without a reference among the cells are left out."""
+        arms = arms_of(cells, bootstrap)
+        by_place = {(arm.model, _key(arm.axes)): arm for arm in arms}
+        compared = [(arm, other) for arm in arms if self._chosen(arm) and (other := self._reference(arm, by_place))]
+        findings = []
+        for benchmark, (metric, scale) in METRICS.items():
+            present = [
+                (arm, other) for arm, other in compared if {benchmark} <= arm.scored.keys() & other.scored.keys()
+            ]
+            for part in _slices(present, benchmark):
+                family = [
+                    found
+                    for arm, other in present
+                    if (found := _finding(arm, other, benchmark, metric, part, scale, bootstrap))
+                ]
+                adjusted = holm([found.p for found in family])
+                findings += [replace(found, p_holm=p) for found, p in zip(family, adjusted, strict=True)]
+        return findings
+
+    def claimed(self, found: Finding) -> bool:
+        """Whether a finding is about the claim's arm."""
+        return found.model == self.claim.arm.model and _within(self.claim.arm.axes or {}, found.axes)
+
+    def verdict(self, found: Finding, *, level: float = 0.05) -> str:
+        """What a finding about the claim's arm says of the claim.  That two arms are equal cannot be shown."""
+        shown = found.p_holm is not None and found.p_holm <= level
+        if self.claim.expects == "equal":
+            return "contradicted" if shown else "not contradicted"
+        if not shown:
+            return "not shown"
+        return "supported" if (found.difference > 0) == (self.claim.expects == "better") else "contradicted"
+
+    def _chosen(self, arm: Arm) -> bool:
+        if self.models:
+            return arm.model in self.models
+        return any(scored.group == "Merged" for scored in arm.scored.values())
+
+    def _reference(self, arm: Arm, by_place: Mapping[tuple[str, tuple[tuple[str, str], ...]], Arm]) -> Arm | None:
+        model = self.reference.model or arm.model
+        axes = arm.axes if self.reference.axes is None else {**arm.axes, **self.reference.axes}
+        found = by_place.get((model, _key(axes)))
+        return None if found is arm else found
+
+
+def _within(some: Mapping[str, str], axes: Mapping[str, str]) -> bool:
+    return all(axes.get(axis) == value for axis, value in some.items())
+
+
+def _key(axes: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(axes.items()))
+
+
+def _slices(compared: Sequence[tuple[Arm, Arm]], benchmark: str) -> list[str]:
+    items = [item for arm, _ in compared for item in arm.scored[benchmark].items]
+    return ["all", *dict.fromkeys(item.category for item in items if item.category)] if items else []
+
+
+def _finding(
+    arm: Arm, other: Arm, benchmark: str, metric: str, part: str, scale: float, bootstrap: Bootstrap
+) -> Finding | None:
+    first, second = arm.scored[benchmark], other.scored[benchmark]
+    found = difference(first, second, metric, part, bootstrap)
+    if found is None:
+        return None
+    pairs = paired_items(first, second, metric, part)
+    groups = [pair[0] for pair in pairs]
+    smallest = None
+    if len(set(groups)) > 1:
+        error = clustered_standard_error([pair[1] - pair[2] for pair in pairs], groups)
+        smallest = scale * minimum_detectable_difference(error)
+    return Finding(
+        arm=arm.label,
+        reference=other.label,
+        model=arm.model,
+        axes=arm.axes,
+        benchmark=benchmark,
+        metric=metric,
+        slice=part,
+        difference=found.value,
+        low=found.low,
+        high=found.high,
+        p=p_value(first, second, metric, part, bootstrap),
+        p_holm=None,
+        smallest=smallest,
+        n=found.n,
+    )
