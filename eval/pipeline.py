@@ -111,7 +111,8 @@ def judge_answers(
     for model, answers in by_model.items():
         candidate = Candidate(model=model, group="Models", path=path, weights="")
         jobs.append(Job(candidate=candidate, entry=entry, benchmark=loaded, answers=answers))
-    return judge(jobs, config, progress)
+    ensembles = EnsembleRows([job.candidate for job in jobs], config, progress, served=False)
+    return judge(jobs, config, progress, selected=ensembles.selected)
 
 
 def judge(
@@ -130,7 +131,7 @@ def judge(
             one,
             judging.notes,
             config.bootstrap,
-            beside=recorded_rows(one.job, config.judges[one.job.entry], config.bootstrap),
+            beside=recorded_rows(one, config.judges[one.job.entry], config.bootstrap),
         )
         for one in [*judged, *selected(judged)]
     ]

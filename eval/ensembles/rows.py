@@ -49,9 +49,14 @@ class Asked:
 
 
 class EnsembleRows:
-    """The ensembles of one evaluation.  Raises Refusal when there are rules and no member, or an unknown fusor."""
+    """The ensembles of one evaluation; `served` says whether the candidates are checkpoints, not answers from a file.
 
-    def __init__(self, candidates: Sequence[Candidate], config: EvalConfig, progress: RunProgress) -> None:
+    Raises Refusal when there are rules and no member, an unknown fusor, or a rule that needs checkpoints and has none.
+    """
+
+    def __init__(
+        self, candidates: Sequence[Candidate], config: EvalConfig, progress: RunProgress, *, served: bool = True
+    ) -> None:
         self.config = config
         self.progress = progress
         self.candidates = {candidate.model: candidate for candidate in candidates}
@@ -63,7 +68,11 @@ class EnsembleRows:
                 f"ensembles are made of {', '.join(config.ensemble_members)}, and this run has only {groups}: leave"
                 " ensembles out, or name other groups in ensemble_members"
             )
-        for rule in config.ensembles.values():
+        for name, rule in config.ensembles.items():
+            if not served and isinstance(rule, Top1PPL | PackLLM | FusionOfN):
+                raise Refusal(
+                    f"ensembles: {name} needs the models themselves, and these are answers from a file: leave it out"
+                )
             if isinstance(rule, FusionOfN) and rule.fusor not in self.candidates:
                 raise Refusal(
                     f"ensembles.fusion_of_n.fusor is {rule.fusor!r}: expected a model of this run,"
@@ -129,7 +138,7 @@ class EnsembleRows:
 
     def _selected(self, candidate: Candidate, rule: Selection, members: Sequence[Judged]) -> Judged:
         job = members[0].job
-        answers = [by_question(member.job.answers) for member in members]
+        answers = [_all_answers(member.job) for member in members]
         scores = [main_scores(member) for member in members]
         measured = [self.surprises.get((member.job.candidate.model, job.entry), {}) for member in members]
         options = {
@@ -186,6 +195,13 @@ def main_scores(judged: Judged) -> dict[str, float]:
         for question_id, found in values.items()
         if None not in found
     }
+
+
+def _all_answers(job: Job) -> dict[str, Answer]:
+    """An answer to every question: answers from a file may be fewer."""
+    model = job.candidate.model
+    none = {q.id: Answer(question_id=q.id, model=model, turns=(), reason="no answer") for q in job.benchmark.questions}
+    return none | by_question(job.answers)
 
 
 def _of_chosen(records: Sequence[Sequence[Verdict | Unscored]], chosen: Mapping[str, int]) -> list[Verdict | Unscored]:

@@ -63,26 +63,29 @@ class Recorded:
 
 
 class Annotations:
-    """alpaca-eval's annotations by instruction."""
+    """alpaca-eval's annotations by instruction; a file may hold those of several models."""
 
     def __init__(self, path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._rows = {}
+        self._rows: dict[str, list[Mapping[str, Any]]] = {}
         for number, row in enumerate(rows, start=1):
             names = ("instruction", "output_1", "output_2", "preference")
             instruction, *_ = wanted(dict(row), *names, path=path, number=number)
-            self._rows[instruction] = row
+            self._rows.setdefault(instruction, []).append(row)
 
     def reply(self, request: JudgeRequest) -> Reply:
         """The recorded preference, when it was given on this very pair of outputs; None where the file has none."""
-        row = self._rows.get(request.question)
-        if row is None:
+        rows = self._rows.get(request.question, [])
+        if not rows:
             return Reply(failure="the file holds no verdict on this instruction", missing=True)
         first, second = request.answers
         baseline, own = (second, first) if request.switched else (first, second)
-        if row["output_2"] != own:
+        rows = [row for row in rows if row["output_2"] == own]
+        if not rows:
             return Reply(failure="the recorded verdict is on another answer", missing=True)
-        if row["output_1"] != baseline:
+        rows = [row for row in rows if row["output_1"] == baseline]
+        if not rows:
             return Reply(failure="the recorded verdict is against another baseline's answer", missing=True)
+        row = rows[-1]
         preference = row["preference"]
         text, top = _first_token(row.get("raw_completion") or row.get("preference_raw_completion"))
         unscored = preference is None or preference != preference
