@@ -8,6 +8,7 @@ from eval.benchmarks import BENCHMARKS, MTBench
 from eval.benchmarks.protocol import BenchmarkFiles, next_messages
 from eval.judges import Recorded, Reference, Reply
 from eval.judges.collect import collect_verdicts
+from eval.judging import Judged
 from eval.recorded_rows import recorded_rows
 from eval.records import Answer, Unscored, Verdict, read_rows
 from eval.scores.intervals import Bootstrap
@@ -161,8 +162,13 @@ def test_a_replayed_file_with_repeats_is_counted_both_ways(data_root, official, 
     for model in ("Normal", "Griffin"):
         said = official.read_answers(answered / f"Meta-Llama-3-8B-Instruct-{model}.jsonl")
         job = Job(candidate=candidate, entry="e", benchmark=official, answers=said)
-        found[model] = recorded_rows(job, Recorded(file=str(recorded)), Bootstrap(resamples=20))
-        assert recorded_rows(job, Reference(), Bootstrap()) == ()
+        judge = Recorded(file=str(recorded))
+        verdicts = collect_verdicts(
+            benchmark=official, plan=official.plan(said), judge=judge, journal=tmp_path / f"{model}.jsonl"
+        )
+        judged = Judged(job=job, verdicts=verdicts, said=verdicts, members={}, costs=())
+        found[model] = recorded_rows(judged, judge, Bootstrap(resamples=20))
+        assert recorded_rows(judged, Reference(), Bootstrap()) == ()
     # Griffin's rows are one per question and turn: there is nothing to tell apart.
     assert found["Griffin"] == ()
     assert [row.slice for row in found["Normal"]][:3] == ["all", "turn1", "turn2"]
