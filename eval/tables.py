@@ -1,6 +1,6 @@
 """Scores to tables: the long scores.csv, and the leaderboard in Markdown, CSV and LaTeX.
 
-Rounding is decided here and nowhere else: ratings to two decimals, percentages to one, lengths to none.
+Rounding is decided here and nowhere else: ratings two decimals, percentages one, shares three, lengths none.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class Heading:
         """Digits after the point."""
         if self.metric == "average_length":
             return 0
+        if self.benchmark == "lm_eval":  # shares of documents, 0 to 1
+            return 3
         return 1 if self.metric in PERCENT_METRICS else 2
 
     @property
@@ -162,8 +164,12 @@ def headings(table: pd.DataFrame) -> list[Heading]:
     for benchmark in table["benchmark"].unique():
         chosen = HEADINGS.get(benchmark)
         if chosen is None:
-            rows = table[(table["benchmark"] == benchmark) & (table["slice"] == "all")]
-            chosen = tuple((metric, "all", f"{benchmark} {metric}") for metric in rows["metric"].unique())
+            rows = table[table["benchmark"] == benchmark].drop_duplicates(["slice", "metric"])
+            shown = rows[rows["slice"] == "all"] if (rows["slice"] == "all").any() else rows  # lm-eval: a slice a task
+            chosen = tuple(
+                (metric, name, f"{benchmark if name == 'all' else name} {metric}")
+                for name, metric in zip(shown["slice"], shown["metric"], strict=True)
+            )
         found += [Heading(benchmark=benchmark, metric=m, slice=s, title=title) for m, s, title in chosen]
     return found
 

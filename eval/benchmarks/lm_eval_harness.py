@@ -228,22 +228,26 @@ def task_scores(chosen: LMEvalTask, results: Mapping[str, Any]) -> list[ItemScor
     if missing:
         raise HarnessFailure(f"lm-eval's {chosen.task} has no metric {', '.join(missing)}: it has {', '.join(found)}")
     kept = [score for score in scores if not chosen.metrics or score.metric in chosen.metrics]
-    if list(results["samples"]) == [chosen.task] or not _one_mean(chosen.task, kept, results.get("groups", {})):
-        return kept
-    return [replace(score, category=chosen.task) for score in kept]
+    whole = _means(chosen.task, kept, results.get("groups", {}))
+    return [replace(score, category=chosen.task) if score.metric in whole else score for score in kept]
 
 
-def _one_mean(group: str, scores: Sequence[ItemScore], groups: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a group's own score is the mean over all its documents; else its tasks stand for themselves."""
+def _means(group: str, scores: Sequence[ItemScore], groups: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The metrics of which a group's own score is the mean over all its documents; of others its tasks have theirs."""
     own = groups.get(group, {})
     values: dict[str, list[float]] = {}
     for score in scores:
         values.setdefault(score.metric, []).append(score.value or 0.0)
-    return all(
-        abs(math.fsum(items) / len(items) - float(own.get(metric if "," in metric else f"{metric},none", math.nan)))
-        < 1e-9
+    return {
+        metric
         for metric, items in values.items()
-    )
+        if abs(math.fsum(items) / len(items) - float(own.get(_spelt(metric), math.nan))) < 1e-9
+    }
+
+
+def _spelt(metric: str) -> str:
+    """A metric as the harness's results spell it: with its filter, also where that is none."""
+    return metric if "," in metric else f"{metric},none"
 
 
 def item_scores(task: str, samples: Sequence[Mapping[str, Any]]) -> list[ItemScore]:
@@ -276,7 +280,7 @@ def check_means(task: str, scores: Sequence[ItemScore], results: Mapping[str, Ma
         if score.value is not None:
             values.setdefault(score.metric, []).append(score.value)
     for metric, items in values.items():
-        reported = results[task].get(metric if "," in metric else f"{metric},none")
+        reported = results[task].get(_spelt(metric))
         if reported is not None and abs(sum(items) / len(items) - float(reported)) > 1e-9:
             raise HarnessFailure(
                 f"lm-eval's {metric} of {task} is {float(reported):g}, not the mean over its documents: this table has"

@@ -7,10 +7,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from eval.benchmarks import LMEvalHarness
-from eval.benchmarks.lm_eval_harness import Endpoint, check_means, item_scores
+from eval.benchmarks import BENCHMARKS, LMEvalHarness
+from eval.benchmarks.lm_eval_harness import Endpoint, LMEvalTask, check_means, item_scores, task_scores
 from eval.errors import HarnessFailure
 from eval.scores.intervals import Bootstrap
+from fusion.command import compose
+from fusion.configure import Refusal, choose, typed
 
 SAMPLES = [
     {"doc_id": 0, "filter": "none", "metrics": ["acc", "acc_norm"], "acc": 1.0, "acc_norm": 0.0},
@@ -40,6 +42,64 @@ def test_a_metric_that_is_no_mean_is_refused():
     check_means("tiny", scores, {"tiny": {"acc,none": 0.5, "acc_norm,none": 0.0}})
     with pytest.raises(HarnessFailure, match="not the mean"):
         check_means("tiny", scores, {"tiny": {"acc,none": 1.7, "acc_norm,none": 0.0}})
+
+
+def test_a_group_that_reports_a_mean_is_one_slice_and_its_other_metrics_stay_with_the_tasks():
+    results = {
+        "samples": {"one": SAMPLES[:2], "two": SAMPLES[:1]},
+        "results": {"one": {"acc,none": 0.5, "acc_norm,none": 0.0}, "two": {"acc,none": 1.0, "acc_norm,none": 0.0}},
+        "groups": {"both": {"acc,none": 2 / 3}},  # weighted by size: 2 of 3 documents
+    }
+    scores = task_scores(LMEvalTask(task="both"), results)
+    assert [(score.category, score.question_id) for score in scores if score.metric == "acc"] == [
+        ("both", "one/0"),
+        ("both", "one/1"),
+        ("both", "two/0"),
+    ]
+    assert [score.category for score in scores if score.metric == "acc_norm"] == ["one", "one", "two"]
+    results["groups"]["both"]["acc,none"] = 0.75  # each task weighs the same: no mean over documents
+    assert {score.category for score in task_scores(LMEvalTask(task="both"), results)} == {"one", "two"}
+
+
+def test_only_the_wanted_metrics_are_kept_and_one_that_is_not_there_is_refused():
+    results = {"samples": {"one": SAMPLES[:2]}, "results": {"one": {}}, "groups": {}}
+    assert {score.metric for score in task_scores(LMEvalTask(task="one", metrics=("acc_norm",)), results)} == {
+        "acc_norm"
+    }
+    with pytest.raises(HarnessFailure, match="one has no metric f1: it has acc, acc_norm"):
+        task_scores(LMEvalTask(task="one", metrics=("f1",)), results)
+
+
+def test_a_task_may_have_settings_of_its_own():
+    harness = typed(
+        {"tasks": ["a", {"task": "b", "num_fewshot": 25}], "num_fewshot": 3}, LMEvalHarness, at="benchmark.x"
+    )
+    assert [(one.task, one.num_fewshot) for one in harness.chosen] == [("a", 3), ("b", 25)]
+    with pytest.raises(Refusal, match="tasks name a twice"):
+        typed({"tasks": ["a", {"task": "a"}]}, LMEvalHarness, at="benchmark.x")
+    with pytest.raises(Refusal, match=r"tasks\[0\] is .*num_fewshot.*-1"):
+        typed({"tasks": [{"task": "a", "num_fewshot": -1}]}, LMEvalHarness, at="benchmark.x")
+
+
+def test_the_leaderboards_first_set_has_its_published_numbers_of_examples():
+    entry = compose("eval", ["benchmark=open_llm_v1", "out=x"])["benchmark"]["open_llm_v1"]
+    harness = choose(BENCHMARKS, entry, at="benchmark.open_llm_v1")
+    assert {(one.task, one.num_fewshot, one.metrics) for one in harness.chosen} == {
+        ("arc_challenge", 25, ("acc_norm",)),
+        ("hellaswag", 10, ("acc_norm",)),
+        ("mmlu", 5, ("acc",)),
+        ("truthfulqa_mc2", 0, ("acc",)),
+        ("winogrande", 5, ("acc",)),
+        ("gsm8k", 5, ("exact_match,strict-match",)),
+    }
+
+
+def test_what_the_tasks_are_made_from_changes_with_any_file_of_the_folder(task):
+    harness = LMEvalHarness(tasks=("tiny",), task_folder=".")
+    before = harness.origin(task)
+    assert harness.origin(task) == before
+    (task / "documents.jsonl").write_text("{}\n")
+    assert harness.origin(task) != before
 
 
 def test_the_server_backend_needs_a_server(tmp_path):
@@ -134,6 +194,29 @@ def completions():
     yield f"http://127.0.0.1:{server.server_port}/v1", asked
     server.shutdown()
     server.server_close()
+
+
+@pytest.mark.slow
+def test_each_task_has_its_own_number_of_examples(checkpoint, task, completions):
+    text = (task / "tiny.yaml").read_text().replace("test_split: test", "test_split: test\nfewshot_split: test")
+    (task / "tiny.yaml").write_text(text)
+    (task / "other.yaml").write_text(text.replace("task: tiny", "task: other"))
+    url, asked = completions
+    tasks = (LMEvalTask(task="tiny", num_fewshot=0), LMEvalTask(task="other", num_fewshot=2, metrics=("acc",)))
+    settings = LMEvalHarness(tasks=tasks, task_folder=".", max_length=256)
+    scores = settings.measure(
+        checkpoint=checkpoint, data=task, endpoint=Endpoint(base_url=url, model="served", key="k")
+    )
+    assert {(score.category, score.metric) for score in scores} == {
+        ("tiny", "acc"),
+        ("tiny", "acc_norm"),
+        ("other", "acc"),
+    }
+    lengths = sorted(len(prompt) for one in asked for prompt in one["prompt"])
+    # A byte a token: "7 + 1 =", " many" and an end make 13; two examples before it at least 2 * (len("0 + 1 = 1") + 2) more.
+    assert len(lengths) == 32
+    assert max(lengths[:16]) <= 13
+    assert min(lengths[16:]) >= 9 + 22
 
 
 @pytest.mark.slow
