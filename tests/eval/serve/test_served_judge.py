@@ -4,8 +4,10 @@ The judge is random weights held to the form of a reply, so what it says means n
 and ended is what is tested.
 """
 
+import contextlib
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,21 +15,17 @@ import pytest
 from eval.benchmarks import AlpacaEval, MTBench
 from eval.config import EvalConfig
 from eval.judge_report import write_judging
-from eval.judges import Served
+from eval.judges import JudgeRequest, Served
+from eval.judges.served import RunningJudge
 from eval.pipeline import evaluate
 from eval.records import Unscored, Verdict
 from eval.scores.intervals import Bootstrap
-from eval.serve import VLLM
+from eval.serve import VLLM, Transformers
 from eval.serve.machine import unavailable
 from eval.stages import Candidate
 from fusion.artifacts import Store, directory_key
+from fusion.configure import Refusal
 from fusion.progress import RunProgress
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(unavailable() is not None, reason=f"vLLM cannot run here: {unavailable()}"),
-]
 
 # Every token is free but the form is not: "m" or "M" for AlpacaEval's annotator, a rating for MT-Bench.
 FORM = {"structured_outputs": {"regex": r"(m|M) Rating: \[\[[0-9]\]\]"}}
@@ -58,6 +56,9 @@ def judge_checkpoint(make_checkpoint):
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(unavailable() is not None, reason=f"vLLM cannot run here: {unavailable()}")
 def test_a_served_model_is_judged_by_a_served_model(make_checkpoint, judge_checkpoint, tmp_path):
     checkpoint = make_checkpoint(1)
     long = "word " * 1500  # alone more than the judge reads
@@ -135,6 +136,47 @@ def test_a_served_model_is_judged_by_a_served_model(make_checkpoint, judge_check
     assert again.notes == []  # kept under the digest of the judge's weights, not under its path
     assert [one.metrics for one in repeated] == [one.metrics for one in scored.values()]
     assert len([stage for stage, _ in Store(root=config.artifacts).built() if stage == "verdicts"]) == 2
+
+
+def test_a_judges_server_starts_at_the_first_request_and_rejects_what_it_cannot_read(make_checkpoint, tmp_path):
+    def request(number, text):
+        return JudgeRequest(
+            benchmark="mt_bench",
+            question_id=str(number),
+            turn=1,
+            model="m",
+            form="rating",
+            question="?",
+            answers=("a",),
+            reference=None,
+            messages=({"role": "user", "content": text},),
+            max_tokens=8,
+        )
+
+    said, replies = [], {}
+    settings = Served(checkpoint=str(make_checkpoint(3)), attempts=1)
+    with contextlib.ExitStack() as stack:
+        judge = RunningJudge(settings, Transformers(dtype="float32"), stack, logs=tmp_path, say=said.append)
+        judge.judge([], lambda *_: None)
+        assert threads() == []
+        asked = [request(1, "What is 7 + 9?"), request(2, "word " * 500)]
+        judge.judge(asked, lambda request, reply: replies.__setitem__(request.question_id, reply))
+        assert threads() != []
+    assert threads() == []
+    assert replies["1"].failure is None
+    assert replies["1"].completion_tokens <= 8
+    assert replies["2"].rejected
+    assert "the model's limit is 256" in replies["2"].failure
+
+
+def test_a_judge_that_is_not_there_is_refused():
+    with pytest.raises(Refusal, match="there is no config.json"):
+        _ = Served(checkpoint="nowhere").directory
+
+
+def threads() -> list[str]:
+    """Threads of a server inside this process."""
+    return [thread.name for thread in threading.enumerate() if "serve_forever" in thread.name]
 
 
 def guardians() -> list[str]:
