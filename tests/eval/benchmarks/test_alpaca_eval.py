@@ -199,3 +199,32 @@ def test_a_set_of_ones_own_never_uses_the_packages_rate_even_with_its_file_given
     said = answers("one", "too", "thre", "four")
     row = by_metric(loaded, judged(loaded, said, tmp_path), said)["length_controlled_win_rate"]
     assert row.variant == "own_set"
+
+
+@pytest.mark.parametrize(
+    ("settings", "variant"),
+    [
+        ({}, ""),
+        ({"length_control": "numpy1"}, "numpy1"),
+        ({"length_control": "fixed", "length_control_c": 10.0}, "fixed_c"),
+        ({"baseline": "alpaca_eval/outputs/gpt-3.5-turbo-1106.json.gz"}, "own_baseline"),
+    ],
+)
+def test_a_departure_from_the_installed_packages_rate_is_named(data_root, settings, variant):
+    settings = AlpacaEval(
+        questions="alpaca_eval/alpaca_eval_gpt4_baseline.json", gamed="alpaca_eval/df_gamed.csv", **settings
+    )
+    loaded = settings.load(settings.files(data_root))
+    said = [Answer(question_id=q.id, model="m", turns=("x" * (7 * int(q.id) % 997 + 1),)) for q in loaded.questions]
+    verdicts = [
+        Verdict(question_id=q.id, turn=1, value=1 + (int(q.id) % 10) / 9, judge="j", text="") for q in loaded.questions
+    ]
+    rows = loaded.metrics(verdicts, said, Bootstrap(resamples=10))
+    controlled = [row for row in rows if row.metric.startswith("length_controlled")]
+    assert [row.metric for row in controlled] == [
+        "length_controlled_win_rate",
+        "length_controlled_standard_error",
+        "length_controlled_standard_error_refit",
+    ]
+    assert {row.variant for row in controlled} == {variant}
+    assert controlled[0].low < controlled[0].value < controlled[0].high
