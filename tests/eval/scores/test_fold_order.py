@@ -1,4 +1,4 @@
-"""Fold orders: numpy 1's tie order on cases worked by hand and against numpy's own scalar sort; how groups are dealt."""
+"""Fold orders: numpy 1's tie order by hand and against numpy's own scalar sort; how groups are dealt."""
 
 import numpy as np
 import pytest
