@@ -100,7 +100,7 @@ class Judging:
     def _sit(self, sitting: Sitting, asker: Judge) -> None:
         found = [record for repeat in range(sitting.repeats) for record in self._verdicts(sitting, asker, repeat)]
         # Equal weights, or the same file, under another name share their verdicts.
-        label = sitting.judge.label
+        label = sitting.judge.label + (" (after review)" if sitting.layer == 2 else "")
         self._records[sitting.seat] = [r if r.judge == NOBODY else replace(r, judge=label) for r in found]
 
     def _verdicts(self, sitting: Sitting, asker: Judge, repeat: int) -> Records:

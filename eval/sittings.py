@@ -18,6 +18,13 @@ from fusion.artifacts import Store, directory_key, file_digest
 from fusion.configure import plain
 
 JOURNAL = ".verdicts.jsonl"
+# What reads a judge model's reply.  The benchmark's own module holds its statistics too, and a change of those must not
+# ask a paid judge again; what is asked is in the key word for word.
+_READING = {
+    "mt_bench": "eval.benchmarks.single_rating",
+    "mt_bench_pairwise": "eval.benchmarks.verdict_letter",
+    "alpaca_eval": "eval.benchmarks.pairwise_preference",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +90,12 @@ class Keeping:
             "plan": self._plan(sitting, repeat),
             "benchmark": [job.benchmark.name, annotator],
         }
-        asking = "eval.judges.completions" if isinstance(sitting.judge, ModelJudge) else type(sitting.judge).__module__
-        modules = ["eval.judges.collect", asking, type(job.benchmark).__module__]
+        own = type(job.benchmark).__module__
+        if isinstance(sitting.judge, ModelJudge):
+            reading = _READING.get(job.benchmark.name, own)
+            modules = ["eval.judges.completions", "eval.benchmarks.slots", reading]
+        else:
+            modules = ["eval.judges.collect", type(sitting.judge).__module__, own]
         panel = self.config.judges[job.entry]
         if sitting.layer == 2 and isinstance(panel, Panel):
             config["reviewer"] = sitting.name

@@ -22,6 +22,7 @@ from eval.scores.intervals import Bootstrap
 from eval.serve import Automatic
 from eval.sittings import Job
 from eval.stages import Candidate
+from fusion.artifacts import _closure
 from fusion.configure import Refusal
 
 QUESTIONS = 4
@@ -107,6 +108,14 @@ def test_neither_price_nor_patience_nor_the_number_of_workers_asks_again(endpoin
     assert len(server.asked) == 2 * QUESTIONS
 
 
+def test_no_change_of_statistics_can_ask_a_paid_judge_again(endpoint, hold, tmp_path):
+    hold(endpoint(rating(7)).judge())
+    (manifest,) = (tmp_path / "artifacts/verdicts").glob("*/manifest.json")
+    code = _closure(json.loads(manifest.read_text())["modules"])
+    assert "eval.benchmarks.single_rating" in code
+    assert [name for name in code if name.startswith("eval.scores") or name == "eval.judges.asking"] == []
+
+
 def test_a_panel_asks_only_the_members_that_did_not_sit_alone_before(endpoint, hold):
     first, second = endpoint(rating(4)), endpoint(rating(9))
     hold(first.judge())
@@ -140,7 +149,8 @@ def test_the_second_layer_reads_the_first_and_the_mean_runs_over_both(endpoint, 
         return lambda question, _: f"Because. [[{then if 'Several reviewers' in question else first}]]"
 
     servers = endpoint(reviewed(2, 4)), endpoint(reviewed(8, 6))
-    panel = Panel(members={"low": servers[0].judge(), "high": servers[1].judge()}, layers=2)
+    members = {name: server.judge(model=name) for name, server in zip(("low", "high"), servers, strict=True)}
+    panel = Panel(members=members, layers=2)
     scored, rows, _ = hold(panel)
     assert rows["rating"].value == pytest.approx((2 + 8 + 4 + 6) / 4)
     again = servers[0].asked[-1]["messages"]
@@ -149,6 +159,11 @@ def test_the_second_layer_reads_the_first_and_the_mean_runs_over_both(endpoint, 
     assert "[Review 1 (yours)]\nBecause. [[2]]" in again[3]["content"]
     assert "[Review 2]\nBecause. [[8]]" in again[3]["content"]
     assert set(scored.judged.votes["low"].values()) == {2.0}  # what it said by itself
+    by_judge = {record.judge: record.value for record in scored.shown.verdicts}
+    assert by_judge == {"panel:mean of low, high after review": 5, "low": 2, "high": 8} | {
+        "low (after review)": 4,
+        "high (after review)": 6,
+    }
     assert [len(server.asked) for server in servers] == [2 * QUESTIONS] * 2
     hold(panel)
     assert [len(server.asked) for server in servers] == [2 * QUESTIONS] * 2
