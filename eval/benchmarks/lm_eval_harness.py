@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import math
 import os
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,8 +52,9 @@ class LMEvalTask:
 class LMEvalHarness:
     """Settings of one lm-eval entry.
 
-    `task_folder`: a folder of task YAMLs, relative to `paths.data`; None: the package's own tasks.  `offline` false
-    lets those fetch their data from the hub.  `backend`: `server` asks the running endpoint for token
+    `task_folder`: a folder of task YAMLs, relative to `paths.data`; None: the package's own tasks.  `$TASK_FOLDER` in
+    a YAML stands for that folder, so that it may name data beside it.  `offline` false lets the package's tasks fetch
+    theirs from the hub.  `backend`: `server` asks the running endpoint for token
     log-probabilities, `hf` loads the checkpoint in this process, on `device` in `dtype` (auto: the checkpoint's own).
     """
 
@@ -102,8 +104,8 @@ class LMEvalHarness:
         """
         if self.backend == "server" and endpoint is None:
             raise HarnessFailure("lm-eval's backend 'server' needs the endpoint of a running server")
-        folder = self._folder(data)
-        with _ONE_AT_A_TIME, _environment(key=endpoint.key if endpoint else None, offline=self.offline):
+        environment = _environment(key=endpoint.key if endpoint else None, offline=self.offline)
+        with _ONE_AT_A_TIME, environment, _task_files(self._folder(data)) as folder:
             found = self._evaluate(checkpoint, folder, endpoint)
         return [score for one, results in zip(self.chosen, found, strict=True) for score in task_scores(one, results)]
 
@@ -286,6 +288,21 @@ def check_means(task: str, scores: Sequence[ItemScore], results: Mapping[str, Ma
                 f"lm-eval's {metric} of {task} is {float(reported):g}, not the mean over its documents: this table has"
                 " means only; leave the task out"
             )
+
+
+@contextmanager
+def _task_files(folder: Path | None) -> Iterator[Path | None]:
+    """The folder as the harness is to read it: copies of its YAML and Python files, with `$TASK_FOLDER` filled in."""
+    if folder is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as copies:
+        for path in folder.rglob("*"):
+            if path.suffix in (".yaml", ".yml", ".py") and path.is_file():
+                copy = Path(copies) / path.relative_to(folder)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_text(path.read_text().replace("$TASK_FOLDER", str(folder.resolve())))
+        yield Path(copies)
 
 
 @contextmanager

@@ -143,7 +143,7 @@ def task(tmp_path):
     (tmp_path / "documents.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
     (tmp_path / "tiny.yaml").write_text(
         "task: tiny\ndataset_path: json\n"
-        f"dataset_kwargs: {{data_files: {{test: {tmp_path / 'documents.jsonl'}}}}}\n"
+        "dataset_kwargs: {data_files: {test: $TASK_FOLDER/documents.jsonl}}\n"
         "output_type: multiple_choice\ntest_split: test\ndoc_to_text: question\n"
         'doc_to_choice: "{{choices}}"\ndoc_to_target: answer\n'
         "metric_list: [{metric: acc}, {metric: acc_norm}]\nmetadata: {version: 1.0}\n"
@@ -213,7 +213,7 @@ def test_each_task_has_its_own_number_of_examples(checkpoint, task, completions)
         ("other", "acc"),
     }
     lengths = sorted(len(prompt) for one in asked for prompt in one["prompt"])
-    # A byte a token: "7 + 1 =", " many" and an end make 13; two examples before it at least 2 * (len("0 + 1 = 1") + 2) more.
+    # A byte a token: "7 + 1 =", " many" and an end make 13; two examples add at least 2 * (len("0 + 1 = 1") + 2).
     assert len(lengths) == 32
     assert max(lengths[:16]) <= 13
     assert min(lengths[16:]) >= 9 + 22
