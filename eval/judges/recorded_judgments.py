@@ -7,7 +7,7 @@ whose whole prompt is the one we would send before any other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,11 @@ class PairJudgments:
             question_id, turn, first, second, *_ = wanted(dict(row), *names, path=path, number=number)
             self._found.setdefault((str(question_id), turn, frozenset((str(first), str(second)))), []).append(row)
         self._pairs = {pair for _, _, pair in self._found}
+
+    def rows(self, model: str, opponents: Iterable[str]) -> list[Row]:
+        """Every row on a pair of `model` and one of the opponents."""
+        pairs = {frozenset((model, opponent)) for opponent in opponents}
+        return [row for (_, _, pair), rows in self._found.items() if pair in pairs for row in rows]
 
     def reply(self, request: JudgeRequest) -> Reply:
         """The recorded judgment of one game, when it was given on these very answers; its value is the preference for

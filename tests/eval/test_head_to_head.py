@@ -165,7 +165,32 @@ def test_pair_files_are_read_by_fastchat_and_by_our_replay_to_the_same_table(dat
         for ours, theirs in (("wins", "win"), ("ties", "tie"), ("losses", "loss")):
             assert shown[model][theirs] == rates(scored, f"pairwise_{ours}")[model]
     again, _ = evaluated(data, pairwise(baseline), Recorded(file=str(written)), data / "model_answer")
-    assert table(again).equals(table(scored))
+    ours = table(again)
+    beside = ours[ours["metric"] == "pairwise_win_rate_fastchat"]
+    assert ours.drop(beside.index).reset_index(drop=True).equals(table(scored))
+    # What could not be read is in the file as an error, so fastchat's way of counting stands beside ours.
+    all_pairs = beside[beside["slice"] == "all"]
+    assert dict(zip(all_pairs["model"], all_pairs["value"], strict=True)) == pytest.approx(rates(scored))
+
+
+def test_repeated_pairs_are_counted_both_ways(data, tmp_path):
+    scored, settings = evaluated(data, pairwise("bee"), Fickle(words=("[[A]]", "[[B]]", "[[C]]")))
+    write_fastchat_files(scored, settings, tmp_path / "out")
+    (written,) = (tmp_path / "out" / "entry" / "model_judgment").iterdir()
+    rows = written.read_text().splitlines()
+    again = json.loads(rows[0]) | {"g1_judgment": "[[A]]", "g1_winner": "model_1"}  # the first pair, judged again
+    again |= {"g2_judgment": "[[B]]", "g2_winner": "model_1"}
+    written.write_text("\n".join([*rows, json.dumps(again)]) + "\n")
+    replayed, _ = evaluated(data, pairwise("bee"), Recorded(file=str(written)))
+    shown = fastchat_win_rates(written, baseline="bee")
+    by_file, ours = rates(replayed, "pairwise_win_rate_fastchat"), rates(replayed)
+    assert set(by_file) == {"ant"}  # the other model's rows are one per pair
+    assert by_file["ant"] == pytest.approx(100 * shown["ant"]["win_rate_adjusted"])
+    first = {one.model: one for one in scored}["ant"]
+    (item,) = (i for i in first.items if (i.question_id, i.turn) == ("81", 1))
+    # Ours: the repeat replaces the first judging, a win, over 24 pairs.
+    assert ours["ant"] == pytest.approx(rates(scored)["ant"] + 100 * (1 - item.value) / 24)
+    assert by_file["ant"] == pytest.approx((24 * rates(scored)["ant"] + 100) / 25)
 
 
 def test_single_files_are_read_by_fastchat_and_by_our_replay_to_the_same_table(data, tmp_path):
