@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval.errors import JudgeFailure
 from eval.judges.asking import Address, ask_judge
 from eval.judges.exchange import JudgeRequest, Reply
 from eval.judges.model_judge import ModelJudge
@@ -65,14 +66,33 @@ class RunningJudge:
     def judge(self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]) -> None:
         """Hand over one reply per request; a prompt too long for the judge is rejected.
 
-        Raises Refusal when the checkpoint cannot be served, JudgeFailure when its server answers no more.
+        Where the server died, a new one is started once and asked for the rest.  Raises Refusal when the checkpoint
+        cannot be served, JudgeFailure when its server answers no more.
         """
         if not requests:
             return
         if self._server is None:
             self._server = self._stack.enter_context(serving(self._serve, logs=self._logs, say=self._say))
+        answered = set()
+
+        def keep(request: JudgeRequest, reply: Reply) -> None:
+            if reply.failure is None or reply.rejected:
+                answered.add(request.place)
+            hand_over(request, reply)
+
         self._server.load(self._settings.directory)
-        endpoint = self._server.endpoint
+        try:
+            self._ask(self._server, requests, keep)
+        except JudgeFailure:
+            if self._server.load(self._settings.directory).how != "restarted":
+                raise
+            rest = [request for request in requests if request.place not in answered]
+            self._ask(self._server, rest, hand_over)
+
+    def _ask(
+        self, server: Server, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]
+    ) -> None:
+        endpoint, settings = server.endpoint, self._settings
         address = Address(
             base_url=endpoint.base_url,
             model=endpoint.model,
@@ -81,7 +101,6 @@ class RunningJudge:
             longest=_context(endpoint.base_url, endpoint.key),
             seeded=True,
         )
-        settings = self._settings
         ask_judge(
             address, requests, hand_over, patience=settings.patience, reply=settings.reply, extra=settings.extra or {}
         )
