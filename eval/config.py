@@ -48,6 +48,9 @@ def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
         judges[entry] = judge_from(own or settings.get("judge") or {}, at=at)
     if not benchmarks:
         raise Refusal("no benchmark is chosen: expected benchmark=NAME or 'benchmark=[a,b]', entries of conf/benchmark")
+    members = settings.get("ensemble_members") or ["Sources"]
+    if isinstance(members, str):
+        raise Refusal(f"ensemble_members is {members!r}: expected a list of groups, such as [{members}]")
     paths, report = settings["paths"], settings.get("report") or {}
     return EvalConfig(
         serve=choose(SERVERS, settings.get("serve") or {}, at="serve"),
@@ -62,7 +65,7 @@ def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
             for rule, given in (settings.get("ensembles") or {}).items()
             if "name" in given  # others are an experiment's settings for a rule that was not chosen
         },
-        ensemble_members=tuple(settings.get("ensemble_members") or ("Sources",)),
+        ensemble_members=tuple(members),
         kinship=typed(
             {"families": settings.get("families") or {}, "policy": settings.get("self_preference", "warn")},
             Kinship,

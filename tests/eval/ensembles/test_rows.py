@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from eval.benchmarks import BENCHMARKS
-from eval.config import EvalConfig
+from eval.config import EvalConfig, eval_config
 from eval.ensembles import ENSEMBLES, FusionOfN
 from eval.judges import Reference
 from eval.pipeline import evaluate
@@ -15,6 +15,7 @@ from eval.scores.intervals import Bootstrap
 from eval.serve import Transformers
 from eval.stages import Candidate
 from fusion.artifacts import Store
+from fusion.command import compose
 from fusion.configure import Refusal
 from fusion.progress import RunProgress
 
@@ -180,3 +181,12 @@ def _by_question(models, scored) -> dict:
         for answer in scored[model].shown.answers:
             found.setdefault(answer.question_id, []).append(answer)
     return found
+
+
+def test_members_are_a_list_of_groups():
+    assert eval_config(compose("ablations", ["ensemble_members=[Pivot,Sources]"])).ensemble_members == (
+        "Pivot",
+        "Sources",
+    )
+    with pytest.raises(Refusal, match="expected a list of groups, such as \\[Sources\\]"):
+        eval_config(compose("ablations", ["ensemble_members=Sources"]))
