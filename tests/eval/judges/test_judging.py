@@ -108,6 +108,18 @@ def test_neither_price_nor_patience_nor_the_number_of_workers_asks_again(endpoin
     assert len(server.asked) == 2 * QUESTIONS
 
 
+def test_a_judge_that_answers_in_json_is_another_judge(endpoint, hold):
+    server = endpoint(
+        lambda question, _: '{"explanation": "Good.", "rating": 8}' if "JSON" in question else "Rating: [[6]]"
+    )
+    assert hold(server.judge())[1]["rating"].value == 6
+    scored, rows, _ = hold(server.judge(reply="json"))
+    assert (rows["rating"].value, rows["rating"].unscored) == (8, 0)
+    assert {(verdict.judge, verdict.text) for verdict in scored.shown.verdicts} == {
+        ("judge (json)", "Good.\n\nRating: [[8]]")
+    }
+
+
 def test_no_change_of_statistics_can_ask_a_paid_judge_again(endpoint, hold, tmp_path):
     hold(endpoint(rating(7)).judge())
     (manifest,) = (tmp_path / "artifacts/verdicts").glob("*/manifest.json")
