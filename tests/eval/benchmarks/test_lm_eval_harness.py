@@ -8,9 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from eval.benchmarks import BENCHMARKS, LMEvalHarness
-from eval.benchmarks.lm_eval_harness import Endpoint, LMEvalTask, check_means, item_scores, task_scores
+from eval.benchmarks.lm_eval_scores import LMEvalTask, check_means, item_scores, task_scores
 from eval.errors import HarnessFailure
 from eval.scores.intervals import Bootstrap
+from eval.serve import Endpoint
 from fusion.command import compose
 from fusion.configure import Refusal, choose, typed
 
