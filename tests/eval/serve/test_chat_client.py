@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from eval.errors import ServerFailure
-from eval.serve.chat_client import ChatReply, ChatRequest, Patience, answer_all, ask, retry_after
+from eval.serve.chat_client import ChatClient, ChatReply, ChatRequest, Patience, answer_all, ask, retry_after
 from eval.serve.scripted_client import ScriptedClient
 from eval.serve.server import Endpoint
 
@@ -262,3 +262,39 @@ def test_the_scripted_client_answers_turn_by_turn_and_fails_where_told():
     assert replies["b"].turns == ("only",)
     assert "no turn 2" in replies["b"].failure
     assert replies["c"].failure == "told to"
+
+
+def test_a_server_that_answers_nothing_but_errors_is_given_up_like_one_that_is_gone():
+    requests = [ChatRequest(id=str(i), turns=("q",), max_tokens=5) for i in range(60)]
+    replies: list[ChatReply] = []
+    with endpoint(lambda nth, body: (500, {})) as (where, _), pytest.raises(ServerFailure, match="500"):
+        ask(where, requests, lambda request, reply: replies.append(reply), patience=QUICK)
+    assert {reply.kind for reply in replies} == {"failing"}
+    assert 20 <= len(replies) < 60
+
+
+def test_a_reply_that_a_gateway_sends_twice_answers_no_other_question():
+    """On a kept connection the second copy would be read as the reply to whatever is asked next."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                asked = json.loads(await reader.readexactly(length))["messages"][-1]["content"]
+                body = json.dumps(completion(f"to {asked}")).encode()
+                head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+                writer.write((head.encode() + body) * 2)
+                await writer.drain()
+
+    async def run() -> dict[str, ChatReply]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        where = Endpoint(base_url=f"http://localhost:{server.sockets[0].getsockname()[1]}/v1", model="m", key="k")
+        replies: dict[str, ChatReply] = {}
+        requests = [ChatRequest(id=str(i), turns=(f"question {i}",), max_tokens=5) for i in range(20)]
+        async with server, ChatClient(where, QUICK) as client:
+            await answer_all(client, requests, lambda asked, reply: replies.__setitem__(asked.id, reply), concurrency=2)
+        return replies
+
+    replies = asyncio.run(run())
+    assert {name: reply.turns for name, reply in replies.items()} == {str(i): (f"to question {i}",) for i in range(20)}
