@@ -14,6 +14,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from queue import Queue
 
@@ -85,9 +86,10 @@ def evaluate(
     for candidate in candidates:
         scored += itertools.islice(judged, len(loaded))
         for entry, harness in measures.items():
-            items = measured[candidate.model, entry]
-            metrics = harness.metrics(items, config.bootstrap)
-            scored.append(scored_model(candidate, harness.name, metrics, items))
+            # Two entries may ask one task in two ways, so their rows bear the entry's name.
+            items = [replace(item, benchmark=entry) for item in measured[candidate.model, entry]]
+            metrics = [replace(row, benchmark=entry) for row in harness.metrics(items, config.bootstrap)]
+            scored.append(scored_model(candidate, entry, metrics, items))
     return [*scored, *ensembles.in_order(judged)]
 
 

@@ -59,7 +59,7 @@ class Heading:
         """Digits after the point."""
         if self.metric == "average_length":
             return 0
-        if self.benchmark == "lm_eval":  # shares of documents, 0 to 1
+        if self.benchmark not in HEADINGS:  # lm-eval's shares of documents, 0 to 1
             return 3
         return 1 if self.metric in PERCENT_METRICS else 2
 
