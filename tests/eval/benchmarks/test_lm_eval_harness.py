@@ -2,8 +2,6 @@
 
 import json
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -164,37 +162,23 @@ def test_a_local_task_runs_in_process_and_twice_the_same(checkpoint, task):
 
 
 @pytest.fixture
-def completions():
+def completions(loopback):
     """A completions endpoint whose every token has log-probability minus its id; it keeps what it was asked."""
     asked = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append({**body, "path": self.path, "key": self.headers["Authorization"]})
-            choices = []
-            for index, prompt in enumerate(body["prompt"]):
-                ids = [*prompt, 0]  # echoed, and one token more
-                scores = {
-                    "token_logprobs": [-float(i) for i in ids],
-                    "top_logprobs": [{str(i): -float(i)} for i in ids],
-                }
-                choices.append({"index": index, "text": "", "logprobs": scores})
-            data = json.dumps({"choices": choices}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def react(path, key, body):
+        asked.append({**body, "path": path, "key": key})
+        choices = []
+        for index, prompt in enumerate(body["prompt"]):
+            ids = [*prompt, 0]  # echoed, and one token more
+            scores = {
+                "token_logprobs": [-float(i) for i in ids],
+                "top_logprobs": [{str(i): -float(i)} for i in ids],
+            }
+            choices.append({"index": index, "text": "", "logprobs": scores})
+        return 200, {}, {"choices": choices}
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", asked
-    server.shutdown()
-    server.server_close()
+    return f"{loopback(react)}/v1", asked
 
 
 @pytest.mark.slow

@@ -1,8 +1,6 @@
 """A scripted judge model on loopback."""
 
-import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -33,36 +31,18 @@ class Endpoint:
     to hang up.
     """
 
-    def __init__(self, script):
+    def __init__(self, loopback, script):
         self.asked: list[dict] = []
-        lock = threading.Lock()
-        endpoint = self
+        self._script = script
+        self._lock = threading.Lock()
+        self.url = f"{loopback(self._react)}/v1"
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    before = sum(one["messages"] == body["messages"] for one in endpoint.asked)
-                    endpoint.asked.append({**body, "key": self.headers["Authorization"]})
-                found = script(body["messages"][-1]["content"], before)
-                if found is None:
-                    self.connection.close()
-                    return
-                status, headers, payload = (200, {}, chat_completion(found)) if isinstance(found, str) else found
-                data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+    def _react(self, path, key, body):
+        with self._lock:
+            before = sum(one["messages"] == body["messages"] for one in self.asked)
+            self.asked.append({**body, "key": key})
+        found = self._script(body["messages"][-1]["content"], before)
+        return (200, {}, chat_completion(found)) if isinstance(found, str) else found
 
     def judge(self, **settings):
         return OpenAI(
@@ -76,10 +56,6 @@ class Endpoint:
             }
         )
 
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
-
 
 @pytest.fixture
 def completion():
@@ -87,13 +63,5 @@ def completion():
 
 
 @pytest.fixture
-def endpoint():
-    opened = []
-
-    def start(script):
-        opened.append(Endpoint(script))
-        return opened[-1]
-
-    yield start
-    for one in opened:
-        one.close()
+def endpoint(loopback):
+    return lambda script: Endpoint(loopback, script)

@@ -1,5 +1,6 @@
 """A judge behind an endpoint, against a scripted server on loopback: retries, refusals, order of writing."""
 
+import socket
 import time
 
 import pytest
@@ -116,11 +117,11 @@ def test_a_wrong_key_stops_at_once_and_is_not_shown(endpoint, monkeypatch):
 
 
 def test_nobody_at_the_address_is_a_failure_of_the_judge_not_of_the_model(endpoint):
-    server = endpoint(lambda *_: "x")
-    server.close()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     with pytest.raises(JudgeFailure, match="does not answer"):
-        ask(server.judge(attempts=2), requests(3))
-    server.server.server_close()
+        ask(endpoint(lambda *_: "x").judge(attempts=2, base_url=nobody), requests(3))
 
 
 def test_a_reply_is_handed_over_before_its_place_asks_again(endpoint):

@@ -1,0 +1,126 @@
+"""What several rooms of evaluation are tested with: tiny chat checkpoints, and a scripted address on the loopback."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TEXT = ["What is the sum of seven and nine? The answer is sixteen, because 7 + 9 = 16. naïve"] * 20
+TEMPLATES = {
+    "bytes": "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}",
+    "pieces": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] | trim }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}",
+}
+
+
+def made_tokenizer(kind: str) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    if kind == "bytes":
+        raw = Tokenizer(models.BPE())
+        raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        raw.decoder = decoders.ByteLevel()
+        trainer: Any = trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        end, pad = "<|end|>", "<|pad|>"
+    else:
+        raw = Tokenizer(models.Unigram())
+        raw.pre_tokenizer = pre_tokenizers.Metaspace()
+        raw.decoder = decoders.Metaspace()
+        trainer = trainers.UnigramTrainer(
+            vocab_size=120, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+        )
+        end, pad = "</s>", "<pad>"
+    raw.train_from_iterator(TEXT, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=end, pad_token=pad)
+    tokenizer.chat_template = TEMPLATES[kind]
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizers() -> dict[str, Any]:
+    """Tokenizers that disagree: byte-level BPE (`bytes`), and Unigram with a space marker (`pieces`)."""
+    return {kind: made_tokenizer(kind) for kind in TEMPLATES}
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`make_checkpoint(seed, kind="bytes", layers=2, wider=0)` writes a Llama with random weights, and its tokenizer.
+
+    vLLM can serve it on a CPU (head size 32).  Its vocabulary is `wider` than the tokenizer, as padded ones are.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def make(seed: int, kind: str = "bytes", layers: int = 2, wider: int = 0) -> Path:
+        out = tmp_path_factory.mktemp(f"checkpoint-{kind}-{seed}-")
+        tokenizer = made_tokenizer(kind)
+        torch.manual_seed(seed)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer) + wider,
+            hidden_size=64,
+            intermediate_size=128,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            initializer_range=0.4,  # far from uniform, so that greedy choices have no near ties
+        )
+        LlamaForCausalLM(config).save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        return out
+
+    return make
+
+
+# What a scripted address does with a request: status, headers and body, or None to hang up.
+Reaction = tuple[int, dict[str, str], bytes | dict[str, Any]] | None
+
+
+@pytest.fixture
+def loopback() -> Iterator[Callable[..., str]]:
+    """`loopback(react)` opens an address and returns its root; `react(path, key, body)` answers each POST."""
+    opened: list[ThreadingHTTPServer] = []
+
+    def start(react: Callable[[str, str | None, dict[str, Any]], Reaction]) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                found = react(self.path, self.headers["Authorization"], body)
+                if found is None:
+                    self.connection.close()
+                    return
+                status, headers, payload = found
+                data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+                self.send_response(status)
+                for name, value in {"Content-Type": "application/json", **headers}.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        opened.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in opened:
+        server.shutdown()
+        server.server_close()
