@@ -58,28 +58,39 @@ class Answer:
     reason: str | None = None
 
 
+# Which showing of an answer a verdict is on: question, turn, the model it was compared with (empty where it is rated
+# alone), order of showing (0: the protocol's own; 1: shown first; 2: shown second), and the how-manieth asking.
+Place = tuple[str, int, str, int, int]
+
+
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Placed:
+    """What a request or a record is about: one showing of one turn of an answer."""
+
+    question_id: str
+    turn: int
+    opponent: str = ""
+    order: int = 0
+    repeat: int = 0
+
+    @property
+    def place(self) -> Place:
+        return self.question_id, self.turn, self.opponent, self.order, self.repeat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict(Placed):
     """A judge's value for one turn of one answer, in the benchmark's scale (rating 1 to 10, preference 1 to 2).
 
     `text` and `top_logprobs` (token, log-probability in nats) are the reply that the value was parsed from.
     """
 
-    question_id: str
-    turn: int
     value: float
     judge: str
     text: str
     top_logprobs: tuple[tuple[str, float], ...] = ()
-    opponent: str = ""
-    order: int = 0
-    repeat: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-
-    @property
-    def place(self) -> Place:
-        return self.question_id, self.turn, self.opponent, self.order, self.repeat
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -88,36 +99,23 @@ class Verdict:
             )
 
 
-# Which showing of an answer a verdict is on: question, turn, the model it was compared with (empty where it is rated
-# alone), order of showing (0: the protocol's own; 1: shown first; 2: shown second), and the how-manieth asking.
-Place = tuple[str, int, str, int, int]
-
 UnscoredKind = Literal["no_answer", "no_reply", "rejected", "unreadable", "not_recorded"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unscored:
+class Unscored(Placed):
     """Why one turn of one answer has no verdict; never averaged in, always counted.
 
     `kind`: the model gave no answer; the judge gave no reply (asked again on resume); its endpoint rejects the request;
     its reply could not be read; the replayed file holds no verdict on it.
     """
 
-    question_id: str
-    turn: int
     reason: str
     judge: str
     text: str = ""
     kind: UnscoredKind = "unreadable"
-    opponent: str = ""
-    order: int = 0
-    repeat: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-
-    @property
-    def place(self) -> Place:
-        return self.question_id, self.turn, self.opponent, self.order, self.repeat
 
 
 @dataclass(frozen=True, kw_only=True)

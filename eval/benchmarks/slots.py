@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from typing import Any
 
 from eval.judges.exchange import JudgeRequest, Reply
-from eval.records import Answer, Question, Unscored, UnscoredKind, Verdict
+from eval.records import Answer, Placed, Question, Unscored, UnscoredKind, Verdict
 from fusion.configure import Refusal
 
 # The judge's name in records that no judge was asked about.
@@ -59,38 +61,18 @@ def read_reply(
 ) -> Verdict | Unscored:
     """The value that `parse` finds in the reply; its ValueError becomes the reason why the slot is unscored."""
 
-    def unscored(reason: str, kind: UnscoredKind) -> Unscored:
-        return Unscored(
-            question_id=request.question_id,
-            turn=request.turn,
-            reason=reason,
-            judge=judge,
-            text=reply.text,
-            kind=kind,
-            opponent=request.opponent,
-            order=request.order,
-            repeat=request.repeat,
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens,
-        )
-
+    told: dict[str, Any] = {
+        **{field.name: getattr(request, field.name) for field in fields(Placed)},
+        "judge": judge,
+        "text": reply.text,
+        "prompt_tokens": reply.prompt_tokens,
+        "completion_tokens": reply.completion_tokens,
+    }
     if reply.failure is not None:
         kind: UnscoredKind = "not_recorded" if reply.missing else "rejected" if reply.rejected else "no_reply"
-        return unscored(reply.failure, kind)
+        return Unscored(**told, reason=reply.failure, kind=kind)
     try:
         value = parse(reply)
     except ValueError as error:
-        return unscored(str(error), "unreadable")
-    return Verdict(
-        question_id=request.question_id,
-        turn=request.turn,
-        value=value,
-        judge=judge,
-        text=reply.text,
-        top_logprobs=reply.top_logprobs,
-        opponent=request.opponent,
-        order=request.order,
-        repeat=request.repeat,
-        prompt_tokens=reply.prompt_tokens,
-        completion_tokens=reply.completion_tokens,
-    )
+        return Unscored(**told, reason=str(error), kind="unreadable")
+    return Verdict(**told, value=value, top_logprobs=reply.top_logprobs)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from eval.records import Place
+from eval.records import Placed
 
 # How a reply says its verdict: "Rating: [[7]]"; the token "m" or "M" with its probabilities; a JSON ranking of both;
 # the letter of the better answer, "[[A]]", "[[B]]", or "[[C]]" for a tie.
@@ -19,18 +19,16 @@ RECORDED = "recorded"
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeRequest:
+class JudgeRequest(Placed):
     """One question put to a judge about one turn of one answer.
 
     `messages` (role, content) is the benchmark's published prompt, filled in; empty where the prompt file was not
     given, which only judges that read the fields can answer.  `answers` are the answers as shown: one for a rating,
     two in shown order for a preference; `switched` says that the second is the baseline's.  `opponent`, `order` and
-    `repeat` tell several showings of one turn apart (`eval.records.Place`).
+    `repeat` tell several showings of one turn apart (`eval.records.Placed`).
     """
 
     benchmark: str
-    question_id: str
-    turn: int
     model: str
     form: ReplyForm
     question: str
@@ -43,13 +41,6 @@ class JudgeRequest:
     top_logprobs: int | None = None
     # Further fields of the published annotator's request, such as its function-calling tools.
     extra: Mapping[str, Any] | None = None
-    opponent: str = ""
-    order: int = 0
-    repeat: int = 0
-
-    @property
-    def place(self) -> Place:
-        return self.question_id, self.turn, self.opponent, self.order, self.repeat
 
 
 @dataclass(frozen=True, kw_only=True)
