@@ -10,9 +10,9 @@ from eval.benchmarks.mt_bench import LoadedMTBench
 from eval.benchmarks.mt_bench_pairwise import LoadedMTBenchPairwise
 from eval.errors import JudgeFailure
 from eval.judges import Member, Panel, Recorded
-from eval.judges.recorded_judgments import Judgments, PairJudgments
+from eval.judges.recorded_judgments import Judgments, PairJudgments, rows_of
 from eval.judging import Judged
-from eval.records import Verdict, read_rows
+from eval.records import Verdict
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric_row import MetricRow
 
@@ -27,7 +27,7 @@ def recorded_rows(judged: Judged, judge: Member | Panel, bootstrap: Bootstrap) -
     path = Path(judge.file)
     if isinstance(benchmark, LoadedMTBenchPairwise):
         model = judge.model or answers[0].model
-        rows = PairJudgments(path, read_rows(path), judge.model).rows(model, benchmark.opponents)
+        rows = PairJudgments(path, rows_of(path), judge.model).rows(model, benchmark.opponents)
         ours = sum(pair.outcome is not None for pair in benchmark.pairs(judged.verdicts))
         alike = ours == len(rows)
         return () if alike else fastchat_pair_rows(rows, model, benchmark.questions, bootstrap)
@@ -37,7 +37,7 @@ def recorded_rows(judged: Judged, judge: Member | Panel, bootstrap: Bootstrap) -
     if not requests:
         return ()
     try:
-        rows = Judgments(path, read_rows(path), judge.model, requests).rows
+        rows = Judgments(path, rows_of(path), judge.model, requests).rows
     except JudgeFailure:  # answers picked from several models: the file has no name for their picker
         return ()
     ours = sum(isinstance(record, Verdict) for record in judged.verdicts)

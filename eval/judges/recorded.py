@@ -16,8 +16,8 @@ from typing import Any
 
 from eval.errors import JudgeFailure
 from eval.judges.exchange import RECORDED, JudgeRequest, Reply
-from eval.judges.recorded_judgments import Judgments, PairJudgments
-from eval.records import read_rows, wanted
+from eval.judges.recorded_judgments import Judgments, PairJudgments, rows_of
+from eval.records import wanted
 
 _HELD = {"rating": "ratings", "verdict_letter": "verdicts on pairs"}  # by form; whatever else is a preference
 
@@ -42,7 +42,7 @@ class Recorded:
         Raises Refusal for an unreadable file, JudgeFailure when it holds no verdicts of the benchmark or of the model.
         """
         path = Path(self.file)
-        rows = read_rows(path)
+        rows = rows_of(path)
         if not requests:
             return
         if "preference" in rows[0]:

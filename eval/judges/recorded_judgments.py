@@ -7,13 +7,14 @@ whose whole prompt is the one we would send before any other.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from eval.errors import JudgeFailure
 from eval.judges.exchange import JudgeRequest, Reply
-from eval.records import wanted
+from eval.records import read_rows, wanted
 
 # fastchat's mark for a judgment that it could not read; handed on as the recorded value.
 NO_SCORE = -1.0
@@ -26,6 +27,17 @@ _BEFORE = ("'s Answer]\n", "### Assistant A:\n", "### Assistant B:\n")
 _AFTER = ("\n[The End of ", "\n\n### User:", "\n\n<|The End of ")
 
 Row = Mapping[str, Any]
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """`eval.records.read_rows`, read once for all the models that one file judges.  The rows are not to be changed."""
+    stat = path.stat() if path.exists() else None
+    return _rows_of(path, stat and stat.st_mtime_ns, stat and stat.st_size)
+
+
+@functools.lru_cache(maxsize=2)
+def _rows_of(path: Path, changed: int | None, size: int | None) -> list[dict[str, Any]]:
+    return read_rows(path)
 
 
 def shows(prompt: str, answer: str) -> bool:
