@@ -317,6 +317,9 @@ def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
         "--disable-uvicorn-access-log",
         "--disable-log-stats",
         *(["--enforce-eager"] if settings.enforce_eager else []),
+        # vLLM 0.32 on a CPU dies of a seeded request whose prompt it cuts in pieces: it winds back the generator, and
+        # torch's CPU generators cannot be wound back ("CPU Generator does not use offset").
+        *(["--no-enable-chunked-prefill"] if on_cpu() else []),
     ]
 
 

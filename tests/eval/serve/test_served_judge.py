@@ -153,16 +153,16 @@ def test_a_judges_server_starts_at_the_first_request_and_rejects_what_it_cannot_
             max_tokens=8,
         )
 
-    said, replies = [], {}
+    said, replies, before = [], {}, threads()
     settings = Served(checkpoint=str(make_checkpoint(3)), attempts=1)
     with contextlib.ExitStack() as stack:
         judge = RunningJudge(settings, Transformers(dtype="float32"), stack, logs=tmp_path, say=said.append)
         judge.judge([], lambda *_: None)
-        assert threads() == []
+        assert threads() == before
         asked = [request(1, "What is 7 + 9?"), request(2, "word " * 500)]
         judge.judge(asked, lambda request, reply: replies.__setitem__(request.question_id, reply))
-        assert threads() != []
-    assert threads() == []
+        assert threads() != before
+    assert threads() == before
     assert replies["1"].failure is None
     assert replies["1"].completion_tokens <= 8
     assert replies["2"].rejected

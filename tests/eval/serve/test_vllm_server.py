@@ -98,6 +98,20 @@ def test_answers_are_those_of_an_independent_greedy_decoding(running, first):
     assert {text: whole(reply.turns) for text, reply in replies.items()} == {k: whole(v) for k, v in expected.items()}
 
 
+def test_seeded_sampling_survives_more_prompt_tokens_than_one_step_takes_and_repeats(running):
+    server, _, _ = running
+    # 60 prompts of more than 90 tokens: vLLM takes 2,048 a step on a CPU, so some would be cut in two.
+    requests = [
+        ChatRequest(id=str(i), turns=(f"{i} " + "q" * 80,), max_tokens=4, temperature=1.0, seed=i) for i in range(60)
+    ]
+    said: list[dict[str, ChatReply]] = [{}, {}]
+    for replies in said:
+        ask(server.endpoint, requests, lambda request, reply, kept=replies: kept.__setitem__(request.id, reply))
+    assert {reply.failure for replies in said for reply in replies.values()} == {None}
+    assert sum(reply.prompt_tokens for reply in said[0].values()) > 2 * 2048
+    assert {key: reply.turns for key, reply in said[0].items()} == {key: reply.turns for key, reply in said[1].items()}
+
+
 @pytest.mark.parametrize("path", ["/collective_rpc", "/reset_prefix_cache", "/v1/chat/completions", "/v1/models"])
 @pytest.mark.parametrize("key", ["", "wrong"])
 def test_every_path_needs_the_key(running, path, key):
