@@ -20,11 +20,15 @@ _LINES = ("-", "--", ":", "-.")
 _SETTINGS = {"svg.hashsalt": "fusechat-lab", "svg.fonttype": "none", "font.size": 9}
 
 
+_MOST_LINES = 20
+
+
 def radar(table: pd.DataFrame, models: Sequence[str]) -> Figure | None:
-    """MT-Bench ratings by category, one line per model; None when there are fewer than three categories."""
+    """MT-Bench ratings by category, one line per model; None below three categories and above 20 models, where lines
+    cannot be told apart."""
     rows = table[(table["benchmark"] == "mt_bench") & (table["metric"] == "rating")]
     categories = [name for name in rows["slice"].unique() if name not in ("all", "turn1", "turn2")]
-    if len(categories) < 3:
+    if len(categories) < 3 or len(models) > _MOST_LINES:
         return None
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot(projection="polar")
