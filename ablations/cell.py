@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ def run_cell(
         "axes": dict(axes),
         "weights": {checkpoint.model: checkpoint.key for checkpoint in fused.checkpoints},
         "checkpoints": {checkpoint.model: str(checkpoint.path) for checkpoint in fused.checkpoints},
+        "stages": [asdict(record) for record in progress.records()],
     }
     draft = out / ".cell.json"
     draft.write_text(json.dumps(cell, indent=1) + "\n")

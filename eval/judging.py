@@ -140,7 +140,7 @@ class Judging:
                 self.progress.note(f"{named}: {unfinished} verdicts are missing; repeat the command to ask again")
                 records: Records = unfinished.records
                 return records
-            shown.finished(reused=artifact.reused)
+            shown.finished(artifact)
         return read_verdicts(artifact.path / "verdicts.jsonl")
 
     def _plan(self, sitting: Sitting, repeat: int) -> tuple[JudgingPlan, Records]:

@@ -117,7 +117,7 @@ class Stages:
                     f"{candidate.model}, {entry}: {unfinished} answers failed; repeat the command to ask again"
                 )
                 return unfinished.records
-            shown.finished(reused=artifact.reused)
+            shown.finished(artifact)
         # Equal weights under another name share their answers.
         return [
             replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)
@@ -148,7 +148,7 @@ class Stages:
                 modules=("eval.benchmarks.lm_eval_harness",),
                 build=build,
             )
-            shown.finished(reused=artifact.reused)
+            shown.finished(artifact)
         return read_records(artifact.path / "items.jsonl", ItemScore)
 
 

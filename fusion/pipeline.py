@@ -107,7 +107,7 @@ class _Run:
                 build=first_imported,
                 seed=seed,
             )
-            shown.finished(reused=artifact.reused)
+            shown.finished(artifact)
         return artifact
 
     def conversations(self) -> Artifact:

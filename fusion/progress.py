@@ -5,17 +5,46 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from fusion.artifacts import Artifact
+
+# The stages of a run by their place in the store, none before what it is made from.
+CHAIN = (
+    "data",
+    "initialise",
+    "pretrain",
+    "represent",
+    "align",
+    "fuse",
+    "train",
+    "merge",
+    "answers",
+    "perplexity",
+    "measured",
+    "verdicts",
+)
 
 
 class Advance(Protocol):
     """Told how much of a stage is done."""
 
     def __call__(self, done: int, total: int) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """An artifact that a run made or reused, and what it used it for: a model, or a model's answers to a benchmark."""
+
+    stage: str
+    what: str
+    key: str
+    path: str
 
 
 class RunProgress:
@@ -28,6 +57,7 @@ class RunProgress:
         self.console = console or Console(stderr=True)
         self.computed = 0
         self.reused = 0
+        self._finished: list[StageRecord] = []
         self._lock = threading.Lock()
         self._bars = Progress(
             SpinnerColumn(),
@@ -49,7 +79,7 @@ class RunProgress:
 
     @contextlib.contextmanager
     def stage(self, stage: str, what: str) -> Iterator[StageProgress]:
-        """Show `stage` of the model `what` until the block ends; the block says `finished(reused)`."""
+        """Show `stage` of the model `what` until the block ends; the block says `finished(artifact)`."""
         task = self._bars.add_task(f"{stage:<10} {what}", total=None)
         shown = StageProgress(self._bars, task)
         started = time.monotonic()
@@ -57,16 +87,31 @@ class RunProgress:
             yield shown
         finally:
             self._bars.remove_task(task)
+        artifact = shown.artifact
         with self._lock:
-            if shown.reused:
+            if artifact is not None:
+                self._finished.append(
+                    StageRecord(stage=artifact.stage, what=what, key=artifact.key, path=str(artifact.path))
+                )
+            if artifact is not None and artifact.reused:
                 self.reused += 1
                 return
             self.computed += 1
         self.console.print(f"  {stage:<10} {what:<28} {time.monotonic() - started:6.1f} s", highlight=False)
 
+    def records(self) -> Sequence[StageRecord]:
+        """Every artifact that was made or reused, in the order of the chain."""
+        with self._lock:
+            return sorted(self._finished, key=lambda record: place_in_chain(record.stage))
+
     def note(self, text: str) -> None:
         """A sentence the user should see, above the bars."""
         self.console.print(text, highlight=False)
+
+
+def place_in_chain(stage: str) -> int:
+    """The rank of a stage in the chain; one that is not named there comes last."""
+    return CHAIN.index(stage) if stage in CHAIN else len(CHAIN)
 
 
 class StageProgress:
@@ -75,12 +120,12 @@ class StageProgress:
     def __init__(self, bars: Progress, task: int) -> None:
         self._bars = bars
         self._task = task
-        self.reused = False
+        self.artifact: Artifact | None = None
 
     def advance(self, done: int, total: int) -> None:
         """`done` of `total` units are finished."""
         self._bars.update(self._task, completed=done, total=total)  # type: ignore[arg-type]
 
-    def finished(self, *, reused: bool) -> None:
-        """Whether the result was found from before."""
-        self.reused = reused
+    def finished(self, artifact: Artifact) -> None:
+        """What the stage made, or found from before."""
+        self.artifact = artifact

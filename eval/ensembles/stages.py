@@ -51,7 +51,7 @@ def surprises(
             modules=("eval.ensembles.perplexity",),
             build=build,
         )
-        shown.finished(reused=artifact.reused)
+        shown.finished(artifact)
     return read_surprises(artifact.path / "surprises.jsonl")
 
 
@@ -99,7 +99,7 @@ def mixed_answers(
             modules=("eval.ensembles.mixture",),
             build=build,
         )
-        shown.finished(reused=artifact.reused)
+        shown.finished(artifact)
     return [replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)]
 
 
