@@ -18,6 +18,7 @@ def run(settings: dict[str, Any]) -> None:
 
     from ablations.cell import run_cell
     from ablations.show import show
+    from eval.serve.standing import process_servers
 
     hydra = HydraConfig.get()
     sweeping = hydra.mode == RunMode.MULTIRUN
@@ -29,9 +30,20 @@ def run(settings: dict[str, Any]) -> None:
     else:
         out = Path(settings["report"]["out"] or Path(settings["paths"]["reports"]) / settings["name"])
     name = hydra.job.override_dirname or "base"
-    table = run_cell(settings, out=out, name=name, axes=axes, study=hydra.runtime.choices.get("study"))
+    study = hydra.runtime.choices.get("study")
+    table = run_cell(settings, out=out, name=name, axes=axes, study=study, servers=process_servers())
     show(table, out)
 
 
+def end_servers() -> None:
+    """End what the cells of this process left up for the next one."""
+    from eval.serve.standing import process_servers
+
+    process_servers().close()
+
+
 if __name__ == "__main__":
-    command("ablations", run)
+    try:
+        command("ablations", run)
+    finally:
+        end_servers()

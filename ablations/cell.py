@@ -16,6 +16,7 @@ from eval.records import ItemScore
 from eval.report import write_report
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
+from eval.serve.standing import Servers
 from eval.stages import Candidate
 from fusion.configure import Refusal
 from fusion.pipeline import FusedModels, FusionConfig, fusion_config, run
@@ -38,22 +39,29 @@ class Cell:
 
 
 def run_cell(
-    settings: Mapping[str, Any], *, out: Path, name: str, axes: Mapping[str, str], study: str | None = None
+    settings: Mapping[str, Any],
+    *,
+    out: Path,
+    name: str,
+    axes: Mapping[str, str],
+    study: str | None = None,
+    servers: Servers | None = None,
 ) -> pd.DataFrame:
     """Compute or reuse every stage of the composed experiment and write the cell's report into `out`.
 
-    Returns the score table.  Raises Refusal for settings or input that a stage will not work on.
+    `servers` stay up for the next cell; without, the cell's own end with it.  Returns the score table.  Raises Refusal
+    for settings or input that a stage will not work on.
     """
     fusing: FusionConfig = fusion_config(settings)
     evaluating: EvalConfig = eval_config({**settings, "families": {**families(fusing), **(settings["families"] or {})}})
     with RunProgress() as progress:
-        fused: FusedModels = run(fusing, progress)
+        fused: FusedModels = run(fusing, progress, make_room=servers.make_room if servers else lambda: None)
         candidates = [
             Candidate(model=point.model, group=point.group, path=point.path, weights=point.key)
             for point in fused.checkpoints
         ]
         made = {path.stem: path for path in sorted((fused.conversations.path / "questions").glob("*.json*"))}
-        scored = evaluate(candidates, evaluating, progress, made)
+        scored = evaluate(candidates, evaluating, progress, made, servers=servers)
         progress.note(f"stages: {progress.computed} computed, {progress.reused} reused")
     table = write_report(scored, out, title=fusing.name, bootstrap=evaluating.bootstrap)
     cell = {

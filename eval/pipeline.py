@@ -4,19 +4,17 @@
 
 Answers are keyed by the weights that gave them and by what was asked; verdicts by those answers and by what the judge
 is shown.  Both are artifacts: a run that finds them starts no server and asks no judge.  A server is started at the
-first question that needs one, and the next checkpoint of the same architecture is loaded into it.
+first question that needs one, and the next checkpoint of the same architecture is loaded into it, also by the next
+evaluation that is given the same `Servers`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from queue import Queue
 
 from eval.benchmarks import LMEvalHarness
 from eval.config import EvalConfig
@@ -30,6 +28,7 @@ from eval.scored_by import scored_by
 from eval.serve import Serve
 from eval.serve.lanes import plan
 from eval.serve.machine import visible_gpus
+from eval.serve.standing import Servers, StartedServer
 from eval.sittings import Job
 from eval.stages import Candidate, Stages, scored_model
 from fusion.configure import Refusal
@@ -37,13 +36,22 @@ from fusion.progress import RunProgress
 
 
 def evaluate(
-    candidates: Sequence[Candidate], config: EvalConfig, progress: RunProgress, questions: Mapping[str, Path]
+    candidates: Sequence[Candidate],
+    config: EvalConfig,
+    progress: RunProgress,
+    questions: Mapping[str, Path],
+    *,
+    servers: Servers | None = None,
 ) -> list[ScoredModel]:
     """Every candidate on every benchmark, in the candidates' order.
 
     `questions` gives the question file of the entries whose questions the run made itself; the others name theirs
-    below `paths.data`.  Raises Refusal for missing files, a server that cannot be had, a judge that cannot be asked.
+    below `paths.data`.  Servers are taken from `servers` and stay up there; without, they end with the evaluation.
+    Raises Refusal for missing files, a server that cannot be had, a judge that cannot be asked.
     """
+    if servers is None:
+        with Servers() as own:
+            return evaluate(candidates, config, progress, questions, servers=own)
     loaded = {
         entry: benchmark.load(benchmark.files(config.data, questions=questions.get(entry)))
         for entry, benchmark in config.benchmarks.items()
@@ -55,26 +63,24 @@ def evaluate(
     ensembles = EnsembleRows(candidates, config, progress)
 
     side_by_side = plan(by_architecture(candidates), config.serve, lanes=config.lanes, gpus=visible_gpus())
-    free: Queue[Serve] = Queue()
-    for settings in side_by_side.settings:
-        free.put(settings)
 
-    def ask(piece: Sequence[Candidate]) -> None:
-        settings = free.get()
-        with contextlib.ExitStack() as stack:
-            stack.callback(free.put, settings)
-            run = Stages(config, progress, stack, serve=settings)
-            for candidate in piece:
-                for entry, benchmark in loaded.items():
-                    answered[candidate.model, entry] = run.answers(candidate, entry, benchmark)
-                    ensembles.measure(run, candidate, entry, benchmark, answered[candidate.model, entry])
-                for entry, harness in measures.items():
-                    measured[candidate.model, entry] = run.measured(candidate, entry, harness)
+    def ask(piece: Sequence[Candidate], settings: Serve, started: StartedServer) -> None:
+        run = Stages(config, progress, started, serve=settings)
+        for candidate in piece:
+            for entry, benchmark in loaded.items():
+                answered[candidate.model, entry] = run.answers(candidate, entry, benchmark)
+                ensembles.measure(run, candidate, entry, benchmark, answered[candidate.model, entry])
+            for entry, harness in measures.items():
+                measured[candidate.model, entry] = run.measured(candidate, entry, harness)
 
-    # A server belongs to the thread that started it, so each piece is asked in one thread from start to end.
-    with ThreadPoolExecutor(max_workers=len(side_by_side.settings)) as lanes:
-        for asked in [lanes.submit(ask, piece) for piece in side_by_side.pieces]:
-            asked.result()
+    servers.take(
+        [(architecture(piece[0].path), piece) for piece in side_by_side.pieces],
+        side_by_side.settings,
+        ask,
+        logs=config.artifacts / "logs",
+        say=progress.note,
+    )
+    servers.make_room()  # for ensembles' models, and for judges that are served
     jobs = [
         Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answered[candidate.model, entry])
         for candidate in candidates

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +17,8 @@ from eval.errors import HarnessFailure, ServerFailure
 from eval.records import Answer, ItemScore, read_records, write_records
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
-from eval.serve import Endpoint, Serve, Server, Transformers, engine, serving
+from eval.serve import Endpoint, Serve, Transformers, engine
+from eval.serve.standing import StartedServer
 from fusion.artifacts import Store
 from fusion.configure import plain
 from fusion.progress import RunProgress
@@ -38,23 +37,16 @@ class Candidate:
 
 
 class Stages:
-    """The stages of one evaluation; the server is started when a question first needs it and ends with `stack`."""
+    """The stages of one evaluation; `server` is called when a question first needs it."""
 
     def __init__(
-        self, config: EvalConfig, progress: RunProgress, stack: contextlib.ExitStack, *, serve: Serve | None = None
+        self, config: EvalConfig, progress: RunProgress, server: StartedServer, *, serve: Serve | None = None
     ) -> None:
         self.config = config
         self.serve = serve or config.serve  # pinned to GPUs, where several servers run
         self.store = Store(root=config.artifacts)
         self.progress = progress
-        self.stack = stack
-        self._server: Server | None = None
-
-    def server(self) -> Server:
-        if self._server is None:
-            logs = Path(tempfile.mkdtemp(dir=_made(self.config.artifacts / "logs"), prefix="serve-"))
-            self._server = self.stack.enter_context(serving(self.serve, logs=logs, say=self.progress.note))
-        return self._server
+        self.server = server
 
     def with_server(
         self, candidate: Candidate, ask: Callable[[Endpoint], T], *, complete: Callable[[T], bool] = lambda found: True
@@ -177,11 +169,6 @@ def serving_key(serve: Serve) -> dict[str, Any]:
     """What of the server's settings can change an answer: which engine, at which precision, cut at which length."""
     found = plain(engine(serve))
     return {name: found[name] for name in ("type", "dtype", "max_model_len") if name in found}
-
-
-def _made(directory: Path) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
 
 
 def digest(value: Any) -> str:

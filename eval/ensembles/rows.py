@@ -28,6 +28,7 @@ from eval.ensembles.stages import by_question, mixed_answers, surprises
 from eval.judging import Judged
 from eval.records import Answer, Question, Unscored, Verdict
 from eval.scored import ScoredModel
+from eval.serve.standing import starter
 from eval.sittings import Job
 from eval.stages import Candidate, Stages, digest
 from fusion.configure import Refusal
@@ -92,7 +93,8 @@ class EnsembleRows:
         """The answers of the rules that write their own."""
         found = []
         with contextlib.ExitStack() as stack:
-            run = Stages(self.config, self.progress, stack)
+            logs, say = self.config.artifacts / "logs", self.progress.note
+            run = Stages(self.config, self.progress, starter(self.config.serve, stack, logs=logs, say=say))
             for name, rule in self.config.ensembles.items():
                 for entry, benchmark in loaded.items():
                     if isinstance(rule, FusionOfN):

@@ -15,6 +15,7 @@ from eval.ensembles.stages import mixed_answers
 from eval.records import Question
 from eval.scores.intervals import Bootstrap
 from eval.serve import Transformers
+from eval.serve.standing import starter
 from eval.stages import Candidate, Stages
 from fusion.progress import RunProgress
 
@@ -36,7 +37,7 @@ class Watched(RunProgress):
             if len(self.seen) == self.most:
                 raise KeyboardInterrupt
 
-        yield SimpleNamespace(advance=advance, finished=lambda *, reused: None)
+        yield SimpleNamespace(advance=advance, finished=lambda artifact: None)
 
 
 def mixed(artifacts: Path, members: list[Candidate], progress: RunProgress) -> list[tuple[str, ...]]:
@@ -51,7 +52,8 @@ def mixed(artifacts: Path, members: list[Candidate], progress: RunProgress) -> l
         artifacts=artifacts,
     )
     with contextlib.ExitStack() as stack:
-        run = Stages(config, progress, stack)
+        started = starter(config.serve, stack, logs=artifacts / "logs", say=progress.note)
+        run = Stages(config, progress, started)
         benchmark = LoadedMTBench(settings=settings, questions=questions, prompts={})
         candidate = Candidate(model="ensemble-packllm_sim", group="Ensembles", path=artifacts, weights="both")
         return [answer.turns for answer in mixed_answers(run, candidate, members, "mt", benchmark, PackLLMSim())]
