@@ -45,7 +45,6 @@ _MERGEKIT_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "dare": {"weight": "none, it is required", "density": 1.0, "normalize": False, "rescale": "match_l1"},
     "sce": {"select_topk": 1.0, "reading": "mergekit"},
     "slerp": {"t": "none, it is required"},
-    "varm": {},
 }
 
 
@@ -315,7 +314,7 @@ def _open_defaults(rule: str, given: set[str]) -> list[str]:
     fields = {entry.name: entry.default for entry in dataclasses.fields(MERGE_RULES[rule])}  # type: ignore[arg-type]
     return [
         f"{key} is not given: {fields[key]} here, in mergekit {other}"
-        for key, other in _MERGEKIT_DEFAULTS[rule].items()
+        for key, other in _MERGEKIT_DEFAULTS.get(rule, {}).items()
         if key not in given
     ]
 

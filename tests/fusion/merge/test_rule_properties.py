@@ -11,7 +11,8 @@ from fusion.configure import Refusal
 from fusion.merge import MERGE_RULES
 from fusion.merge.parameter import PIECE, Context
 
-# Settings under which the formula returns a single target: weight one, nothing trimmed, dropped or unselected.
+# Settings under which the formula returns a single target: weight one, nothing trimmed, dropped or unselected.  A rule
+# that is not named does so by its defaults.
 # SCE with tau below 1 selects by variance, which is zero over one target, so selecting is left out.
 RETURNS_A_SINGLE_TARGET = {
     "linear": {"weight": 1.0, "normalize": False},
@@ -19,7 +20,6 @@ RETURNS_A_SINGLE_TARGET = {
     "task_arithmetic": {"weight": 1.0},
     "ties": {"weight": 1.0, "density": 1.0},
     "dare": {"weight": 1.0, "density": 1.0},
-    "varm": {},
     "sce": {"select": False},
 }
 # DARE's masks belong to the targets' places, so only undropped it does not care for their order.  Weights of one keep
@@ -51,7 +51,7 @@ def tensors(seed: int, targets: int = 2, shape: tuple[int, ...] = (5, 7)) -> tup
 @pytest.mark.parametrize("seed", range(3))
 def test_merging_one_target_with_weight_one_returns_it(name: str, seed: int) -> None:
     pivot, (target,) = tensors(seed, targets=1)
-    merged = MERGE_RULES[name](**RETURNS_A_SINGLE_TARGET[name])(pivot, [target])
+    merged = MERGE_RULES[name](**RETURNS_A_SINGLE_TARGET.get(name, {}))(pivot, [target])
     torch.testing.assert_close(merged, target, rtol=1e-6, atol=1e-6)
 
 
@@ -123,9 +123,9 @@ def test_hyperparameters_are_frozen_and_keyword_only(name: str) -> None:
     rule = MERGE_RULES[name]
     with pytest.raises(TypeError):
         rule(0.5)
-    field = dataclasses.fields(rule)[0].name
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(rule(), field, 1)
+    for field in dataclasses.fields(rule):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(rule(), field.name, 1)
 
 
 @pytest.mark.parametrize("name", MERGE_RULES)
