@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fusion.align import AlignConfig
 from fusion.checkpoint import ModelConfig
@@ -19,13 +19,16 @@ from fusion.pocket.dialogues import PocketData
 from fusion.represent import RepresentConfig
 from fusion.train.config import TrainConfig
 
+Teacher = Literal["fused", "pivot", "shuffled"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class FusionConfig:
     """Everything the stages up to the merged checkpoints depend on.
 
     `pivot` and `sources` name entries of `models`; `data` is either files or the pocket generator; `merge` maps a
-    merged model's name to its rule.
+    merged model's name to its rule.  `teacher` says whose distributions the targets learn: the `fused` ones, or for
+    controls the `pivot`'s own (self-distillation) or the fused ones `shuffled` (fusion.fuse.shuffle).
     """
 
     name: str
@@ -38,6 +41,7 @@ class FusionConfig:
     represent: RepresentConfig
     align: AlignConfig
     fuse: FusionRule
+    teacher: Teacher
     train: TrainConfig
     merge: Mapping[str, MergeRule]
     baselines: tuple[str, ...]
@@ -65,6 +69,7 @@ class _Named:
     pivot: str
     sources: tuple[str, ...]
     baselines: tuple[str, ...]
+    teacher: Teacher = "fused"
 
 
 def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:

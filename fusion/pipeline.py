@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +30,8 @@ from fusion.train.config import TrainConfig
 __all__ = ["FusedModels", "FusionConfig", "fusion_config", "run"]
 
 _IMPORTING = threading.Lock()
+_MAKING_ROOM = threading.Lock()
+_WITH_A_MODEL = frozenset({"pretrain", "represent", "train"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +42,27 @@ class FusedModels:
     conversations: Artifact
 
 
-def run(config: FusionConfig, progress: RunProgress) -> FusedModels:
-    """Every stage of the experiment, computed or reused; raises Refusal for input a stage will not work on."""
+def run(config: FusionConfig, progress: RunProgress, *, make_room: Callable[[], None] = lambda: None) -> FusedModels:
+    """Every stage of the experiment, computed or reused; raises Refusal for input a stage will not work on.
+
+    `make_room` is called before a model is computed with, so that whoever still holds a GPU can let go.
+    """
     with ThreadPoolExecutor(max_workers=config.lanes) as lanes:
-        return _Run(config, progress, lanes).everything()
+        return _Run(config, progress, lanes, make_room).everything()
 
 
 class _Run:
     """The stages of one experiment as calls that wait for what they need and go through the store."""
 
-    def __init__(self, config: FusionConfig, progress: RunProgress, lanes: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        config: FusionConfig,
+        progress: RunProgress,
+        lanes: ThreadPoolExecutor,
+        make_room: Callable[[], None],
+    ) -> None:
         self.config = config
+        self.make_room = make_room
         self.store = Store(root=config.artifacts)
         self.progress = progress
         self.lanes = lanes
@@ -65,23 +77,40 @@ class _Run:
         waiting: dict[str, Future[Checkpoint]] = {}
         if "sft" in config.baselines:
             waiting["sft"] = self.lanes.submit(self.target, "sft", "Baselines", pivot, conversations, None)
-        represented = {name: self.lanes.submit(self.represent, checkpoints[name], conversations) for name in names}
-        representations = {name: future.result() for name, future in _all(represented).items()}
-        aligning = {name: self.lanes.submit(self.align, checkpoints, representations, name) for name in config.sources}
-        aligned = {name: future.result() for name, future in _all(aligning).items()}
-        for name in config.sources:
-            fused = self.fuse(representations[config.pivot], {name: aligned[name]})
-            row = f"target-{config.models[name].label}"
-            waiting[row] = self.lanes.submit(self.target, row, "Targets", pivot, conversations, fused)
-        if "multi" in config.baselines:
-            fused = self.fuse(representations[config.pivot], aligned)
-            waiting["multi"] = self.lanes.submit(self.target, "multi", "Baselines", pivot, conversations, fused)
+        for row, fused in self.taught(checkpoints, conversations):
+            group = "Baselines" if row == "multi" else "Targets"
+            waiting[row] = self.lanes.submit(self.target, row, group, pivot, conversations, fused)
         trained = {row: future.result() for row, future in _all(waiting).items()}
         targets = [trained[f"target-{config.models[name].label}"] for name in config.sources]
         merged = [self.merge(row, pivot, targets) for row in config.merge]
         baselines = [trained[name] for name in config.baselines]
         sources = [checkpoints[name] for name in config.sources]
         return FusedModels(checkpoints=(pivot, *sources, *baselines, *targets, *merged), conversations=conversations)
+
+    def taught(
+        self, checkpoints: Mapping[str, Checkpoint], conversations: Artifact
+    ) -> Iterator[tuple[str, Artifact | None]]:
+        """What every target and Multi learn beside the labels, by row; None where the labels are everything."""
+        config = self.config
+        learning = {f"target-{config.models[name].label}": [name] for name in config.sources}
+        if "multi" in config.baselines:
+            learning["multi"] = list(config.sources)
+        if config.train.lm_weight == 1:
+            yield from dict.fromkeys(learning).items()
+            return
+        if config.teacher == "pivot":
+            alone = self.fuse(self.represent(checkpoints[config.pivot], conversations), {})
+            yield from dict.fromkeys(learning, alone).items()
+            return
+        names = [config.pivot, *config.sources]
+        represented = {name: self.lanes.submit(self.represent, checkpoints[name], conversations) for name in names}
+        representations = {name: future.result() for name, future in _all(represented).items()}
+        aligning = {name: self.lanes.submit(self.align, checkpoints, representations, name) for name in config.sources}
+        aligned = {name: future.result() for name, future in _all(aligning).items()}
+        pivot = representations[config.pivot]
+        for row, sources in learning.items():
+            fused = self.fuse(pivot, {name: aligned[name] for name in sources})
+            yield row, self.shuffle(row, pivot, fused) if config.teacher == "shuffled" else fused
 
     def produce(
         self,
@@ -96,6 +125,9 @@ class _Run:
     ) -> Artifact:
         def first_imported(directory: Path) -> Mapping[str, Any] | None:
             _import_transformers()
+            if stage in _WITH_A_MODEL:
+                with _MAKING_ROOM:
+                    self.make_room()
             return build(directory, shown)
 
         with self.progress.stage(stage, what) as shown:
@@ -223,10 +255,12 @@ class _Run:
         )
 
     def fuse(self, pivot: Artifact, aligned: Mapping[str, Artifact]) -> Artifact:
-        """One target distribution per position, from the pivot and one source, or all of them at once (Multi)."""
+        """One target distribution per position, from the pivot and one source, or all of them at once (Multi), or from
+        the pivot alone."""
         from fusion.fuse.stage import fuse
 
-        what = "all sources" if len(aligned) > 1 else self.config.models[next(iter(aligned))].label
+        labels = [self.config.models[name].label for name in aligned]
+        what = "all sources" if len(labels) > 1 else labels[0] if labels else "pivot alone"
         return self.produce(
             "fuse",
             what,
@@ -239,6 +273,26 @@ class _Run:
                 rule=self.config.fuse,
                 out=out,
             ),
+        )
+
+    def shuffle(self, row: str, pivot: Artifact, fused: Artifact) -> Artifact:
+        """Fused targets without what the sources know about the alternatives."""
+        from fusion.fuse.shuffle import shuffle
+        from fusion.represent import open_representation
+
+        return self.produce(
+            "fuse",
+            f"{row}, shuffled",
+            config=["shuffled", self.config.seed],
+            inputs={"fused": fused.key},
+            modules=("fusion.fuse.shuffle",),
+            build=lambda out, shown: shuffle(
+                fused=fused.path,
+                vocabulary=open_representation(pivot.path).vocabulary,
+                seed=self.config.seed,
+                out=out,
+            ),
+            seed=self.config.seed,
         )
 
     def target(
