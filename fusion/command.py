@@ -16,8 +16,11 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
+
+from omegaconf import OmegaConf
 
 from fusion.configure import Refusal, nearest
 
@@ -68,15 +71,24 @@ def command(root: str, run: Callable[[dict[str, Any]], int | None]) -> NoReturn:
 def compose(root: str, overrides: list[str]) -> dict[str, Any]:
     """What `conf/<root>.yaml` with `overrides` gives, as plain types; raises Refusal as `command` does."""
     import hydra
-    from omegaconf import OmegaConf
 
     try:
         with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
             composed = hydra.compose(root, overrides=overrides)
-        settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except Exception as error:
         if not _from_hydra(error):
             raise
+        raise Refusal(hydra_message(error)) from error
+    return plain_settings(composed)
+
+
+def plain_settings(composed: Any) -> dict[str, Any]:
+    """What Hydra composed as plain types.  Raises Refusal for a value that is missing or leads nowhere."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
         raise Refusal(hydra_message(error)) from error
     assert isinstance(settings, dict)
     return {str(key): value for key, value in settings.items()}
@@ -84,8 +96,6 @@ def compose(root: str, overrides: list[str]) -> dict[str, Any]:
 
 def group_entry(group: str, name: str) -> dict[str, Any]:
     """One file of a config group as plain types, for settings that name an entry (a pivot, a source)."""
-    from omegaconf import OmegaConf
-
     path = CONF / group / f"{name}.yaml"
     if not path.exists():
         raise Refusal(f"{group} '{name}' is not in conf/{group}: {nearest(name, group_names(group))}")
@@ -126,26 +136,31 @@ def cell_folder(overrides: str) -> str:
     return f"{spelt[: _LONGEST_NAME // 2].decode(errors='ignore')}...{hashlib.sha256(spelt).hexdigest()[:12]}"
 
 
+# In every process that unpickles a task, so that a launcher's processes can name the cells' folders.
+OmegaConf.register_new_resolver("cell_folder", cell_folder, replace=True)
+
+
+@dataclass
+class _Task:
+    """What Hydra calls once for each composition; no closure, so that a launcher can send it to other processes."""
+
+    run: Callable[[dict[str, Any]], int | None]
+    debug: bool
+    statuses: list[int] = field(default_factory=list)
+
+    def __call__(self, composed: Any) -> None:
+        try:  # caught here: Hydra would print lines of its own, and end a sweep's other cells
+            self.statuses.append(self.run(plain_settings(composed)) or 0)
+        except Refusal as refusal:
+            self.statuses.append(_refused(str(refusal), self.debug))
+
+
 def _composed(root: str, run: Callable[[dict[str, Any]], int | None], debug: bool) -> int:
     import hydra
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    statuses: list[int] = []
-
-    def task(composed: Any) -> None:
-        try:  # caught here: Hydra would print lines of its own, and end a sweep's other cells
-            settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-            assert isinstance(settings, dict)
-            statuses.append(run({str(key): value for key, value in settings.items()}) or 0)
-        except Refusal as refusal:
-            statuses.append(_refused(str(refusal), debug))
-        except OmegaConfBaseException as error:
-            statuses.append(_refused(hydra_message(error), debug))
-
-    OmegaConf.register_new_resolver("cell_folder", cell_folder, replace=True)
+    task = _Task(run, debug)
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=root)(task)()
-    return max(statuses, default=0)
+    return max(task.statuses, default=0)
 
 
 def _from_hydra(error: BaseException) -> bool:

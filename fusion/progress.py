@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,16 @@ class StageRecord:
     path: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunningStage:
+    """A stage under way, `done` of `total` units of it; total None where nobody counts them."""
+
+    stage: str
+    what: str
+    done: int
+    total: int | None
+
+
 class RunProgress:
     """Shows stages side by side; safe to use from several threads.
 
@@ -54,7 +65,7 @@ class RunProgress:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or terminal()
         self.computed = 0
         self.reused = 0
         self._finished: list[StageRecord] = []
@@ -80,7 +91,7 @@ class RunProgress:
     @contextlib.contextmanager
     def stage(self, stage: str, what: str) -> Iterator[StageProgress]:
         """Show `stage` of the model `what` until the block ends; the block says `finished(artifact)`."""
-        task = self._bars.add_task(f"{stage:<10} {what}", total=None)
+        task = self._bars.add_task(f"{stage:<10} {what}", total=None, stage=stage, what=what)
         shown = StageProgress(self._bars, task)
         started = time.monotonic()
         try:
@@ -99,6 +110,18 @@ class RunProgress:
             self.computed += 1
         self.console.print(f"  {stage:<10} {what:<28} {time.monotonic() - started:6.1f} s", highlight=False)
 
+    def running(self) -> list[RunningStage]:
+        """The stages under way, the one begun last at the end."""
+        return [
+            RunningStage(
+                stage=bar.fields["stage"],
+                what=bar.fields["what"],
+                done=int(bar.completed),
+                total=None if bar.total is None else int(bar.total),
+            )
+            for bar in self._bars.tasks
+        ]
+
     def records(self) -> Sequence[StageRecord]:
         """Every artifact that was made or reused, in the order of the chain."""
         with self._lock:
@@ -107,6 +130,12 @@ class RunProgress:
     def note(self, text: str) -> None:
         """A sentence the user should see, above the bars."""
         self.console.print(text, highlight=False)
+
+
+@functools.cache
+def terminal() -> Console:
+    """The one console of stderr: what several parts of a command show at a time stays in order on it."""
+    return Console(stderr=True)
 
 
 def place_in_chain(stage: str) -> int:
