@@ -8,7 +8,7 @@ from eval.benchmarks.pairwise_preference import annotator
 from eval.benchmarks.single_rating import parse_rating
 from eval.errors import JudgeFailure
 from eval.judges import JudgeRequest
-from eval.judges.reference import edit_distance, rating, reply_by_reference
+from eval.judges.reference import Reference, edit_distance, rating, reply_by_reference
 
 WORDS = st.text(alphabet="abc ", max_size=12)
 
@@ -64,6 +64,23 @@ def test_only_the_known_answer_is_rated_ten(answer, reference):
     found = rating(answer, reference)
     assert 1 <= found <= 10
     assert (found == 10) == (answer.split() == reference.split())
+
+
+@pytest.mark.parametrize(
+    ("answer", "ratings"),
+    [("seven", (10, 10, 10)), ("it is seven", (4, 1, 10)), ("sevem", (7, 1, 7)), ("", (1, 1, 1))],
+)
+def test_credit_says_what_an_answer_gets_that_is_not_the_known_one(answer, ratings):
+    """By hand: of "it is seven" 5 of 11 characters stay, 1 + 8 * 5 // 11 = 4; of "sevem" 4 of 5, 1 + 8 * 4 // 5 = 7."""
+    assert tuple(rating(answer, "seven", credit) for credit in ("edit", "exact", "contains")) == ratings
+
+
+def test_a_strict_judge_goes_by_another_name():
+    found = []
+    strict = Reference(credit="exact")
+    strict.judge([request("rating", "sevem")], lambda _, reply: found.append(reply.text))
+    assert found == ["Rating: [[1]]"]
+    assert strict.label != Reference().label
 
 
 def test_a_rating_goes_through_the_benchmarks_own_parser():
