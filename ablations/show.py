@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eval.tables import Cell, leaderboard, rounded
+from eval.tables import DAGGER, Cell, leaderboard, rounded
 
 
 def show(table: pd.DataFrame, out: Path) -> None:
-    """Print the leaderboard of a score table: estimate, interval, difference to the pivot."""
+    """Print the leaderboard of a score table: estimate, difference to the pivot, dagger."""
     rows = leaderboard(table)
     drawn = Table(show_edge=False, pad_edge=False)
     drawn.add_column("model", no_wrap=True)
@@ -31,7 +31,9 @@ def show(table: pd.DataFrame, out: Path) -> None:
     if not console.is_terminal:
         console = Console(width=160)  # a log keeps whole columns
     console.print(drawn)
-    console.print(f"report: {out / 'leaderboard.html'}", highlight=False, soft_wrap=True)
+    if any(cell.differs for row in rows for cell in row.cells):
+        console.print(f"{DAGGER} differs from the pivot after Holm's correction over its column", highlight=False)
+    console.print(f"report: {out / 'leaderboard.html'}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _cell(cell: Cell) -> str:
@@ -40,4 +42,5 @@ def _cell(cell: Cell) -> str:
     value = {1: f"[bold]{value}[/]", 2: f"[underline]{value}[/]"}.get(cell.rank, value)
     if cell.difference is not None and heading.ranked:
         value += f" [dim]{rounded(cell.difference, heading.decimals, sign=True)}[/]"
+        value += DAGGER if cell.differs else " "
     return value

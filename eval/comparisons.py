@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +29,15 @@ PERCENT_METRICS = frozenset(
         "first_position_bias",
     }
 )
+
+
+# The row that another is compared with when it is compared with "pivot" or "sft"; None: with none.
+ReferenceOf = Callable[[str, str], str | None]
+
+
+def named(model: str, other: str) -> str | None:
+    """A reference that is the same for all models: the one of that name."""
+    return None if other == model else other
 
 
 def difference(
@@ -97,20 +106,31 @@ def mean_model(scored: Sequence[ScoredModel], group: str, benchmark: str) -> Sco
 
 
 def smallest_difference(
-    scored: Sequence[ScoredModel], benchmark: str, metric: str, slice_name: str, to: str
+    scored: Sequence[ScoredModel],
+    benchmark: str,
+    metric: str,
+    slice_name: str,
+    to: str,
+    reference_of: ReferenceOf = named,
 ) -> float | None:
     """The smallest true difference to the model `to` that the benchmark's questions could show (80% power, median
     over the models compared), in the unit of scores.csv; None when nothing can be paired."""
-    entries = [entry for entry in scored if entry.benchmark == benchmark]
-    reference = next((entry for entry in entries if entry.model == to), None)
+    entries = {entry.model: entry for entry in scored if entry.benchmark == benchmark}
     found = []
-    for entry in entries:
-        if reference is None or entry is reference:
-            continue
-        pairs = paired_items(entry, reference, metric, slice_name)
-        groups = [pair[0] for pair in pairs]
-        if len(set(groups)) > 1:
-            error = clustered_standard_error([pair[1] - pair[2] for pair in pairs], groups)
-            found.append(minimum_detectable_difference(error))
-    scale = 100.0 if metric in PERCENT_METRICS else 1.0
-    return scale * float(np.median(found)) if found else None
+    for model, entry in entries.items():
+        reference = entries.get(reference_of(model, to) or "")
+        smallest = None if reference is None else detectable(entry, reference, metric, slice_name)
+        if smallest is not None:
+            found.append(smallest)
+    return float(np.median(found)) if found else None
+
+
+def detectable(first: ScoredModel, second: ScoredModel, metric: str, slice_name: str) -> float | None:
+    """The smallest true difference between two models that would show in 8 of 10 cases, in the unit of scores.csv;
+    None below two questions."""
+    pairs = paired_items(first, second, metric, slice_name)
+    groups = [pair[0] for pair in pairs]
+    if len(set(groups)) < 2:
+        return None
+    error = clustered_standard_error([pair[1] - pair[2] for pair in pairs], groups)
+    return (100.0 if metric in PERCENT_METRICS else 1.0) * minimum_detectable_difference(error)

@@ -1,9 +1,14 @@
-"""Plots of a score table as SVG: ratings by category as a radar, and estimates with their intervals."""
+"""Plots of a score table as SVG: ratings by category, estimates with their intervals, win rate against length.
+
+Margins are computed from the widths of the labels, because matplotlib's own layout draws every figure twice.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -12,26 +17,35 @@ import pandas as pd
 from eval.scored import GROUPS
 
 matplotlib.use("Agg")
-from matplotlib.figure import Figure  # the backend is chosen first
+from matplotlib.axes import Axes  # the backend is chosen first
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 # Okabe and Ito's palette, which readers with any colour vision can tell apart.
 COLOURS = {"Pivot": "#000000", "Sources": "#999999", "Baselines": "#E69F00", "Targets": "#56B4E9", "Merged": "#009E73"}
+OTHER = "#CC79A7"
+MOST_ROWS = 60  # of a plot that is taken in at a glance
 _LINES = ("-", "--", ":", "-.")
-_SETTINGS = {"svg.hashsalt": "fusechat-lab", "svg.fonttype": "none", "font.size": 9}
-
-
 _MOST_LINES = 20
+# A model's name may hold dollars, which are no formula.
+_SETTINGS = {"svg.hashsalt": "fusechat-lab", "svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
+matplotlib.rcParams.update(_SETTINGS)
 
 
 def radar(table: pd.DataFrame, models: Sequence[str]) -> Figure | None:
     """MT-Bench ratings by category, one line per model; None below three categories and above 20 models, where lines
-    cannot be told apart."""
+    cannot be told apart.  The axis starts a point below the lowest rating, which its title says."""
     rows = table[(table["benchmark"] == "mt_bench") & (table["metric"] == "rating")]
     categories = [name for name in rows["slice"].unique() if name not in ("all", "turn1", "turn2")]
-    if len(categories) < 3 or len(models) > _MOST_LINES:
+    rows = rows[rows["model"].isin(models) & rows["slice"].isin(categories)].dropna(subset=["value"])
+    if len(categories) < 3 or len(models) > _MOST_LINES or rows.empty:
         return None
-    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
-    axes = figure.add_subplot(projection="polar")
+    start = max(0, math.floor(rows["value"].min()) - 1)
+    size, side = 3.1, 0.3 + _inches(categories)
+    width, height = size + 2 * side + 0.5 + _inches(models), 4.2
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((side / width, 0.45 / height, size / width, size / height), projection="polar")
     angles = np.linspace(0, 2 * np.pi, len(categories), endpoint=False)
     seen: dict[str, int] = {}
     for model in models:
@@ -43,12 +57,30 @@ def radar(table: pd.DataFrame, models: Sequence[str]) -> Figure | None:
         line = _LINES[seen.get(group, 0) % len(_LINES)]
         seen[group] = seen.get(group, 0) + 1
         closed = [*range(len(categories)), 0]
-        axes.plot(angles[closed], values[closed], line, color=COLOURS.get(group, "#CC79A7"), label=model, linewidth=1.4)
+        axes.plot(angles[closed], values[closed], line, color=COLOURS.get(group, OTHER), label=model, linewidth=1.4)
     axes.set_xticks(angles, categories)
-    axes.set_ylim(0, 10)
-    axes.set_title("MT-Bench rating by category")
-    axes.legend(loc="center left", bbox_to_anchor=(1.1, 0.5), frameon=False, fontsize=8)
+    axes.set_ylim(start, 10)
+    axes.set_yticks(range(start + 1, 11))
+    axes.set_rlabel_position(180 / len(categories))  # type: ignore[attr-defined]
+    said = f" (the centre is {start})" if start else ""
+    axes.set_title(f"MT-Bench rating by category{said}", pad=16)
+    axes.legend(
+        loc="center left", bbox_to_anchor=((2 * side + size) / width, 0.5), frameon=False, fontsize=8,
+        bbox_transform=figure.transFigure,
+    )  # fmt: skip
     return figure
+
+
+def told_apart(table: pd.DataFrame, models: Sequence[str]) -> list[str]:
+    """The models of a radar: all of a few; of many the pivot, the baselines, and the best target and two best merges,
+    by MT-Bench rating."""
+    if len(models) <= _MOST_LINES // 2:
+        return list(models)
+    rows = table[(table["benchmark"] == "mt_bench") & (table["metric"] == "rating") & (table["slice"] == "all")]
+    rows = rows[rows["model"].isin(models)]
+    most = {"Pivot": 1, "Baselines": 2, "Targets": 1, "Merged": 2}
+    best = [name for group, n in most.items() for name in rows[rows["group"] == group].nlargest(n, "value")["model"]]
+    return [model for model in models if model in best]
 
 
 def intervals(
@@ -62,28 +94,120 @@ def intervals(
     rows = rows.dropna(subset=[value])
     if rows.empty:
         return None
+    title, rows = best_rows(title, rows, value)
     rows = rows.assign(order=[GROUPS.index(group) if group in GROUPS else len(GROUPS) for group in rows["group"]])
     rows = rows.sort_values("order", kind="stable")
-    figure = Figure(figsize=(5.6, 0.9 + 0.26 * len(rows)), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = listed(title, list(rows["model"]))
     for place, (_, row) in enumerate(rows.iterrows()):
-        colour = COLOURS.get(row["group"], "#CC79A7")
+        colour = COLOURS.get(row["group"], OTHER)
         if not pd.isna(row[low]):
             axes.plot([row[low], row[high]], [place, place], color=colour, linewidth=1.6)
         axes.plot([row[value]], [place], "o", color=colour, markersize=5)
     if difference_to is not None:
         axes.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
-    axes.set_yticks(range(len(rows)), list(rows["model"]))
-    axes.invert_yaxis()
-    axes.set_title(title)
-    axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def lengths(table: pd.DataFrame) -> Figure | None:
+    """AlpacaEval win rate against the answers' average length; None where no two lengths differ by 5%.
+
+    A line leads from each win rate to the length-controlled one, which is what is left when length is taken out.
+    """
+    rows = table[(table["benchmark"] == "alpaca_eval") & (table["slice"] == "all")].drop_duplicates(["model", "metric"])
+    wide = rows.pivot(index="model", columns="metric", values="value")
+    if not {"win_rate", "average_length"} <= set(wide.columns):
+        return None
+    wide = wide.dropna(subset=["win_rate", "average_length"])
+    if len(wide) < 3 or wide["average_length"].max() < 1.05 * wide["average_length"].min():
+        return None
+    groups = rows.drop_duplicates("model").set_index("model")["group"]
+    low = rows[rows["metric"] == "win_rate"].set_index("model")
+    figure, axes = framed("AlpacaEval: win rate against length", width=5.0, height=3.6, left=0.55, bottom=0.5)
+    for model in wide.index:
+        at, rate = wide.loc[model, "average_length"], wide.loc[model, "win_rate"]
+        colour = COLOURS.get(groups[model], OTHER)
+        controlled = wide.loc[model].get("length_controlled_win_rate")
+        if controlled is not None and not pd.isna(controlled):
+            axes.plot([at, at], [rate, controlled], color=colour, linewidth=1, alpha=0.6)
+            axes.plot([at], [controlled], "_", color=colour, markersize=7)
+        else:
+            axes.plot([at, at], [low.loc[model, "low"], low.loc[model, "high"]], color=colour, linewidth=1, alpha=0.6)
+        axes.plot([at], [rate], "o", color=colour, markersize=5)
+    axes.set_xlabel("average length of the answers, characters")
+    axes.set_ylabel("win rate, %; bar: length-controlled")
+    _keys(axes, [group for group in GROUPS if group in set(groups[wide.index])])
+    order = sorted(wide.index, key=lambda model: (groups[model] != "Pivot", -wide.loc[model, "win_rate"]))
+    places = {model: (wide.loc[model, "average_length"], wide.loc[model, "win_rate"]) for model in order}
+    _name(figure, axes, places)
+    return figure
+
+
+def best_rows(title: str, rows: pd.DataFrame, value: str) -> tuple[str, pd.DataFrame]:
+    """The rows of a plot, cut to the best 60 with those that others are compared with; its title says so."""
+    if len(rows) <= MOST_ROWS:
+        return title, rows
+    compared = rows["group"].isin(("Pivot", "Baselines")) & ~rows["model"].str.contains("(", regex=False)
+    best = rows[~compared].nlargest(MOST_ROWS - int(compared.sum()), value).index
+    return f"{title}: best {MOST_ROWS} of {len(rows)}", rows[compared | rows.index.isin(best)]
+
+
+def listed(title: str, names: Sequence[str], *, width: float = 4.2) -> tuple[Figure, Axes]:
+    """An empty plot with one line per name, top down."""
+    figure, axes = framed(title, width=width, height=0.2 + 0.26 * len(names), left=0.15 + _inches(names), bottom=0.3)
+    axes.set_yticks(range(len(names)), list(names))
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    return figure, axes
+
+
+def framed(
+    title: str, *, width: float, height: float, left: float, bottom: float, right: float = 0.15
+) -> tuple[Figure, Axes]:
+    """An empty plot of `width` x `height` inches, with the margins that its labels need around it."""
+    needed = FontProperties(size=11)
+    whole = max(left + width + right, 0.2 + _inches([title], needed))
+    tall = height + bottom + 0.4
+    figure = Figure(figsize=(whole, tall))
+    axes = figure.add_axes((left / whole, bottom / tall, width / whole, height / tall))
+    figure.text(0.5, 1 - 0.22 / tall, title, ha="center", va="center", fontproperties=needed)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
 def svg(figure: Figure) -> str:
     """The figure as an SVG element, the same bytes every time."""
     stream = io.StringIO()
-    with matplotlib.rc_context(_SETTINGS):
-        figure.savefig(stream, format="svg", metadata={"Date": None})
+    figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
+
+
+def _inches(texts: Sequence[str], font: FontProperties | None = None) -> float:
+    """How wide the widest of some labels is."""
+    font = font or FontProperties(size=9)
+    return max((text_to_path.get_text_width_height_descent(t, font, ismath=False)[0] / 72 for t in texts), default=0)
+
+
+def _name(figure: Figure, axes: Axes, places: Mapping[str, tuple[float, float]]) -> None:
+    """Each point's name beside it, first come first served: a name that would cover another or a point is left out."""
+    axes.autoscale_view()
+    points = [axes.transData.transform(place) * 72 / figure.dpi for place in places.values()]
+    taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in points]
+    edge = axes.bbox.x1 * 72 / figure.dpi + 8
+    font = FontProperties(size=8)
+    for name, (x, y) in zip(places, points, strict=True):
+        wide = 72 * _inches([name], font)
+        for left, up in ((6, 2), (6, -10), (-6 - wide, 2), (-6 - wide, -10)):
+            box = (x + left, y + up, x + left + wide, y + up + 9)
+            if box[2] < edge and not any(
+                a < box[2] and box[0] < c and b < box[3] and box[1] < d for a, b, c, d in taken
+            ):
+                axes.annotate(name, places[name], xytext=(left, up), textcoords="offset points", fontproperties=font)
+                taken.append(box)
+                break
+
+
+def _keys(axes: Axes, groups: Sequence[str]) -> None:
+    marks: list[Any] = [
+        matplotlib.lines.Line2D([], [], marker="o", linestyle="", color=COLOURS.get(g, OTHER), label=g) for g in groups
+    ]
+    axes.legend(handles=marks, frameon=False, fontsize=8, loc="best")

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from eval import leaderboard_files, plots
 from eval.answers_page import answers_page
-from eval.comparisons import difference, mean_model, smallest_difference
+from eval.comparisons import ReferenceOf, difference, mean_model, named, smallest_difference
 from eval.ensembles import oracles
 from eval.judge_report import write_judging
 from eval.report_page import page
+from eval.report_sections import Section
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.sign_flip import FLIPS
-from eval.tables import DAGGER, FAMILY_LEVEL, Heading, headings, leaderboard, rounded, scores_table
+from eval.tables import (
+    DAGGER,
+    FAMILY_LEVEL,
+    Heading,
+    headings,
+    leaderboard,
+    rounded,
+    scores_table,
+)
 
 
 def write_report(
@@ -26,17 +35,19 @@ def write_report(
     title: str,
     bootstrap: Bootstrap,
     links: Mapping[str, str] | None = None,
+    reference_of: ReferenceOf = named,
+    sections: Callable[[pd.DataFrame], Sequence[Section]] = lambda table: (),
 ) -> pd.DataFrame:
     """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html}, answers.html and plots/*.svg into `out`, cost.csv and
     agreement.{csv,md} where judges gave cause; return the table.  `answers.html` needs models that carry their answers.
-    `links` (label to address) join those of the page.
+    `links` (label to address) join those of the page, `sections` (made from the table) come below its leaderboard.
     """
     out.mkdir(parents=True, exist_ok=True)
-    table = scores_table(scored, bootstrap=bootstrap)
+    table = scores_table(scored, bootstrap=bootstrap, reference_of=reference_of)
     table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
     items_table(scored).to_csv(out / "items.csv", index=False, lineterminator="\n")
-    rows = leaderboard(table)
-    remarks = [*notes(scored, table, bootstrap), *write_judging(scored, out, bootstrap)]
+    rows = leaderboard(table, [cost for entry in scored if entry.judged for cost in entry.judged.costs])
+    remarks = [*notes(scored, table, bootstrap, reference_of), *write_judging(scored, out, bootstrap)]
     (out / "leaderboard.md").write_text(f"# {title}\n\n" + leaderboard_files.markdown(rows, remarks))
     (out / "leaderboard.csv").write_text(leaderboard_files.wide_csv(rows))
     (out / "leaderboard.tex").write_text(leaderboard_files.latex(rows, remarks))
@@ -52,7 +63,8 @@ def write_report(
     else:
         (out / "answers.html").write_text(answers, encoding="utf-8")
         beside = {"answers and verdicts": "answers.html", **beside}
-    (out / "leaderboard.html").write_text(page(title, rows, remarks, list(drawn.values()), beside), encoding="utf-8")
+    whole = page(title, rows, remarks, list(drawn.values()), beside, sections(table))
+    (out / "leaderboard.html").write_text(whole, encoding="utf-8")
     return table
 
 
@@ -68,11 +80,14 @@ def items_table(scored: Sequence[ScoredModel]) -> pd.DataFrame:
     )
 
 
-def notes(scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstrap) -> list[str]:
+def notes(
+    scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstrap, reference_of: ReferenceOf = named
+) -> list[str]:
     """What a reader must know below the table: the intervals, the smallest difference that could show, variants."""
     found = [
         f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples,"
-        f" seed {bootstrap.seed}). Parentheses: difference to the pivot, paired by question."
+        f" seed {bootstrap.seed}). Parentheses: difference to the pivot, paired by question; how far the value lies"
+        " from the pivot's, in percent of the pivot's."
     ]
     if table["p_to_pivot"].notna().any():
         found.append(
@@ -83,13 +98,14 @@ def notes(scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstr
     for heading in headings(table):
         if not heading.ranked or heading.slice != "all":
             continue
-        smallest = smallest_difference(scored, heading.benchmark, heading.metric, heading.slice, "pivot")
+        smallest = smallest_difference(scored, heading.benchmark, heading.metric, heading.slice, "pivot", reference_of)
         if smallest is not None:
             found.append(
                 f"{heading.title}: the smallest true difference to the pivot that these questions would show in 8 of 10"
                 f" cases is about {rounded(smallest, heading.decimals)}."
             )
-        found += _mean_of_targets(scored, heading, bootstrap)
+        if reference_of is named:  # else there are several sets of targets, and a table of their own
+            found += _mean_of_targets(scored, heading, bootstrap)
     shown = {(heading.benchmark, heading.metric) for heading in headings(table)}
     for (benchmark, metric), rows in table[table["variant"] != ""].groupby(["benchmark", "metric"], sort=False):
         kinds = ", ".join(sorted(rows["variant"].unique()))
@@ -118,7 +134,7 @@ def _plots(table: pd.DataFrame) -> dict[str, str]:
     shown = table.drop_duplicates("model")
     radar_models = list(shown.loc[~shown["group"].isin(("Sources", "Ensembles")), "model"])
     figures = {
-        "radar": plots.radar(table, radar_models),
+        "radar": plots.radar(table, plots.told_apart(table, radar_models)),
         "rating": plots.intervals(table, benchmark="mt_bench", metric="rating", title="MT-Bench rating"),
         "rating_difference": plots.intervals(
             table,
@@ -128,5 +144,6 @@ def _plots(table: pd.DataFrame) -> dict[str, str]:
             difference_to="pivot",
         ),
         "win_rate": plots.intervals(table, benchmark="alpaca_eval", metric="win_rate", title="AlpacaEval win rate, %"),
+        "length": plots.lengths(table),
     }
     return {name: plots.svg(figure) for name, figure in figures.items() if figure is not None}

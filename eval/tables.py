@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from eval.comparisons import PERCENT_METRICS, difference, p_value
+from eval.comparisons import PERCENT_METRICS, ReferenceOf, difference, named, p_value
 from eval.ensembles import oracles
+from eval.judges.cost import JudgeCost
 from eval.scored import GROUPS, ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.multiplicity import holm
@@ -73,8 +74,9 @@ class Heading:
 class Cell:
     """A model under one heading, as in `scores_table`, not yet rounded; without a value `reason` says why.
 
-    `difference` is to the pivot, `p_holm` its p-value corrected over the column's models.  `rank` is 1 for the best of
-    the column, 2 for the second, else 0.
+    `difference` is to the pivot, `percent` the estimate's distance from the pivot's in percent of the pivot's, `p_holm`
+    the difference's p-value corrected over the column's models.  `rank` is 1 for the best of the column, 2 for the
+    second, else 0.
     """
 
     heading: Heading
@@ -85,6 +87,7 @@ class Cell:
     difference: float | None
     difference_low: float | None
     difference_high: float | None
+    percent: float | None
     p_holm: float | None
     rank: int
     reason: str
@@ -97,25 +100,36 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardRow:
-    """One model of the leaderboard, a cell under each heading; `unscored` counts missing ratings and preferences."""
+    """One model of the leaderboard, a cell under each heading; `unscored` counts missing ratings and preferences.
+
+    `judge_tokens` and `judge_money` are what judging it took, None where no judge counted or has a price.
+    """
 
     group: str
     model: str
     unscored: int
     cells: tuple[Cell, ...]
+    judge_tokens: int | None = None
+    judge_money: float | None = None
 
 
 def scores_table(
-    scored: Sequence[ScoredModel], *, bootstrap: Bootstrap, against: Sequence[str] = ("pivot", "sft")
+    scored: Sequence[ScoredModel],
+    *,
+    bootstrap: Bootstrap,
+    against: Sequence[str] = ("pivot", "sft"),
+    reference_of: ReferenceOf = named,
 ) -> pd.DataFrame:
     """One row per model, benchmark, metric and slice: SCORE_COLUMNS, `reason`, `variant`, and for each model in
     `against` the difference to it, paired by question (`difference_to_<model>`, `_low`, `_high`), its p-value
-    (`p_to_<model>`) and that value corrected by Holm over all models of the metric and slice (`p_holm_to_<model>`).
+    (`p_to_<model>`), that value corrected by Holm over all models of the metric and slice (`p_holm_to_<model>`), and
+    the distance of the two values in percent of the reference's (`percent_to_<model>`).
 
     A difference is empty where the metric has no items (length-controlled rates are fits, not means) or the other
     model was not scored.
     """
     by_key = {(entry.model, entry.benchmark): entry for entry in scored}
+    values = {(e.model, m.benchmark, m.metric, m.slice): m.value for e in scored for m in e.metrics}
     rows = []
     for entry in scored:
         for metric in entry.metrics:
@@ -135,8 +149,9 @@ def scores_table(
             }
             for other in against:
                 found, p = None, None
-                if other != entry.model and (other, entry.benchmark) in by_key:
-                    reference = by_key[other, entry.benchmark]
+                name = reference_of(entry.model, other)
+                reference = by_key.get((name, entry.benchmark)) if name is not None else None
+                if reference is not None:
                     found = difference(entry, reference, metric.metric, metric.slice, bootstrap)
                     p = p_value(entry, reference, metric.metric, metric.slice, bootstrap)
                 row |= {
@@ -144,6 +159,9 @@ def scores_table(
                     f"difference_to_{other}_low": found.low if found else None,
                     f"difference_to_{other}_high": found.high if found else None,
                     f"p_to_{other}": p,
+                    f"percent_to_{other}": _percent(
+                        metric.value, values.get((name or "", metric.benchmark, metric.metric, metric.slice))
+                    ),
                 }
             rows.append(row)
     families: dict[tuple[object, ...], list[dict[str, Any]]] = {}
@@ -153,7 +171,14 @@ def scores_table(
         for family in families.values():
             for row, p in zip(family, holm([row[f"p_to_{other}"] for row in family]), strict=True):
                 row[f"p_holm_to_{other}"] = p
-    names = ("difference_to_{}", "difference_to_{}_low", "difference_to_{}_high", "p_to_{}", "p_holm_to_{}")
+    names = (
+        "difference_to_{}",
+        "difference_to_{}_low",
+        "difference_to_{}_high",
+        "p_to_{}",
+        "p_holm_to_{}",
+        "percent_to_{}",
+    )
     compared = [name.format(other) for other in against for name in names]
     return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "reason", "variant", *compared])
 
@@ -174,8 +199,8 @@ def headings(table: pd.DataFrame) -> list[Heading]:
     return found
 
 
-def leaderboard(table: pd.DataFrame) -> list[LeaderboardRow]:
-    """The leaderboard's rows, models in the table's order within GROUPS."""
+def leaderboard(table: pd.DataFrame, costs: Sequence[JudgeCost] = ()) -> list[LeaderboardRow]:
+    """The leaderboard's rows, models in the table's order within GROUPS, with what judging them took."""
     columns = headings(table)
     models = table.drop_duplicates("model").set_index("model")["group"]
     order = sorted(models.index, key=lambda name: (_group_order(models[name]), list(models.index).index(name)))
@@ -197,15 +222,24 @@ def leaderboard(table: pd.DataFrame) -> list[LeaderboardRow]:
                     difference=_number(found.get("difference_to_pivot")),
                     difference_low=_number(found.get("difference_to_pivot_low")),
                     difference_high=_number(found.get("difference_to_pivot_high")),
+                    percent=_number(found.get("percent_to_pivot")),
                     p_holm=_number(found.get("p_holm_to_pivot")),
                     rank=ranks[heading].get(model, 0),
                     reason=found.get("reason") or ("" if found else "not evaluated"),
                 )
             )
         unscored = table[(table["model"] == model) & (table["slice"] == "all") & table["metric"].isin(JUDGED)]
+        taken = [cost for cost in costs if cost.model == model]
+        tokens = sum(cost.prompt_tokens + cost.completion_tokens for cost in taken)
+        money = [cost.money for cost in taken if cost.money is not None]
         rows.append(
             LeaderboardRow(
-                group=models[model], model=model, unscored=int(unscored["unscored"].sum()), cells=tuple(cells)
+                group=models[model],
+                model=model,
+                unscored=int(unscored["unscored"].sum()),
+                cells=tuple(cells),
+                judge_tokens=tokens or None,
+                judge_money=sum(money) if money else None,
             )
         )
     return rows
@@ -217,6 +251,22 @@ def rounded(value: float | None, decimals: int, *, sign: bool = False) -> str:
         return "—"
     text = f"{value:+.{decimals}f}" if sign else f"{value:.{decimals}f}"
     return text.replace("-", "−")
+
+
+def percents(cell: Cell) -> str:
+    """The distance to the pivot in percent, as the papers print it; nothing where it is none or means nothing."""
+    if cell.percent is None or not cell.heading.ranked:
+        return ""
+    return f"{rounded(cell.percent, 2, sign=True)}%"
+
+
+def costs_known(rows: Sequence[LeaderboardRow]) -> bool:
+    """Whether a column for what judging took would say something."""
+    return any(row.judge_tokens is not None for row in rows)
+
+
+def _percent(value: float | None, reference: float | None) -> float | None:
+    return 100 * (value / reference - 1) if value is not None and reference else None
 
 
 def _ranks(table: pd.DataFrame, heading: Heading) -> dict[str, int]:

@@ -77,10 +77,11 @@ def test_a_difference_that_only_looks_like_one_alone_gets_no_dagger(everyone):
     assert [row.model for row in rows if row.cells[0].differs] == ["better"]
     below = notes(everyone, table, BOOTSTRAP)
     text = markdown(rows, below)
-    assert "(+0.50†)" in text
-    assert "(+0.15)" in text
+    assert "(+0.50†, +10.00%)" in text  # 5.5 to 5
+    assert "(+0.15, +3.00%)" in text
     assert any(note.startswith("† differs from the pivot after Holm") for note in below)
-    assert r"$+0.50^\dagger$" in latex(rows, below)
+    assert r"\textbf{5.50} ($+10.00$\%)$^\dagger$" in latex(rows, below)
+    assert r"\underline{5.15} ($+3.00$\%) &" in latex(rows, below)
     assert "mt_bench.rating.all.p_holm" in wide_csv(rows)
 
 

@@ -1,0 +1,91 @@
+"""A part of a report below the leaderboard: sentences, a table, plots; as HTML and as Markdown."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One cell of a table: what it says, the number it is sorted by (none: its text), links (label and address)."""
+
+    text: str = ""
+    number: float | None = None
+    links: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """`figures` are SVG elements; everything else is text and is escaped.  `numeric` names the columns of numbers,
+    where what has no number stays last however the table is sorted; `folded` hides the table until it is asked for.
+    """
+
+    title: str
+    notes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    numeric: frozenset[str] = frozenset()
+    rows: Sequence[Sequence[Entry]] = field(default=())
+    figures: tuple[str, ...] = ()
+    folded: bool = False
+
+    @property
+    def anchor(self) -> str:
+        """Its place in the page."""
+        return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())
+
+
+def as_html(section: Section) -> str:
+    """The section with its heading; the page's script sorts its table."""
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in section.notes)
+    figures = "\n".join(f"<figure>{plot}</figure>" for plot in section.figures)
+    table = _table(section) if section.rows else ""
+    if section.folded and table:
+        table = f"<details><summary>{len(section.rows)} rows</summary>{table}</details>"
+    return f'<section id="{section.anchor}"><h2>{html.escape(section.title)}</h2>\n{notes}{table}\n{figures}</section>'
+
+
+def as_markdown(section: Section) -> str:
+    """The section without its plots."""
+    lines = [f"## {section.title}", ""]
+    if section.rows:
+        lines += [_line(section.columns), "|" + "---|" * len(section.columns)]
+        lines += [_line([_linked(entry) for entry in row]) for row in section.rows]
+        lines.append("")
+    return "\n".join([*lines, *(f"{note}\n" for note in section.notes)])
+
+
+def header(name: str, kind: Literal["number", "place", "text"]) -> str:
+    """A column's head; pressing it sorts by the column: numbers first from the largest, places and texts ascending."""
+    said = "" if kind == "number" else f' data-kind="{kind}"'
+    return f'<th scope="col"{said}><button type="button">{html.escape(name)}</button></th>'
+
+
+def _table(section: Section) -> str:
+    head = "".join(header(name, "number" if name in section.numeric else "text") for name in section.columns)
+    rows = "\n".join(
+        "<tr>"
+        + "".join(_cell(entry, name in section.numeric) for name, entry in zip(section.columns, row, strict=True))
+        + "</tr>"
+        for row in section.rows
+    )
+    return f'<div class="table"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
+
+
+def _cell(entry: Entry, numeric: bool) -> str:
+    value = ("" if entry.number is None else str(entry.number)) if numeric else entry.text
+    links = " ".join(
+        f'<a href="{html.escape(address, quote=True)}">{html.escape(label)}</a>' for label, address in entry.links
+    )
+    kind = "" if numeric else ' class="text"'
+    return f'<td{kind} data-value="{html.escape(value, quote=True)}">{html.escape(entry.text)}{links}</td>'
+
+
+def _linked(entry: Entry) -> str:
+    return " ".join([entry.text, *(f"[{label}](<{address}>)" for label, address in entry.links)]).strip()
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
