@@ -42,6 +42,7 @@ GROUPS = (
     "study",
     "row",
     "launcher",
+    "tracking",
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations.tracking import TRACKERS, tracker_from
 from eval.benchmarks import BENCHMARKS
 from eval.config import eval_config
 from eval.ensembles import ENSEMBLES
@@ -59,6 +60,11 @@ def test_every_entry_of_a_group_composes_and_is_typed(group):
         eval_config(composed)
 
 
+@pytest.mark.parametrize("name", group_names("tracking"))
+def test_every_tracker_composes_and_is_typed(name):
+    assert type(tracker_from(settings(f"tracking={name}"))) is TRACKERS[name]
+
+
 @pytest.mark.parametrize("name", group_names("model"))
 def test_every_model_can_be_a_pivot(name):
     other = "starling_7b_alpha" if name != "starling_7b_alpha" else "openchat_3_5"
@@ -75,6 +81,7 @@ def test_every_model_can_be_a_pivot(name):
         ("serve", SERVERS),
         ("judge", JUDGES),
         ("ensembles", ENSEMBLES),
+        ("tracking", TRACKERS),
     ],
 )
 def test_every_choice_of_a_table_has_its_file(group, table):
