@@ -27,7 +27,7 @@ from eval.judges.review import review_request
 from eval.judges.served import RunningJudge
 from eval.judging_cost import announce_cost, cost_note
 from eval.records import Unscored, Verdict, read_verdicts, write_records
-from eval.sittings import JOURNAL, Job, Keeping, Sitting, by_judge, seats
+from eval.sittings import JOURNAL, Job, Keeping, Sitting, by_judge, seats, sittings_of
 from eval.stages import Unfinished
 from fusion.progress import RunProgress
 
@@ -61,11 +61,7 @@ class Judging:
     def all(self, jobs: Sequence[Job]) -> list[Judged]:
         """Raises Refusal when a judge cannot be had, is too dear, or must not judge its own family."""
         plans = [job.benchmark.plan(job.answers) for job in jobs]
-        sittings = [
-            Sitting(number=number, job=job, plan=plan, name=name, judge=judge, layer=layer)
-            for number, (job, plan) in enumerate(zip(jobs, plans, strict=True))
-            for name, judge, layer in seats(self.config.judges[job.entry])
-        ]
+        sittings = sittings_of(jobs, plans, self.config)
         self._look_for_kin(sittings)
         announce_cost(sittings, self.keeping, self.progress.note)
         for layer in (1, 2):

@@ -22,7 +22,7 @@ def announce_cost(sittings: Sequence[Sitting], keeping: Keeping, say: Callable[[
         if not isinstance(judge, ModelJudge):
             continue
         entries = dict.fromkeys(sitting.job.entry for sitting in held)
-        parts = [_expected([s for s in held if s.job.entry == entry], keeping) for entry in entries]
+        parts = [expected([s for s in held if s.job.entry == entry], keeping) for entry in entries]
         whole = Estimate(
             replies=sum(part.replies for part in parts),
             prompt_tokens=sum(part.prompt_tokens for part in parts),
@@ -60,7 +60,7 @@ def spelt(money: float) -> str:
     return f"{money:,.2f}" if money >= 0.1 or not money else f"{money:.2g}"
 
 
-def _expected(sittings: Sequence[Sitting], keeping: Keeping) -> Estimate:
+def expected(sittings: Sequence[Sitting], keeping: Keeping) -> Estimate:
     """What one judge has still to say on one benchmark, at the rates of what it said there before."""
     earlier: list[tuple[JudgeRequest, Verdict | Unscored]] = []
     wanted: dict[int, list[JudgeRequest]] = {1: [], 2: []}

@@ -147,6 +147,15 @@ def seats(judge: Member | Panel) -> list[tuple[str, Member, int]]:
     return [(name, member, layer) for layer in range(1, judge.layers + 1) for name, member in judge.members.items()]
 
 
+def sittings_of(jobs: Sequence[Job], plans: Sequence[JudgingPlan], config: EvalConfig) -> list[Sitting]:
+    """Every judge on every job."""
+    return [
+        Sitting(number=number, job=job, plan=plan, name=name, judge=judge, layer=layer)
+        for number, (job, plan) in enumerate(zip(jobs, plans, strict=True))
+        for name, judge, layer in seats(config.judges[job.entry])
+    ]
+
+
 def by_judge(sittings: Sequence[Sitting]) -> Iterator[tuple[Member, list[Sitting]]]:
     """The sittings of each judge together, in the order of the first."""
     held: dict[str, list[Sitting]] = {}

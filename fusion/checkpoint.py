@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion.artifacts import directory_key
 from fusion.command import CONF
 from fusion.configure import Refusal, nearest
 from fusion.pocket.models import PocketModel
@@ -36,7 +37,8 @@ class ModelConfig:
     `label` is how tables name the model as a source (`source-<label>`) and its target (`target-<label>`).
     `chat_template` replaces the checkpoint's own: a name in conf/template, or a Jinja file.  FuseChat renders every
     source in the pivot's format, so its sources carry one.  `family`: whose weights it descends from, for the warning
-    before a judge of the same family.
+    before a judge of the same family.  `parameters`: how many it has, and of a mixture of experts how many a token
+    meets (`active_parameters`), for a plan made without the weights.
     """
 
     label: str
@@ -45,6 +47,8 @@ class ModelConfig:
     chat_template: str | None = None
     trust_remote_code: bool = False
     family: str | None = None
+    parameters: float | None = None
+    active_parameters: float | None = None
     pocket: PocketTraining | None = None
 
     def __post_init__(self) -> None:
@@ -87,6 +91,17 @@ def checkpoint_directory(config: ModelConfig) -> Path:
             " trust_remote_code: true in its conf/model entry"
         )
     return directory
+
+
+def located(config: ModelConfig, root: Path) -> tuple[Path, str]:
+    """The directory of a model that lies on the hub or on disk, with its template put on in `root`, and the key of its
+    files.  Raises Refusal where `checkpoint_directory` and `template_file` do.
+    """
+    directory = checkpoint_directory(config)
+    template = template_file(config)
+    if template is not None:
+        directory = dressed(directory, template, root)
+    return directory, directory_key(directory, root / "digests.json")
 
 
 def template_file(config: ModelConfig) -> Path | None:

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fusion.artifacts import Artifact, Store, directory_key, file_digest
-from fusion.checkpoint import Checkpoint, checkpoint_directory, dressed, template_file
+from fusion.artifacts import Artifact, Store, file_digest
+from fusion.checkpoint import Checkpoint, ModelConfig, located
 from fusion.experiment import FusionConfig, fusion_config
 from fusion.pocket.dialogues import PocketData
 from fusion.progress import RunProgress, StageProgress
@@ -42,13 +42,21 @@ class FusedModels:
     conversations: Artifact
 
 
-def run(config: FusionConfig, progress: RunProgress, *, make_room: Callable[[], None] = lambda: None) -> FusedModels:
+def run(
+    config: FusionConfig,
+    progress: RunProgress,
+    *,
+    make_room: Callable[[], None] = lambda: None,
+    store: Store | None = None,
+    locate: Callable[[ModelConfig, Path], tuple[Path, str]] = located,
+) -> FusedModels:
     """Every stage of the experiment, computed or reused; raises Refusal for input a stage will not work on.
 
-    `make_room` is called before a model is computed with, so that whoever still holds a GPU can let go.
+    `make_room` is called before a model is computed with, so that whoever still holds a GPU can let go.  A plan gives
+    a `store` that computes nothing, and a way to `locate` models that need not be there.
     """
     with ThreadPoolExecutor(max_workers=config.lanes) as lanes:
-        return _Run(config, progress, lanes, make_room).everything()
+        return _Run(config, progress, lanes, make_room, store or Store(root=config.artifacts), locate).everything()
 
 
 class _Run:
@@ -60,10 +68,13 @@ class _Run:
         progress: RunProgress,
         lanes: ThreadPoolExecutor,
         make_room: Callable[[], None],
+        store: Store,
+        locate: Callable[[ModelConfig, Path], tuple[Path, str]],
     ) -> None:
         self.config = config
         self.make_room = make_room
-        self.store = Store(root=config.artifacts)
+        self.store = store
+        self.locate = locate
         self.progress = progress
         self.lanes = lanes
 
@@ -183,11 +194,7 @@ class _Run:
         row = "pivot" if name == self.config.pivot else f"source-{config.label}"
         group = "Pivot" if name == self.config.pivot else "Sources"
         if config.pocket is None:
-            directory = checkpoint_directory(config)
-            template = template_file(config)
-            if template is not None:
-                directory = dressed(directory, template, self.store.root)
-            key = directory_key(directory, self.store.root / "digests.json")
+            directory, key = self.locate(config, self.store.root)
             return Checkpoint(model=row, group=group, path=directory, key=key)
         from fusion.pocket.models import build_checkpoint
 

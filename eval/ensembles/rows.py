@@ -95,25 +95,35 @@ class EnsembleRows:
         with contextlib.ExitStack() as stack:
             logs, say = self.config.artifacts / "logs", self.progress.note
             run = Stages(self.config, self.progress, starter(self.config.serve, stack, logs=logs, say=say))
-            for name, rule in self.config.ensembles.items():
+            for name in self.config.ensembles:
                 for entry, benchmark in loaded.items():
-                    if isinstance(rule, FusionOfN):
-                        fusor = self.candidates[rule.fusor]
-                        candidate = replace(fusor, model=f"{PREFIX}{name}", group=GROUP)
-                        said = [by_question(answered[member.model, entry]) for member in self.members]
-                        asked = Asked(
-                            name=benchmark.name,
-                            questions=rule.questions(benchmark.questions, said),
-                            benchmark=benchmark,
-                        )
-                        answers = run.answers(candidate, entry, asked)
-                    elif isinstance(rule, PackLLM):
-                        candidate = self._candidate(name)
-                        answers = mixed_answers(run, candidate, self.members, entry, benchmark, rule)
-                    else:
-                        continue
-                    found.append(Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers))
+                    job = self.written(run, name, entry, benchmark, answered)
+                    if job is not None:
+                        found.append(job)
         return found
+
+    def written(
+        self,
+        run: Stages,
+        name: str,
+        entry: str,
+        benchmark: LoadedBenchmark,
+        answered: Mapping[tuple[str, str], Sequence[Answer]],
+    ) -> Job | None:
+        """One rule's own answers to one benchmark; None for a rule that selects."""
+        rule = self.config.ensembles[name]
+        if isinstance(rule, FusionOfN):
+            fusor = self.candidates[rule.fusor]
+            candidate = replace(fusor, model=f"{PREFIX}{name}", group=GROUP)
+            said = [by_question(answered[member.model, entry]) for member in self.members]
+            asked = Asked(name=benchmark.name, questions=rule.questions(benchmark.questions, said), benchmark=benchmark)
+            answers = run.answers(candidate, entry, asked)
+        elif isinstance(rule, PackLLM):
+            candidate = self._candidate(name)
+            answers = mixed_answers(run, candidate, self.members, entry, benchmark, rule)
+        else:
+            return None
+        return Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers)
 
     def selected(self, judged: Sequence[Judged]) -> list[Judged]:
         """The rows of the rules that select, of the members' judged answers."""
