@@ -61,7 +61,11 @@ class FusionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class _Named:
-    """The settings that are not groups."""
+    """The settings that are not groups.
+
+    `pivot_choice` n lets the pivot and the n-th source change places, 0 none; `source_count` keeps the first so many
+    sources.  So a study varies either without knowing any model's name.
+    """
 
     name: str
     seed: int
@@ -70,6 +74,18 @@ class _Named:
     sources: tuple[str, ...]
     baselines: tuple[str, ...]
     teacher: Teacher = "fused"
+    pivot_choice: int = 0
+    source_count: int | None = None
+
+    def roles(self) -> tuple[str, tuple[str, ...]]:
+        """The pivot and the sources.  Raises Refusal for a source that is not there."""
+        models = [self.pivot, *self.sources]
+        for name, lowest in (("pivot_choice", 0), ("source_count", 1)):
+            value = getattr(self, name)
+            if value is not None and self.sources and not lowest <= value <= len(self.sources):
+                raise Refusal(f"{name} is {value}: expected {lowest} to {len(self.sources)}, the number of sources")
+        models[0], models[self.pivot_choice] = models[self.pivot_choice], models[0]
+        return models[0], tuple(models[1:])[: self.source_count]
 
 
 def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
@@ -79,10 +95,11 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
     """
     names = [field.name for field in dataclasses.fields(_Named)]
     named = typed({key: settings[key] for key in names if key in settings}, _Named)
+    pivot, sources = named.roles()
     mounted = settings.get("model") or {}
     models = {
         name: typed(mounted.get(name) or group_entry("model", name), ModelConfig, at=f"model.{name}")
-        for name in (named.pivot, *named.sources)
+        for name in (pivot, *sources)
     }
     data = settings.get("data")
     if not isinstance(data, Mapping):
@@ -90,7 +107,13 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
     merges = settings.get("merge") or {}
     try:
         return FusionConfig(
-            **{name: getattr(named, name) for name in names},
+            name=named.name,
+            seed=named.seed,
+            lanes=named.lanes,
+            pivot=pivot,
+            sources=sources,
+            baselines=named.baselines,
+            teacher=named.teacher,
             models=models,
             data=typed(data["pocket"], PocketData, at="data.pocket")
             if "pocket" in data

@@ -73,6 +73,19 @@ def test_every_model_can_be_a_pivot(name):
 
 
 @pytest.mark.parametrize(
+    ("overrides", "roles"),
+    [
+        ([], ["pocket_pivot", "pocket_numbers", "pocket_arithmetic", "pocket_letters"]),
+        (["pivot_choice=2"], ["pocket_arithmetic", "pocket_numbers", "pocket_pivot", "pocket_letters"]),
+        (["source_count=1"], ["pocket_pivot", "pocket_numbers"]),
+    ],
+)
+def test_another_model_is_the_pivot_or_fewer_are_sources_by_one_value(overrides, roles):
+    config = fusion_config(settings("experiment=pocket", *overrides))
+    assert [config.pivot, *config.sources] == roles
+
+
+@pytest.mark.parametrize(
     ("group", "table"),
     [
         ("align", ALIGNMENT_SCHEMES),
@@ -122,6 +135,9 @@ def test_an_unknown_name_is_refused_with_the_nearest_valid_one(override, message
         ("pivot=openchat", "did you mean 'openchat_3_5'"),
         ("sources=[]", "sources is empty"),
         ("sources=[pocket_pivot]", "among the sources"),
+        ("pivot_choice=4", "pivot_choice is 4: expected 0 to 3"),
+        ("source_count=0", "source_count is 0: expected 1 to 3"),
+        ("teacher=pivt", "did you mean 'pivot'"),
     ],
 )
 def test_a_mistyped_value_is_refused_with_what_was_expected(override, message):
