@@ -218,15 +218,36 @@ def code_digest(modules: tuple[str, ...]) -> str:
 
 
 @functools.cache
+def module_digests(modules: tuple[str, ...]) -> Mapping[str, str]:
+    """By name, what `code_digest` makes one digest of.  Raises ModuleNotFoundError for a module that is not there."""
+    with _PARSING:
+        return {name: _tree_digest(name).hex()[:12] for name in sorted(_closure(modules))}
+
+
+@functools.cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that can change a number."""
-    found = {"python": platform.python_version()}
+    """Versions of what can change a number: Python, libraries, and the processor, which decides in which order sums are
+    taken.
+    """
+    found = {"python": platform.python_version(), "processor": _processor()}
     for name in _VERSIONS_NOTED:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def _processor() -> str:
+    """Its name and its widest vectors where Linux tells them, else its family."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = facts.get("flags", "").split()
+    widest = [name for name in ("avx512f", "avx2") if name in flags]
+    return " ".join([facts.get("model name", platform.machine()), *widest[:1]])
 
 
 @functools.cache
