@@ -67,10 +67,10 @@ class MLflow:
     @contextlib.contextmanager
     def _store(self) -> Iterator[MlflowClient]:
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        for chatty in ("mlflow", "alembic"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
+        for chatty in ("mlflow", "alembic"):  # they tell of every table that they make
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         if self.server is not None:
             yield MlflowClient(tracking_uri=self.server)
             return

@@ -62,7 +62,8 @@ class WandB:
                 disable_git=True,
                 disable_code=True,
                 save_code=False,
-                x_disable_meta=True,  # neither the machine's nor the user's name
+                host="",  # neither the machine's nor the user's name
+                x_disable_meta=True,
                 x_disable_stats=True,
                 x_disable_machine_info=True,
                 x_save_requirements=False,
