@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
+import weakref
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ablations.tracking import track, tracker_from
 from eval.config import EvalConfig, eval_config
+from eval.judges.cost import JudgeCost
 from eval.pipeline import evaluate
 from eval.records import ItemScore
 from eval.report import write_report
-from eval.scored import ScoredModel
+from eval.scored import JudgedBy, ScoredModel
 from eval.scores.metric_row import MetricRow
 from eval.serve.standing import Servers
 from eval.stages import Candidate
-from fusion.configure import Refusal
+from fusion.configure import Refusal, plain
 from fusion.pipeline import FusedModels, FusionConfig, fusion_config, run
-from fusion.progress import RunProgress
+from fusion.progress import RunProgress, StageRecord
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """A finished cell on disk: `axes` are the overrides, seed apart, in which it differs from the cells it was found
-    with, as the sweep spelt them; `study` is the one it belongs to, or None; `weights` are its models', by name.
+    with, as the sweep spelt them; `study` is the one it belongs to, or None; `weights` are the keys of its models'
+    weights and `checkpoints` their directories, by name; `stages` are the artifacts behind it, in the chain's order.
     """
 
     path: Path
@@ -36,6 +42,8 @@ class Cell:
     seed: int
     axes: Mapping[str, str]
     weights: Mapping[str, str]
+    checkpoints: Mapping[str, str] = field(default_factory=dict)
+    stages: tuple[StageRecord, ...] = ()
 
 
 def run_cell(
@@ -46,15 +54,17 @@ def run_cell(
     axes: Mapping[str, str],
     study: str | None = None,
     servers: Servers | None = None,
+    shown: RunProgress | None = None,
 ) -> pd.DataFrame:
     """Compute or reuse every stage of the composed experiment and write the cell's report into `out`.
 
-    `servers` stay up for the next cell; without, the cell's own end with it.  Returns the score table.  Raises Refusal
-    for settings or input that a stage will not work on.
+    `servers` stay up for the next cell; without, the cell's own end with it.  `shown` is told of every stage.  Returns
+    the score table.  Raises Refusal for settings or input that a stage will not work on.
     """
+    tracker = tracker_from(settings)
     fusing: FusionConfig = fusion_config(settings)
     evaluating: EvalConfig = eval_config({**settings, "families": {**families(fusing), **(settings["families"] or {})}})
-    with RunProgress() as progress:
+    with shown or RunProgress() as progress:
         fused: FusedModels = run(fusing, progress, make_room=servers.make_room if servers else lambda: None)
         candidates = [
             Candidate(model=point.model, group=point.group, path=point.path, weights=point.key)
@@ -73,10 +83,17 @@ def run_cell(
         "weights": {checkpoint.model: checkpoint.key for checkpoint in fused.checkpoints},
         "checkpoints": {checkpoint.model: str(checkpoint.path) for checkpoint in fused.checkpoints},
         "stages": [asdict(record) for record in progress.records()],
+        "scoring": {
+            "benchmarks": plain(evaluating.benchmarks),
+            "judges": plain(evaluating.judges),
+            "ensembles": plain(evaluating.ensembles),
+            "bootstrap": plain(evaluating.bootstrap),
+        },
     }
     draft = out / ".cell.json"
     draft.write_text(json.dumps(cell, indent=1) + "\n")
     draft.replace(out / "cell.json")  # last: a cell.json means a finished cell
+    track(tracker, settings, out)
     return table
 
 
@@ -103,44 +120,58 @@ def find_cells(where: Path) -> list[Cell]:
             seed=row["seed"],
             axes={axis: row["axes"].get(axis, "") for axis in swept},
             weights=row["weights"],
+            checkpoints=row.get("checkpoints", {}),
+            stages=tuple(StageRecord(**stage) for stage in row.get("stages", ())),
         )
         for path, row in rows.items()
     ]
 
 
 def read_scored(cell: Cell) -> list[ScoredModel]:
-    """The scored models that a cell's report was made from."""
-    metrics = pd.read_csv(
-        cell.path / "scores.csv", keep_default_na=False, na_values={"value": [""], "low": [""], "high": [""]}
-    )
-    items = pd.read_csv(
-        cell.path / "items.csv", keep_default_na=False, na_values={"value": [""]}, dtype={"question_id": str}
-    )
-    by_model = dict(list(items.groupby(["model", "benchmark"], sort=False)))
-    scored = []
-    for (model, benchmark), rows in metrics.groupby(["model", "benchmark"], sort=False):
-        own = by_model.get((model, benchmark), items.iloc[:0])
-        scored.append(
-            ScoredModel(
-                model=str(model),
-                group=str(rows["group"].iloc[0]),
-                benchmark=str(benchmark),
-                metrics=tuple(_metric(row) for row in rows.to_dict("records")),
-                items=tuple(_item(row) for row in own.to_dict("records")),
-            )
+    """The scored models that a cell's report was made from.  What several cells share is one object."""
+    metrics = _by_model(cell.path / "scores.csv")
+    items = _by_model(cell.path / "items.csv")
+    costs = _by_model(cell.path / "cost.csv") if (cell.path / "cost.csv").exists() else {}
+    return [_scored(rows, items.get(place, []), costs.get(place, [])) for place, rows in metrics.items()]
+
+
+_SHARED: weakref.WeakValueDictionary[bytes, ScoredModel] = weakref.WeakValueDictionary()
+
+
+def _scored(metrics: list[dict[str, str]], items: list[dict[str, str]], costs: list[dict[str, str]]) -> ScoredModel:
+    written = repr([[*row.values()] for rows in (metrics, items, costs) for row in rows])
+    key = hashlib.blake2b(written.encode()).digest()
+    found = _SHARED.get(key)
+    if found is None:
+        found = ScoredModel(
+            model=metrics[0]["model"],
+            group=metrics[0]["group"],
+            benchmark=metrics[0]["benchmark"],
+            metrics=tuple(_metric(row) for row in metrics),
+            items=tuple(_item(row) for row in items),
+            judged=JudgedBy(costs=tuple(_cost(row) for row in costs), votes={}, notes=()) if costs else None,
         )
-    return scored
+        _SHARED[key] = found
+    return found
 
 
-def _metric(row: Mapping[str, Any]) -> MetricRow:
-    value, low, high = (None if pd.isna(row[name]) else float(row[name]) for name in ("value", "low", "high"))
+def _by_model(path: Path) -> dict[tuple[str, str], list[dict[str, str]]]:
+    """The rows of a table by model and benchmark, in the table's order."""
+    found: dict[tuple[str, str], list[dict[str, str]]] = {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            found.setdefault((row["model"], row["benchmark"]), []).append(row)
+    return found
+
+
+def _metric(row: Mapping[str, str]) -> MetricRow:
     return MetricRow(
         benchmark=row["benchmark"],
         metric=row["metric"],
         slice=row["slice"],
-        value=value,
-        low=low,
-        high=high,
+        value=_number(row["value"]),
+        low=_number(row["low"]),
+        high=_number(row["high"]),
         n=int(row["n"]),
         unscored=int(row["unscored"]),
         reason=row["reason"] or None,
@@ -148,13 +179,24 @@ def _metric(row: Mapping[str, Any]) -> MetricRow:
     )
 
 
-def _item(row: Mapping[str, Any]) -> ItemScore:
+def _item(row: Mapping[str, str]) -> ItemScore:
     return ItemScore(
         benchmark=row["benchmark"],
         metric=row["metric"],
         question_id=row["question_id"],
         turn=int(row["turn"]),
         category=row["category"],
-        value=None if pd.isna(row["value"]) else float(row["value"]),
+        value=_number(row["value"]),
         reason=row["reason"] or None,
     )
+
+
+def _cost(row: Mapping[str, str]) -> JudgeCost:
+    counts = {name: int(row[name]) for name in ("layer", "replies", "asked", "prompt_tokens", "completion_tokens")}
+    return JudgeCost(
+        model=row["model"], benchmark=row["benchmark"], judge=row["judge"], money=_number(row["money"]), **counts
+    )
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None

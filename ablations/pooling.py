@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 from ablations.cell import Cell, read_scored
 from eval.comparisons import PERCENT_METRICS, in_slice
 from eval.records import ItemScore
-from eval.scored import ScoredModel, pooled_question, question_of
+from eval.scored import JudgedBy, ScoredModel, pooled_question, question_of
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
 from fusion.configure import Refusal
@@ -41,27 +41,96 @@ def long_table(cells: Sequence[Cell]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[ScoredModel]:
-    """Each model of the cells once, seeds pooled, named by the axes that change it."""
-    varies = _changed_by_axes(cells)
-    parts: dict[tuple[str, str], list[tuple[Cell, ScoredModel]]] = {}
-    for cell in cells:
-        suffix = ", ".join(f"{key}={value}" for key, value in cell.axes.items())
-        for scored in read_scored(cell):
-            # A row without weights of its own (an ensemble) may depend on anything.
-            changed = scored.model in varies or scored.model not in cell.weights
-            name = f"{scored.model} ({suffix})" if suffix and changed else scored.model
-            parts.setdefault((name, scored.benchmark), []).append((cell, scored))
-    return [pool(name, runs, bootstrap) for (name, _), runs in parts.items()]
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A model under the settings that change it, on one benchmark: `scored` pools its seeds and bears its label.
+
+    `axes` are those swept axes, with their values, that change the model's weights or scores; `runs` what each seed's
+    cell gave, by seed, in order.
+    """
+
+    model: str
+    axes: Mapping[str, str]
+    scored: ScoredModel
+    runs: Mapping[int, tuple[Cell, ScoredModel]]
+
+    @property
+    def label(self) -> str:
+        """As tables print it."""
+        return self.scored.model
 
 
-def _changed_by_axes(cells: Sequence[Cell]) -> set[str]:
-    """The models that some axis, and not the seed alone, gave other weights."""
-    by_seed: dict[tuple[str, int], set[str]] = {}
-    for cell in cells:
-        for model, weights in cell.weights.items():
-            by_seed.setdefault((model, cell.seed), set()).add(weights)
-    return {model for (model, _), weights in by_seed.items() if len(weights) > 1}
+def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Row]:
+    """Each model of the cells once for each setting that changes it, seeds pooled, in the order of the cells."""
+    read = [(cell, read_scored(cell)) for cell in cells]
+    axes = _axes_by_model(read)
+    parts: dict[tuple[str, tuple[tuple[str, str], ...], str], list[tuple[Cell, ScoredModel]]] = {}
+    for cell, entries in read:
+        for entry in entries:
+            own = tuple((axis, cell.axes[axis]) for axis in axes[entry.model])
+            parts.setdefault((entry.model, own, entry.benchmark), []).append((cell, entry))
+    rows = []
+    for (model, own, _), runs in parts.items():
+        suffix = ", ".join(f"{axis}={value}" for axis, value in own)
+        by_seed = {cell.seed: (cell, entry) for cell, entry in reversed(runs)}
+        rows.append(
+            Row(
+                model=model,
+                axes=dict(own),
+                scored=pool(f"{model} ({suffix})" if suffix else model, runs, bootstrap),
+                runs={seed: by_seed[seed] for seed in sorted(by_seed)},
+            )
+        )
+    return rows
+
+
+def counterpart(row: Row, model: str, rows: Sequence[Row]) -> Row | None:
+    """Another model's row on the same benchmark that belongs to the same settings; None where there is none."""
+    for other in rows:
+        same = other.model == model and other.scored.benchmark == row.scored.benchmark
+        if same and other is not row and other.axes.items() <= row.axes.items():
+            return other
+    return None
+
+
+def _axes_by_model(read: Sequence[tuple[Cell, Sequence[ScoredModel]]]) -> dict[str, list[str]]:
+    """The swept axes that change each model: an axis does not when, the other axes and the seed held, it never gives
+    other weights or other scores."""
+    seen: dict[str, dict[int, tuple[Cell, list[object]]]] = {}
+    for place, (cell, entries) in enumerate(read):
+        for entry in entries:
+            scores = tuple((i.metric, i.question_id, i.turn, i.value) for i in entry.items)
+            _, found = seen.setdefault(entry.model, {}).setdefault(place, (cell, [cell.weights.get(entry.model)]))
+            found.append(hash((entry.benchmark, scores)))
+    return {model: _changing([(c, tuple(what)) for c, what in runs.values()]) for model, runs in seen.items()}
+
+
+def _changing(runs: Sequence[tuple[Cell, Hashable]]) -> list[str]:
+    kept = [*runs[0][0].axes]
+    for axis in reversed(kept[:]):
+        rest = [other for other in kept if other != axis]
+        groups: dict[tuple[str, ...], list[tuple[Cell, Hashable]]] = {}
+        for cell, what in runs:
+            groups.setdefault(tuple(cell.axes[other] for other in rest), []).append((cell, what))
+        if all(_indifferent(axis, group) for group in groups.values()):
+            kept = rest
+    return kept
+
+
+def _indifferent(axis: str, runs: Sequence[tuple[Cell, Hashable]]) -> bool:
+    """Whether runs that differ in an axis and the seed are the same for the same seed, as far as seeds can be compared:
+    a value whose seeds no other value has cannot be told from another seed."""
+    if len({what for _, what in runs}) == 1:
+        return True
+    by_seed: dict[int, set[Hashable]] = {}
+    seeds: dict[str, set[int]] = {}
+    for cell, what in runs:
+        by_seed.setdefault(cell.seed, set()).add(what)
+        seeds.setdefault(cell.axes[axis], set()).add(cell.seed)
+    shared = all(
+        own & set().union(*(other for value, other in seeds.items() if value != name)) for name, own in seeds.items()
+    )
+    return (shared or len(seeds) == 1) and all(len(whats) == 1 for whats in by_seed.values())
 
 
 def pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootstrap) -> ScoredModel:
@@ -71,7 +140,7 @@ def pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootstr
     kept = [by_seed[seed] for seed in sorted(by_seed)]
     first = kept[0][1]
     if len(kept) == 1:
-        return replace(first, model=name)
+        return replace(first, model=name, judged=_judging(name, kept))
     items = tuple(
         replace(item, question_id=pooled_question(item.question_id, str(cell.seed)))
         for cell, scored in kept
@@ -81,7 +150,15 @@ def pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootstr
     if len({cell.weights.get(scored.model, str(cell.seed)) for cell, scored in kept}) > 1:
         every = [scored for _, scored in kept]
         metrics = tuple(_pooled_metric(row, items, every, bootstrap) for row in first.metrics)
-    return replace(first, model=name, metrics=metrics, items=items)
+    return replace(first, model=name, metrics=metrics, items=items, judged=_judging(name, kept))
+
+
+def _judging(name: str, runs: Sequence[tuple[Cell, ScoredModel]]) -> JudgedBy | None:
+    """What judging a model took in all: weights that several runs share were judged once."""
+    once = {cell.weights.get(scored.model, str(cell.seed)): scored.judged for cell, scored in runs}
+    found = [judged for judged in once.values() if judged is not None]
+    costs = tuple(replace(cost, model=name) for judged in found for cost in judged.costs)
+    return JudgedBy(costs=costs, votes={}, notes=()) if costs else None
 
 
 def _pooled_metric(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eval.records import ItemScore
-from eval.scored import ScoredModel, question_of
+from eval.scored import ScoredModel
 from eval.scores.intervals import (
     Bootstrap,
     Interval,
     clustered_standard_error,
     minimum_detectable_difference,
-    paired_difference,
 )
-from eval.scores.sign_flip import sign_flip_p
+from eval.scores.paired import paired
 
 PERCENT_METRICS = frozenset(
     {
@@ -40,39 +40,74 @@ def named(model: str, other: str) -> str | None:
     return None if other == model else other
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A model less its reference over the items both were scored on, in the unit of scores.csv, with the two-sided
+    sign-flip p-value; `smallest` is the true difference that would show in 8 of 10 cases (None below two questions)."""
+
+    difference: Interval
+    p: float
+    smallest: float | None
+
+
+def compared(
+    pairs: Sequence[tuple[ScoredModel, ScoredModel]], metric: str, slice_name: str, bootstrap: Bootstrap
+) -> list[Comparison | None]:
+    """Each model compared with its reference; None for two without a common item.
+
+    Pairs with items on the same questions, which is the rule, are computed together.
+    """
+    scale = 100.0 if metric in PERCENT_METRICS else 1.0
+    families: dict[tuple[str, ...], list[tuple[int, NDArray[np.float64]]]] = {}
+    for number, (first, second) in enumerate(pairs):
+        questions, left, right = common(first, second, metric, slice_name)
+        if questions:
+            families.setdefault(questions, []).append((number, scale * (left - right)))
+    found: list[Comparison | None] = [None] * len(pairs)
+    for questions, members in families.items():
+        results = paired(np.stack([values for _, values in members]), questions, bootstrap)
+        for (number, values), result in zip(members, results, strict=True):
+            smallest = None
+            if result.difference.low is not None:
+                smallest = minimum_detectable_difference(clustered_standard_error(values, questions))
+            found[number] = Comparison(difference=result.difference, p=result.p, smallest=smallest)
+    return found
+
+
 def difference(
     first: ScoredModel, second: ScoredModel, metric: str, slice_name: str, bootstrap: Bootstrap
 ) -> Interval | None:
     """Mean of `first - second` over the items both were scored on, in the unit of scores.csv; None without any."""
-    pairs = paired_items(first, second, metric, slice_name)
-    if not pairs:
-        return None
-    scale = 100.0 if metric in PERCENT_METRICS else 1.0
-    left, right = (scale * np.array([pair[side] for pair in pairs]) for side in (1, 2))
-    return paired_difference(left, right, [pair[0] for pair in pairs], bootstrap)
+    (found,) = compared([(first, second)], metric, slice_name, bootstrap)
+    return found.difference if found else None
 
 
 def p_value(
     first: ScoredModel, second: ScoredModel, metric: str, slice_name: str, bootstrap: Bootstrap
 ) -> float | None:
     """Two-sided sign-flip p-value of the paired difference, questions flipped whole; None without any pair."""
-    pairs = paired_items(first, second, metric, slice_name)
-    if not pairs:
-        return None
-    return sign_flip_p([pair[1] - pair[2] for pair in pairs], [pair[0] for pair in pairs], seed=bootstrap.seed)
+    (found,) = compared([(first, second)], metric, slice_name, bootstrap)
+    return found.p if found else None
+
+
+def common(
+    first: ScoredModel, second: ScoredModel, metric: str, slice_name: str
+) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:
+    """The items of the slice that both have a value for: their questions, the values of the first, of the second."""
+    own, other = first.columns.get(metric), second.columns.get(metric)
+    if own is None or other is None:
+        return (), np.empty(0), np.empty(0)
+    values = other.at(own.places)
+    kept = np.flatnonzero(own.within(slice_name) & ~np.isnan(own.values) & ~np.isnan(values))
+    return tuple(own.questions[i] for i in kept), own.values[kept], values[kept]
 
 
 def paired_items(
     first: ScoredModel, second: ScoredModel, metric: str, slice_name: str
 ) -> list[tuple[str, float, float]]:
     """(question, value of first, value of second) for every item of the slice that both have a value for."""
-    others = {(item.question_id, item.turn): item.value for item in second.items if item.metric == metric}
-    pairs = []
-    for item in first.items:
-        other = others.get((item.question_id, item.turn))
-        if item.metric == metric and item.value is not None and other is not None and in_slice(item, slice_name):
-            pairs.append((question_of(item.question_id), item.value, other))
-    return pairs
+    questions, left, right = common(first, second, metric, slice_name)
+    return [*zip(questions, left.tolist(), right.tolist(), strict=True)]
 
 
 def in_slice(item: ItemScore, slice_name: str) -> bool:
@@ -116,21 +151,12 @@ def smallest_difference(
     """The smallest true difference to the model `to` that the benchmark's questions could show (80% power, median
     over the models compared), in the unit of scores.csv; None when nothing can be paired."""
     entries = {entry.model: entry for entry in scored if entry.benchmark == benchmark}
+    scale = 100.0 if metric in PERCENT_METRICS else 1.0
     found = []
     for model, entry in entries.items():
         reference = entries.get(reference_of(model, to) or "")
-        smallest = None if reference is None else detectable(entry, reference, metric, slice_name)
-        if smallest is not None:
-            found.append(smallest)
+        questions, left, right = common(entry, reference, metric, slice_name) if reference else ((), None, None)
+        if left is not None and right is not None and len(set(questions)) > 1:
+            error = clustered_standard_error(scale * (left - right), questions)
+            found.append(minimum_detectable_difference(error))
     return float(np.median(found)) if found else None
-
-
-def detectable(first: ScoredModel, second: ScoredModel, metric: str, slice_name: str) -> float | None:
-    """The smallest true difference between two models that would show in 8 of 10 cases, in the unit of scores.csv;
-    None below two questions."""
-    pairs = paired_items(first, second, metric, slice_name)
-    groups = [pair[0] for pair in pairs]
-    if len(set(groups)) < 2:
-        return None
-    error = clustered_standard_error([pair[1] - pair[2] for pair in pairs], groups)
-    return (100.0 if metric in PERCENT_METRICS else 1.0) * minimum_detectable_difference(error)

@@ -98,11 +98,9 @@ def intervals(
     rows = rows.assign(order=[GROUPS.index(group) if group in GROUPS else len(GROUPS) for group in rows["group"]])
     rows = rows.sort_values("order", kind="stable")
     figure, axes = listed(title, list(rows["model"]))
-    for place, (_, row) in enumerate(rows.iterrows()):
-        colour = COLOURS.get(row["group"], OTHER)
-        if not pd.isna(row[low]):
-            axes.plot([row[low], row[high]], [place, place], color=colour, linewidth=1.6)
-        axes.plot([row[value]], [place], "o", color=colour, markersize=5)
+    colours = [COLOURS.get(group, OTHER) for group in rows["group"]]
+    axes.hlines(range(len(rows)), rows[low], rows[high], colors=colours, linewidth=1.6)
+    axes.scatter(rows[value], range(len(rows)), c=colours, s=25, zorder=3)
     if difference_to is not None:
         axes.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
     return figure
@@ -121,18 +119,13 @@ def lengths(table: pd.DataFrame) -> Figure | None:
     if len(wide) < 3 or wide["average_length"].max() < 1.05 * wide["average_length"].min():
         return None
     groups = rows.drop_duplicates("model").set_index("model")["group"]
-    low = rows[rows["metric"] == "win_rate"].set_index("model")
     figure, axes = framed("AlpacaEval: win rate against length", width=5.0, height=3.6, left=0.55, bottom=0.5)
-    for model in wide.index:
-        at, rate = wide.loc[model, "average_length"], wide.loc[model, "win_rate"]
-        colour = COLOURS.get(groups[model], OTHER)
-        controlled = wide.loc[model].get("length_controlled_win_rate")
-        if controlled is not None and not pd.isna(controlled):
-            axes.plot([at, at], [rate, controlled], color=colour, linewidth=1, alpha=0.6)
-            axes.plot([at], [controlled], "_", color=colour, markersize=7)
-        else:
-            axes.plot([at, at], [low.loc[model, "low"], low.loc[model, "high"]], color=colour, linewidth=1, alpha=0.6)
-        axes.plot([at], [rate], "o", color=colour, markersize=5)
+    colours = [COLOURS.get(groups[model], OTHER) for model in wide.index]
+    if "length_controlled_win_rate" in wide:
+        controlled = wide["length_controlled_win_rate"]
+        axes.vlines(wide["average_length"], wide["win_rate"], controlled, colors=colours, linewidth=1, alpha=0.6)
+        axes.scatter(wide["average_length"], controlled, c=colours, marker="_", s=49)
+    axes.scatter(wide["average_length"], wide["win_rate"], c=colours, s=25, zorder=3)
     axes.set_xlabel("average length of the answers, characters")
     axes.set_ylabel("win rate, %; bar: length-controlled")
     _keys(axes, [group for group in GROUPS if group in set(groups[wide.index])])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from eval.judges.cost import JudgeCost
 from eval.records import ItemScore, Place
@@ -23,6 +27,42 @@ class JudgedBy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The items of one metric side by side; `places` are question and turn, `values` NaN where an item has none."""
+
+    places: tuple[tuple[str, int], ...]
+    questions: tuple[str, ...]
+    turns: NDArray[np.int64]
+    categories: NDArray[np.object_]
+    values: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, items: Sequence[ItemScore]) -> Columns:
+        return cls(
+            places=tuple((item.question_id, item.turn) for item in items),
+            questions=tuple(question_of(item.question_id) for item in items),
+            turns=np.array([item.turn for item in items], dtype=np.int64),
+            categories=np.array([item.category for item in items], dtype=np.object_),
+            values=np.array([np.nan if item.value is None else item.value for item in items], dtype=np.float64),
+        )
+
+    def within(self, slice_name: str) -> NDArray[np.bool_]:
+        """Which items belong to `all`, `turn1`, `turn2` or a category."""
+        if slice_name == "all":
+            return np.ones(len(self.places), dtype=bool)
+        if slice_name in ("turn1", "turn2"):
+            return self.turns == int(slice_name[-1])
+        return np.asarray(self.categories == slice_name, dtype=bool)
+
+    def at(self, places: tuple[tuple[str, int], ...]) -> NDArray[np.float64]:
+        """The values at other items' places, NaN where there is none."""
+        if places == self.places:
+            return self.values
+        known = dict(zip(self.places, self.values, strict=True))
+        return np.array([known.get(place, np.nan) for place in places])
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoredModel:
     """`metrics` are in the units of scores.csv (win rates in percent), `items` in inner units (0 to 1).
 
@@ -37,6 +77,14 @@ class ScoredModel:
     items: tuple[ItemScore, ...]
     shown: ShownAnswers | None = None
     judged: JudgedBy | None = None
+
+    @functools.cached_property
+    def columns(self) -> Mapping[str, Columns]:
+        """The items by metric, as arrays."""
+        by_metric: dict[str, list[ItemScore]] = {}
+        for item in self.items:
+            by_metric.setdefault(item.metric, []).append(item)
+        return {metric: Columns.of(items) for metric, items in by_metric.items()}
 
 
 def pooled_question(question_id: str, run: str) -> str:

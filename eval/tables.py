@@ -11,12 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from eval.comparisons import PERCENT_METRICS, ReferenceOf, difference, named, p_value
+from eval.comparisons import PERCENT_METRICS, ReferenceOf, compared, named
 from eval.ensembles import oracles
 from eval.judges.cost import JudgeCost
 from eval.scored import GROUPS, ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.multiplicity import holm
+from eval.scores.sense import sense
 
 SCORE_COLUMNS = ["model", "group", "benchmark", "metric", "slice", "value", "low", "high", "n", "unscored"]
 # The chance of marking any difference of a column that is none.
@@ -40,8 +41,6 @@ HEADINGS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
         ("position_consistency", "all", "same in both orders %"),
     ),
 }
-# Of the metrics shown, those of which more is not better.
-UNRANKED = frozenset({"average_length", "position_consistency"})
 # One metric of each judged benchmark, whose unscored items are the benchmark's.
 JUDGED = frozenset({"rating", "win_rate", "pairwise_win_rate"})
 
@@ -67,7 +66,7 @@ class Heading:
     @property
     def ranked(self) -> bool:
         """Whether larger is better, so that a best can be marked."""
-        return self.metric not in UNRANKED
+        return sense(self.metric) == 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,58 +128,44 @@ def scores_table(
     model was not scored.
     """
     by_key = {(entry.model, entry.benchmark): entry for entry in scored}
-    values = {(e.model, m.benchmark, m.metric, m.slice): m.value for e in scored for m in e.metrics}
+    families: dict[tuple[str, str, str], list[tuple[ScoredModel, dict[str, Any]]]] = {}
     rows = []
     for entry in scored:
         for metric in entry.metrics:
             row: dict[str, Any] = {
                 "model": entry.model,
                 "group": entry.group,
-                "benchmark": entry.benchmark,
-                "metric": metric.metric,
-                "slice": metric.slice,
-                "value": metric.value,
-                "low": metric.low,
-                "high": metric.high,
-                "n": metric.n,
-                "unscored": metric.unscored,
+                **{name: getattr(metric, name) for name in SCORE_COLUMNS[2:]},
                 "reason": metric.reason or "",
                 "variant": metric.variant,
             }
-            for other in against:
-                found, p = None, None
-                name = reference_of(entry.model, other)
-                reference = by_key.get((name, entry.benchmark)) if name is not None else None
-                if reference is not None:
-                    found = difference(entry, reference, metric.metric, metric.slice, bootstrap)
-                    p = p_value(entry, reference, metric.metric, metric.slice, bootstrap)
-                row |= {
-                    f"difference_to_{other}": found.value if found else None,
-                    f"difference_to_{other}_low": found.low if found else None,
-                    f"difference_to_{other}_high": found.high if found else None,
-                    f"p_to_{other}": p,
-                    f"percent_to_{other}": _percent(
-                        metric.value, values.get((name or "", metric.benchmark, metric.metric, metric.slice))
-                    ),
-                }
             rows.append(row)
-    families: dict[tuple[object, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        families.setdefault((row["benchmark"], row["metric"], row["slice"]), []).append(row)
-    for other in against:
-        for family in families.values():
-            for row, p in zip(family, holm([row[f"p_to_{other}"] for row in family]), strict=True):
-                row[f"p_holm_to_{other}"] = p
-    names = (
-        "difference_to_{}",
-        "difference_to_{}_low",
-        "difference_to_{}_high",
-        "p_to_{}",
-        "p_holm_to_{}",
-        "percent_to_{}",
-    )
-    compared = [name.format(other) for other in against for name in names]
-    return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "reason", "variant", *compared])
+            families.setdefault((entry.benchmark, metric.metric, metric.slice), []).append((entry, row))
+    for (benchmark, metric_name, part), family in families.items():
+        values = {entry.model: row["value"] for entry, row in family}
+        for other in against:
+            names = [reference_of(entry.model, other) or "" for entry, _ in family]
+            known = [
+                (entry, by_key[name, benchmark], row)
+                for (entry, row), name in zip(family, names, strict=True)
+                if (name, benchmark) in by_key
+            ]
+            found = compared([(first, second) for first, second, _ in known], metric_name, part, bootstrap)
+            corrected = holm([comparison and comparison.p for comparison in found])
+            for (_, second, row), comparison, p_holm in zip(known, found, corrected, strict=True):
+                row[f"percent_to_{other}"] = _percent(row["value"], values.get(second.model))
+                if comparison is not None:
+                    ends = comparison.difference
+                    row |= {
+                        f"difference_to_{other}": ends.value,
+                        f"difference_to_{other}_low": ends.low,
+                        f"difference_to_{other}_high": ends.high,
+                        f"p_to_{other}": comparison.p,
+                        f"p_holm_to_{other}": p_holm,
+                    }
+    columns = ("difference_to_{}", "difference_to_{}_low", "difference_to_{}_high", "p_to_{}", "p_holm_to_{}")
+    wanted = [name.format(other) for other in against for name in (*columns, "percent_to_{}")]
+    return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "reason", "variant", *wanted])
 
 
 def headings(table: pd.DataFrame) -> list[Heading]:

@@ -46,14 +46,18 @@ def sign_flip_p(differences: ArrayLike, groups: Sequence[Hashable], *, flips: in
     if flips < 1:
         raise ValueError(f"flips is {flips}: expected at least 1")
     index, count = group_indices(groups)
-    sums = np.bincount(index, weights=rows, minlength=count)
-    seen = abs(sums.sum())
+    return sign_flip_ps(np.bincount(index, weights=rows, minlength=count)[None], flips=flips, seed=seed)[0]
+
+
+def sign_flip_ps(sums: NDArray[np.float64], *, flips: int = FLIPS, seed: int = 0) -> list[float]:
+    """`sign_flip_p` of several models at once: `sums` [models, groups] are the differences added up by question."""
+    seen = np.abs(sums.sum(axis=1))
     # Sums that are equal on paper differ in their last bits by the order of adding.
-    reach = seen - 1e-9 * max(1.0, float(np.abs(sums).sum()))
-    drawn = swaps(count, flips, seed)
-    extreme = 0
+    reach = seen - 1e-9 * np.maximum(1.0, np.abs(sums).sum(axis=1))
+    drawn = swaps(sums.shape[1], flips, seed)
+    extreme = np.zeros(len(sums), dtype=np.int64)
     for part in batches(len(drawn)):
-        extreme += int(np.count_nonzero(np.abs(sums.sum() - 2 * (drawn[part] @ sums)) >= reach))
-    if len(drawn) == 2**count:
-        return extreme / len(drawn)
-    return (1 + extreme) / (1 + len(drawn))
+        extreme += np.count_nonzero(np.abs(sums.sum(axis=1) - 2 * (drawn[part] @ sums.T)) >= reach, axis=0)
+    if len(drawn) == 2 ** sums.shape[1]:
+        return [int(found) / len(drawn) for found in extreme]
+    return [(1 + int(found)) / (1 + len(drawn)) for found in extreme]

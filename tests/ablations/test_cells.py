@@ -66,7 +66,7 @@ def test_seeds_are_pooled_and_paired_with_the_model_that_no_seed_changes(tmp_pat
     for seed, (name, ratings) in enumerate(runs.items()):
         cell(tmp_path, name, seed=seed, axes={}, merged=ratings, weights=f"m{seed}")
     cells = find_cells(tmp_path)
-    by_model = {entry.model: entry for entry in pooled(cells, BOOTSTRAP)}
+    by_model = {row.label: row.scored for row in pooled(cells, BOOTSTRAP)}
     assert by_model["merged"].metrics[0].value == pytest.approx(np.mean(runs["a"] + runs["b"]))
     assert by_model["merged"].metrics[0].n == 12
     assert by_model["pivot"].metrics[0].n == 6
@@ -89,7 +89,7 @@ def test_a_pooled_report_links_to_the_answers_of_each_cell_that_has_some(tmp_pat
 def test_a_model_that_an_axis_changes_has_a_row_for_each_value_and_others_one(tmp_path):
     for name, value in (("x", "0.1"), ("y", "0.5")):
         cell(tmp_path, name, seed=0, axes={"merge.sce.tau": value}, merged=[float(value)] * 6, weights=f"m{value}")
-    assert [entry.model for entry in pooled(find_cells(tmp_path), BOOTSTRAP)] == [
+    assert [row.label for row in pooled(find_cells(tmp_path), BOOTSTRAP)] == [
         "pivot",
         "merged (merge.sce.tau=0.1)",
         "merged (merge.sce.tau=0.5)",

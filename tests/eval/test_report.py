@@ -94,7 +94,7 @@ def test_pooled_runs_of_one_question_are_resampled_together(everyone):
             for run in ("0", "1")
             for item in entry.items
         ]
-        return ScoredModel(**{**entry.__dict__, "items": tuple(items)})
+        return replace(entry, items=tuple(items))
 
     once = row_of(scores_table(everyone, bootstrap=BOOTSTRAP), "sce")
     twice = row_of(scores_table([pooled(entry) for entry in everyone], bootstrap=BOOTSTRAP), "sce")
