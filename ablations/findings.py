@@ -12,13 +12,13 @@ from ablations.study import METRICS, Finding, Study
 from eval.tables import rounded
 
 
-def write_findings(name: str, study: Study, findings: Sequence[Finding], out: Path) -> str:
-    """Write findings-<name>.csv and findings-<name>.md into `out`; return the page."""
+def write_findings(name: str, study: Study, findings: Sequence[Finding], out: Path, *, also: Sequence[str] = ()) -> str:
+    """Write findings-<name>.csv and findings-<name>.md into `out`; return the page, which ends in the lines `also`."""
     columns = [field.name for field in dataclasses.fields(Finding) if field.name != "axes"]
     rows = [{name: getattr(found, name) for name in columns} | dict(found.axes) for found in findings]
     columns += dict.fromkeys(axis for found in findings for axis in found.axes)
     pd.DataFrame(rows, columns=columns).to_csv(out / f"findings-{name}.csv", index=False, lineterminator="\n")
-    page = "\n".join([f"# {study.question}", "", *_claim(study, findings), "", *_table(findings)])
+    page = "\n".join([f"# {study.question}", "", *_claim(study, findings), "", *_table(findings), *also])
     (out / f"findings-{name}.md").write_text(page + "\n")
     return page
 
@@ -28,9 +28,9 @@ def _claim(study: Study, findings: Sequence[Finding]) -> list[str]:
     answers = [found for found in findings if study.claimed(found) and found.slice == "all"]
     for found in answers:
         lines.append(f"- **{study.verdict(found)}** on {found.benchmark}: {_words(found)}")
-    return (
-        lines if answers else [*lines, "- **not measured**: the claim's arm or its reference is not among the cells."]
-    )
+    if not answers:
+        lines.append("- **not measured**: the claim's arm or its reference is not among the cells.")
+    return [*lines, "", f"What this can tell: {study.limits}"]
 
 
 def _words(found: Finding) -> str:

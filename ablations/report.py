@@ -37,7 +37,8 @@ def run(settings: dict[str, Any]) -> None:
     for name in dict.fromkeys(cell.study for cell in cells if cell.study):
         study = STUDIES[name]
         own = [cell for cell in cells if cell.study == name]
-        print(write_findings(name, study, study.analyse(own, bootstrap), out))
+        also = study.also(own, bootstrap) if study.also else ()
+        print(write_findings(name, study, study.analyse(own, bootstrap), out, also=also))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ What is swept lies in conf/study/<name>.yaml; what is claimed and compared in ab
         held=("sources", "targets"),
         models=("linear", "ties", "sce"),
         reference=Place(model="linear"),
+        limits="Targets of one pivot only.",
     )
     findings = STUDY.analyse(cells, bootstrap)
 
@@ -17,7 +18,7 @@ sign-flip p-value, and Holm's correction over the arms of one benchmark and slic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -73,13 +74,19 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """`models`: the rows compared, in every setting; empty: all merged ones.  `held`: what all arms share."""
+    """`held`: what all arms share.  `limits`: what the study can and cannot conclude, whatever it finds.  `models`: the
+    rows compared, in every setting; empty: all rows of the `groups`.  `also` gives further lines of Markdown for the
+    page, such as a table of something that is no score.
+    """
 
     question: str
     claim: Claim
     held: tuple[str, ...]
     reference: Place
+    limits: str
     models: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ("Merged",)
+    also: Callable[[Sequence[Cell], Bootstrap], Sequence[str]] | None = None
 
     def analyse(self, cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Finding]:
         """One finding per arm, benchmark and slice; arms without a reference among the cells are left out."""
@@ -117,7 +124,7 @@ class Study:
     def _chosen(self, arm: Arm) -> bool:
         if self.models:
             return arm.model in self.models
-        return any(scored.group == "Merged" for scored in arm.scored.values())
+        return any(scored.group in self.groups for scored in arm.scored.values())
 
     def _reference(self, arm: Arm, by_place: Mapping[tuple[str, tuple[tuple[str, str], ...]], Arm]) -> Arm | None:
         model = self.reference.model or arm.model

@@ -12,4 +12,7 @@ STUDY = Study(
     held=("dialogues", "sources", "fusion rule", "training", "questions"),
     models=("mean of targets", "sce"),
     reference=Place(axes={"align.aligner": "token_dtw", "align.vocabulary_map": "min_edit_distance"}),
+    limits="how aligner and map act together on targets of this pivot. Both act through the fused distributions"
+    " alone, so at a high lm_weight little can show; the audit (python -m fusion.align) measures alignment"
+    " itself.",
 )

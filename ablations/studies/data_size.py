@@ -12,4 +12,6 @@ STUDY = Study(
     held=("sources", "alignment", "fusion rule", "steps", "questions"),
     models=("mean of targets", "sft", "sce"),
     reference=Place(axes={"data.pocket.fusion": "150"}),
+    limits="more of the same dialogues at equal steps, so a larger set is also seen fewer times. Other dialogues, or"
+    " more steps with more data, are other questions.",
 )

@@ -12,4 +12,6 @@ STUDY = Study(
     held=("dialogues", "sources", "alignment", "training", "questions"),
     models=("mean of targets", "multi", "sce"),
     reference=Place(axes={"fuse": "average_ce"}),
+    limits="who should teach among these sources with this alignment. The rules differ only where sources and pivot"
+    " disagree about a text; where one model is best almost everywhere they teach the same.",
 )

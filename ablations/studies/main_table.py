@@ -10,6 +10,8 @@ STUDY = Study(
         arm=Place(model="sce"),
     ),
     held=("dialogues", "questions", "judge"),
-    models=("sft", "multi", "target-numbers", "target-arithmetic", "target-letters", "linear", "ties", "sce"),
+    groups=("Sources", "Ensembles", "Baselines", "Targets", "Merged"),
     reference=Place(model="pivot"),
+    limits="whether all stages together pay for these models and this judge. Which stage earns it is for the other"
+    " studies (controls, merge_rule). Top1-LLM-Blender is not among the ensembles: its ranker is not run here.",
 )

@@ -13,4 +13,6 @@ STUDY = Study(
     held=("targets", "questions"),
     models=("sce",),
     reference=Place(axes={"row": "sce_steps/full"}),
+    limits="what each step does to these targets at this share selected. Steps matter most where targets differ"
+    " much; near targets make them all alike.",
 )

@@ -7,9 +7,11 @@ STUDY = Study(
     claim=Claim(
         "More sources make a better merged model.",
         source="FuseChat (arXiv 2408.07990), on scalability by plug and play",
-        arm=Place(model="sce", axes={"sources": "[pocket_numbers,pocket_arithmetic,pocket_letters]"}),
+        arm=Place(model="linear", axes={"source_count": "3"}),
     ),
     held=("dialogues", "pivot", "alignment", "training of each target", "questions"),
-    models=("sce", "linear"),
-    reference=Place(axes={"sources": "[pocket_numbers]"}),
+    models=("linear", "ties", "multi"),
+    reference=Place(axes={"source_count": "1"}),
+    limits="sources in one order, so that how many and which they are change together. Another order may rank them"
+    " otherwise. SCE is left out: it keeps what targets disagree about, so of one target it makes the pivot.",
 )

@@ -12,4 +12,6 @@ STUDY = Study(
     held=("targets", "questions"),
     models=("varm",),
     reference=Place(axes={"merge.varm.granularity": "model"}),
+    limits="granularity on targets of one size. The spread of the coefficients grows with the number of units, so"
+    " larger models may show what small ones hide.",
 )

@@ -10,12 +10,15 @@ from ablations.cell import find_cells
 from ablations.findings import write_findings
 from ablations.studies import STUDIES
 from ablations.study import Claim, Finding, Place, Study
+from ablations.sweep_cells import expand
+from eval.config import eval_config
 from eval.records import ItemScore
 from eval.report import write_report
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
-from fusion.command import CONF, compose, group_names
+from fusion.command import CONF, group_names
+from fusion.pipeline import fusion_config
 
 BOOTSTRAP = Bootstrap(resamples=200, seed=0)
 
@@ -56,11 +59,14 @@ def test_a_study_compares_arms_that_it_sweeps(name):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_cell_of_a_study_composes(name):
-    """The first and the last value of every axis; their settings are typed when the cell runs."""
-    swept = {axis: choices(value) for axis, value in parameters(name).items()}
-    for end in (0, -1):
-        compose("ablations", ["experiment=pocket_smoke", *(f"{axis}={values[end]}" for axis, values in swept.items())])
+def test_every_arm_of_a_study_composes_and_is_typed(name):
+    """As `python -m ablations experiment=pocket study=NAME` would launch it."""
+    sweep = expand("ablations", ["experiment=pocket", f"study={name}", "seed=0"])
+    assert sweep.multirun
+    for cell in sweep.cells:
+        settings = sweep.compose(cell).settings
+        assert fusion_config(settings).name == "pocket"
+        eval_config(settings)
 
 
 def scored(model: str, group: str, ratings: list[float]) -> ScoredModel:
@@ -95,6 +101,7 @@ TRIAL = Study(
     held=("questions",),
     models=("merged",),
     reference=Place(axes={"rule": "a"}),
+    limits="nothing beyond this test.",
 )
 
 

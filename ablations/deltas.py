@@ -1,0 +1,128 @@
+"""What training changed in the weights, and how much of it bf16 can hold: task vectors, fp32 inside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablations.cell import Cell
+from eval.scores.intervals import Bootstrap
+from fusion.configure import Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delta:
+    """The task vector target - pivot: its L2 norm; the norm of what is left of it between the two checkpoints rounded
+    to bf16; the share of parameters that are the same bf16 number in both; the cosine with another target's vector.
+
+    A norm is in the weights' unit; the cosine is None without another target, or where a vector is zero.
+    """
+
+    norm: float
+    norm_bf16: float
+    unchanged_bf16: float
+    cosine: float | None
+
+
+def delta(pivot: Path, target: Path, *, beside: Path | None = None) -> Delta:
+    """The delta of two checkpoint directories, one parameter in memory at a time.
+
+    Raises Refusal when they, or `beside`, do not hold parameters of the same names and shapes.
+    """
+    import torch
+
+    places = [_places(directory) for directory in (pivot, target, *([beside] if beside else []))]
+    if any(found.keys() != places[0].keys() for found in places):
+        raise Refusal(f"{target} and {pivot} hold parameters of other names: a delta needs two models of one structure")
+    squares = kept = other = product = 0.0
+    same = count = 0
+    for name in places[0]:
+        before, after, *rest = (_read(found[name], name) for found in places)
+        if any(one.shape != before.shape for one in (after, *rest)):
+            raise Refusal(f"{name} has other shapes in {target} and {pivot}: a delta needs two models of one structure")
+        change = (after.float() - before.float()).double()
+        rounded = (after.bfloat16(), before.bfloat16())
+        squares += float(change.square().sum())
+        kept += float((rounded[0].double() - rounded[1].double()).square().sum())
+        same += int((rounded[0] == rounded[1]).sum())
+        count += before.numel()
+        if rest:
+            else_changed = (rest[0].float() - before.float()).double()
+            other += float(else_changed.square().sum())
+            product += float(torch.sum(change * else_changed))
+    both = math.sqrt(squares * other)
+    return Delta(
+        norm=math.sqrt(squares),
+        norm_bf16=math.sqrt(kept),
+        unchanged_bf16=same / count,
+        cosine=product / both if both else None,
+    )
+
+
+def delta_table(cells: Sequence[Cell], *, axis: str, reference: str) -> list[str]:
+    """A Markdown table of every setting's targets: mean and range over targets and seeds.  The cosine is with the same
+    target and seed under `axis=reference`."""
+    like = {cell.seed: cell for cell in cells if cell.axes.get(axis) == reference}
+    found: dict[str, list[Delta]] = {}
+    for cell in cells:
+        other = like.get(cell.seed)
+        for model, path in cell.checkpoints.items():
+            if model.startswith("target-"):
+                beside = Path(other.checkpoints[model]) if other is not None else None
+                measured = delta(Path(cell.checkpoints["pivot"]), Path(path), beside=beside)
+                found.setdefault(cell.axes.get(axis, ""), []).append(measured)
+    lines = [
+        "",
+        f"Task vectors of the targets, mean (least to most) over targets and seeds; cosine with {axis}={reference}:",
+        "",
+        f"| {axis} | norm | norm in bf16 | parameters unchanged in bf16 | cosine | n |",
+        "|---|---|---|---|---|---|",
+    ]
+    for setting, deltas in found.items():
+        cosines = [one.cosine for one in deltas if one.cosine is not None]
+        cells_ = [
+            setting,
+            _range([one.norm for one in deltas]),
+            _range([one.norm_bf16 for one in deltas]),
+            _range([100 * one.unchanged_bf16 for one in deltas], unit="%"),
+            _range(cosines),
+            str(len(deltas)),
+        ]
+        lines.append(f"| {' | '.join(cells_)} |")
+    return lines
+
+
+def precision_table(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
+    """The deltas by training precision."""
+    return delta_table(cells, axis="train.precision", reference="fp32")
+
+
+def _range(values: Sequence[float], *, unit: str = "") -> str:
+    if not values:
+        return "—"
+    return f"{np.mean(values):.4g}{unit} ({min(values):.4g} to {max(values):.4g})"
+
+
+def _places(directory: Path) -> Mapping[str, Path]:
+    from safetensors import safe_open
+
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        raise Refusal(f"{directory} holds no *.safetensors: expected a checkpoint directory")
+    places: dict[str, Path] = {}
+    for file in files:
+        with safe_open(file, framework="pt") as stream:
+            places |= dict.fromkeys(stream.keys(), file)
+    return places
+
+
+def _read(file: Path, name: str) -> Any:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as stream:
+        return stream.get_tensor(name)

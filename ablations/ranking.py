@@ -1,0 +1,83 @@
+"""Whether two settings put the models in the same order: Spearman's correlation over models, question by question."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ablations.arms import MEAN_OF_TARGETS, Arm, arms_of
+from ablations.cell import Cell
+from ablations.study import METRICS
+from eval.scored import ScoredModel, question_of
+from eval.scores.agreement import spearman
+from eval.scores.intervals import Bootstrap, Interval, percentile_interval, resample_counts
+
+
+def rank_agreement(first: NDArray[np.float64], second: NDArray[np.float64], bootstrap: Bootstrap) -> Interval | None:
+    """Spearman's correlation of the models' means under two settings, `first` and `second` [models, questions].
+
+    The interval resamples the questions, which both settings share; models are taken as they are.  None where a
+    setting gives all models one mean.
+    """
+    models, questions = first.shape
+    even = np.ones(models)
+    value = spearman(first.mean(1), second.mean(1), even)
+    if math.isnan(value):
+        return None
+    if questions < 2:
+        return Interval(value=value, low=None, high=None, n=models)
+    counts = resample_counts(questions, bootstrap)
+    drawn = zip(counts @ first.T, counts @ second.T, strict=True)
+    draws = np.array([spearman(left, right, even) for left, right in drawn])
+    low, high = percentile_interval(draws[~np.isnan(draws)], bootstrap.confidence)
+    return Interval(value=value, low=low, high=high, n=models)
+
+
+def ranking_table(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
+    """A Markdown table: for every two settings of the cells, how far they rank the same models alike."""
+    settings: dict[str, list[Arm]] = {}
+    for arm in arms_of(cells, bootstrap):
+        if arm.model != MEAN_OF_TARGETS:
+            settings.setdefault(", ".join(f"{axis}={value}" for axis, value in arm.axes.items()), []).append(arm)
+    lines = [
+        "",
+        "Do they rank the models alike?  Spearman's correlation over models, interval by resampling questions:",
+        "",
+        "| one | other | benchmark | correlation | models | questions |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (one, left), (other, right) in itertools.combinations(settings.items(), 2):
+        for benchmark, (metric, _) in METRICS.items():
+            first, second = (
+                {arm.model: _by_question(arm.scored[benchmark], metric) for arm in arms if benchmark in arm.scored}
+                for arms in (left, right)
+            )
+            models = [model for model in first if model in second]
+            shared = [first[model].keys() & second[model].keys() for model in models]
+            questions = sorted(set.intersection(*shared)) if shared else []
+            if not questions:
+                continue
+            ours, theirs = (np.array([[given[m][q] for q in questions] for m in models]) for given in (first, second))
+            found = rank_agreement(ours, theirs, bootstrap)
+            lines.append(f"| {one} | {other} | {benchmark} | {_spelt(found)} | {len(models)} | {len(questions)} |")
+    return lines
+
+
+def _by_question(scored: ScoredModel, metric: str) -> Mapping[str, float]:
+    """The mean over a question's turns and runs; questions with nothing scored are left out."""
+    values: dict[str, list[float]] = {}
+    for item in scored.items:
+        if item.metric == metric and item.value is not None:
+            values.setdefault(question_of(item.question_id), []).append(item.value)
+    return {question: float(np.mean(found)) for question, found in values.items()}
+
+
+def _spelt(found: Interval | None) -> str:
+    if found is None:
+        return "undefined: all models score alike"
+    interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
+    return f"{found.value:.2f}{interval}"
