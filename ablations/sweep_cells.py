@@ -80,7 +80,7 @@ def expand(root: str, arguments: Sequence[str], *, multirun: bool = False) -> Sw
         if not multirun:
             return Sweep(multirun=False, cells=(tuple(task),), master=master, loader=loader)
         sweeper = master.hydra.sweeper
-        if not sweeper._target_.endswith(f".{BasicSweeper.__name__}"):
+        if not sweeper._target_.endswith((f".{BasicSweeper.__name__}", ".CellSweeper")):
             raise Refusal(
                 f"the sweeper is {sweeper._target_}: the cells of any but Hydra's basic one are not known before"
             )

@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -46,15 +46,22 @@ GROUPS = (
 )
 
 
-def command(root: str, run: Callable[[dict[str, Any]], int | None]) -> NoReturn:
+def command(
+    root: str,
+    run: Callable[[dict[str, Any]], int | None],
+    *,
+    arguments: Callable[[Sequence[str]], list[str]] = list,
+) -> NoReturn:
     """Compose `conf/<root>.yaml` with the command line's overrides, call `run`, and exit.
 
-    With `-m`, or a study that asks for it, Hydra calls `run` once for each cell of the sweep.
+    `arguments` may say in full what the command line says in short.  With `-m`, or a study that asks for it, Hydra
+    calls `run` once for each cell of the sweep.
     """
     debug = any(argument.replace(" ", "").lower() == "debug=true" for argument in sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting, so that we give the message
     warnings.showwarning = _show_warning
     try:
+        sys.argv[1:] = arguments(sys.argv[1:])
         status = _composed(root, run, debug)
     except Refusal as refusal:
         status = _refused(str(refusal), debug)

@@ -61,13 +61,15 @@ class RunningStage:
 class RunProgress:
     """Shows stages side by side; safe to use from several threads.
 
-    `computed` and `reused` count finished stages.  A stage that was reused is counted and not shown.
+    `computed` and `reused` count finished stages.  A stage that was reused is counted and not shown.  `failed_in` is
+    the stage that raised first.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or terminal()
         self.computed = 0
         self.reused = 0
+        self.failed_in = ""
         self._finished: list[StageRecord] = []
         self._lock = threading.Lock()
         self._bars = Progress(
@@ -96,6 +98,9 @@ class RunProgress:
         started = time.monotonic()
         try:
             yield shown
+        except BaseException:
+            self.failed_in = self.failed_in or f"{stage} {what}"
+            raise
         finally:
             self._bars.remove_task(task)
         artifact = shown.artifact

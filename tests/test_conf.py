@@ -167,6 +167,7 @@ def test_no_yaml_stands_outside_a_root_or_a_group():
         "regression",
         "report",
         "shared",
+        "watch",
     }
     lists = {"benchmark_files"}
     assert {path.stem for path in CONF.glob("*.yaml")} <= roots | lists

@@ -1,0 +1,40 @@
+"""python -m ablations.watch cells=NAME_OR_DIR [once=true]: all cells of a sweep in one view, from any terminal.
+
+The view is drawn again until no cell runs or waits; once, where stdout is no terminal or `once=true`.  It reads the
+files that the cells keep in the sweep's folder, so the sweep may run on other machines that share it.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from fusion.command import command
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Draw the cells of the sweep that `cells` names."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from ablations.pooling import cells_directory
+    from ablations.sweep_files import read_cells
+    from ablations.sweep_view import CellsTable
+
+    folder = cells_directory(str(settings["cells"]), Path(settings["paths"]["artifacts"]))
+    cells = read_cells(folder)
+    console = Console()
+    if settings["once"] or not console.is_terminal:
+        wide = console if console.is_terminal else Console(width=200)  # a log keeps whole columns
+        wide.print(f"sweep: {folder}", highlight=False, soft_wrap=True)
+        wide.print(CellsTable(cells))
+        return
+    table = CellsTable(cells, height=max(3, console.height - 4))
+    with Live(get_renderable=table.__rich__, console=console, refresh_per_second=2):
+        while not table.over():
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    command("watch", run)

@@ -1,0 +1,1 @@
+"""What this project adds to Hydra.  Hydra imports every module here at each start, so heavy imports come late."""
