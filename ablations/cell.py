@@ -23,6 +23,7 @@ from eval.scored import JudgedBy, ScoredModel
 from eval.scores.metric_row import MetricRow
 from eval.serve.standing import Servers
 from eval.stages import Candidate
+from fusion.checkpoint import ModelConfig
 from fusion.configure import Refusal, plain
 from fusion.pipeline import FusedModels, FusionConfig, fusion_config, run
 from fusion.progress import RunProgress, StageRecord
@@ -82,6 +83,7 @@ def run_cell(
         "axes": dict(axes),
         "weights": {checkpoint.model: checkpoint.key for checkpoint in fused.checkpoints},
         "checkpoints": {checkpoint.model: str(checkpoint.path) for checkpoint in fused.checkpoints},
+        "models": {row: entry.path for row, entry in given_models(fusing).items()},  # None: trained here
         "stages": [asdict(record) for record in progress.records()],
         "scoring": {
             "benchmarks": plain(evaluating.benchmarks),
@@ -99,9 +101,13 @@ def run_cell(
 
 def families(fusing: FusionConfig) -> dict[str, str]:
     """Whose weights the pivot and the sources descend from, by their rows of the table, where conf/model says it."""
-    models = {"pivot": fusing.models[fusing.pivot]}
-    models |= {f"source-{fusing.models[name].label}": fusing.models[name] for name in fusing.sources}
-    return {row: model.family for row, model in models.items() if model.family is not None}
+    return {row: entry.family for row, entry in given_models(fusing).items() if entry.family is not None}
+
+
+def given_models(fusing: FusionConfig) -> dict[str, ModelConfig]:
+    """The entries of the pivot and the sources by their rows of the table."""
+    sources = {f"source-{fusing.models[name].label}": fusing.models[name] for name in fusing.sources}
+    return {"pivot": fusing.models[fusing.pivot], **sources}
 
 
 def find_cells(where: Path) -> list[Cell]:
