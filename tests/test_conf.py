@@ -164,6 +164,7 @@ def test_no_yaml_stands_outside_a_root_or_a_group():
         "eval",
         "fusion",
         "merge_recipe",
+        "model_card",
         "regression",
         "report",
         "shared",

@@ -1,0 +1,115 @@
+"""The artifacts behind one merged model of a finished cell, with their manifests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusion.configure import Refusal, nearest
+
+# Between the model and the benchmark in what a stage was about, as the pipeline writes it.
+_ASKED = " · "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Link:
+    """One artifact of the chain; `what` is the model or source it was about."""
+
+    stage: str
+    what: str
+    key: str
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def file(self) -> str:
+        """The name that its manifest has beside the card."""
+        return f"{self.stage}-{self.key}.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """`merge` is the model's own artifact, `links` all behind it and its evaluation, first to last; `pivot` and
+    `targets` are the directories it was merged from, in order.
+    """
+
+    model: str
+    cell: Mapping[str, Any]
+    folder: Path
+    merge: Link
+    links: tuple[Link, ...]
+    pivot: Path
+    targets: tuple[Path, ...]
+
+    @property
+    def models(self) -> Mapping[str, str | None]:
+        """The pivot and the sources by row: a name of the hub, a directory, or None for a model trained here."""
+        return dict(self.cell["models"])
+
+    @property
+    def store(self) -> Path:
+        """The artifact store of the cell."""
+        return self.merge.path.parents[1]
+
+    def named(self, directory: Path) -> str:
+        """A model's directory as a recipe names it: within the store, or as conf/model has it."""
+        if directory.is_relative_to(self.store):
+            return str(directory.relative_to(self.store))
+        rows = [row for row, path in self.cell["checkpoints"].items() if Path(path) == directory]
+        return next((name for row in rows if (name := self.models.get(row))), str(directory))
+
+
+def read_chain(folder: Path, model: str) -> Chain:
+    """The chain of a cell's merged model.
+
+    Raises Refusal when the cell is not finished, has no such merged model, or its artifacts are not there.
+    """
+    try:
+        cell = json.loads((folder / "cell.json").read_text())
+    except OSError as error:
+        raise Refusal(f"there is no finished cell in {folder}: expected a folder with a cell.json") from error
+    merges = {stage["what"]: stage for stage in cell["stages"] if stage["stage"] == "merge"}
+    if model not in merges:
+        raise Refusal(f"'{model}' is no merged model of the cell in {folder}: {nearest(model, merges)}")
+    found = [_link(stage) for stage in cell["stages"]]
+    merge = next(link for link in found if link.stage == "merge" and link.what == model)
+    rows = {key: row for row, key in cell["weights"].items()}
+    inputs: Mapping[str, str] = merge.manifest["inputs"]
+    directories = {role: Path(cell["checkpoints"][rows[key]]) for role, key in inputs.items()}
+    return Chain(
+        model=model,
+        cell=cell,
+        folder=folder,
+        merge=merge,
+        links=tuple({link.key: link for link in _behind(found, merge)}.values()),
+        pivot=directories.pop("pivot"),
+        targets=tuple(directories[f"target-{number}"] for number in range(len(directories))),
+    )
+
+
+def _link(stage: Mapping[str, str]) -> Link:
+    path = Path(stage["path"])
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+    except OSError as error:
+        raise Refusal(
+            f"{path} is not there: give the command in the directory where the cell was run, or run the cell again"
+        ) from error
+    return Link(stage=stage["stage"], what=stage["what"], key=stage["key"], path=path, manifest=manifest)
+
+
+def _behind(found: Sequence[Link], merge: Link) -> list[Link]:
+    """What `merge` was made of, the dialogues, and its own answers and verdicts, in the cell's order."""
+    by_key = {link.key: link for link in found}
+    wanted, waiting = {merge.key}, [merge.key]
+    while waiting:
+        for key in by_key[waiting.pop()].manifest["inputs"].values():
+            if key in by_key and key not in wanted:
+                wanted.add(key)
+                waiting.append(key)
+    own = [link for link in found if link.what.split(_ASKED)[0] == merge.what or link.stage == "data"]
+    wanted |= {link.key for link in own}
+    return [link for link in found if link.key in wanted]

@@ -1,0 +1,27 @@
+"""A merge that was done, as the recipe that does it again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from fusion.configure import plain
+from fusion.merge import MERGE_RULES
+
+
+def written_recipe(rule: Any, *, pivot: str, targets: Sequence[str], seed: int) -> dict[str, Any]:
+    """The keys of fusion.merge.recipe under which `pivot` and `targets` merge by `rule` to the same bytes.
+
+    A hyperparameter with a number for each target stands with the targets, all others stand once.
+    """
+    (name,) = (name for name, kind in MERGE_RULES.items() if kind is type(rule))
+    values = {field.name: plain(getattr(rule, field.name)) for field in dataclasses.fields(rule)}
+    each = {key: value for key, value in values.items() if key in ("weight", "density") and isinstance(value, list)}
+    whole = {key: value for key, value in values.items() if key not in each and value is not None}
+    models = []
+    for number, target in enumerate(targets):
+        own = {key: value[number] for key, value in each.items()}
+        models.append({"model": target} | ({"parameters": own} if own else {}))
+    recipe: dict[str, Any] = {"merge_method": name, "base_model": pivot, "models": models}
+    return recipe | ({"parameters": whole} if whole else {}) | {"seed": seed}
