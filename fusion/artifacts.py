@@ -89,6 +89,14 @@ class Store:
         """Whether a finished output is there; its files are not checked."""
         return (self.path(stage, key) / "manifest.json").exists()
 
+    def manifest(self, stage: str, key: str) -> dict[str, Any] | None:
+        """What a finished output says of itself, None when there is none; its files are not checked."""
+        try:
+            manifest: dict[str, Any] = json.loads((self.path(stage, key) / "manifest.json").read_text())
+        except (OSError, json.JSONDecodeError):
+            return None
+        return manifest
+
     def produce(
         self,
         stage: str,
@@ -167,9 +175,8 @@ class Store:
 
     def _reuse(self, stage: str, key: str) -> Artifact | None:
         final = self.path(stage, key)
-        try:
-            manifest = json.loads((final / "manifest.json").read_text())
-        except (OSError, json.JSONDecodeError):
+        manifest = self.manifest(stage, key)
+        if manifest is None:
             return None
         for name, noted in manifest["files"].items():
             if not _unchanged(final / name, noted):
@@ -186,7 +193,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def directory_key(directory: Path, cache: Path) -> str:
+def directory_key(directory: Path, cache: Path, *, digest: Callable[[Path], str] = file_digest) -> str:
     """A digest of a checkpoint directory's files; a file's sha256 is kept in `cache` while size and time stay."""
     known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() else {}
     files = []
@@ -197,7 +204,7 @@ def directory_key(directory: Path, cache: Path) -> str:
         stat = real.stat()
         stamp = f"{real}:{stat.st_size}:{stat.st_mtime_ns}"
         if stamp not in known:
-            known[stamp] = file_digest(real)
+            known[stamp] = digest(real)
         files.append([path.name, known[stamp]])
     cache.parent.mkdir(parents=True, exist_ok=True)
     draft = cache.with_suffix(f".{os.getpid()}")

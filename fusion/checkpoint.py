@@ -140,6 +140,20 @@ def dressed(directory: Path, template: Path, root: Path) -> Path:
     return final
 
 
+def on_this_disk(config: ModelConfig) -> Path | None:
+    """The model's directory, or the hub's cached copy of it; None when it would have to be fetched."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    directory = Path(str(config.path)).expanduser()
+    if directory.is_dir() or str(config.path).startswith((".", "/", "~")):
+        return directory
+    try:
+        return Path(snapshot_download(str(config.path), revision=config.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
 def _from_hub(config: ModelConfig) -> Path:
     from huggingface_hub import snapshot_download
 

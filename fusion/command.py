@@ -41,6 +41,7 @@ GROUPS = (
     "ensembles",
     "study",
     "row",
+    "rates",
     "launcher",
     "tracking",
 )

@@ -1,0 +1,181 @@
+"""The evaluation's part of a plan: which answers, measurements and verdicts a cell asks for, and what judging takes.
+
+Answers are planned by `eval.stages` itself and verdicts under the keys of `eval.sittings`, both with a store that
+computes nothing.  Verdicts on answers that nobody has given yet are planned on placeholders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NoReturn
+
+from ablations.plan_questions import answer_tokens, placeholders, stand_in
+from ablations.plan_store import PlannedStage, PlanningStore
+from ablations.plan_work import CHARACTERS_PER_TOKEN, Work
+from eval.benchmarks import JudgedBenchmark, LMEvalHarness, LoadedBenchmark
+from eval.config import EvalConfig
+from eval.ensembles import PackLLM
+from eval.ensembles.rows import EnsembleRows
+from eval.head_to_head import pair_up
+from eval.judges import ModelJudge
+from eval.judges.cost import Estimate
+from eval.judging_cost import expected
+from eval.records import Answer
+from eval.sittings import Job, Keeping, Sitting, by_judge, sittings_of
+from eval.stages import Candidate, Stages, digest
+from fusion.configure import Refusal, plain
+from fusion.progress import RunProgress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """What a judge model would be asked for on one benchmark; `money` is None where the judge has no price."""
+
+    judge: str
+    benchmark: str
+    estimate: Estimate
+    money: float | None
+
+
+@dataclass(kw_only=True)
+class Asked:
+    """What the cells of a plan ask of judges: their charges, and which answers were planned for already."""
+
+    charges: list[Charge] = field(default_factory=list)
+    planned: set[str] = field(default_factory=set)
+    unknown: dict[str, str] = field(default_factory=dict)  # entries whose files are not there, and why
+
+
+def plan_evaluation(
+    candidates: Sequence[Candidate],
+    config: EvalConfig,
+    progress: RunProgress,
+    questions: Mapping[str, Path],
+    *,
+    store: PlanningStore,
+    asked: Asked,
+) -> None:
+    """Enter the stages of one cell's evaluation into the store's book, and its judges' charges into `asked`.
+
+    The order is that of `eval.pipeline.evaluate`.  Raises Refusal for settings that an evaluation would refuse.
+    """
+    run = Stages(config, progress, _no_server)
+    run.store = store
+    ensembles = EnsembleRows(candidates, config, progress)
+    loaded = {
+        entry: _loaded(entry, found, config.data, questions.get(entry), asked)
+        for entry, found in config.benchmarks.items()
+        if not isinstance(found, LMEvalHarness)
+    }
+    answered: dict[tuple[str, str], list[Answer]] = {}
+    jobs = []
+    for candidate in candidates:
+        for entry, benchmark in loaded.items():
+            answers, stage = _answers(run, store, candidate, entry, benchmark)
+            answered[candidate.model, entry] = answers
+            with contextlib.suppress(FileNotFoundError):  # there are no perplexities to read yet
+                ensembles.measure(run, candidate, entry, benchmark, answers)
+            _weigh_perplexity(store, candidate, benchmark)
+            jobs.append((Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers), stage.key))
+        for entry, harness in config.benchmarks.items():
+            if isinstance(harness, LMEvalHarness):
+                run.measured(candidate, entry, harness)
+    for name, rule in config.ensembles.items():
+        for entry, benchmark in loaded.items():
+            job = ensembles.written(run, name, entry, benchmark, answered)
+            if job is None:
+                continue
+            stage = store.latest()
+            members = ensembles.members if isinstance(rule, PackLLM) else [job.candidate]
+            stage.work = _answering(store, members, benchmark, cached=not isinstance(rule, PackLLM))
+            said = job.answers or placeholders(benchmark, model=job.candidate.model, key=stage.key)
+            jobs.append((replace(job, answers=said), stage.key))
+    _plan_verdicts(jobs, config, store, asked)
+
+
+def _loaded(entry: str, benchmark: JudgedBenchmark, data: Path, made: Path | None, asked: Asked) -> LoadedBenchmark:
+    try:
+        return benchmark.load(benchmark.files(data, questions=made))
+    except Refusal as refusal:
+        found = stand_in(benchmark)
+        if found is None:
+            raise
+        asked.unknown[entry] = str(refusal)
+        return found
+
+
+def _answers(
+    run: Stages, store: PlanningStore, candidate: Candidate, entry: str, benchmark: LoadedBenchmark
+) -> tuple[list[Answer], PlannedStage]:
+    answers = run.answers(candidate, entry, benchmark)
+    stage = store.latest()
+    stage.work = _answering(store, [candidate], benchmark, cached=True)
+    return answers or placeholders(benchmark, model=candidate.model, key=stage.key), stage
+
+
+def _answering(store: PlanningStore, members: Sequence[Candidate], benchmark: LoadedBenchmark, *, cached: bool) -> Work:
+    """Generating the answers to a benchmark; without a cache every token is a forward pass over all before it."""
+    tokens = answer_tokens(benchmark, benchmark.questions)
+    turns = sum(len(question.turns) for question in benchmark.questions)
+    context = 1.0 if cached else _prompt_tokens(benchmark) / len(benchmark.questions) + tokens / turns / 2
+    sizes = [store.book.sizes[member.weights] for member in members]
+    return Work(
+        kind="answers" if cached else "represent",
+        units=sum(2 * size.active for size in sizes) * tokens * context,
+        items=turns,
+        holds=sum(size.bytes for size in sizes),
+    )
+
+
+def _weigh_perplexity(store: PlanningStore, candidate: Candidate, benchmark: LoadedBenchmark) -> None:
+    stage = store.latest()
+    if stage.stage == "perplexity":
+        tokens = answer_tokens(benchmark, benchmark.questions) + _prompt_tokens(benchmark)
+        size = store.book.sizes[candidate.weights]
+        items = len(benchmark.questions)
+        stage.work = Work(kind="represent", units=2 * size.active * tokens, items=items, holds=size.bytes)
+
+
+def _prompt_tokens(benchmark: LoadedBenchmark) -> float:
+    return sum(len(turn) for question in benchmark.questions for turn in question.turns) / CHARACTERS_PER_TOKEN
+
+
+def _plan_verdicts(jobs: Sequence[tuple[Job, str]], config: EvalConfig, store: PlanningStore, asked: Asked) -> None:
+    """Verdicts by their keys.  Answers of an earlier cell are left out, unless it matters whom they meet."""
+    keeping = Keeping(config)
+    wanted = []
+    for job, key in jobs:
+        seen = digest([key, job.candidate.model, plain(config.benchmarks[job.entry]), plain(config.judges[job.entry])])
+        if seen not in asked.planned or job.benchmark.name == "mt_bench_pairwise":
+            wanted.append(job)
+        asked.planned.add(seen)
+    paired = pair_up(wanted)
+    plans = [job.benchmark.plan(job.answers) for job in paired]
+    new = []
+    for sitting in sittings_of(paired, plans, config):
+        entered = [_enter(sitting, repeat, keeping, store) for repeat in range(sitting.repeats)]
+        if any(entered):
+            new.append(sitting)
+    for judge, held in by_judge(new):
+        if isinstance(judge, ModelJudge):
+            for entry in dict.fromkeys(sitting.job.entry for sitting in held):
+                found = expected([sitting for sitting in held if sitting.job.entry == entry], keeping)
+                price = judge.price
+                money = None if price is None else price.of(found.prompt_tokens, found.completion_tokens)
+                asked.charges.append(Charge(judge=judge.label, benchmark=entry, estimate=found, money=money))
+
+
+def _enter(sitting: Sitting, repeat: int, keeping: Keeping, store: PlanningStore) -> bool:
+    key = store.key("verdicts", **keeping.recipe(sitting, repeat))
+    what = " · ".join(filter(None, (sitting.job.candidate.model, sitting.job.entry, sitting.name)))
+    replies = len(sitting.plan.requests)
+    work = Work(kind="verdicts", units=replies, items=replies)
+    _, new = store.book.enter("verdicts", key, found=store.manifest("verdicts", key), work=work, what=what)
+    return new
+
+
+def _no_server() -> NoReturn:
+    raise AssertionError("a plan starts no server")

@@ -1,0 +1,100 @@
+"""A plan on the terminal, and as plan.json and plan.csv."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from ablations.plan import Line, Plan
+from eval.judging_cost import spelt
+
+
+def print_plan(plan: Plan) -> None:
+    """Print the plan: a line per kind of stage, the totals, what judges are asked, and where the rates come from."""
+    gpu = any(line.gpu_hours for line in plan.lines)
+    drawn = Table(show_edge=False, pad_edge=False, title_justify="left")
+    drawn.add_column("stage", no_wrap=True)
+    for heading in ("to compute", "reused", *(["GPU-hours"] if gpu else []), "CPU-hours", "disk"):
+        drawn.add_column(heading, justify="right", no_wrap=True)
+    for line in plan.lines:
+        hours = [_hours(line.gpu_hours, line)] if gpu else []
+        counts = [f"{line.compute:,}", f"{line.reused:,}"]
+        drawn.add_row(line.stage, *counts, *hours, _hours(line.cpu_hours, line), _size(line.bytes))
+    drawn.add_section()
+    drawn.add_row("all", *_totals(plan, gpu))
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)  # a log keeps whole columns
+    console.print(f"{plan.experiment}: {len(plan.cells)} {'cells' if len(plan.cells) > 1 else 'cell'}, {plan.machine}")
+    console.print(drawn)
+    for charge in plan.charges:
+        if charge.estimate.replies:
+            money = "" if charge.money is None else f": about {spelt(charge.money)} at its price"
+            console.print(f"{charge.judge} on {charge.benchmark}: {charge.estimate}{money}", highlight=False)
+    if plan.working:
+        console.print(f"while training, besides: {_size(plan.working)} of working state on disk", highlight=False)
+    for note in plan.notes:
+        console.print(f"[dim]{note}[/]", highlight=False)
+
+
+def write_plan(plan: Plan, out: Path) -> None:
+    """Write plan.json (lines, stages with their keys, charges, totals, notes) and plan.csv (the lines) into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [dataclasses.asdict(line) for line in plan.lines]
+    pd.DataFrame(lines).to_csv(out / "plan.csv", index=False, lineterminator="\n")
+    content = {
+        "experiment": plan.experiment,
+        "cells": plan.cells,
+        "machine": plan.machine,
+        "totals": plan.takes(),
+        "lines": lines,
+        "charges": [dataclasses.asdict(charge) for charge in plan.charges],
+        "stages": [
+            {"stage": stage.stage, "what": stage.what, "key": stage.key, "compute": stage.found is None}
+            for stage in plan.stages
+        ],
+        "notes": plan.notes,
+    }
+    (out / "plan.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _totals(plan: Plan, gpu: bool) -> list[str]:
+    whole = Line(
+        stage="all",
+        compute=sum(line.compute for line in plan.lines),
+        reused=sum(line.reused for line in plan.lines),
+        gpu_hours=sum(line.gpu_hours or 0.0 for line in plan.lines),
+        cpu_hours=sum(line.cpu_hours or 0.0 for line in plan.lines),
+        bytes=sum(line.bytes for line in plan.lines),
+        estimated=any(line.estimated for line in plan.lines),
+    )
+    hours = [_hours(whole.gpu_hours, whole)] if gpu else []
+    return [f"{whole.compute:,}", f"{whole.reused:,}", *hours, _hours(whole.cpu_hours, whole), _size(whole.bytes)]
+
+
+def _hours(hours: float | None, line: Line) -> str:
+    """Hours, `~` before estimates; nothing where none are taken, a question mark where nobody knows."""
+    if hours is None:
+        return "?"
+    if not hours:
+        return ""
+    return (
+        f"{'~' if line.estimated else ''}{hours:,.3g}"
+        if hours < 100
+        else f"{'~' if line.estimated else ''}{hours:,.0f}"
+    )
+
+
+def _size(amount: float) -> str:
+    if not amount:
+        return ""
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:,.3g} {unit}"
+        amount /= 1000
+    return f"{amount:,.3g} TB"
