@@ -1,7 +1,7 @@
 """python -m ablations [-m] experiment=NAME [axis=a,b,c]: one cell, or with -m a sweep of cells.
 
 A single cell's report lies in reports/<experiment>/; a sweep's cells in artifacts/sweeps/<experiment>/<time>/.
-`resume=NAME_OR_DIR` runs what is missing of a sweep.
+`resume=NAME_OR_DIR` runs what is missing of a sweep; `plan=true` says what all would take and runs nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +13,19 @@ from fusion.command import command
 
 
 def arguments(given: Sequence[str]) -> list[str]:
-    """The command line as Hydra shall see it: of a sweep that is resumed, what it was started with."""
-    if not any(argument.startswith("resume=") for argument in given):
-        return list(given)
-    from ablations.sweep import resumed
+    """The command line as Hydra shall see it: of a sweep that is resumed, what it was started with.
 
-    return resumed(given)
+    A plan is printed, and a budget held against one, before Hydra starts anything.
+    """
+    from ablations.plan import before_start
+
+    whole = list(given)
+    if any(argument.startswith("resume=") for argument in given):
+        from ablations.sweep import resumed
+
+        whole = resumed(given)
+    before_start(whole)
+    return whole
 
 
 if __name__ == "__main__":
