@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ablations.study import METRICS, Finding, Study
+from eval.report_sections import Entry, Section
 from eval.tables import rounded
 
 
@@ -21,6 +22,33 @@ def write_findings(name: str, study: Study, findings: Sequence[Finding], out: Pa
     page = "\n".join([f"# {study.question}", "", *_claim(study, findings), "", *_table(findings), *also])
     (out / f"findings-{name}.md").write_text(page + "\n")
     return page
+
+
+def findings_section(study: Study, findings: Sequence[Finding]) -> Section:
+    """What a study found, as a part of the report's page."""
+    rows = []
+    for found in findings:
+        if found.slice == "all":
+            interval = _interval(found).strip(" []")
+            numbers = [(f"{p:.3g}" if p is not None else "—", p) for p in (found.p, found.p_holm)]
+            rows.append(
+                [
+                    Entry(text=found.arm),
+                    Entry(text=found.reference),
+                    Entry(text=f"{found.benchmark} {found.metric}"),
+                    Entry(text=_signed(found.difference, found), number=found.difference),
+                    Entry(text=interval),
+                    *(Entry(text=text, number=p) for text, p in numbers),
+                ]
+            )
+    columns = ("Arm", "Minus", "Benchmark", "Difference", "Interval", "p", "p after Holm")
+    return Section(
+        title=study.question,
+        notes=tuple(line.removeprefix("- ").replace("**", "") for line in _claim(study, findings) if line),
+        columns=columns,
+        numeric=frozenset({"Difference", "p", "p after Holm"}),
+        rows=rows,
+    )
 
 
 def _claim(study: Study, findings: Sequence[Finding]) -> list[str]:

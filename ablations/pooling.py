@@ -139,8 +139,6 @@ def pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootstr
     by_seed = {cell.seed: (cell, scored) for cell, scored in reversed(runs)}
     kept = [by_seed[seed] for seed in sorted(by_seed)]
     first = kept[0][1]
-    if len(kept) == 1:
-        return replace(first, model=name, judged=_judging(name, kept))
     items = tuple(
         replace(item, question_id=pooled_question(item.question_id, str(cell.seed)))
         for cell, scored in kept

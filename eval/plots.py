@@ -42,8 +42,8 @@ def radar(table: pd.DataFrame, models: Sequence[str]) -> Figure | None:
     if len(categories) < 3 or len(models) > _MOST_LINES or rows.empty:
         return None
     start = max(0, math.floor(rows["value"].min()) - 1)
-    size, side = 3.1, 0.3 + _inches(categories)
-    width, height = size + 2 * side + 0.5 + _inches(models), 4.2
+    size, side = 3.1, 0.3 + widest(categories)
+    width, height = size + 2 * side + 0.5 + widest(models), 4.2
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((side / width, 0.45 / height, size / width, size / height), projection="polar")
     angles = np.linspace(0, 2 * np.pi, len(categories), endpoint=False)
@@ -73,14 +73,17 @@ def radar(table: pd.DataFrame, models: Sequence[str]) -> Figure | None:
 
 def told_apart(table: pd.DataFrame, models: Sequence[str]) -> list[str]:
     """The models of a radar: all of a few; of many the pivot, the baselines, and the best target and two best merges,
-    by MT-Bench rating."""
+    by MT-Bench rating, one setting of each."""
     if len(models) <= _MOST_LINES // 2:
         return list(models)
     rows = table[(table["benchmark"] == "mt_bench") & (table["metric"] == "rating") & (table["slice"] == "all")]
     rows = rows[rows["model"].isin(models)]
+    rows = rows.assign(kind=rows["model"].str.split(" (", regex=False).str[0]).sort_values("value", ascending=False)
     most = {"Pivot": 1, "Baselines": 2, "Targets": 1, "Merged": 2}
-    best = [name for group, n in most.items() for name in rows[rows["group"] == group].nlargest(n, "value")["model"]]
-    return [model for model in models if model in best]
+    best = rows.drop_duplicates("kind").groupby("group").cumcount()
+    kept = {model for model, group, n in zip(rows["model"], rows["group"], best.reindex(rows.index), strict=True)
+            if n < most.get(group, 0)}  # fmt: skip
+    return [model for model in models if model in kept]
 
 
 def intervals(
@@ -146,8 +149,13 @@ def best_rows(title: str, rows: pd.DataFrame, value: str) -> tuple[str, pd.DataF
 
 def listed(title: str, names: Sequence[str], *, width: float = 4.2) -> tuple[Figure, Axes]:
     """An empty plot with one line per name, top down."""
-    figure, axes = framed(title, width=width, height=0.2 + 0.26 * len(names), left=0.15 + _inches(names), bottom=0.3)
-    axes.set_yticks(range(len(names)), list(names))
+    many = len(names) > 24
+    font = FontProperties(size=8 if many else 9)
+    line = 0.18 if many else 0.26
+    figure, axes = framed(
+        title, width=width, height=0.2 + line * len(names), left=0.15 + widest(names, font), bottom=0.3
+    )
+    axes.set_yticks(range(len(names)), list(names), fontproperties=font)
     axes.set_ylim(len(names) - 0.4, -0.6)
     return figure, axes
 
@@ -157,7 +165,7 @@ def framed(
 ) -> tuple[Figure, Axes]:
     """An empty plot of `width` x `height` inches, with the margins that its labels need around it."""
     needed = FontProperties(size=11)
-    whole = max(left + width + right, 0.2 + _inches([title], needed))
+    whole = max(left + width + right, 0.2 + widest([title], needed))
     tall = height + bottom + 0.4
     figure = Figure(figsize=(whole, tall))
     axes = figure.add_axes((left / whole, bottom / tall, width / whole, height / tall))
@@ -174,8 +182,8 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def _inches(texts: Sequence[str], font: FontProperties | None = None) -> float:
-    """How wide the widest of some labels is."""
+def widest(texts: Sequence[str], font: FontProperties | None = None) -> float:
+    """How many inches the widest of some labels takes, in small type unless another font is named."""
     font = font or FontProperties(size=9)
     return max((text_to_path.get_text_width_height_descent(t, font, ismath=False)[0] / 72 for t in texts), default=0)
 
@@ -188,7 +196,7 @@ def _name(figure: Figure, axes: Axes, places: Mapping[str, tuple[float, float]])
     edge = axes.bbox.x1 * 72 / figure.dpi + 8
     font = FontProperties(size=8)
     for name, (x, y) in zip(places, points, strict=True):
-        wide = 72 * _inches([name], font)
+        wide = 72 * widest([name], font)
         for left, up in ((6, 2), (6, -10), (-6 - wide, 2), (-6 - wide, -10)):
             box = (x + left, y + up, x + left + wide, y + up + 9)
             if box[2] < edge and not any(

@@ -54,6 +54,8 @@ def write_report(
     drawn = _plots(table)
     folder = out / "plots"
     folder.mkdir(exist_ok=True)
+    for left in folder.glob("*.svg"):  # by an earlier report, of other models
+        left.unlink()
     for name, drawing in drawn.items():
         (folder / f"{name}.svg").write_text(drawing)
     beside = {"scores.csv": "scores.csv", "items.csv": "items.csv", **(links or {})}

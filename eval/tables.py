@@ -151,7 +151,7 @@ def scores_table(
                 if (name, benchmark) in by_key
             ]
             found = compared([(first, second) for first, second, _ in known], metric_name, part, bootstrap)
-            corrected = holm([comparison and comparison.p for comparison in found])
+            corrected = holm([comparison.p if comparison else None for comparison in found])
             for (_, second, row), comparison, p_holm in zip(known, found, corrected, strict=True):
                 row[f"percent_to_{other}"] = _percent(row["value"], values.get(second.model))
                 if comparison is not None:

@@ -30,7 +30,7 @@ def paired(differences: NDArray[np.float64], groups: Sequence[Hashable], bootstr
     """
     models, rows = differences.shape
     index, count = group_indices(groups)
-    sums = np.stack([np.bincount(index, weights=row, minlength=count) for row in differences])
+    sums = np.stack([np.bincount(index, weights=row, minlength=count) for row in differences]).astype(np.float64)
     ps = sign_flip_ps(sums, seed=bootstrap.seed)
     means = differences.mean(axis=1)
     bounds: list[tuple[float, float] | tuple[None, None]] = [(None, None)] * models

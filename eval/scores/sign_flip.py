@@ -46,7 +46,8 @@ def sign_flip_p(differences: ArrayLike, groups: Sequence[Hashable], *, flips: in
     if flips < 1:
         raise ValueError(f"flips is {flips}: expected at least 1")
     index, count = group_indices(groups)
-    return sign_flip_ps(np.bincount(index, weights=rows, minlength=count)[None], flips=flips, seed=seed)[0]
+    sums = np.bincount(index, weights=rows, minlength=count).astype(np.float64)
+    return sign_flip_ps(sums[None], flips=flips, seed=seed)[0]
 
 
 def sign_flip_ps(sums: NDArray[np.float64], *, flips: int = FLIPS, seed: int = 0) -> list[float]:

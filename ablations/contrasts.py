@@ -1,0 +1,141 @@
+"""What fusion and merging are asked for: every merge less its best target, every fused model less SFT.
+
+Paired by question, seeds pooled, each row with its interval, its sign-flip p-value, Holm's correction over the rows of
+one table and benchmark, and the difference that these questions would have shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ablations.pooling import Row, counterpart
+from ablations.study import METRICS
+from eval.comparisons import Comparison, common, compared
+from eval.report_sections import Entry, Section
+from eval.scores.intervals import Bootstrap
+from eval.scores.multiplicity import holm
+from eval.tables import DAGGER, FAMILY_LEVEL, rounded
+
+BEST_TARGET = "Merge minus best target"
+FUSION_OVER_SFT = "Fusion minus SFT"
+_NOTES = {
+    BEST_TARGET: (
+        "The best target is the one of the merge's own targets that scored highest on these same questions. Picking it"
+        " afterwards flatters it: part of its lead is luck, so these differences are pessimistic for the merge. A merge"
+        " that comes out above is above in spite of that; one that comes out slightly below may still equal it."
+    ),
+    FUSION_OVER_SFT: (
+        "SFT has the same dialogues, steps and pivot, without any source's distributions: what is left is fusion's."
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """A row less another on one benchmark, in the unit of scores.csv."""
+
+    table: str
+    row: Row
+    other: Row
+    metric: str
+    found: Comparison
+    p_holm: float
+
+
+def contrasts(rows: Sequence[Row], bootstrap: Bootstrap) -> list[Contrast]:
+    """Both tables for every benchmark that has the rows for them."""
+    wanted = {
+        BEST_TARGET: [(row, best_target(row, rows)) for row in rows if row.scored.group == "Merged"],
+        FUSION_OVER_SFT: [
+            (row, counterpart(row, "sft", rows))
+            for row in rows
+            if row.scored.group in ("Targets", "Merged") or row.model == "multi"
+        ],
+    }
+    found = []
+    for table, pairs in wanted.items():
+        for benchmark, (metric, _) in METRICS.items():
+            chosen = [(row, other) for row, other in pairs if other and row.scored.benchmark == benchmark]
+            results = compared([(row.scored, other.scored) for row, other in chosen], metric, "all", bootstrap)
+            family = [(*pair, result) for pair, result in zip(chosen, results, strict=True) if result is not None]
+            corrected = holm([result.p for _, _, result in family])
+            found += [
+                Contrast(table=table, row=row, other=other, metric=metric, found=result, p_holm=p)
+                for (row, other, result), p in zip(family, corrected, strict=True)
+                if p is not None
+            ]
+    return found
+
+
+def best_target(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The target of the same settings with the highest mean on the questions that it shares with the row."""
+    metric, _ = METRICS.get(row.scored.benchmark, ("", 1.0))
+    targets = dict.fromkeys(other.model for other in rows if other.scored.group == "Targets")
+    best, highest = None, float("-inf")
+    for model in targets:
+        other = counterpart(row, model, rows)
+        values = common(other.scored, row.scored, metric, "all")[1] if other else ()
+        if len(values) and float(sum(values) / len(values)) > highest:
+            best, highest = other, float(sum(values) / len(values))
+    return best
+
+
+def contrast_table(found: Sequence[Contrast]) -> pd.DataFrame:
+    """One line per contrast, as contrasts.csv keeps them."""
+    names = ["table", "model", "minus", "benchmark", "metric", "difference", "low", "high", "p", "p_holm", "smallest"]
+    return pd.DataFrame(
+        [
+            (c.table, c.row.label, c.other.label, c.row.scored.benchmark, c.metric, ends.value, ends.low, ends.high,
+             c.found.p, c.p_holm, c.found.smallest, ends.n)
+            for c in found
+            for ends in [c.found.difference]
+        ],
+        columns=[*names, "n"],
+    )  # fmt: skip
+
+
+def contrast_sections(found: Sequence[Contrast], bootstrap: Bootstrap) -> list[Section]:
+    """The tables as parts of the page."""
+    sections = []
+    for table, note in _NOTES.items():
+        chosen = [contrast for contrast in found if contrast.table == table]
+        if not chosen:
+            continue
+        columns = ("Model", "Minus", "Benchmark", "Difference", "95% interval", "p", "p after Holm", "Would show", "n")
+        below = (
+            note,
+            f"Paired by question, seeds pooled; {bootstrap.confidence:.0%} interval by bootstrap over questions;"
+            f" {DAGGER} at most {FAMILY_LEVEL:.0%} after Holm's correction over the rows of one benchmark. Would show:"
+            " the smallest true difference that these questions would find in 8 of 10 cases.",
+        )
+        sections.append(
+            Section(
+                title=table,
+                notes=below,
+                columns=columns,
+                numeric=frozenset(columns[3:4] + columns[5:]),
+                rows=[_entries(contrast) for contrast in chosen],
+            )
+        )
+    return sections
+
+
+def _entries(contrast: Contrast) -> list[Entry]:
+    found, ends = contrast.found, contrast.found.difference
+    decimals = 2 if contrast.metric == "rating" else 1
+    mark = DAGGER if contrast.p_holm <= FAMILY_LEVEL else ""
+    interval = "" if ends.low is None else " to ".join(rounded(x, decimals, sign=True) for x in (ends.low, ends.high))
+    return [
+        Entry(text=contrast.row.label),
+        Entry(text=contrast.other.label),
+        Entry(text=f"{contrast.row.scored.benchmark} {contrast.metric}"),
+        Entry(text=rounded(ends.value, decimals, sign=True) + mark, number=ends.value),
+        Entry(text=interval),
+        Entry(text=f"{found.p:.3g}", number=found.p),
+        Entry(text=f"{contrast.p_holm:.3g}", number=contrast.p_holm),
+        Entry(text=rounded(found.smallest, decimals), number=found.smallest),
+        Entry(text=str(ends.n), number=ends.n),
+    ]
