@@ -84,11 +84,13 @@ def resumed(arguments: Sequence[str]) -> list[str]:
 
     Raises Refusal for an unknown sweep, and for an override that would make other cells.
     """
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument and argument[0] not in "+~-")
-    name = given.pop("resume", "").strip("'\"")
+    overrides = [one for one in arguments if "=" in one and not one.startswith("-")]
+    flags = [one for one in arguments if one not in overrides]
+    given = {one.lstrip("+").split("=", 1)[0]: one for one in overrides}
+    name = _value(given.pop("resume", "="))
     if not name:
         return list(arguments)
-    artifacts = given.get("paths.artifacts", "artifacts").strip("'\"")
+    artifacts = _value(given.get("paths.artifacts", "=artifacts"))
     folder = cells_directory(name, Path(artifacts)).absolute()
     if not (folder / "multirun.yaml").exists():
         raise Refusal(f"resume={name}: {folder} has no multirun.yaml: expected a sweep's folder")
@@ -97,12 +99,15 @@ def resumed(arguments: Sequence[str]) -> list[str]:
     for key in given:
         if key not in free and not key.startswith("hydra."):
             raise Refusal(
-                f"resume={name} runs the cells of that sweep, and {key}={given[key]} would make others: expected none"
+                f"resume={name} runs the cells of that sweep, and {given[key]} would make others: expected none"
                 f" but {', '.join(sorted(free))} or hydra.*; start a sweep of its own, which reuses every stage it can"
             )
     before = [*started["overrides"]["task"], *started["overrides"]["hydra"]]
-    kept = [one for one in before if one.lstrip("+").split("=", 1)[0] not in {*given, "resume", "hydra.sweep.dir"}]
-    return [*kept, *(f"{key}={value}" for key, value in given.items()), f"resume={_quoted(str(folder))}"]
+    dropped = tuple(f"{key}=" for key in (*given, "resume", "hydra.sweep.dir"))
+    if "launcher" in given:
+        dropped += ("hydra.launcher.",)  # the settings of another one
+    kept = [one for one in before if not one.lstrip("+").startswith(dropped)]
+    return [*flags, *kept, *given.values(), f"resume={_quoted(str(folder))}"]
 
 
 def _composed(overrides: list[str], master: DictConfig, loader: ConfigLoader, folder: Path) -> SweepCell:
@@ -200,6 +205,10 @@ def _ended(cells: Sequence[SweepCell], folder: Path) -> int:
         return 0
     print(f"to run what is missing: python -m ablations resume={folder}")
     return 2 if not counts["waiting"] and all(failure.refused for failure in failures) else 1
+
+
+def _value(override: str) -> str:
+    return override.split("=", 1)[1].strip("'\"")
 
 
 def _quoted(text: str) -> str:

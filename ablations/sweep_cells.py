@@ -56,7 +56,7 @@ class Sweep:
 
 
 def expand(root: str, arguments: Sequence[str], *, multirun: bool = False, config_dir: str | None = None) -> Sweep:
-    """The cells of `python -m <root> arguments`, `multirun` saying whether -m was given, `config_dir` what --config-dir.
+    """The cells of `python -m <root> arguments`; `multirun`: whether -m was given, `config_dir`: what --config-dir was.
 
     Raises Refusal for overrides that Hydra does not understand, and for a sweeper other than Hydra's basic one.
     """

@@ -6,6 +6,7 @@ Amazon, and waits for its tasks by a call that raises at the first one lost.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ class RayLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run the cells; Ray is started for them, or joined, and left again."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers what it runs on
         import ray
 
         setup_globals()
