@@ -82,8 +82,9 @@ def test_a_pooled_report_links_to_the_answers_of_each_cell_that_has_some(tmp_pat
     settings = {"cells": str(tmp_path), "out": str(tmp_path / "out"), "report": {}, "paths": {"artifacts": "none"}}
     run(settings)
     page = (tmp_path / "out/leaderboard.html").read_text()
-    assert '<a href="../a/answers.html">answers of a</a>' in page
-    assert "answers of b" not in page
+    assert '<a href="../a/answers.html">answers</a>' in page
+    assert "../b/cell.json" in page
+    assert "../b/answers.html" not in page
 
 
 def test_a_model_that_an_axis_changes_has_a_row_for_each_value_and_others_one(tmp_path):
