@@ -2,7 +2,7 @@
 
     sweep = expand("ablations", ["experiment=pocket", "study=merge_rule", "seed=0,1"])
     sweep.multirun           # True: by -m, or because the study asks for it
-    sweep.cells[0]           # ('merge=[linear,...]', 'merge.slerp.pair=[0,1]', 'seed=0', 'experiment=pocket', ...)
+    sweep.cells[0]           # ('merge=[linear,...]', 'seed=0', 'experiment=pocket', ...)
     sweep.compose(sweep.cells[0])   # its settings and name
 
 Parsing, the product of the axes and composing are Hydra's own, so order and spelling are those of the launched cells.

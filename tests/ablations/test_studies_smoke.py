@@ -1,0 +1,117 @@
+"""Every shipped study from its composed cells to its findings, on the smoke experiment, in one store.
+
+Figures mean nothing: models are trained for a few steps and asked a few questions.  What is shown is that a study's
+arms are trained, merged, served, judged and compared, and that what a study does not change is computed once for all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from ablations.cell import find_cells, run_cell
+from ablations.findings import write_findings
+from ablations.studies import STUDIES
+from ablations.sweep_cells import expand
+from eval.scores.intervals import Bootstrap
+from eval.serve.standing import Servers
+from fusion.artifacts import Store
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+SMALL = [
+    "experiment=pocket_smoke",
+    "benchmark=[pocket_mt_bench]",
+    "train.max_steps=2",
+    "train.save_every=2",
+    "report.resamples=50",
+    "seed=0",
+]
+TARGET = ["source_count=1", "baselines=[]", "merge=[]"]
+MERGED = ["source_count=2", "baselines=[]"]
+# By study: its smoke subset, and what the claim's verdict must be about; None: its arms are other ones here.
+SUBSETS: dict[str, tuple[list[str], str | None]] = {
+    "merge_rule": (MERGED, "sce less linear"),
+    "sce_steps": (
+        [*MERGED, "row=sce_steps/full,sce_steps/no_select"],
+        "sce, row=sce_steps/no_select less sce, row=sce_steps/full",
+    ),
+    "varm_granularity": (
+        [*MERGED, "merge.varm.granularity=model,matrix"],
+        "varm, merge.varm.granularity=matrix less varm, merge.varm.granularity=model",
+    ),
+    "judge_choice": ([*MERGED, "merge=[sce]", "judge=reference,reference_panel"], "sce, judge=reference less pivot"),
+    "main_table": (["source_count=2", "ensembles=[random,top1_ppl,top1_judge]"], "sce less pivot"),
+    "source_count": (
+        ["baselines=[]", "merge=[linear]", "source_count=1,3"],
+        "linear, source_count=3 less linear, source_count=1",
+    ),
+    "alignment_scheme": ([*TARGET, "align=em,ms"], "mean of targets, align=ms less mean of targets, align=em"),
+    "aligner_by_map": (
+        [*TARGET, "align.aligner=token_dtw,byte_span", "align.vocabulary_map=min_edit_distance,string"],
+        "mean of targets, align.aligner=byte_span, align.vocabulary_map=string less",
+    ),
+    "fusion_rule": ([*TARGET, "fuse=min_ce,average_ce"], "mean of targets, fuse=min_ce less"),
+    "objective": ([*TARGET, "train.objective=ce,kl"], "mean of targets, train.objective=kl less"),
+    "loss_weight": ([*TARGET, "train.lm_weight=0.9,1.0"], "mean of targets, train.lm_weight=0.9 less"),
+    "precision": ([*TARGET, "train.precision=fp32,bf16_pure"], "mean of targets, train.precision=bf16_pure less"),
+    "controls": (
+        [*TARGET, "row=controls/fused,controls/shuffled"],
+        "mean of targets, row=controls/shuffled less mean of targets, row=controls/fused",
+    ),
+    "pivot_choice": (
+        ["source_count=1", "baselines=[]", "merge=[sce]", "pivot_choice=0,1"],
+        "sce, pivot_choice=1 less sce, pivot_choice=0",
+    ),
+    "data_size": ([*TARGET, "data.pocket.fusion=24,30"], None),  # 150 and 600 would take minutes
+}
+BOOTSTRAP = Bootstrap(resamples=50)
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all studies, as a user has it."""
+    return tmp_path_factory.mktemp("studies") / "artifacts"
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """Up from study to study."""
+    with Servers() as standing:
+        yield standing
+
+
+def run(name: str, overrides: Sequence[str], *, artifacts: Path, servers: Servers, out: Path) -> None:
+    """The study's cells one after another in this process."""
+    sweep = expand("ablations", [*SMALL, f"study={name}", *overrides, f"paths.artifacts={artifacts}"])
+    swept = set(sweep.master.hydra.sweeper.params) - {"seed"}
+    for number, cell in enumerate(sweep.cells):
+        composed = sweep.compose(cell)
+        axes = {key: value for key, _, value in (text.partition("=") for text in cell) if key in swept}
+        run_cell(composed.settings, out=out / str(number), name=composed.name, axes=axes, study=name, servers=servers)
+
+
+def test_every_study_has_a_smoke_subset():
+    assert set(SUBSETS) == set(STUDIES)
+
+
+@pytest.mark.parametrize("name", SUBSETS)
+def test_a_study_runs_from_its_cells_to_its_findings(name, artifacts, servers, tmp_path):
+    overrides, answer = SUBSETS[name]
+    run(name, overrides, artifacts=artifacts, servers=servers, out=tmp_path)
+    study = STUDIES[name]
+    cells = find_cells(tmp_path)
+    findings = study.analyse(cells, BOOTSTRAP)
+    also = study.also(cells, BOOTSTRAP) if study.also else ()
+    page = write_findings(name, study, findings, tmp_path, also=also)
+    if answer is None:
+        assert "**not measured**" in page
+    else:
+        verdicts = [line for line in page.splitlines() if line.startswith("- **") and answer in line]
+        assert len(verdicts) == 1, page
+        assert any(said in verdicts[0] for said in ("supported", "contradicted", "not shown", "not contradicted"))
+    assert study.limits in page
+    built = Store(root=artifacts).built()
+    assert [stage for stage, count in Counter(built).items() if count > 1] == []
