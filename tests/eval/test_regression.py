@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from eval.regression import compare, read_scores, write_baseline
+from eval.regression_scores import compare, read_scores, write_baseline
 from eval.tables import SCORE_COLUMNS
 from fusion.configure import Refusal
 
@@ -34,7 +34,7 @@ def table(*rows: tuple[str, str, float | None, float | None, float | None]) -> p
 
 
 BASELINE = table(
-    ("sce", "rating", 7.0, 6.5, 7.5), ("ties", "rating", 6.0, 5.5, 6.5), ("sce", "average_length", 100, None, None)
+    ("sce", "rating", 7.0, 6.5, 7.5), ("ties", "rating", 6.0, 5.5, 6.5), ("sce", "standard_error", 100, None, None)
 )
 
 
@@ -42,21 +42,51 @@ BASELINE = table(
     ("sce", "ties", "expected"),
     [
         (7.0, 6.0, []),
-        (6.5, 6.5, []),  # the bounds belong to the interval
+        (6.5, 6.5, [("within", "sce"), ("within", "ties")]),  # the bounds belong to the interval
         (6.4, 6.6, [("regressed", "sce"), ("improved", "ties")]),
         (None, 6.0, [("unscored", "sce")]),
     ],
 )
-def test_a_metric_moves_only_when_it_leaves_its_baseline_interval(sce, ties, expected):
+def test_a_metric_is_told_by_whether_it_left_its_kept_interval_and_on_which_side(sce, ties, expected):
     scores = table(
-        ("sce", "rating", sce, 1, 9), ("ties", "rating", ties, 1, 9), ("sce", "average_length", 5, None, None)
+        ("sce", "rating", sce, 1, 9), ("ties", "rating", ties, 1, 9), ("sce", "standard_error", 5, None, None)
     )
     assert [(entry.kind, entry.model) for entry in compare(scores, BASELINE)] == expected
 
 
+def test_leaving_the_interval_fails_on_either_side_and_moving_inside_does_not():
+    kinds = {}
+    for value in (6.4, 7.6, 7.1):
+        (moved,) = compare(table(("sce", "rating", value, 1, 9)), table(("sce", "rating", 7.0, 6.5, 7.5)))
+        kinds[moved.kind] = moved.fails
+    assert kinds == {"regressed": True, "improved": True, "within": False}
+
+
+@pytest.mark.parametrize(
+    ("metric", "up", "down"),
+    [
+        ("pairwise_losses", "regressed", "improved"),
+        ("perplexity,none", "regressed", "improved"),
+        ("average_length", "shifted", "shifted"),
+        ("win_rate", "improved", "regressed"),
+    ],
+)
+def test_more_is_not_better_for_every_metric(metric, up, down):
+    kept = table(("sce", metric, 10, 8, 12))
+    kinds = [compare(table(("sce", metric, value, 0, 99)), kept)[0].kind for value in (13, 7)]
+    assert kinds == [up, down]
+
+
+def test_a_number_without_an_interval_must_not_move_at_all():
+    kept = table(("sce", "win_rate", 50.0, None, None))
+    assert compare(table(("sce", "win_rate", 50.0, None, None)), kept) == []
+    (moved,) = compare(table(("sce", "win_rate", 50.1, None, None)), kept)
+    assert (moved.kind, str(moved)[-24:]) == ("improved", "none] -> 50.100 (+0.100)")
+
+
 def test_a_missing_row_fails_and_a_new_one_does_not():
     scores = table(
-        ("sce", "rating", 7.0, 6, 8), ("varm", "rating", 9.0, 8, 10), ("ties2", "average_length", 1, None, None)
+        ("sce", "rating", 7.0, 6, 8), ("varm", "rating", 9.0, 8, 10), ("ties2", "standard_error", 1, None, None)
     )
     moved = compare(scores, BASELINE)
     assert [(entry.kind, entry.model, entry.fails) for entry in moved] == [
@@ -84,7 +114,9 @@ def test_the_command_ends_with_1_on_a_regression_and_says_what_moved(tmp_path):
     ]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 1
-    assert "regressed  sce mt_bench rating all: 7.000 [6.500, 7.500] -> 2.000" in ended.stdout
+    assert "regressed  sce mt_bench rating all: 7.000 [6.500, 7.500] -> 2.000 (-5.000)" in ended.stdout
+    assert "which one changed first cannot be said" in ended.stdout
+    assert ended.stdout.endswith("failed: 1 of 3 metrics left their intervals\n")
     assert ended.stderr == ""
 
 
