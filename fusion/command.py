@@ -23,6 +23,7 @@ from typing import Any, NoReturn, TextIO
 from omegaconf import OmegaConf
 
 from fusion.configure import Refusal, nearest
+from fusion.processes import processor_settings
 
 # Most file systems take 255 bytes; a name must also fit beside what a copy or an archive adds to it.
 _LONGEST_NAME = 160
@@ -41,6 +42,7 @@ GROUPS = (
     "ensembles",
     "study",
     "row",
+    "compare",
     "rates",
     "launcher",
     "tracking",
@@ -60,6 +62,8 @@ def command(
     """
     debug = any(argument.replace(" ", "").lower() == "debug=true" for argument in sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting, so that we give the message
+    for name, value in processor_settings().items():  # torch and numpy are not imported yet
+        os.environ.setdefault(name, value)
     warnings.showwarning = _show_warning
     try:
         sys.argv[1:] = arguments(sys.argv[1:])

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fusion.processes import thread_settings
+from fusion.processes import processor_settings, thread_settings
 
 ROOT = Path(__file__).parent.parent
 
 # Set before any test imports torch: spinning thread pools slow a small machine down tenfold.  Nothing may download.
-for _name, _value in {**thread_settings(1), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}.items():
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+for _name, _value in {**thread_settings(1), **processor_settings(), **_OFFLINE}.items():
     os.environ.setdefault(_name, _value)
 
 

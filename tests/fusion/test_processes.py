@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from fusion.processes import child, last_lines, thread_settings
+from fusion.processes import child, last_lines, processor_settings, thread_settings
 
 SLEEPS_WITH_A_CHILD = (
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
@@ -61,3 +61,23 @@ def test_the_log_of_a_child_that_died_is_kept_for_the_message(tmp_path):
     with child([sys.executable, "-c", "print('a'); print('b'); 1/0"], log=log, environment={}) as process:
         assert process.wait() == 1
     assert last_lines(log, 1) == "ZeroDivisionError: division by zero"
+
+
+ARITHMETIC = """
+import sys
+from fusion.command import command
+assert not {"numpy", "torch"} & sys.modules.keys()
+def run(settings):
+    import torch
+    from numpy._core._multiarray_umath import __cpu_dispatch__ as choices, __cpu_features__ as present
+    assert torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT")
+    assert not [name for name in choices if present[name] and name.startswith("AVX512")]
+    print("arithmetic as everywhere")
+command("benchmark_data", run)
+"""
+
+
+def test_a_commands_arithmetic_does_not_depend_on_what_its_processor_can_do(tmp_path):
+    outside = {name: value for name, value in os.environ.items() if name not in processor_settings()}
+    found = subprocess.run([sys.executable, "-c", ARITHMETIC], capture_output=True, text=True, env=outside)
+    assert found.stdout == "arithmetic as everywhere\n", found.stderr
