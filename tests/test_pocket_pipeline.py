@@ -15,6 +15,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ablations.plan import plan_of
+from ablations.plan_store import PlannedStage
+from ablations.sweep_cells import expand
 from fusion.artifacts import Store, file_digest
 
 ROOT = Path(__file__).parent.parent
@@ -57,6 +60,11 @@ def data_files(artifacts: Path) -> dict[str, str]:
     }
 
 
+def planned(artifacts: Path, *overrides: str) -> list[PlannedStage]:
+    given = ["experiment=pocket_smoke", f"paths.artifacts={artifacts}", *overrides]
+    return list(plan_of(expand("ablations", given)).stages)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     where = tmp_path_factory.mktemp("smoke")
@@ -93,6 +101,23 @@ def test_no_stage_ran_twice_and_answers_came_from_vllm(finished):
     assert stages(artifacts)["merge"] == len(FUSED)
     manifest = json.loads(next((artifacts / "answers").glob("*/manifest.json")).read_text())
     assert manifest["config"]["serve"]["type"] == "VLLM"
+
+
+def test_the_plan_had_every_stage_and_afterwards_has_none_left(finished, tmp_path):
+    artifacts, _ = finished
+    before, after = planned(tmp_path), planned(artifacts)
+    # What judges are shown is known only when it has been answered; every other key was known before.
+    expected = {(stage, key) for stage, key in Store(root=artifacts).built() if stage != "verdicts"}
+    assert {(stage.stage, stage.key) for stage in before if stage.stage != "verdicts"} == expected
+    assert Counter(stage.stage for stage in before) == stages(artifacts)
+    assert [stage for stage in after if stage.found is None] == []
+    one_more = planned(artifacts, "merge=[linear,ties,sce,task_arithmetic]")
+    left = Counter(stage.stage for stage in one_more if stage.found is None)
+    assert left == Counter({"merge": 1, "answers": 2, "verdicts": 2})
+    for stage in after:
+        if stage.stage == "initialise":
+            size = stage.found["facts"]["parameters"] * 4
+            assert stage.work.bytes == pytest.approx(size, rel=0.15)
 
 
 def test_a_second_run_computes_nothing_and_gives_the_same_table(finished, tmp_path):
