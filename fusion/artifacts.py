@@ -12,8 +12,8 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import importlib.machinery
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -284,17 +284,23 @@ def _closure(modules: Sequence[str]) -> set[str]:
 
 
 def _source(name: str) -> Path:
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
+    path = _path_of(name)
+    if path is None:
         raise ModuleNotFoundError(f"no module named {name!r} in this project")
-    return Path(spec.origin)
+    return path
 
 
-def _is_module(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
+def _path_of(name: str) -> Path | None:
+    """Where a module's source lies; found without importing the packages around it, which may be heavy."""
+    parts = name.split(".")
+    folders: Sequence[str] | None = None
+    path = None
+    for count in range(1, len(parts) + 1):
+        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:count]), folders)
+        if spec is None or spec.origin is None:
+            return None
+        path, folders = Path(spec.origin), spec.submodule_search_locations or ()
+    return path
 
 
 @functools.cache
@@ -305,7 +311,7 @@ def _imports(name: str) -> tuple[str, ...]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             members = [f"{node.module}.{alias.name}" for alias in node.names]
-            submodules = [member for member in members if _in_project(member) and _is_module(member)]
+            submodules = [member for member in members if _in_project(member) and _path_of(member)]
             found += submodules if len(submodules) == len(members) else [node.module, *submodules]
     return tuple(name for name in found if _in_project(name))
 
