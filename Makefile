@@ -37,7 +37,7 @@ format: $(READY) ## put the formatting right, and what the linter can mend by it
 	@$(PYTHON) -m ruff check --fix --quiet . || true
 	@$(PYTHON) -m ruff format .
 
-eval: demo ## compare the pocket table with the kept one, exit 1 on a regression beyond its interval (UPDATE=1 keeps the new one)
+eval: demo ## compare the pocket table and every artifact behind it with those kept, name the first that changed (UPDATE=1 keeps the new ones)
 	@$(PYTHON) -m eval.regression scores=reports/pocket/scores.csv baseline=eval/baselines/pocket.json$(if $(UPDATE), update=true)
 
 sweep: $(READY) ## the pocket study: merge rules over one set of targets, which are trained once
