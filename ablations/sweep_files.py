@@ -143,6 +143,7 @@ def fail(cell: SweepCell, reason: str, *, error: BaseException | None = None, wh
         where=where,
         refused=isinstance(error, Refusal),
     )
+    cell.folder.mkdir(parents=True, exist_ok=True)
     _write(cell.folder / "failed.json", asdict(failure))
 
 

@@ -15,7 +15,7 @@ import pytest
 from fusion.artifacts import Store, file_digest
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 LAUNCHERS = {
     "joblib": ["launcher=joblib", "hydra.launcher.n_jobs=2"],
     "submitit": ["launcher=submitit_local"],
