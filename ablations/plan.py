@@ -227,10 +227,12 @@ def _notes(compute: Sequence[PlannedStage], asked: Asked, rates: Rates) -> Itera
         yield "lm-eval's hours are not known: its tasks decide how much is asked"
     for judge in dict.fromkeys(charge.judge for charge in asked.charges if charge.money is None):
         yield f"{judge} has no price (judge.price), so its money is not known"
+    sources: dict[str, list[str]] = {}
     for kind in dict.fromkeys(stage.work.kind for stage in compute):
         rate = rates.of(kind)
         if rate is not None:
-            yield f"{kind}: {rate.source}"
+            sources.setdefault(rate.source, []).append(kind)
+    yield from (f"{', '.join(kinds)}: {source}" for source, kinds in sources.items())
 
 
 def _above(value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ablations.plan import Line, Plan
+from ablations.plan_answers import Charge
 from eval.judging_cost import spelt
 
 
@@ -32,14 +34,11 @@ def print_plan(plan: Plan) -> None:
         console = Console(width=120)  # a log keeps whole columns
     console.print(f"{plan.experiment}: {len(plan.cells)} {'cells' if len(plan.cells) > 1 else 'cell'}, {plan.machine}")
     console.print(drawn)
-    for charge in plan.charges:
-        if charge.estimate.replies:
-            money = "" if charge.money is None else f": about {spelt(charge.money)} at its price"
-            console.print(f"{charge.judge} on {charge.benchmark}: {charge.estimate}{money}", highlight=False)
+    said = [*_judging(plan)]
     if plan.working:
-        console.print(f"while training, besides: {_size(plan.working)} of working state on disk", highlight=False)
-    for note in plan.notes:
-        console.print(f"[dim]{note}[/]", highlight=False)
+        said.append(f"while training, besides: {_size(plan.working)} of working state on disk")
+    for text in [*said, *plan.notes]:
+        console.print(text, style=None if text in said else "dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def write_plan(plan: Plan, out: Path) -> None:
@@ -61,6 +60,26 @@ def write_plan(plan: Plan, out: Path) -> None:
         "notes": plan.notes,
     }
     (out / "plan.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _judging(plan: Plan) -> Iterator[str]:
+    """What each judge is asked for on each benchmark, all cells together."""
+    asked: dict[tuple[str, str], list[Charge]] = {}
+    for charge in plan.charges:
+        asked.setdefault((charge.judge, charge.benchmark), []).append(charge)
+    for (judge, benchmark), charges in asked.items():
+        replies, prompt, completion = (
+            sum(getattr(charge.estimate, name) for charge in charges)
+            for name in ("replies", "prompt_tokens", "completion_tokens")
+        )
+        if not replies:
+            continue
+        money = [charge.money for charge in charges if charge.money is not None]
+        price = f": about {spelt(sum(money))} at its price" if money else ""
+        yield (
+            f"{judge} on {benchmark}: {replies:,} replies, about {prompt:,.0f} prompt and {completion:,.0f} completion"
+            f" tokens{price}"
+        )
 
 
 def _totals(plan: Plan, gpu: bool) -> list[str]:

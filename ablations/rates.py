@@ -134,7 +134,7 @@ def _fitted(runs: list[tuple[Work, Mapping[str, Any]]], told: str) -> Rate:
         per_second=_digits(1 / slope),
         start=_digits(start),
         bytes_each=_digits(beside / items) if items else 0.0,
-        source=f"measured: {told}, {len(runs)} stages",
+        source=f"measured: {told}",
     )
 
 
