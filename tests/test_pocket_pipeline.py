@@ -124,8 +124,9 @@ def test_a_second_run_computes_nothing_and_gives_the_same_table(finished, tmp_pa
     artifacts, report = finished
     before = stages(artifacts)
     started = time.monotonic()
-    ended = run(artifacts, tmp_path)
+    ended = run(artifacts, tmp_path, "tracking=wandb")
     assert time.monotonic() - started < 60
+    assert len(list((artifacts / "tracking/wandb/wandb").glob("offline-run-*"))) == 1
     assert stages(artifacts) == before
     assert "0 computed" in ended.stderr
     assert (tmp_path / "pocket_smoke" / "scores.csv").read_bytes() == (report / "scores.csv").read_bytes()
