@@ -297,9 +297,10 @@ def _path_of(name: str) -> Path | None:
     path = None
     for count in range(1, len(parts) + 1):
         spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:count]), folders)
-        if spec is None or spec.origin is None:
+        if spec is None:
             return None
-        path, folders = Path(spec.origin), spec.submodule_search_locations or ()
+        folders = spec.submodule_search_locations or ()
+        path = Path(spec.origin) if spec.origin else None  # a folder without __init__.py has no source of its own
     return path
 
 
