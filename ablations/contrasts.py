@@ -116,7 +116,7 @@ def contrast_sections(found: Sequence[Contrast], bootstrap: Bootstrap) -> list[S
                 title=table,
                 notes=below,
                 columns=columns,
-                numeric=frozenset(columns[3:4] + columns[5:]),
+                numeric=frozenset(columns[3:]),
                 rows=[_entries(contrast) for contrast in chosen],
             )
         )
@@ -133,7 +133,7 @@ def _entries(contrast: Contrast) -> list[Entry]:
         Entry(text=contrast.other.label),
         Entry(text=f"{contrast.row.scored.benchmark} {contrast.metric}"),
         Entry(text=rounded(ends.value, decimals, sign=True) + mark, number=ends.value),
-        Entry(text=interval),
+        Entry(text=interval, number=ends.low),
         Entry(text=f"{found.p:.3g}", number=found.p),
         Entry(text=f"{contrast.p_holm:.3g}", number=contrast.p_holm),
         Entry(text=rounded(found.smallest, decimals), number=found.smallest),
