@@ -201,3 +201,17 @@ def test_many_threads_may_ask_for_digests_at_once():
             cached.cache_clear()
         with ThreadPoolExecutor(max_workers=8) as pool:
             assert list(pool.map(lambda name: code_digest((name,)), modules * 4)) == expected * 4
+
+
+def test_the_code_of_a_module_is_found_without_importing_the_packages_around_it():
+    code = """
+    import sys
+    from fusion.artifacts import module_digests
+    print(*module_digests(("fusion.pocket.questions",)))
+    print("torch" in sys.modules)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    names, torch = ended.stdout.splitlines()
+    assert {"fusion.pocket.questions", "fusion.pocket.dialogues"} <= {*names.split()}
+    assert torch == "False"
