@@ -15,7 +15,7 @@ import sys
 
 from ablations.cell_job import CellJob, attempt, end_servers
 from ablations.sweep_files import fail, log_of, state_of, where_stopped
-from fusion.processes import die_with_parent, thread_settings
+from fusion.processes import die_with_parent, processor_settings, thread_settings
 
 
 def run_below(job: CellJob) -> None:
@@ -73,7 +73,8 @@ def _process() -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "ablations.cell_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**thread_settings(1), **os.environ},  # a launcher that gives a cell more cores says so there
+        # A launcher that gives a cell more cores says so in the environment.
+        env={**thread_settings(1), **processor_settings(), **os.environ},
         preexec_fn=die_with_parent,
     )
 

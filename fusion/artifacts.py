@@ -207,7 +207,7 @@ def directory_key(directory: Path, cache: Path, *, digest: Callable[[Path], str]
             known[stamp] = digest(real)
         files.append([path.name, known[stamp]])
     cache.parent.mkdir(parents=True, exist_ok=True)
-    draft = cache.with_suffix(f".{os.getpid()}")
+    draft = cache.with_suffix(f".{platform.node()}-{os.getpid()}-{threading.get_ident()}")
     draft.write_text(json.dumps(known))
     draft.replace(cache)
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:20]
