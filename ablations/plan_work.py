@@ -96,7 +96,7 @@ def dialogues_of(config: FusionConfig, expected: Mapping[str, Any] | None) -> Di
         )
     if expected is not None:
         known = typed(expected, Expected, at="expected")
-        return _drawn(known.conversations, known.tokens, known.labelled, data)
+        return _drawn(known.conversations, known.tokens, known.labelled, config)
     if not all(Path(name).expanduser().is_file() for name in data.files):
         raise Refusal(
             f"data.files {', '.join(data.files)} are not there, and nothing says what they hold: put them there, or set"
@@ -106,7 +106,7 @@ def dialogues_of(config: FusionConfig, expected: Mapping[str, Any] | None) -> Di
     said = [message for conversation in found for message in conversation.messages]
     tokens = sum(len(message.content) for message in said) / CHARACTERS_PER_TOKEN
     labelled = sum(len(message.content) for message in said if message.role == "assistant") / CHARACTERS_PER_TOKEN
-    return _drawn(len(found), tokens / len(found), labelled / len(found), data)
+    return _drawn(len(found), tokens / len(found), labelled / len(found), config)
 
 
 def pocket_size(config: PocketModel) -> Size:
@@ -165,6 +165,7 @@ def _representing(config: RepresentConfig, size: Size, dialogues: Dialogues) -> 
     )
 
 
-def _drawn(count: int, tokens: float, labelled: float, data: DataConfig) -> Dialogues:
-    drawn = min(count, data.max_conversations or math.inf)
-    return Dialogues(count=int(drawn), tokens=tokens, labelled=labelled, written=int(drawn))
+def _drawn(count: int, tokens: float, labelled: float, config: FusionConfig) -> Dialogues:
+    assert isinstance(config.data, DataConfig)
+    drawn = round(min(count, config.data.max_conversations or math.inf) * config.data_share)
+    return Dialogues(count=drawn, tokens=tokens, labelled=labelled, written=drawn)

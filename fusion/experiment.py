@@ -28,7 +28,8 @@ class FusionConfig:
 
     `pivot` and `sources` name entries of `models`; `data` is either files or the pocket generator; `merge` maps a
     merged model's name to its rule.  `teacher` says whose distributions the targets learn: the `fused` ones, or for
-    controls the `pivot`'s own (self-distillation) or the fused ones `shuffled` (fusion.fuse.shuffle).
+    controls the `pivot`'s own (self-distillation) or the fused ones `shuffled` (fusion.fuse.shuffle).  Of the fusion
+    dialogues that `data` describes, the share `data_share` is used; more than 1 only of dialogues that are generated.
     """
 
     name: str
@@ -38,6 +39,7 @@ class FusionConfig:
     sources: tuple[str, ...]
     models: Mapping[str, ModelConfig]
     data: DataConfig | PocketData
+    data_share: float
     represent: RepresentConfig
     align: AlignConfig
     fuse: FusionRule
@@ -54,6 +56,8 @@ class FusionConfig:
             raise ValueError("two sources carry the same label; labels name the rows of the table")
         if self.pivot in self.sources:
             raise ValueError(f"the pivot {self.pivot} is among the sources: fusing a model with itself teaches nothing")
+        if self.data_share <= 0 or (self.data_share > 1 and isinstance(self.data, DataConfig)):
+            raise ValueError(f"data_share is {self.data_share}: expected more than 0, and of files at most 1")
         for name in self.baselines:
             if name not in ("sft", "multi"):
                 raise ValueError(f"baseline {name!r}: valid names are sft and multi")
@@ -76,6 +80,7 @@ class _Named:
     teacher: Teacher = "fused"
     pivot_choice: int = 0
     source_count: int | None = None
+    data_share: float = 1.0
 
     def roles(self) -> tuple[str, tuple[str, ...]]:
         """The pivot and the sources.  Raises Refusal for a source that is not there."""
@@ -115,9 +120,8 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
             baselines=named.baselines,
             teacher=named.teacher,
             models=models,
-            data=typed(data["pocket"], PocketData, at="data.pocket")
-            if "pocket" in data
-            else typed(data, DataConfig, at="data"),
+            data=_data(data, named.data_share),
+            data_share=named.data_share,
             represent=typed(settings.get("represent") or {}, RepresentConfig, at="represent"),
             align=typed(settings.get("align") or {}, AlignConfig, at="align"),
             fuse=choose(FUSION_RULES, settings.get("fuse") or {}, at="fuse"),
@@ -131,3 +135,10 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
         )
     except ValueError as error:
         raise Refusal(str(error)) from error
+
+
+def _data(settings: Mapping[str, Any], share: float) -> DataConfig | PocketData:
+    if "pocket" not in settings:
+        return typed(settings, DataConfig, at="data")
+    pocket = typed(settings["pocket"], PocketData, at="data.pocket")
+    return dataclasses.replace(pocket, fusion=max(1, round(share * pocket.fusion)))

@@ -12,7 +12,6 @@ second run, or a sweep's next cell, computes only what is new.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -20,10 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fusion.artifacts import Artifact, Store, file_digest
+from fusion.artifacts import Artifact, Store
 from fusion.checkpoint import Checkpoint, ModelConfig, located
+from fusion.dialogues import FUSION, content_key, dialogues
 from fusion.experiment import FusionConfig, fusion_config
-from fusion.pocket.dialogues import PocketData
 from fusion.progress import RunProgress, StageProgress
 from fusion.train.config import TrainConfig
 
@@ -80,7 +79,7 @@ class _Run:
 
     def everything(self) -> FusedModels:
         config = self.config
-        conversations = self.conversations()
+        conversations = dialogues(config, self.produce)
         names = [config.pivot, *config.sources]
         started = {name: self.lanes.submit(self.checkpoint, name, conversations) for name in names}
         checkpoints = {name: future.result() for name, future in _all(started).items()}
@@ -153,41 +152,6 @@ class _Run:
             shown.finished(artifact)
         return artifact
 
-    def conversations(self) -> Artifact:
-        """`fusion.jsonl`, and for the pocket experiment the dialogues its models are trained and asked on."""
-        data = self.config.data
-        if isinstance(data, PocketData):
-            from fusion.pocket.questions import write_dialogues
-
-            return self.produce(
-                "data",
-                "pocket dialogues",
-                config=data,
-                inputs={},
-                modules=("fusion.pocket.questions",),
-                build=lambda out, shown: write_dialogues(data, out),
-                seed=data.seed,
-            )
-        from fusion.conversation import load_conversations, write_conversations
-
-        def build(out: Path, shown: StageProgress) -> Mapping[str, Any]:
-            found = load_conversations(data, seed=self.config.seed)
-            write_conversations(out / "fusion.jsonl", found)
-            return {"conversations": len(found)}
-
-        files = {
-            f"file-{i}": file_digest(Path(name).expanduser()) for i, name in enumerate(data.files) if _is_file(name)
-        }
-        return self.produce(
-            "data",
-            "conversations",
-            config=[data, self.config.seed],
-            inputs=files,
-            modules=("fusion.conversation",),
-            build=build,
-            seed=self.config.seed,
-        )
-
     def checkpoint(self, name: str, conversations: Artifact) -> Checkpoint:
         """The pivot or a source: found on disk or the hub, or trained from scratch."""
         config = self.config.models[name]
@@ -224,7 +188,7 @@ class _Run:
             modules=("fusion.represent.teacher_forcing",),
             build=lambda out, shown: represent(
                 checkpoint=checkpoint.path,
-                conversations=read_conversations(conversations.path / "fusion.jsonl"),
+                conversations=read_conversations(conversations.path / FUSION),
                 config=self.config.represent,
                 out=out,
                 advance=shown.advance,
@@ -316,7 +280,7 @@ class _Run:
                 temperature=plain_sft.temperature,
                 tail=plain_sft.tail,
             )
-        text = conversations.path / "fusion.jsonl"
+        text = conversations.path / FUSION
         return self._train("train", row, group, pivot, text, content_key(conversations, "fusion"), fused, train)
 
     def merge(self, row: str, pivot: Checkpoint, targets: Sequence[Checkpoint]) -> Checkpoint:
@@ -375,14 +339,6 @@ class _Run:
         return Checkpoint(model=row, group=group, path=artifact.path, key=artifact.key)
 
 
-def content_key(conversations: Artifact, prefix: str) -> str:
-    """A digest of the files whose names begin so: the fusion set may change without the pocket models' own dialogues,
-    and the questions without either."""
-    files = conversations.manifest["files"]
-    chosen = sorted((name, entry["sha256"]) for name, entry in files.items() if name.startswith(prefix))
-    return hashlib.sha256(repr(chosen).encode()).hexdigest()[:20]
-
-
 def _import_transformers() -> None:
     """Its names are made at the first use, which two lanes must not do at once."""
     with _IMPORTING:
@@ -396,7 +352,3 @@ def _all(futures: Mapping[str, Future[Any]]) -> Mapping[str, Future[Any]]:
     """Wait for all before any result is read, so that one failure does not hide what the others finished."""
     wait(futures.values())
     return futures
-
-
-def _is_file(name: str) -> bool:
-    return Path(name).expanduser().is_file()

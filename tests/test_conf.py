@@ -72,6 +72,12 @@ def test_every_model_can_be_a_pivot(name):
     assert config.models[name].label
 
 
+def test_a_share_of_the_dialogues_is_used_and_of_files_no_more_than_all():
+    assert fusion_config(settings("experiment=pocket", "data_share=0.5")).data.fusion == 150
+    with pytest.raises(Refusal, match="data_share is 2.0"):
+        fusion_config(settings("experiment=fusechat_7b_v2", "data_share=2.0"))
+
+
 @pytest.mark.parametrize(
     ("overrides", "roles"),
     [
