@@ -2,6 +2,8 @@
 
 Figures mean nothing: models are trained for a few steps and asked a few questions.  What is shown is that a study's
 arms are trained, merged, served, judged and compared, and that what a study does not change is computed once for all.
+Transformers serves: for so few questions vLLM's starts would cost as much as all the rest (its own path is that of
+tests/test_pocket_pipeline.py).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = [
     "experiment=pocket_smoke",
     "benchmark=[pocket_mt_bench]",
+    "serve=transformers",
     "train.max_steps=2",
     "train.save_every=2",
     "report.resamples=50",
