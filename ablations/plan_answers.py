@@ -10,12 +10,12 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ablations.plan_questions import answer_tokens, placeholders, stand_in
-from ablations.plan_store import PlannedStage, PlanningStore
+from ablations.plan_store import PlanningStore
 from ablations.plan_work import CHARACTERS_PER_TOKEN, Work
-from eval.benchmarks import JudgedBenchmark, LMEvalHarness, LoadedBenchmark
+from eval.benchmarks import LMEvalHarness, LoadedBenchmark
 from eval.config import EvalConfig
 from eval.ensembles import PackLLM
 from eval.ensembles.rows import EnsembleRows
@@ -42,11 +42,16 @@ class Charge:
 
 @dataclass(kw_only=True)
 class Asked:
-    """What the cells of a plan ask of judges: their charges, and which answers were planned for already."""
+    """What the cells of a plan ask of models and judges.
+
+    `planned`: whose answers to what, judged by whom, were planned in an earlier cell; `loaded`: benchmarks by settings
+    and file; `unknown`: entries whose files are not there, and why.
+    """
 
     charges: list[Charge] = field(default_factory=list)
     planned: set[str] = field(default_factory=set)
-    unknown: dict[str, str] = field(default_factory=dict)  # entries whose files are not there, and why
+    loaded: dict[str, LoadedBenchmark] = field(default_factory=dict)
+    unknown: dict[str, str] = field(default_factory=dict)
 
 
 def plan_evaluation(
@@ -66,20 +71,28 @@ def plan_evaluation(
     run.store = store
     ensembles = EnsembleRows(candidates, config, progress)
     loaded = {
-        entry: _loaded(entry, found, config.data, questions.get(entry), asked)
+        entry: _loaded(entry, config, questions.get(entry), asked)
         for entry, found in config.benchmarks.items()
         if not isinstance(found, LMEvalHarness)
+    }
+    wanted = {
+        entry: [_settings(entry, config, questions.get(entry)), plain(config.serve), plain(config.judges[entry])]
+        for entry in loaded
     }
     answered: dict[tuple[str, str], list[Answer]] = {}
     jobs = []
     for candidate in candidates:
         for entry, benchmark in loaded.items():
-            answers, stage = _answers(run, store, candidate, entry, benchmark)
+            whose = digest([candidate.model, candidate.weights, wanted[entry]])
+            if whose in asked.planned and not _needed_again(candidate, benchmark, ensembles):
+                continue
+            asked.planned.add(whose)
+            answers = _answers(run, store, candidate, entry, benchmark)
             answered[candidate.model, entry] = answers
             with contextlib.suppress(FileNotFoundError):  # there are no perplexities to read yet
                 ensembles.measure(run, candidate, entry, benchmark, answers)
             _weigh_perplexity(store, candidate, benchmark)
-            jobs.append((Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers), stage.key))
+            jobs.append(Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers))
         for entry, harness in config.benchmarks.items():
             if isinstance(harness, LMEvalHarness):
                 run.measured(candidate, entry, harness)
@@ -92,28 +105,42 @@ def plan_evaluation(
             members = ensembles.members if isinstance(rule, PackLLM) else [job.candidate]
             stage.work = _answering(store, members, benchmark, cached=not isinstance(rule, PackLLM))
             said = job.answers or placeholders(benchmark, model=job.candidate.model, key=stage.key)
-            jobs.append((replace(job, answers=said), stage.key))
+            jobs.append(replace(job, answers=said))
     _plan_verdicts(jobs, config, store, asked)
 
 
-def _loaded(entry: str, benchmark: JudgedBenchmark, data: Path, made: Path | None, asked: Asked) -> LoadedBenchmark:
-    try:
-        return benchmark.load(benchmark.files(data, questions=made))
-    except Refusal as refusal:
-        found = stand_in(benchmark)
-        if found is None:
-            raise
-        asked.unknown[entry] = str(refusal)
-        return found
+def _loaded(entry: str, config: EvalConfig, made: Path | None, asked: Asked) -> LoadedBenchmark:
+    known = digest(_settings(entry, config, made))
+    if known not in asked.loaded:
+        benchmark = config.benchmarks[entry]
+        assert not isinstance(benchmark, LMEvalHarness)
+        try:
+            asked.loaded[known] = benchmark.load(benchmark.files(config.data, questions=made))
+        except Refusal as refusal:
+            found = stand_in(benchmark)
+            if found is None:
+                raise
+            asked.unknown[entry] = str(refusal)
+            asked.loaded[known] = found
+    return asked.loaded[known]
+
+
+def _settings(entry: str, config: EvalConfig, made: Path | None) -> list[Any]:
+    return [entry, plain(config.benchmarks[entry]), str(made), str(config.data)]
+
+
+def _needed_again(candidate: Candidate, benchmark: LoadedBenchmark, ensembles: EnsembleRows) -> bool:
+    """Whether this cell's ensembles, or other models compared with it, need answers that were planned before."""
+    return benchmark.name == "mt_bench_pairwise" or bool(ensembles.config.ensembles and candidate in ensembles.members)
 
 
 def _answers(
     run: Stages, store: PlanningStore, candidate: Candidate, entry: str, benchmark: LoadedBenchmark
-) -> tuple[list[Answer], PlannedStage]:
+) -> list[Answer]:
     answers = run.answers(candidate, entry, benchmark)
     stage = store.latest()
     stage.work = _answering(store, [candidate], benchmark, cached=True)
-    return answers or placeholders(benchmark, model=candidate.model, key=stage.key), stage
+    return answers or placeholders(benchmark, model=candidate.model, key=stage.key)
 
 
 def _answering(store: PlanningStore, members: Sequence[Candidate], benchmark: LoadedBenchmark, *, cached: bool) -> Work:
@@ -143,16 +170,9 @@ def _prompt_tokens(benchmark: LoadedBenchmark) -> float:
     return sum(len(turn) for question in benchmark.questions for turn in question.turns) / CHARACTERS_PER_TOKEN
 
 
-def _plan_verdicts(jobs: Sequence[tuple[Job, str]], config: EvalConfig, store: PlanningStore, asked: Asked) -> None:
-    """Verdicts by their keys.  Answers of an earlier cell are left out, unless it matters whom they meet."""
+def _plan_verdicts(jobs: Sequence[Job], config: EvalConfig, store: PlanningStore, asked: Asked) -> None:
     keeping = Keeping(config)
-    wanted = []
-    for job, key in jobs:
-        seen = digest([key, job.candidate.model, plain(config.benchmarks[job.entry]), plain(config.judges[job.entry])])
-        if seen not in asked.planned or job.benchmark.name == "mt_bench_pairwise":
-            wanted.append(job)
-        asked.planned.add(seen)
-    paired = pair_up(wanted)
+    paired = pair_up(jobs)
     plans = [job.benchmark.plan(job.answers) for job in paired]
     new = []
     for sitting in sittings_of(paired, plans, config):

@@ -21,12 +21,12 @@ def print_plan(plan: Plan) -> None:
     gpu = any(line.gpu_hours for line in plan.lines)
     drawn = Table(show_edge=False, pad_edge=False, title_justify="left")
     drawn.add_column("stage", no_wrap=True)
-    for heading in ("to compute", "reused", *(["GPU-hours"] if gpu else []), "CPU-hours", "disk"):
+    for heading in ("to compute", "reused", *(["GPU time"] if gpu else []), "CPU time", "disk"):
         drawn.add_column(heading, justify="right", no_wrap=True)
     for line in plan.lines:
-        hours = [_hours(line.gpu_hours, line)] if gpu else []
+        hours = [_time(line.gpu_hours, line)] if gpu else []
         counts = [f"{line.compute:,}", f"{line.reused:,}"]
-        drawn.add_row(line.stage, *counts, *hours, _hours(line.cpu_hours, line), _size(line.bytes))
+        drawn.add_row(line.stage, *counts, *hours, _time(line.cpu_hours, line), _size(line.bytes))
     drawn.add_section()
     drawn.add_row("all", *_totals(plan, gpu))
     console = Console()
@@ -92,21 +92,18 @@ def _totals(plan: Plan, gpu: bool) -> list[str]:
         bytes=sum(line.bytes for line in plan.lines),
         estimated=any(line.estimated for line in plan.lines),
     )
-    hours = [_hours(whole.gpu_hours, whole)] if gpu else []
-    return [f"{whole.compute:,}", f"{whole.reused:,}", *hours, _hours(whole.cpu_hours, whole), _size(whole.bytes)]
+    hours = [_time(whole.gpu_hours, whole)] if gpu else []
+    return [f"{whole.compute:,}", f"{whole.reused:,}", *hours, _time(whole.cpu_hours, whole), _size(whole.bytes)]
 
 
-def _hours(hours: float | None, line: Line) -> str:
-    """Hours, `~` before estimates; nothing where none are taken, a question mark where nobody knows."""
+def _time(hours: float | None, line: Line) -> str:
+    """A time, `~` before estimates; nothing where none is taken, a question mark where nobody knows."""
     if hours is None:
         return "?"
     if not hours:
         return ""
-    return (
-        f"{'~' if line.estimated else ''}{hours:,.3g}"
-        if hours < 100
-        else f"{'~' if line.estimated else ''}{hours:,.0f}"
-    )
+    amount, unit = (hours, "h") if hours >= 1 else (60 * hours, "min") if hours >= 1 / 60 else (3600 * hours, "s")
+    return f"{'~' if line.estimated else ''}{amount:,.{0 if amount >= 100 else 1}f} {unit}"
 
 
 def _size(amount: float) -> str:

@@ -128,7 +128,7 @@ def test_judging_is_counted_in_replies_tokens_and_money(published):
 def test_estimates_and_what_is_not_known_are_said(published, capsys, tmp_path):
     print_plan(published)
     printed = capsys.readouterr().out
-    assert "~391" in printed
+    assert "~391 h" in printed  # 7 times 56 hours, as above
     assert "mt_bench: counted as published" in printed
     write_plan(published, tmp_path)
     written = json.loads((tmp_path / "plan.json").read_text())
