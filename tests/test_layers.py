@@ -12,7 +12,18 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("fusion", "eval", "ablations")
 # What `eval` may borrow of `fusion`: keeping, starting and checking things; a checkpoint directory is the handover.
 SHARED = ("fusion.artifacts", "fusion.configure", "fusion.processes", "fusion.command", "fusion.progress")
-HEAVY = ("vllm", "transformers", "accelerate", "datasets", "fastchat", "alpaca_eval", "lm_eval", "sklearn", "mlflow", "wandb")
+HEAVY = (
+    "vllm",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "fastchat",
+    "alpaca_eval",
+    "lm_eval",
+    "sklearn",
+    "mlflow",
+    "wandb",
+)
 # What composing and checking an experiment imports; torch is needed by the merge rules, the others by stages at work.
 SETTINGS = (
     "fusion.pipeline",
