@@ -66,10 +66,9 @@ def compared(
     found: list[Comparison | None] = [None] * len(pairs)
     for questions, members in families.items():
         results = paired(np.stack([values for _, values in members]), questions, bootstrap)
-        for (number, values), result in zip(members, results, strict=True):
-            smallest = None
-            if result.difference.low is not None:
-                smallest = minimum_detectable_difference(clustered_standard_error(values, questions))
+        for (number, _), result in zip(members, results, strict=True):
+            error = result.standard_error
+            smallest = None if error is None else minimum_detectable_difference(error)
             found[number] = Comparison(difference=result.difference, p=result.p, smallest=smallest)
     return found
 
@@ -99,7 +98,8 @@ def common(
         return (), np.empty(0), np.empty(0)
     values = other.at(own.places)
     kept = np.flatnonzero(own.within(slice_name) & ~np.isnan(own.values) & ~np.isnan(values))
-    return tuple(own.questions[i] for i in kept), own.values[kept], values[kept]
+    questions = own.questions if len(kept) == len(own.questions) else tuple(own.questions[i] for i in kept)
+    return questions, own.values[kept], values[kept]
 
 
 def paired_items(

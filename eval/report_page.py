@@ -29,7 +29,8 @@ th[aria-sort=descending] button::after { content: " ↓" } th[aria-sort=ascendin
 tbody tr { border-bottom: 1px solid #8884 }
 small { opacity: .7; display: block }
 .best { font-weight: 700 } .second { text-decoration: underline }
-figure { display: inline-block; vertical-align: top; margin: 1rem 1rem 0 0; background: #fff; color: #000; max-width: 100% }
+figure { display: inline-block; vertical-align: top; margin: 1rem 1rem 0 0; max-width: 100% }
+figure { background: #fff; color: #000 }
 figure svg { max-width: 100%; height: auto }
 section { margin-top: 2.5rem; border-top: 1px solid #8884 }
 summary { cursor: pointer }

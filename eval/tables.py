@@ -189,14 +189,14 @@ def leaderboard(table: pd.DataFrame, costs: Sequence[JudgeCost] = ()) -> list[Le
     columns = headings(table)
     models = table.drop_duplicates("model").set_index("model")["group"]
     order = sorted(models.index, key=lambda name: (_group_order(models[name]), list(models.index).index(name)))
-    lookup = table.set_index(["model", "benchmark", "metric", "slice"])
+    lookup = {(row["model"], row["benchmark"], row["metric"], row["slice"]): row for row in table.to_dict("records")}
     rows = []
     ranks = {heading: _ranks(table, heading) for heading in columns}
     for model in order:
         cells = []
         for heading in columns:
             place = (model, heading.benchmark, heading.metric, heading.slice)
-            found = lookup.loc[place].to_dict() if place in lookup.index else {}
+            found = lookup.get(place, {})
             cells.append(
                 Cell(
                     heading=heading,

@@ -17,9 +17,11 @@ from eval.scores.sign_flip import sign_flip_ps
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """The mean of a model less its reference, and the two-sided sign-flip p-value of that mean."""
+    """The mean of a model less its reference, its standard error by question (None below two), and the two-sided
+    sign-flip p-value."""
 
     difference: Interval
+    standard_error: float | None
     p: float
 
 
@@ -34,12 +36,16 @@ def paired(differences: NDArray[np.float64], groups: Sequence[Hashable], bootstr
     ps = sign_flip_ps(sums, seed=bootstrap.seed)
     means = differences.mean(axis=1)
     bounds: list[tuple[float, float] | tuple[None, None]] = [(None, None)] * models
+    errors: list[float | None] = [None] * models
     if count > 1:
         counts = resample_counts(count, bootstrap)
         sizes = np.bincount(index, minlength=count).astype(np.float64)
+        # intervals.clustered_standard_error, of all rows at once
+        residuals = sums - means[:, None] * sizes
+        errors = (np.sqrt(count / (count - 1) * np.sum(residuals**2, axis=1)) / rows).tolist()
         draws = (counts @ sums.T) / (counts @ sizes)[:, None]
         bounds = [percentile_interval(column, bootstrap.confidence) for column in draws.T]
     return [
-        Paired(difference=Interval(value=float(mean), low=low, high=high, n=rows), p=p)
-        for mean, (low, high), p in zip(means, bounds, ps, strict=True)
+        Paired(difference=Interval(value=float(mean), low=low, high=high, n=rows), standard_error=error, p=p)
+        for mean, (low, high), error, p in zip(means, bounds, errors, ps, strict=True)
     ]

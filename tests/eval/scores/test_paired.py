@@ -1,0 +1,29 @@
+"""Many comparisons in one pass are the same as one by one."""
+
+import numpy as np
+import pytest
+
+from eval.scores.intervals import Bootstrap, clustered_standard_error, mean_interval
+from eval.scores.paired import paired
+from eval.scores.sign_flip import sign_flip_p
+
+
+@pytest.mark.parametrize("questions", [6, 40])
+def test_each_row_has_the_interval_the_error_and_the_p_value_that_it_has_alone(questions):
+    draw = np.random.default_rng(0)
+    groups = [str(i // 2) for i in range(2 * questions)]
+    differences = draw.normal(0.3, 1.0, size=(3, 2 * questions))
+    bootstrap = Bootstrap(resamples=200, seed=5)
+    for row, found in zip(differences, paired(differences, groups, bootstrap), strict=True):
+        alone = mean_interval(row, groups, bootstrap)
+        ends = found.difference
+        assert (ends.value, ends.low, ends.high, ends.n) == pytest.approx(
+            (alone.value, alone.low, alone.high, 2 * questions)
+        )
+        assert found.standard_error == pytest.approx(clustered_standard_error(row, groups))
+        assert found.p == sign_flip_p(row, groups, seed=5)
+
+
+def test_one_question_gives_no_interval():
+    (found,) = paired(np.array([[1.0, 2.0]]), ["a", "a"], Bootstrap(resamples=10))
+    assert (found.difference.value, found.difference.low, found.standard_error) == (1.5, None, None)
