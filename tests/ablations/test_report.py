@@ -19,6 +19,7 @@ from ablations.published import Published, comparison
 from ablations.report import run
 from ablations.report_plots import coefficient_map, heat_maps, layer_weights, seed_spread
 from ablations.show import show
+from ablations.studies import STUDIES
 from bench.chromium import browser, find
 from eval.judge_report import cost_csv
 from eval.judges.cost import JudgeCost
@@ -69,6 +70,7 @@ def cell(
     *,
     seed: int = 0,
     weights: Mapping[str, str] | None = None,
+    study: str | None = None,
     **axes: str,
 ) -> Path:
     """A finished cell as a run leaves it; weights differ where ratings do unless they are given."""
@@ -81,7 +83,7 @@ def cell(
     (out / "leaderboard.html").write_text("<!doctype html><title>cell</title>")
     keys = {model: f"{model}-{ratings}" for model, ratings in models.items()}
     content = {
-        "name": name, "experiment": "trial", "study": None, "seed": seed, "axes": axes,
+        "name": name, "experiment": "trial", "study": study, "seed": seed, "axes": axes,
         "weights": {**keys, **(weights or {})},
     }  # fmt: skip
     (out / "cell.json").write_text(json.dumps(content))
@@ -253,6 +255,18 @@ def test_a_published_table_stands_beside_ours_and_never_in_it(tmp_path, capsys):
         assert "OpenChat" not in (tmp_path / "out" / name).read_text()
     assert r"\toprule" in (tmp_path / "out/leaderboard.tex").read_text()
     assert r"\textbf{7.67} ($+53.33$\%)" in (tmp_path / "out/leaderboard.tex").read_text()  # 46 / 6 to 5
+
+
+def test_a_study_s_findings_are_a_part_of_the_page_and_files_beside_it(tmp_path, capsys):
+    for align, gain in (("em", 0.0), ("ms", 1.0)):
+        models = {"pivot": PIVOT, **TARGETS, "sce": shifted(MERGED, gain)}
+        cell(tmp_path / "cells", models, study="alignment_scheme", align=align)
+    report_of(tmp_path / "cells", tmp_path / "out")
+    text = (tmp_path / "out/leaderboard.html").read_text()
+    assert f"<h2>{STUDIES['alignment_scheme'].question}</h2>" in text
+    assert "sce, align=ms" in text
+    assert 'href="findings-alignment_scheme.md"' in text
+    assert (tmp_path / "out/findings-alignment_scheme.md").exists()
 
 
 def test_what_judging_took_is_summed_over_seeds_and_counted_once_for_shared_weights(tmp_path):
