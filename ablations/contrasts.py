@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from ablations.pooling import Row, counterpart
@@ -77,9 +78,9 @@ def best_target(row: Row, rows: Sequence[Row]) -> Row | None:
     best, highest = None, float("-inf")
     for model in targets:
         other = counterpart(row, model, rows)
-        values = common(other.scored, row.scored, metric, "all")[1] if other else ()
-        if len(values) and float(sum(values) / len(values)) > highest:
-            best, highest = other, float(sum(values) / len(values))
+        values = common(other.scored, row.scored, metric, "all")[1] if other else np.empty(0)
+        if values.size and values.mean() > highest:
+            best, highest = other, float(values.mean())
     return best
 
 
