@@ -9,10 +9,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ablations.sweep_files import SweepCell, forget, keeping_progress, labels, read_cells, state_of
-from fusion.progress import RunProgress, terminal
+if TYPE_CHECKING:  # what draws and what runs comes late: --help needs neither
+    from ablations.sweep_files import SweepCell
+    from fusion.progress import RunProgress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ def run(settings: dict[str, Any]) -> None:
     """A cell alone, or one of a sweep; Hydra's settings say which, and by which launcher."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
+
+    from ablations.sweep_files import SweepCell
 
     hydra = HydraConfig.get()
     sweeping = hydra.mode == RunMode.MULTIRUN
@@ -66,12 +69,16 @@ def end_servers() -> None:
 def run_alone(job: CellJob) -> None:
     """A cell that is no sweep's; its errors are the command's."""
     from ablations.show import show
+    from fusion.progress import RunProgress
 
     show(_run(job, RunProgress()), job.cell.folder)
 
 
 def run_here(job: CellJob, *, sweep: Path) -> None:
     """A cell in the sweep's own process, under a heading."""
+    from ablations.sweep_files import labels, read_cells, state_of
+    from fusion.progress import terminal
+
     cells = read_cells(sweep)
     place = [cell.name for cell in cells].index(job.cell.name) + 1
     heading = f"cell {place} of {len(cells)}: {labels(cells)[job.cell.name]}"
@@ -84,6 +91,9 @@ def run_here(job: CellJob, *, sweep: Path) -> None:
 
 def attempt(job: CellJob) -> None:
     """Run a sweep's cell; an error is left in its folder."""
+    from ablations.sweep_files import forget, keeping_progress
+    from fusion.progress import RunProgress
+
     forget(job.cell)
     shown = RunProgress()
     with keeping_progress(job.cell, shown):
