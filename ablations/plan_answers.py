@@ -80,7 +80,8 @@ def plan_evaluation(
         for entry in loaded
     }
     answered: dict[tuple[str, str], list[Answer]] = {}
-    jobs = []
+    jobs: list[Job] = []
+    coming: dict[int, str] = {}  # by the job's number: whose answers are still to come
     for candidate in candidates:
         for entry, benchmark in loaded.items():
             whose = digest([candidate.model, candidate.weights, wanted[entry]])
@@ -89,6 +90,8 @@ def plan_evaluation(
             asked.planned.add(whose)
             answers = _answers(run, store, candidate, entry, benchmark)
             answered[candidate.model, entry] = answers
+            if store.latest().found is None and benchmark.name != "mt_bench_pairwise":
+                coming[len(jobs)] = whose
             with contextlib.suppress(FileNotFoundError):  # there are no perplexities to read yet
                 ensembles.measure(run, candidate, entry, benchmark, answers)
             _weigh_perplexity(store, candidate, benchmark)
@@ -106,7 +109,7 @@ def plan_evaluation(
             stage.work = _answering(store, members, benchmark, cached=not isinstance(rule, PackLLM))
             said = job.answers or placeholders(benchmark, model=job.candidate.model, key=stage.key)
             jobs.append(replace(job, answers=said))
-    _plan_verdicts(jobs, config, store, asked)
+    _plan_verdicts(jobs, coming, config, store, asked)
 
 
 def _loaded(entry: str, config: EvalConfig, made: Path | None, asked: Asked) -> LoadedBenchmark:
@@ -170,13 +173,16 @@ def _prompt_tokens(benchmark: LoadedBenchmark) -> float:
     return sum(len(turn) for question in benchmark.questions for turn in question.turns) / CHARACTERS_PER_TOKEN
 
 
-def _plan_verdicts(jobs: Sequence[Job], config: EvalConfig, store: PlanningStore, asked: Asked) -> None:
+def _plan_verdicts(
+    jobs: Sequence[Job], coming: Mapping[int, str], config: EvalConfig, store: PlanningStore, asked: Asked
+) -> None:
     keeping = Keeping(config)
     paired = pair_up(jobs)
     plans = [job.benchmark.plan(job.answers) for job in paired]
     new = []
     for sitting in sittings_of(paired, plans, config):
-        entered = [_enter(sitting, repeat, keeping, store) for repeat in range(sitting.repeats)]
+        whose = coming.get(sitting.number)
+        entered = [_enter(sitting, repeat, keeping, store, whose) for repeat in range(sitting.repeats)]
         if any(entered):
             new.append(sitting)
     for judge, held in by_judge(new):
@@ -188,8 +194,12 @@ def _plan_verdicts(jobs: Sequence[Job], config: EvalConfig, store: PlanningStore
                 asked.charges.append(Charge(judge=judge.label, benchmark=entry, estimate=found, money=money))
 
 
-def _enter(sitting: Sitting, repeat: int, keeping: Keeping, store: PlanningStore) -> bool:
-    key = store.key("verdicts", **keeping.recipe(sitting, repeat))
+def _enter(sitting: Sitting, repeat: int, keeping: Keeping, store: PlanningStore, whose: str | None) -> bool:
+    """Whether the verdicts are new to the book; a key that no verdicts can have yet is told from whose answers come."""
+    if whose is None:
+        key = store.key("verdicts", **keeping.recipe(sitting, repeat))
+    else:
+        key = digest([whose, sitting.name, sitting.layer, repeat])
     what = " · ".join(filter(None, (sitting.job.candidate.model, sitting.job.entry, sitting.name)))
     replies = len(sitting.plan.requests)
     work = Work(kind="verdicts", units=replies, items=replies)
