@@ -169,6 +169,7 @@ def test_no_yaml_stands_outside_a_root_or_a_group():
         "benchmark_data",
         "eval",
         "fusion",
+        "measure_rates",
         "merge_recipe",
         "model_card",
         "regression",

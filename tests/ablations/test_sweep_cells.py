@@ -26,7 +26,7 @@ def test_cells_are_those_that_hydra_launches_in_its_order_with_its_settings(argu
         hydra = HydraConfig.get()
         launched.append((tuple(hydra.overrides.task), hydra.job.override_dirname, settings))
 
-    own = [f"hydra.sweep.dir={tmp_path}", f"hydra.run.dir={tmp_path}"]
+    own = ["hydra/sweeper=basic", f"hydra.sweep.dir={tmp_path}", f"hydra.run.dir={tmp_path}"]
     monkeypatch.setattr(sys, "argv", ["ablations", *arguments, *own])
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which the command replaces
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
