@@ -29,7 +29,7 @@ class Servers:
     """The servers of one process, each in a thread of its own, until `close`.  Used from one thread at a time."""
 
     def __init__(self) -> None:
-        self._lanes: dict[tuple[Serve, int], _Lane] = {}
+        self._lanes: dict[int, _Lane] = {}  # by place among the settings
 
     def __enter__(self) -> Servers:
         return self
@@ -81,13 +81,12 @@ class Servers:
         self._lanes.clear()
 
     def _chosen(self, settings: Sequence[Serve], logs: Path) -> list[_Lane]:
-        wanted = [(serve, place) for place, serve in enumerate(settings)]
-        for key in [key for key in self._lanes if key not in wanted]:
-            self._lanes.pop(key).close()
-        for key in wanted:
-            if key not in self._lanes:
-                self._lanes[key] = _Lane(key[0], logs)
-        return [self._lanes[key] for key in wanted]
+        for place in [place for place, lane in self._lanes.items() if lane.serve not in settings[place : place + 1]]:
+            self._lanes.pop(place).close()
+        for place, serve in enumerate(settings):
+            if place not in self._lanes:
+                self._lanes[place] = _Lane(serve, logs)
+        return [self._lanes[place] for place in range(len(settings))]
 
 
 class _Lane:
