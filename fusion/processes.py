@@ -30,8 +30,8 @@ def thread_settings(threads: int) -> dict[str, str]:
 
 
 def processor_settings() -> dict[str, str]:
-    """Environment variables, to be set before torch and numpy are imported, that keep CPU arithmetic to what every x86-64
-    processor with AVX2 does alike.
+    """Environment variables, to be set before torch and numpy are imported, that keep CPU arithmetic to what every
+    x86-64 processor with AVX2 does alike.
 
     Each library else picks other kernels for AVX-512 or for another maker's processor; the last bit of a sum then
     differs, and after 300 steps of training so do the answers.  For a pocket model that costs a tenth of the speed.
