@@ -24,6 +24,7 @@ from eval.errors import HarnessFailure
 from eval.records import ItemScore
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
+from eval.serve.loading import LOADING
 from eval.serve.server import Endpoint
 from fusion.configure import nearest
 
@@ -162,7 +163,8 @@ class LMEvalHarness:
                     f"lm-eval knows no task {', '.join(unknown)}: {nearest(unknown[0], manager.all_tasks)}"
                 )
             settings = {"batch_size": self.batch_size, "max_batch_size": None}
-            language_model = get_model(model).create_from_arg_obj(arguments, settings)
+            with LOADING:
+                language_model = get_model(model).create_from_arg_obj(arguments, settings)
             found = [
                 simple_evaluate(
                     model=language_model,

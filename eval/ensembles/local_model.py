@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from eval.serve import probe
+from eval.serve.loading import LOADING
 from fusion.configure import Refusal
 
 
@@ -30,7 +30,7 @@ class LocalModel:
     @classmethod
     def load(cls, checkpoint: Path, *, dtype: str = "auto", device: str = "cpu") -> LocalModel:
         """Raises Refusal when transformers cannot load the checkpoint, or it has no chat template."""
-        with probe.LOADING:
+        with LOADING:
             try:
                 logging.disable_progress_bar()
                 tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)

@@ -18,6 +18,7 @@ from eval.ensembles.chat_text import ChatText, ChatTokens, chat_text, chat_token
 from eval.records import Answer, Question
 from eval.serve import probe
 from eval.serve.control import Control
+from eval.serve.loading import LOADING
 from eval.serve.server import Endpoint
 
 Per = Literal["token", "byte"]
@@ -105,7 +106,7 @@ def measure_served(
     def found(ids: Sequence[int]) -> Sequence[float]:
         return probe.served(control, model=endpoint.model, ids=ids)
 
-    with probe.LOADING:
+    with LOADING:
         tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     return measure(questions, answers, tokenizer, found, longest=(limits or [None])[0] or 2**31)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from eval.serve.loading import LOADING
 from fusion.configure import Refusal
 
 
@@ -41,10 +42,11 @@ class Generator:
     def load(cls, checkpoint: Path, *, dtype: str, device: str, longest: int | None) -> Generator:
         """Raises Refusal when transformers cannot load the checkpoint, or it has no chat template."""
         try:
-            tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-            model = AutoModelForCausalLM.from_pretrained(
-                checkpoint, dtype=dtype, local_files_only=True, use_safetensors=True
-            )
+            with LOADING:
+                tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
+                model = AutoModelForCausalLM.from_pretrained(
+                    checkpoint, dtype=dtype, local_files_only=True, use_safetensors=True
+                )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise Refusal(f"{checkpoint} cannot be loaded by transformers ({error}): is it complete?") from error
         if not tokenizer.chat_template:

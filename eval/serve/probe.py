@@ -7,7 +7,6 @@ token, what the server says with what `transformers` computes from the same file
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from eval.errors import ServerFailure
 from eval.serve.control import Control
+from eval.serve.loading import LOADING
 from fusion.configure import Refusal
 
 TEXT = (
@@ -23,7 +23,6 @@ TEXT = (
 )
 TOKENS = 64
 # Largest mean absolute difference, in nats per token, between two correct implementations, by the served precision.
-LOADING = threading.Lock()  # several servers may start at once, and transformers imports its parts on first use
 TOLERANCE = {"float32": 0.01, "bfloat16": 0.15, "float16": 0.05}
 
 
