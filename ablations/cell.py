@@ -64,15 +64,10 @@ def run_cell(
     """
     tracker = tracker_from(settings)
     fusing: FusionConfig = fusion_config(settings)
-    evaluating: EvalConfig = eval_config({**settings, "families": {**families(fusing), **(settings["families"] or {})}})
+    evaluating = evaluation_config(settings, fusing)
     with shown or RunProgress() as progress:
         fused: FusedModels = run(fusing, progress, make_room=servers.make_room if servers else lambda: None)
-        candidates = [
-            Candidate(model=point.model, group=point.group, path=point.path, weights=point.key)
-            for point in fused.checkpoints
-        ]
-        made = {path.stem: path for path in sorted((fused.conversations.path / "questions").glob("*.json*"))}
-        scored = evaluate(candidates, evaluating, progress, made, servers=servers)
+        scored = evaluate(candidates(fused), evaluating, progress, own_questions(fused), servers=servers)
         progress.note(f"stages: {progress.computed} computed, {progress.reused} reused")
     table = write_report(scored, out, title=fusing.name, bootstrap=evaluating.bootstrap)
     cell = {
@@ -99,9 +94,27 @@ def run_cell(
     return table
 
 
+def evaluation_config(settings: Mapping[str, Any], fusing: FusionConfig) -> EvalConfig:
+    """How the cell's models are evaluated.  Raises Refusal as `eval_config` does."""
+    return eval_config({**settings, "families": {**families(fusing), **(settings["families"] or {})}})
+
+
 def families(fusing: FusionConfig) -> dict[str, str]:
     """Whose weights the pivot and the sources descend from, by their rows of the table, where conf/model says it."""
     return {row: entry.family for row, entry in given_models(fusing).items() if entry.family is not None}
+
+
+def candidates(fused: FusedModels) -> list[Candidate]:
+    """The models that fusion hands to evaluation."""
+    return [
+        Candidate(model=point.model, group=point.group, path=point.path, weights=point.key)
+        for point in fused.checkpoints
+    ]
+
+
+def own_questions(fused: FusedModels) -> dict[str, Path]:
+    """The question files that the run made itself, by the benchmark entry."""
+    return {path.stem: path for path in sorted((fused.conversations.path / "questions").glob("*.json*"))}
 
 
 def given_models(fusing: FusionConfig) -> dict[str, ModelConfig]:

@@ -168,12 +168,10 @@ def book_of(cells: Iterable[Mapping[str, Any]], asked: Asked | None = None) -> B
     """Every stage of the cells with these settings, each once.  Raises Refusal for settings a cell would refuse."""
     from rich.console import Console
 
-    from ablations.cell import families
+    from ablations.cell import candidates, evaluation_config, own_questions
     from ablations.plan_answers import Asked, plan_evaluation
     from ablations.plan_store import Book, PlanningStore
     from ablations.plan_work import dialogues_of
-    from eval.config import eval_config
-    from eval.stages import Candidate
     from fusion.pipeline import fusion_config, run
     from fusion.progress import RunProgress
 
@@ -182,17 +180,13 @@ def book_of(cells: Iterable[Mapping[str, Any]], asked: Asked | None = None) -> B
     with tempfile.TemporaryDirectory(prefix="fusechat-plan-") as scratch:
         for settings in cells:
             fusing = dataclasses.replace(fusion_config(settings), lanes=1)  # so that inputs are entered before outputs
-            evaluating = eval_config({**settings, "families": {**families(fusing), **(settings["families"] or {})}})
+            evaluating = evaluation_config(settings, fusing)
             dialogues = dialogues_of(fusing, settings.get("expected"))
             store = PlanningStore(root=fusing.artifacts, scratch=Path(scratch), book=book, dialogues=dialogues)
             progress = RunProgress(Console(quiet=True))
             fused = run(fusing, progress, store=store, locate=store.locate)
-            candidates = [
-                Candidate(model=point.model, group=point.group, path=point.path, weights=point.key)
-                for point in fused.checkpoints
-            ]
-            made = {path.stem: path for path in sorted((fused.conversations.path / "questions").glob("*.json*"))}
-            plan_evaluation(candidates, evaluating, progress, made, store=store, asked=asked)
+            models, questions = candidates(fused), own_questions(fused)
+            plan_evaluation(models, evaluating, progress, questions, store=store, asked=asked)
             for record in progress.records():
                 stage = book.stages[record.stage, record.key]
                 stage.what = stage.what or record.what
