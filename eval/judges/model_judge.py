@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ class Price:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelJudge:
+class ModelJudge(ABC):
     """Settings that a judge model has wherever it runs.
 
     `extra`: further fields of the request's body, which replace the benchmark's own (`{temperature: 0.7}`).
@@ -71,9 +72,9 @@ class ModelJudge:
         )
 
     @property
+    @abstractmethod
     def label(self) -> str:
         """The name under which its verdicts are recorded."""
-        raise NotImplementedError
 
     def labelled(self, name: str) -> str:
         """`name`, and that it replied in JSON, which is another way of asking."""

@@ -14,11 +14,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from ablations.model_card.__main__ import run
-from eval.records import ItemScore
 from eval.report import write_report
-from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap, mean_interval
-from eval.scores.metric_row import MetricRow
+from eval.scores.intervals import Bootstrap
 from fusion.artifacts import Artifact, Store, file_digest
 from fusion.configure import Refusal
 from fusion.merge.__main__ import merge_recipe
@@ -37,25 +34,8 @@ MODEL = PocketModel(
 RULE = Sce(select_topk=0.3)
 
 
-def scored(model: str, group: str, ratings: list[float]) -> ScoredModel:
-    questions = [str(number) for number in range(len(ratings))]
-    items = tuple(
-        ItemScore(benchmark="mt_bench", metric="rating", question_id=q, turn=1, category="c", value=value)
-        for q, value in zip(questions, ratings, strict=True)
-    )
-    found = mean_interval(ratings, questions, BOOTSTRAP)
-    row = {"benchmark": "mt_bench", "metric": "rating"}
-    rows = (
-        MetricRow(**row, slice="all", value=found.value, low=found.low, high=found.high, n=found.n, unscored=1),
-        MetricRow(
-            **row, slice="turn2", value=None, low=None, high=None, n=0, unscored=4, reason="the judge was silent"
-        ),
-    )
-    return ScoredModel(model=model, group=group, benchmark="mt_bench", metrics=rows, items=items)
-
-
 @pytest.fixture(scope="module")
-def cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cell(tmp_path_factory: pytest.TempPathFactory, rated) -> Path:
     """A finished cell with a real pivot, three targets that moved from it, and their merge."""
     where = tmp_path_factory.mktemp("run")
     store = Store(root=where / "artifacts")
@@ -105,7 +85,10 @@ def cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "stages": [{"stage": s, "what": w, "key": a.key, "path": str(a.path)} for s, w, a in stages],
     }  # fmt: skip
     out = where / "cell"
-    pair = [scored("pivot", "Pivot", [5.0, 6.0, 7.0]), scored("sce", "Merged", [6.0, 7.0, 9.0])]
+    pair = [
+        rated("pivot", "Pivot", [5.0, 6.0, 7.0], unscored=1),
+        rated("sce", "Merged", [6.0, 7.0, 9.0], unscored=1),
+    ]
     write_report(pair, out, title="t", bootstrap=BOOTSTRAP)
     (out / "cell.json").write_text(json.dumps(content))
     return out
@@ -121,7 +104,7 @@ def test_the_cards_results_are_those_of_the_score_table(cell: Path, folder: Path
     data = ModelCard.load(folder / "README.md").data
     assert data.model_name == "pocket-sce"
     assert data.base_model == ["owner/pivot"]
-    assert data.library_name == "transformers"
+    assert data.to_dict()["library_name"] == "transformers"
     assert data.tags == ["merge", "fusechat", "sce"]
     assert "license" not in data.to_dict()
     table = pd.read_csv(cell / "scores.csv")

@@ -16,11 +16,8 @@ from ablations.tracking import track, tracker_from
 from ablations.tracking.mlflow import MLflow
 from ablations.tracking.record import CellRecord, record_of
 from ablations.tracking.wandb import WandB
-from eval.records import ItemScore
 from eval.report import write_report
-from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap, mean_interval
-from eval.scores.metric_row import MetricRow
+from eval.scores.intervals import Bootstrap
 from fusion.command import compose
 from fusion.configure import Refusal
 
@@ -31,28 +28,11 @@ def settings(*overrides: str) -> dict[str, Any]:
     return compose("ablations", ["experiment=pocket_smoke", *overrides])
 
 
-def scored(model: str, ratings: list[float]) -> ScoredModel:
-    questions = [str(number) for number in range(len(ratings))]
-    items = tuple(
-        ItemScore(benchmark="mt_bench", metric="rating", question_id=q, turn=1, category="c", value=value)
-        for q, value in zip(questions, ratings, strict=True)
-    )
-    found = mean_interval(ratings, questions, BOOTSTRAP)
-    row = {"benchmark": "mt_bench", "metric": "rating"}
-    rows = (
-        MetricRow(**row, slice="all", value=found.value, low=found.low, high=found.high, n=found.n, unscored=2),
-        MetricRow(
-            **row, slice="turn2", value=None, low=None, high=None, n=0, unscored=4, reason="the judge was silent"
-        ),
-    )
-    return ScoredModel(model=model, group="Merged", benchmark="mt_bench", metrics=rows, items=items)
-
-
 @pytest.fixture
-def cell(tmp_path: Path) -> Path:
+def cell(tmp_path: Path, rated) -> Path:
     """A finished cell with one artifact of 1.5 s behind it, which two of its models share."""
     out = tmp_path / "cell"
-    write_report([scored("sce", [6.0, 7.0, 8.0, 7.0])], out, title="t", bootstrap=BOOTSTRAP)
+    write_report([rated("sce", "Merged", [6.0, 7.0, 8.0, 7.0], unscored=2)], out, title="t", bootstrap=BOOTSTRAP)
     made = tmp_path / "artifacts/fuse/k"
     made.mkdir(parents=True)
     (made / "manifest.json").write_text(json.dumps({"wall_seconds": 1.5}))
