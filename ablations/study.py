@@ -24,8 +24,8 @@ from typing import Literal
 
 from ablations.arms import Arm, arms_of
 from ablations.cell import Cell
-from eval.comparisons import difference, p_value, paired_items
-from eval.scores.intervals import Bootstrap, clustered_standard_error, minimum_detectable_difference
+from eval.comparisons import Comparison, compared
+from eval.scores.intervals import Bootstrap
 from eval.scores.multiplicity import holm
 
 # The metric of each benchmark that arms are compared by.
@@ -92,17 +92,16 @@ class Study:
         """One finding per arm, benchmark and slice; arms without a reference among the cells are left out."""
         arms = arms_of(cells, bootstrap)
         by_place = {(arm.model, _key(arm.axes)): arm for arm in arms}
-        compared = [(arm, other) for arm in arms if self._chosen(arm) and (other := self._reference(arm, by_place))]
+        pairs = [(arm, other) for arm in arms if self._chosen(arm) and (other := self._reference(arm, by_place))]
         findings = []
-        for benchmark, (metric, scale) in METRICS.items():
-            present = [
-                (arm, other) for arm, other in compared if {benchmark} <= arm.scored.keys() & other.scored.keys()
-            ]
+        for benchmark, (metric, _) in METRICS.items():
+            present = [(arm, other) for arm, other in pairs if {benchmark} <= arm.scored.keys() & other.scored.keys()]
+            scored = [(arm.scored[benchmark], other.scored[benchmark]) for arm, other in present]
             for part in _slices(present, benchmark):
                 family = [
-                    found
-                    for arm, other in present
-                    if (found := _finding(arm, other, benchmark, metric, part, scale, bootstrap))
+                    _finding(arm, other, benchmark, metric, part, found)
+                    for (arm, other), found in zip(present, compared(scored, metric, part, bootstrap), strict=True)
+                    if found is not None
                 ]
                 adjusted = holm([found.p for found in family])
                 findings += [replace(found, p_holm=p) for found, p in zip(family, adjusted, strict=True)]
@@ -141,24 +140,12 @@ def _key(axes: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(axes.items()))
 
 
-def _slices(compared: Sequence[tuple[Arm, Arm]], benchmark: str) -> list[str]:
-    items = [item for arm, _ in compared for item in arm.scored[benchmark].items]
+def _slices(pairs: Sequence[tuple[Arm, Arm]], benchmark: str) -> list[str]:
+    items = [item for arm, _ in pairs for item in arm.scored[benchmark].items]
     return ["all", *dict.fromkeys(item.category for item in items if item.category)] if items else []
 
 
-def _finding(
-    arm: Arm, other: Arm, benchmark: str, metric: str, part: str, scale: float, bootstrap: Bootstrap
-) -> Finding | None:
-    first, second = arm.scored[benchmark], other.scored[benchmark]
-    found = difference(first, second, metric, part, bootstrap)
-    if found is None:
-        return None
-    pairs = paired_items(first, second, metric, part)
-    groups = [pair[0] for pair in pairs]
-    smallest = None
-    if len(set(groups)) > 1:
-        error = clustered_standard_error([pair[1] - pair[2] for pair in pairs], groups)
-        smallest = scale * minimum_detectable_difference(error)
+def _finding(arm: Arm, other: Arm, benchmark: str, metric: str, part: str, found: Comparison) -> Finding:
     return Finding(
         arm=arm.label,
         reference=other.label,
@@ -167,11 +154,11 @@ def _finding(
         benchmark=benchmark,
         metric=metric,
         slice=part,
-        difference=found.value,
-        low=found.low,
-        high=found.high,
-        p=p_value(first, second, metric, part, bootstrap),
+        difference=found.difference.value,
+        low=found.difference.low,
+        high=found.difference.high,
+        p=found.p,
         p_holm=None,
-        smallest=smallest,
-        n=found.n,
+        smallest=found.smallest,
+        n=found.difference.n,
     )

@@ -102,14 +102,6 @@ def common(
     return questions, own.values[kept], values[kept]
 
 
-def paired_items(
-    first: ScoredModel, second: ScoredModel, metric: str, slice_name: str
-) -> list[tuple[str, float, float]]:
-    """(question, value of first, value of second) for every item of the slice that both have a value for."""
-    questions, left, right = common(first, second, metric, slice_name)
-    return [*zip(questions, left.tolist(), right.tolist(), strict=True)]
-
-
 def in_slice(item: ItemScore, slice_name: str) -> bool:
     """Whether an item belongs to `all`, `turn1`, `turn2` or a category."""
     if slice_name == "all":
