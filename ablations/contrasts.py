@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ablations.measures import measures_of
 from ablations.pooling import Row, counterpart
-from ablations.study import METRICS
 from eval.comparisons import Comparison, common, compared
 from eval.report_sections import Entry, Section
 from eval.scores.intervals import Bootstrap
 from eval.scores.multiplicity import holm
-from eval.tables import DAGGER, FAMILY_LEVEL, rounded
+from eval.tables import DAGGER, FAMILY_LEVEL, Heading, rounded
 
 BEST_TARGET = "Merge minus best target"
 FUSION_OVER_SFT = "Fusion minus SFT"
@@ -36,49 +36,51 @@ _NOTES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """A row less another on one benchmark, in the unit of scores.csv."""
+    """A row less another by one measure, in the unit of scores.csv."""
 
     table: str
     row: Row
     other: Row
-    metric: str
+    measure: Heading
     found: Comparison
     p_holm: float
 
 
 def contrasts(rows: Sequence[Row], bootstrap: Bootstrap) -> list[Contrast]:
-    """Both tables for every benchmark that has the rows for them."""
-    wanted = {
-        BEST_TARGET: [(row, best_target(row, rows)) for row in rows if row.scored.group == "Merged"],
-        FUSION_OVER_SFT: [
-            (row, counterpart(row, "sft", rows))
-            for row in rows
-            if row.scored.group in ("Targets", "Merged") or row.model == "multi"
-        ],
-    }
-    found = []
-    for table, pairs in wanted.items():
-        for benchmark, (metric, _) in METRICS.items():
-            chosen = [(row, other) for row, other in pairs if other and row.scored.benchmark == benchmark]
-            results = compared([(row.scored, other.scored) for row, other in chosen], metric, "all", bootstrap)
-            family = [(*pair, result) for pair, result in zip(chosen, results, strict=True) if result is not None]
-            corrected = holm([result.p for _, _, result in family])
-            found += [
-                Contrast(table=table, row=row, other=other, metric=metric, found=result, p_holm=p)
-                for (row, other, result), p in zip(family, corrected, strict=True)
-                if p is not None
-            ]
-    return found
+    """Both tables by every measure that has the rows for them."""
+    merged = [row for row in rows if row.scored.group == "Merged"]
+    fused = [row for row in rows if row.scored.group in ("Targets", "Merged") or row.model == "multi"]
+    measures = measures_of(row.scored for row in rows)
+    best = {measure: [(row, best_target(row, rows, measure)) for row in merged] for measure in measures}
+    sft = [(row, counterpart(row, "sft", rows)) for row in fused]
+    return [
+        *(found for measure in measures for found in _family(BEST_TARGET, measure, best[measure], bootstrap)),
+        *(found for measure in measures for found in _family(FUSION_OVER_SFT, measure, sft, bootstrap)),
+    ]
 
 
-def best_target(row: Row, rows: Sequence[Row]) -> Row | None:
+def _family(
+    table: str, measure: Heading, pairs: Sequence[tuple[Row, Row | None]], bootstrap: Bootstrap
+) -> list[Contrast]:
+    chosen = [(row, other) for row, other in pairs if other and row.scored.benchmark == measure.benchmark]
+    scored = [(row.scored, other.scored) for row, other in chosen]
+    results = compared(scored, measure.metric, measure.slice, bootstrap)
+    family = [(*pair, result) for pair, result in zip(chosen, results, strict=True) if result is not None]
+    corrected = holm([result.p for _, _, result in family])
+    return [
+        Contrast(table=table, row=row, other=other, measure=measure, found=result, p_holm=p)
+        for (row, other, result), p in zip(family, corrected, strict=True)
+        if p is not None
+    ]
+
+
+def best_target(row: Row, rows: Sequence[Row], measure: Heading) -> Row | None:
     """The target of the same settings with the highest mean on the questions that it shares with the row."""
-    metric, _ = METRICS.get(row.scored.benchmark, ("", 1.0))
     targets = dict.fromkeys(other.model for other in rows if other.scored.group == "Targets")
     best, highest = None, float("-inf")
     for model in targets:
         other = counterpart(row, model, rows)
-        values = common(other.scored, row.scored, metric, "all")[1] if other else np.empty(0)
+        values = common(other.scored, row.scored, measure.metric, measure.slice)[1] if other else np.empty(0)
         if values.size and values.mean() > highest:
             best, highest = other, float(values.mean())
     return best
@@ -86,15 +88,16 @@ def best_target(row: Row, rows: Sequence[Row]) -> Row | None:
 
 def contrast_table(found: Sequence[Contrast]) -> pd.DataFrame:
     """One line per contrast, as contrasts.csv keeps them."""
-    names = ["table", "model", "minus", "benchmark", "metric", "difference", "low", "high", "p", "p_holm", "smallest"]
+    names = ["table", "model", "minus", "benchmark", "metric", "slice"]
+    numbers = ["difference", "low", "high", "p", "p_holm", "smallest", "n"]
     return pd.DataFrame(
         [
-            (c.table, c.row.label, c.other.label, c.row.scored.benchmark, c.metric, ends.value, ends.low, ends.high,
-             c.found.p, c.p_holm, c.found.smallest, ends.n)
+            (c.table, c.row.label, c.other.label, c.measure.benchmark, c.measure.metric, c.measure.slice,
+             ends.value, ends.low, ends.high, c.found.p, c.p_holm, c.found.smallest, ends.n)
             for c in found
             for ends in [c.found.difference]
         ],
-        columns=[*names, "n"],
+        columns=[*names, *numbers],
     )  # fmt: skip
 
 
@@ -126,13 +129,14 @@ def contrast_sections(found: Sequence[Contrast], bootstrap: Bootstrap) -> list[S
 
 def _entries(contrast: Contrast) -> list[Entry]:
     found, ends = contrast.found, contrast.found.difference
-    decimals = 2 if contrast.metric == "rating" else 1
+    measure = contrast.measure
+    decimals = measure.decimals
     mark = DAGGER if contrast.p_holm <= FAMILY_LEVEL else ""
     interval = "" if ends.low is None else " to ".join(rounded(x, decimals, sign=True) for x in (ends.low, ends.high))
     return [
         Entry(text=contrast.row.label),
         Entry(text=contrast.other.label),
-        Entry(text=f"{contrast.row.scored.benchmark} {contrast.metric}"),
+        Entry(text=f"{measure.benchmark if measure.slice == 'all' else measure.slice} {measure.metric}"),
         Entry(text=rounded(ends.value, decimals, sign=True) + mark, number=ends.value),
         Entry(text=interval, number=ends.low),
         Entry(text=f"{found.p:.3g}", number=found.p),

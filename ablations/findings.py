@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ablations.study import METRICS, Finding, Study
+from ablations.study import Finding, Study
+from eval.comparisons import PERCENT_METRICS
 from eval.report_sections import Entry, Section
 from eval.tables import rounded
 
@@ -28,14 +29,14 @@ def findings_section(study: Study, findings: Sequence[Finding]) -> Section:
     """What a study found, as a part of the report's page."""
     rows = []
     for found in findings:
-        if found.slice == "all":
+        if found.whole:
             interval = _interval(found).strip(" []")
             numbers = [(f"{p:.3g}" if p is not None else "—", p) for p in (found.p, found.p_holm)]
             rows.append(
                 [
                     Entry(text=found.arm),
                     Entry(text=found.reference),
-                    Entry(text=f"{found.benchmark} {found.metric}"),
+                    Entry(text=f"{found.where} {found.metric}"),
                     Entry(text=_signed(found.difference, found), number=found.difference),
                     Entry(text=interval),
                     *(Entry(text=text, number=p) for text, p in numbers),
@@ -53,9 +54,9 @@ def findings_section(study: Study, findings: Sequence[Finding]) -> Section:
 
 def _claim(study: Study, findings: Sequence[Finding]) -> list[str]:
     lines = [f"Claim: {study.claim.text} ({study.claim.source})", "", f"Held fixed: {', '.join(study.held)}.", ""]
-    answers = [found for found in findings if study.claimed(found) and found.slice == "all"]
+    answers = [found for found in findings if study.claimed(found) and found.whole]
     for found in answers:
-        lines.append(f"- **{study.verdict(found)}** on {found.benchmark}: {_words(found)}")
+        lines.append(f"- **{study.verdict(found)}** on {found.where}: {_words(found)}")
     if not answers:
         lines.append("- **not measured**: the claim's arm or its reference is not among the cells.")
     return [*lines, "", f"What this can tell: {study.limits}"]
@@ -73,10 +74,10 @@ def _words(found: Finding) -> str:
 def _table(findings: Sequence[Finding]) -> list[str]:
     lines = ["| arm | less | benchmark | difference | p | p after Holm |", "|---|---|---|---|---|---|"]
     for found in findings:
-        if found.slice == "all":
+        if found.whole:
             values = [f"{p:.3g}" if p is not None else "—" for p in (found.p, found.p_holm)]
             difference = f"{_signed(found.difference, found)}{_interval(found)}"
-            cells = [found.arm, found.reference, f"{found.benchmark} {found.metric}", difference, *values]
+            cells = [found.arm, found.reference, f"{found.where} {found.metric}", difference, *values]
             lines.append(f"| {' | '.join(cells)} |")
     return [
         *lines,
@@ -96,4 +97,4 @@ def _signed(value: float, found: Finding) -> str:
 
 
 def _decimals(found: Finding) -> int:
-    return 3 if METRICS[found.benchmark][1] == 1.0 else 1
+    return 1 if found.metric in PERCENT_METRICS else 3

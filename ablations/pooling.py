@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ablations.cell import Cell, read_scored
-from eval.comparisons import PERCENT_METRICS, in_slice
+from eval.comparisons import in_slice, scale_of
 from eval.records import ItemScore
 from eval.scored import JudgedBy, ScoredModel, pooled_question, question_of
 from eval.scores.intervals import Bootstrap, mean_interval
@@ -165,9 +165,8 @@ def _pooled_metric(
     chosen = [item for item in items if item.metric == row.metric and in_slice(item, row.slice)]
     values = [item.value for item in chosen if item.value is not None]
     if values:
-        scale = 100.0 if row.metric in PERCENT_METRICS else 1.0
         groups = [question_of(item.question_id) for item in chosen if item.value is not None]
-        found = mean_interval(scale * np.array(values), groups, bootstrap)
+        found = mean_interval(scale_of(row.metric) * np.array(values), groups, bootstrap)
         return replace(
             row,
             value=found.value,

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 
 from ablations.arms import MEAN_OF_TARGETS, Arm, arms_of
 from ablations.cell import Cell
-from ablations.study import METRICS
+from ablations.measures import measures_of
+from eval.comparisons import in_slice
 from eval.scored import ScoredModel, question_of
 from eval.scores.agreement import spearman
 from eval.scores.intervals import Bootstrap, Interval, percentile_interval, resample_counts
+from eval.tables import Heading
 
 
 def rank_agreement(first: NDArray[np.float64], second: NDArray[np.float64], bootstrap: Bootstrap) -> Interval | None:
@@ -51,9 +53,13 @@ def ranking_table(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
         "|---|---|---|---|---|---|",
     ]
     for (one, left), (other, right) in itertools.combinations(settings.items(), 2):
-        for benchmark, (metric, _) in METRICS.items():
+        for measure in measures_of(scored for arm in left for scored in arm.scored.values()):
             first, second = (
-                {arm.model: _by_question(arm.scored[benchmark], metric) for arm in arms if benchmark in arm.scored}
+                {
+                    arm.model: _by_question(scored, measure)
+                    for arm in arms
+                    if (scored := arm.scored.get(measure.benchmark))
+                }
                 for arms in (left, right)
             )
             models = [model for model in first if model in second]
@@ -63,15 +69,16 @@ def ranking_table(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
                 continue
             ours, theirs = (np.array([[given[m][q] for q in questions] for m in models]) for given in (first, second))
             found = rank_agreement(ours, theirs, bootstrap)
-            lines.append(f"| {one} | {other} | {benchmark} | {_spelt(found)} | {len(models)} | {len(questions)} |")
+            told = [one, other, measure.title, _spelt(found), str(len(models)), str(len(questions))]
+            lines.append(f"| {' | '.join(told)} |")
     return lines
 
 
-def _by_question(scored: ScoredModel, metric: str) -> Mapping[str, float]:
+def _by_question(scored: ScoredModel, measure: Heading) -> Mapping[str, float]:
     """The mean over a question's turns and runs; questions with nothing scored are left out."""
     values: dict[str, list[float]] = {}
     for item in scored.items:
-        if item.metric == metric and item.value is not None:
+        if item.metric == measure.metric and item.value is not None and in_slice(item, measure.slice):
             values.setdefault(question_of(item.question_id), []).append(item.value)
     return {question: float(np.mean(found)) for question, found in values.items()}
 

@@ -15,16 +15,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ablations.measures import measures_of
 from ablations.pooling import Row
-from ablations.study import METRICS
+from eval.comparisons import scale_of
 from eval.plots import COLOURS, MOST_ROWS, OTHER, framed, listed, widest
-from eval.scored import GROUPS, question_of
+from eval.scored import GROUPS, ScoredModel, question_of
 from eval.scores.intervals import Bootstrap, Interval, mean_interval
-from eval.scores.metric_row import MetricRow
-from eval.tables import rounded
+from eval.tables import Heading, rounded
 
 RULE = "merge rule"  # the axis that the merge rules of one cell span
-_TITLES = {"mt_bench": "MT-Bench rating", "alpaca_eval": "AlpacaEval win rate, %"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,41 +41,41 @@ def heat_maps(rows: Sequence[Row], models: Sequence[str], bootstrap: Bootstrap) 
     `models`: whose scores; none: those of all merges, where their rules are one more axis.
     """
     found = {}
-    for benchmark in METRICS:
-        own = [row for row in rows if row.scored.benchmark == benchmark]
+    for measure in measures_of(row.scored for row in rows):
+        own = [row for row in rows if row.scored.benchmark == measure.benchmark]
         groups = {model: [row for row in own if row.model == model] for model in models}
         groups = groups or {"merged": [row for row in own if row.scored.group == "Merged"]}
         for model, chosen in groups.items():
-            points = _points(chosen, with_rule=not models)
+            points = _points(chosen, measure, with_rule=not models)
             axes = [axis for axis in _names(points) if len({point.axes.get(axis) for point in points}) > 1]
             for first, second in itertools.combinations(axes, 2):
-                figure = _heat_map(points, first, second, f"{model}: {_TITLES[benchmark]}", bootstrap)
+                figure = _heat_map(points, first, second, f"{model}: {measure.title}", bootstrap)
                 if figure is not None:
-                    found[f"{benchmark}_{model}_{first}_by_{second}".replace("/", "_").replace(" ", "_")] = figure
+                    found[f"{_file(measure)}_{model}_{first}_by_{second}".replace("/", "_").replace(" ", "_")] = figure
     return found
 
 
 def seed_spread(rows: Sequence[Row]) -> dict[str, Figure]:
     """For each benchmark every model that seeds change: the pooled estimate, its interval, and each seed's value."""
     found = {}
-    for benchmark, (metric, _) in METRICS.items():
-        own = [row for row in rows if row.scored.benchmark == benchmark and _weights(row) > 1]
-        own = sorted(own, key=lambda row: -(_value(row.scored.metrics, metric) or 0))[:MOST_ROWS]
+    for measure in measures_of(row.scored for row in rows):
+        own = [row for row in rows if row.scored.benchmark == measure.benchmark and _weights(row) > 1]
+        own = sorted(own, key=lambda row: -(_value(row.scored, measure) or 0))[:MOST_ROWS]
         own = sorted(own, key=lambda row: (GROUPS.index(row.scored.group), rows.index(row)))
         if not own:
             continue
-        figure, axes = listed(f"{_TITLES[benchmark]}: every seed beside the pooled interval", [r.label for r in own])
+        figure, axes = listed(f"{measure.title}: every seed beside the pooled interval", [r.label for r in own])
         for place, row in enumerate(own):
             colour = COLOURS.get(row.scored.group, OTHER)
-            whole = next(m for m in row.scored.metrics if (m.metric, m.slice) == (metric, "all"))
+            whole = next(m for m in row.scored.metrics if (m.metric, m.slice) == (measure.metric, measure.slice))
             if whole.low is not None and whole.high is not None:
                 axes.plot([whole.low, whole.high], [place, place], color=colour, linewidth=5, alpha=0.35)
-            seeds = [_value(entry.metrics, metric) for _, entry in row.runs.values()]
+            seeds = [_value(entry, measure) for _, entry in row.runs.values()]
             known = [value for value in seeds if value is not None]
             axes.plot(known, [place] * len(known), "o", color=colour, markersize=4, markerfacecolor="white")
             if whole.value is not None:
                 axes.plot([whole.value], [place], "|", color=colour, markersize=12, markeredgewidth=2)
-        found[benchmark] = figure
+        found[_file(measure)] = figure
     return found
 
 
@@ -116,20 +115,19 @@ def layer_weights(table: pd.DataFrame) -> pd.DataFrame:
     return wide.reindex(index=order, columns=list(dict.fromkeys(rows["target"])))
 
 
-def _points(rows: Sequence[Row], *, with_rule: bool) -> list[Point]:
+def _points(rows: Sequence[Row], measure: Heading, *, with_rule: bool) -> list[Point]:
     found = []
     rules = {row.model for row in rows}
     # Where the rule is swept, every rule has settings of its own, and the axis is there already.
     span = with_rule and any(len({r.model for r in rows if r.axes == row.axes}) > 1 for row in rows) and len(rules) > 1
     for row in rows:
-        metric, scale = METRICS[row.scored.benchmark]
-        columns = row.scored.columns.get(metric)
+        columns = row.scored.columns.get(measure.metric)
         if columns is None:
             continue
-        kept = ~np.isnan(columns.values)
+        kept = columns.within(measure.slice) & ~np.isnan(columns.values)
         axes = {**row.axes, RULE: row.model} if span else dict(row.axes)
         questions = tuple(question_of(q) for q, keep in zip(columns.questions, kept, strict=True) if keep)
-        found.append(Point(axes=axes, questions=questions, values=scale * columns.values[kept]))
+        found.append(Point(axes=axes, questions=questions, values=scale_of(measure.metric) * columns.values[kept]))
     return found
 
 
@@ -193,5 +191,11 @@ def _weights(row: Row) -> int:
     return len({cell.weights.get(row.model, str(cell.seed)) for cell, _ in row.runs.values()})
 
 
-def _value(metrics: Sequence[MetricRow], metric: str) -> float | None:
-    return next((m.value for m in metrics if (m.metric, m.slice) == (metric, "all")), None)
+def _value(scored: ScoredModel, measure: Heading) -> float | None:
+    return next((m.value for m in scored.metrics if (m.metric, m.slice) == (measure.metric, measure.slice)), None)
+
+
+def _file(measure: Heading) -> str:
+    """A measure in the name of a file."""
+    task = "" if measure.slice == "all" else f"_{measure.slice}_{measure.metric}"
+    return (measure.benchmark + task).replace(",", "_").replace("/", "_")

@@ -24,12 +24,12 @@ from typing import Literal
 
 from ablations.arms import Arm, arms_of
 from ablations.cell import Cell
+from ablations.measures import measures_of
 from eval.comparisons import Comparison, compared
+from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.multiplicity import holm
-
-# The metric of each benchmark that arms are compared by.
-METRICS = {"mt_bench": ("rating", 1.0), "alpaca_eval": ("win_rate", 100.0)}
+from eval.tables import HEADINGS, Heading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,16 @@ class Finding:
     smallest: float | None
     n: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is of all questions of a benchmark or an lm-eval task, not of one category."""
+        return self.slice == "all" or self.benchmark not in HEADINGS
+
+    @property
+    def where(self) -> str:
+        """The benchmark, and the task or category where it is of one."""
+        return self.benchmark if self.slice == "all" else f"{self.benchmark} {self.slice}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
@@ -89,18 +99,20 @@ class Study:
     also: Callable[[Sequence[Cell], Bootstrap], Sequence[str]] | None = None
 
     def analyse(self, cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Finding]:
-        """One finding per arm, benchmark and slice; arms without a reference among the cells are left out."""
+        """One finding per arm, measure and slice; arms without a reference among the cells are left out."""
         arms = arms_of(cells, bootstrap)
         by_place = {(arm.model, _key(arm.axes)): arm for arm in arms}
         pairs = [(arm, other) for arm in arms if self._chosen(arm) and (other := self._reference(arm, by_place))]
         findings = []
-        for benchmark, (metric, _) in METRICS.items():
-            present = [(arm, other) for arm, other in pairs if {benchmark} <= arm.scored.keys() & other.scored.keys()]
-            scored = [(arm.scored[benchmark], other.scored[benchmark]) for arm, other in present]
-            for part in _slices(present, benchmark):
+        for measure in measures_of(scored for arm in arms for scored in arm.scored.values()):
+            place = measure.benchmark
+            present = [(arm, other) for arm, other in pairs if {place} <= arm.scored.keys() & other.scored.keys()]
+            scored = [(arm.scored[place], other.scored[place]) for arm, other in present]
+            for part in _slices(scored, measure):
+                results = compared(scored, measure.metric, part, bootstrap)
                 family = [
-                    _finding(arm, other, benchmark, metric, part, found)
-                    for (arm, other), found in zip(present, compared(scored, metric, part, bootstrap), strict=True)
+                    _finding(arm, other, measure, part, found)
+                    for (arm, other), found in zip(present, results, strict=True)
                     if found is not None
                 ]
                 adjusted = holm([found.p for found in family])
@@ -140,19 +152,20 @@ def _key(axes: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(axes.items()))
 
 
-def _slices(pairs: Sequence[tuple[Arm, Arm]], benchmark: str) -> list[str]:
-    items = [item for arm, _ in pairs for item in arm.scored[benchmark].items]
-    return ["all", *dict.fromkeys(item.category for item in items if item.category)] if items else []
+def _slices(pairs: Sequence[tuple[ScoredModel, ScoredModel]], measure: Heading) -> list[str]:
+    """The measure's own slice, and where that is all questions their categories."""
+    items = [item for scored, _ in pairs for item in scored.items] if measure.slice == "all" else []
+    return [measure.slice, *dict.fromkeys(item.category for item in items if item.category)]
 
 
-def _finding(arm: Arm, other: Arm, benchmark: str, metric: str, part: str, found: Comparison) -> Finding:
+def _finding(arm: Arm, other: Arm, measure: Heading, part: str, found: Comparison) -> Finding:
     return Finding(
         arm=arm.label,
         reference=other.label,
         model=arm.model,
         axes=arm.axes,
-        benchmark=benchmark,
-        metric=metric,
+        benchmark=measure.benchmark,
+        metric=measure.metric,
         slice=part,
         difference=found.difference.value,
         low=found.difference.low,

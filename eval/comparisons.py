@@ -31,6 +31,11 @@ PERCENT_METRICS = frozenset(
 )
 
 
+def scale_of(metric: str) -> float:
+    """What takes an item's value to the unit of scores.csv: shares become percent."""
+    return 100.0 if metric in PERCENT_METRICS else 1.0
+
+
 # The row that another is compared with when it is compared with "pivot" or "sft"; None: with none.
 ReferenceOf = Callable[[str, str], str | None]
 
@@ -57,7 +62,7 @@ def compared(
 
     Pairs with items on the same questions, which is the rule, are computed together.
     """
-    scale = 100.0 if metric in PERCENT_METRICS else 1.0
+    scale = scale_of(metric)
     families: dict[tuple[str, ...], list[tuple[int, NDArray[np.float64]]]] = {}
     for number, (first, second) in enumerate(pairs):
         questions, left, right = common(first, second, metric, slice_name)
@@ -143,7 +148,7 @@ def smallest_difference(
     """The smallest true difference to the model `to` that the benchmark's questions could show (80% power, median
     over the models compared), in the unit of scores.csv; None when nothing can be paired."""
     entries = {entry.model: entry for entry in scored if entry.benchmark == benchmark}
-    scale = 100.0 if metric in PERCENT_METRICS else 1.0
+    scale = scale_of(metric)
     found = []
     for model, entry in entries.items():
         reference = entries.get(reference_of(model, to) or "")

@@ -21,6 +21,7 @@ from ablations.report_plots import coefficient_map, heat_maps, layer_weights, se
 from ablations.show import show
 from ablations.studies import STUDIES
 from bench.chromium import browser, find
+from eval.benchmarks import LMEvalHarness
 from eval.judge_report import cost_csv
 from eval.judges.cost import JudgeCost
 from eval.plots import svg
@@ -64,24 +65,44 @@ def scored(model: str, ratings: Sequence[float]) -> ScoredModel:
     return ScoredModel(model=model, group=group, benchmark="mt_bench", metrics=tuple(rows), items=items)
 
 
+def on_tasks(model: str, tasks: Mapping[str, Sequence[float]]) -> ScoredModel:
+    """What lm-eval leaves: a score for each document of each task, and a row for each task."""
+    items = [
+        ItemScore(
+            benchmark="lm_eval", metric="acc", question_id=f"{task}/{i}", turn=1, category=task, value=float(value)
+        )
+        for task, values in tasks.items()
+        for i, value in enumerate(values)
+    ]
+    rows = LMEvalHarness(tasks=tuple(tasks)).metrics(items, BOOTSTRAP)
+    group = GROUPS.get(model.split("-")[0], "Merged")
+    return ScoredModel(model=model, group=group, benchmark="lm_eval", metrics=tuple(rows), items=tuple(items))
+
+
 def cell(
     where: Path,
-    models: Mapping[str, Sequence[float]],
+    models: Mapping[str, Sequence[float] | Mapping[str, Sequence[float]]],
     *,
     seed: int = 0,
     weights: Mapping[str, str] | None = None,
     study: str | None = None,
     **axes: str,
 ) -> Path:
-    """A finished cell as a run leaves it; weights differ where ratings do unless they are given."""
+    """A finished cell as a run leaves it; weights differ where scores do unless they are given.
+
+    A model has ratings, or scores by lm-eval task.
+    """
     name = ",".join([*(f"{axis}={value}" for axis, value in axes.items()), f"seed={seed}"])
     out = where / name
     out.mkdir(parents=True)
-    entries = [scored(model, ratings) for model, ratings in models.items()]
+    entries = [
+        on_tasks(model, scores) if isinstance(scores, Mapping) else scored(model, scores)
+        for model, scores in models.items()
+    ]
     scores_table(entries, bootstrap=BOOTSTRAP).to_csv(out / "scores.csv", index=False)
     items_table(entries).to_csv(out / "items.csv", index=False)
     (out / "leaderboard.html").write_text("<!doctype html><title>cell</title>")
-    keys = {model: f"{model}-{ratings}" for model, ratings in models.items()}
+    keys = {model: f"{model}-{scores}" for model, scores in models.items()}
     content = {
         "name": name, "experiment": "trial", "study": study, "seed": seed, "axes": axes,
         "weights": {**keys, **(weights or {})},
@@ -194,6 +215,33 @@ def test_seeds_are_drawn_beside_their_pool_and_not_where_there_is_one(tmp_path):
     assert list(seeds.get_xdata()) == pytest.approx([46 / 6 + 1, 46 / 6 + 1.5])
     cell(tmp_path / "one", {"pivot": PIVOT, "sce": MERGED})
     assert seed_spread(rows_of(tmp_path / "one")) == {}
+
+
+def test_every_task_of_lm_eval_is_compared_and_drawn_by_itself(tmp_path, capsys):
+    before, after = [0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 1, 1]
+    settings = {("em", "min"): before, ("em", "avg"): before, ("ms", "min"): before, ("ms", "avg"): after}
+    for (align, fuse), sums in settings.items():
+        tasks = {name: {"sums": before, "letters": [1, 1]} for name in ("pivot", "sft", "target-a")}
+        models = {**tasks, "sce": {"sums": sums, "letters": [1, 1]}}
+        cell(tmp_path / "cells", models, study="alignment_scheme", align=align, fuse=fuse)
+    rows = rows_of(tmp_path / "cells")
+
+    best = contrast_table(contrasts(rows, BOOTSTRAP)).set_index(["table", "slice", "model"]).loc[BEST_TARGET]
+    found = best.loc[("sums", "sce (align=ms, fuse=avg)")]
+    assert found["difference"] == pytest.approx(4 / 6)
+    # Up on four documents and equal on two: 2 of 2**4 ways to swap; the sce of each of four settings is one row.
+    assert found["p"] == pytest.approx(2 / 16)
+    assert found["p_holm"] == pytest.approx(4 * 2 / 16)
+    assert set(best.loc["letters", "difference"]) == {0.0}
+
+    (name,) = heat_maps(rows, (), BOOTSTRAP)  # nothing changes the letters
+    assert name == "lm_eval_sums_acc_merged_align_by_fuse"
+
+    report_of(tmp_path / "cells", tmp_path / "out")
+    page = (tmp_path / "out/findings-alignment_scheme.md").read_text()
+    assert "- **not shown** on lm_eval sums: mean of targets, align=ms, fuse=avg less" in page
+    line = "| sce, align=ms, fuse=avg | sce, align=em, fuse=avg | lm_eval sums acc | +0.667 ["
+    assert sum(text.startswith(line) for text in page.splitlines()) == 1
 
 
 def coefficients(weights: Mapping[str, tuple[int | None, int, float | None, float]]) -> pd.DataFrame:

@@ -1,0 +1,25 @@
+"""What studies and reports compare models by: one measure of each judged benchmark, every task of an lm-eval entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from eval.scored import ScoredModel
+from eval.tables import HEADINGS, Heading
+
+
+def measures_of(scored: Iterable[ScoredModel]) -> list[Heading]:
+    """The first column that the leaderboard shows of a judged benchmark; elsewhere each metric of each task that is a
+    mean over items of which more is better.  In the order in which the models have them."""
+    found: dict[Heading, None] = {}
+    for entry in scored:
+        shown = HEADINGS.get(entry.benchmark)
+        if shown is not None:
+            places = [shown[0]]
+        else:
+            places = [(row.metric, row.slice, f"{row.slice} {row.metric}") for row in entry.metrics]
+        for metric, part, title in places:
+            measure = Heading(benchmark=entry.benchmark, metric=metric, slice=part, title=title)
+            if measure.ranked and metric in entry.columns:
+                found[measure] = None
+    return [*found]
