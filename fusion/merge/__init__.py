@@ -3,7 +3,7 @@
 A rule is a frozen dataclass: its fields are its hyperparameters, its call merges one parameter.  To add one, write
 `fusion/merge/<name>.py` with such a class, name it in MERGE_RULES, and give it `conf/merge/<name>.yaml`; it meets the
 properties of `tests/fusion/merge/test_rule_properties.py` from then on.  A rule with no more than `__call__` works on
-whole tensors; one with the methods of `fusion.merge.parameter.PiecewiseRule`, as all of these, streams.
+whole tensors; a `fusion.merge.parameter.PiecewiseRule`, as all of these are, streams.
 
     python -m fusion.merge recipe=FILE out=DIR [explain=true]      merges checkpoints by a recipe
 """

@@ -23,7 +23,7 @@ from fusion.configure import Refusal, nearest, plain
 from fusion.merge import checkpoint_files
 from fusion.merge.checkpoint_plan import Embeddings, Job, Tokenizer, checked, count_layers
 from fusion.merge.coefficients import MERGED, Tally, write_coefficients
-from fusion.merge.parameter import PIECE, Combined, Context, Parameter, Piece
+from fusion.merge.parameter import PIECE, Combined, Context, Parameter, Piece, PiecewiseRule, SurveyingRule
 from fusion.merge.shards import (
     FLOATS,
     SAFETENSORS_NAMES,
@@ -136,7 +136,7 @@ def _rules(rule: Any, jobs: Sequence[Job], layers: int | None, run: Callable[...
     found = {}
     for job in jobs:
         own = chosen[job.name]
-        if not getattr(own, "surveys", False):
+        if not (isinstance(own, SurveyingRule) and own.surveys):
             found[job.name] = (own, None)
             continue
         result = next((survey for other, survey in surveys if other == own), None)
@@ -169,7 +169,7 @@ def _merge_one(
     tally = Tally(len(job.targets))
     with ExitStack() as stack:
         parameter = _parameter(job, layers, stack)
-        if hasattr(rule, "combine"):
+        if isinstance(rule, PiecewiseRule):
             measured = rule.measure(parameter, generator=generator, context=context)
             weights = measured.weights
             combine: Callable[[Piece], Combined] = partial(rule.combine, measured=measured)

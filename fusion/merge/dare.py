@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
+from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, PiecewiseRule, per_target
 from fusion.merge.task_vector import elected_sum, normalized, vote, weighted_sum
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _TINY = 1e-30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dare:
+class Dare(PiecewiseRule):
     """`density` is the fraction of entries kept (the paper's 1 - p); `scale` is lambda.
 
     `weight` and `density` are one number, or one for each target.
@@ -48,22 +48,8 @@ class Dare:
         if self.merge == "ties" and min(self.weight if isinstance(self.weight, Sequence) else [self.weight]) < 0:
             raise ValueError("a negative weight cannot vote on signs: set merge: linear")
 
-    def __call__(
-        self,
-        pivot: Tensor,
-        targets: Sequence[Tensor],
-        *,
-        generator: torch.Generator | None = None,
-        context: Context | None = None,
-    ) -> Tensor:
-        """The merged parameter, of the pivot's shape; raises Refusal on another shape or a wrong count of weights.
-
-        Masks come from one draw of `generator`; None stands for a fresh generator with seed 0.
-        """
-        return merge_tensor(self, pivot, targets, generator=generator, context=context)
-
     def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
-        """The weights, the keys of the masks, and the factors of the rescaling."""
+        """The weights, the keys of the masks from one draw of `generator`, and the factors of the rescaling."""
         weights = per_target(self.weight, parameter.targets, "weight")
         densities = per_target(self.density, parameter.targets, "density")
         keys = _mask_keys(generator, parameter.targets)

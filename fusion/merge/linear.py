@@ -8,35 +8,22 @@ normalises.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
+from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, PiecewiseRule, per_target
 from fusion.merge.task_vector import normalized, weighted_sum
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear:
+class Linear(PiecewiseRule):
     """`weight`: one number, or one for each target.  With `normalize` the weights are divided by their sum."""
 
     weight: float | tuple[float, ...] = 0.2
     normalize: bool = True
-
-    def __call__(
-        self,
-        pivot: Tensor,
-        targets: Sequence[Tensor],
-        *,
-        generator: torch.Generator | None = None,
-        context: Context | None = None,
-    ) -> Tensor:
-        """The merged parameter, of the pivot's shape; raises Refusal on another shape or a wrong count of weights."""
-        return merge_tensor(self, pivot, targets, generator=generator, context=context)
 
     def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
         """The weights."""

@@ -7,10 +7,11 @@ any size are then merged by the same arithmetic in the same order, so both give 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -111,48 +112,61 @@ class Parameter:
     pieces: Callable[[], Iterator[Piece]]
 
 
-class PiecewiseRule(Protocol):
-    """How the rules of this package are built, so that a checkpoint streams through them.
+class PiecewiseRule(ABC):
+    """How the rules of this package are built, so that a checkpoint streams through them: frozen dataclasses whose
+    fields are the hyperparameters.
 
     A rule whose weights or thresholds span several parameters is a SurveyingRule.
     """
 
-    def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured: ...
-    def combine(self, piece: Piece, measured: Measured) -> Combined: ...
+    @abstractmethod
+    def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
+        """What the formula needs to know of the whole parameter; `generator` is for random choices, None means seed 0.
+
+        Raises Refusal where the rule cannot merge that many targets, or a hyperparameter has another count of entries.
+        """
+
+    @abstractmethod
+    def combine(self, piece: Piece, measured: Measured) -> Combined:
+        """The rule's formula on one piece, elementwise, in fp32."""
+
+    def __call__(
+        self,
+        pivot: Tensor,
+        targets: Sequence[Tensor],
+        *,
+        generator: torch.Generator | None = None,
+        context: Context | None = None,
+    ) -> Tensor:
+        """One parameter that lies in memory, merged: fp32 arithmetic, the pivot's shape and dtype out.
+
+        Raises Refusal as `measure` does, and when there is no target or one has another shape than the pivot.
+        """
+        import torch
+
+        context = context or Context()
+        parameter = in_memory(pivot, targets, context=context)
+        merged = torch.empty(parameter.elements)
+        measured = self.measure(parameter, generator=generator, context=context)
+        for piece in parameter.pieces():
+            merged[piece.start : piece.start + piece.rows.shape[1]] = self.combine(piece, measured).merged
+        return merged.view(pivot.shape).to(pivot)
 
 
-class SurveyingRule(PiecewiseRule, Protocol):
+class SurveyingRule(PiecewiseRule):
     """A rule whose `survey` is called first, over all parameters that share the rule, when `surveys` is true.
 
-    Each parameter's context then carries what it returned; `map` is the builtin or one with threads.
+    Each parameter's context then carries what it returned.  A parameter without a survey is taken for the whole.
     """
 
     @property
-    def surveys(self) -> bool: ...
-    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> Any: ...
+    @abstractmethod
+    def surveys(self) -> bool:
+        """Whether these hyperparameters need the survey."""
 
-
-def merge_tensor(
-    rule: PiecewiseRule,
-    pivot: Tensor,
-    targets: Sequence[Tensor],
-    *,
-    generator: torch.Generator | None,
-    context: Context | None,
-) -> Tensor:
-    """`rule` applied to one parameter that lies in memory; fp32 arithmetic, the pivot's shape and dtype out.
-
-    Raises Refusal when there is no target or one has another shape than the pivot.
-    """
-    import torch
-
-    context = context or Context()
-    parameter = in_memory(pivot, targets, context=context)
-    merged = torch.empty(parameter.elements)
-    measured = rule.measure(parameter, generator=generator, context=context)
-    for piece in parameter.pieces():
-        merged[piece.start : piece.start + piece.rows.shape[1]] = rule.combine(piece, measured).merged
-    return merged.view(pivot.shape).to(pivot)
+    @abstractmethod
+    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> Any:
+        """What each parameter is to know of all of them; `map` is the builtin or one with threads."""
 
 
 def in_memory(pivot: Tensor, targets: Sequence[Tensor], *, context: Context) -> Parameter:

@@ -19,11 +19,10 @@ variance at the threshold `count` decides; the programs keep an exact number and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor
+from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, PiecewiseRule
 from fusion.merge.task_vector import elected_sum, shares, spread, vote, weighted_sum
 from fusion.merge.threshold import Count, Threshold, largest
 
@@ -36,7 +35,7 @@ _MERGEKIT_FLOOR = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sce:
+class Sce(PiecewiseRule):
     """`select_topk` is tau.  Each of the three steps can be left out: `select`, `calculate` (uniform eta), `erase`."""
 
     select_topk: float = 0.1
@@ -49,17 +48,6 @@ class Sce:
     def __post_init__(self) -> None:
         if not 0 <= self.select_topk <= 1:
             raise ValueError(f"select_topk is {self.select_topk}: expected a fraction of the positions, 0 to 1")
-
-    def __call__(
-        self,
-        pivot: Tensor,
-        targets: Sequence[Tensor],
-        *,
-        generator: torch.Generator | None = None,
-        context: Context | None = None,
-    ) -> Tensor:
-        """The merged parameter, of the pivot's shape; raises Refusal on another shape."""
-        return merge_tensor(self, pivot, targets, generator=generator, context=context)
 
     def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
         """The variance that a position needs, and eta."""

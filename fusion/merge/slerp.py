@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fusion.configure import Refusal
-from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor
+from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, PiecewiseRule
 from fusion.merge.task_vector import weighted_sum
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slerp:
+class Slerp(PiecewiseRule):
     """`t`: 0 gives a, 1 gives b; a list is spread over the layers, first to last, and interpolated linearly between.
 
     `t_where` maps a part of a parameter's name to a t of its own; the first that occurs in the name wins.  Outside the
@@ -48,19 +48,8 @@ class Slerp:
         if self.pair is not None and (self.pair[0] == self.pair[1] or min(self.pair) < 0):
             raise ValueError(f"pair is {list(self.pair)}: expected two different targets, counted from 0")
 
-    def __call__(
-        self,
-        pivot: Tensor,
-        targets: Sequence[Tensor],
-        *,
-        generator: torch.Generator | None = None,
-        context: Context | None = None,
-    ) -> Tensor:
-        """The merged parameter, of the pivot's shape; raises Refusal on another shape, or more than two targets."""
-        return merge_tensor(self, pivot, targets, generator=generator, context=context)
-
     def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
-        """The two coefficients, from the angle between the two vectors."""
+        """The two coefficients, from the angle between the vectors.  Raises Refusal for other targets than a pair."""
         import torch
 
         pair = self._pair(parameter.targets)

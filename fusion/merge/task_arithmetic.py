@@ -7,36 +7,23 @@ FuseChat's config gives each target 0.3 and does not normalise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
+from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, PiecewiseRule, per_target
 from fusion.merge.task_vector import moved, normalized
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskArithmetic:
+class TaskArithmetic(PiecewiseRule):
     """`weight`: one number, or one for each target; `scale` is the paper's lambda."""
 
     weight: float | tuple[float, ...] = 0.3
     scale: float = 1.0
     normalize: bool = False
-
-    def __call__(
-        self,
-        pivot: Tensor,
-        targets: Sequence[Tensor],
-        *,
-        generator: torch.Generator | None = None,
-        context: Context | None = None,
-    ) -> Tensor:
-        """The merged parameter, of the pivot's shape; raises Refusal on another shape or a wrong count of weights."""
-        return merge_tensor(self, pivot, targets, generator=generator, context=context)
 
     def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
         """The weights, scale included."""

@@ -18,19 +18,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor, per_target
+from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, SurveyingRule, per_target
 from fusion.merge.task_vector import elected_sum, vote
 from fusion.merge.threshold import Count, Threshold, largest
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 _TINY = 1e-30  # below any sum of weights that is not zero; where the sum is zero, so is what it divides
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ties:
+class Ties(SurveyingRule):
     """`density` is the fraction of each task vector that is kept, `scale` the paper's lambda.
 
     `weight` and `density` are one number, or one for each target.
@@ -56,20 +55,6 @@ class Ties:
     def surveys(self) -> bool:
         """Whether the thresholds are the whole checkpoint's."""
         return self.scope == "model"
-
-    def __call__(
-        self,
-        pivot: Tensor,
-        targets: Sequence[Tensor],
-        *,
-        generator: torch.Generator | None = None,
-        context: Context | None = None,
-    ) -> Tensor:
-        """The merged parameter, of the pivot's shape; raises Refusal on another shape or a wrong count of weights.
-
-        With `scope: model` and no survey in the context, the parameter is taken for the whole model.
-        """
-        return merge_tensor(self, pivot, targets, generator=generator, context=context)
 
     def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> tuple[Threshold, ...]:
         """For each target the magnitude that an entry needs, over all `parameters` together."""

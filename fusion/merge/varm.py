@@ -16,16 +16,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, merge_tensor
+from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, SurveyingRule
 from fusion.merge.task_vector import moved, shares, weighted_sum
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Varm:
+class Varm(SurveyingRule):
     """`statistic` is what E averages: the square of a change, as in the paper, or its magnitude."""
 
     granularity: Literal["matrix", "layer", "model", "element"] = "matrix"
@@ -36,20 +35,6 @@ class Varm:
     def surveys(self) -> bool:
         """Whether a unit spans several parameters."""
         return self.granularity in ("layer", "model")
-
-    def __call__(
-        self,
-        pivot: Tensor,
-        targets: Sequence[Tensor],
-        *,
-        generator: torch.Generator | None = None,
-        context: Context | None = None,
-    ) -> Tensor:
-        """The merged parameter, of the pivot's shape; raises Refusal on another shape.
-
-        At layer or model granularity without a survey in the context, the parameter is taken for the whole unit.
-        """
-        return merge_tensor(self, pivot, targets, generator=generator, context=context)
 
     def survey(
         self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map
