@@ -88,7 +88,11 @@ class _Named:
         for name, lowest in (("pivot_choice", 0), ("source_count", 1)):
             value = getattr(self, name)
             if value is not None and self.sources and not lowest <= value <= len(self.sources):
-                raise Refusal(f"{name} is {value}: expected {lowest} to {len(self.sources)}, the number of sources")
+                every = ",".join(str(known) for known in range(lowest, len(self.sources) + 1))
+                raise Refusal(
+                    f"{name} is {value}: expected {lowest} to {len(self.sources)}, the number of sources; a sweep over"
+                    f" all is {name}={every}"
+                )
         models[0], models[self.pivot_choice] = models[self.pivot_choice], models[0]
         return models[0], tuple(models[1:])[: self.source_count]
 
