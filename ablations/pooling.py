@@ -26,7 +26,7 @@ def cells_directory(cells: str, artifacts: Path) -> Path:
     if not sweeps:
         known = sorted(path.name for path in (artifacts / "sweeps").glob("*/"))
         raise Refusal(
-            f"cells={cells} is neither a directory nor a sweep below {artifacts / 'sweeps'}"
+            f"'{cells}' is neither a directory nor a sweep below {artifacts / 'sweeps'}"
             f" (there: {', '.join(known) or 'none'}): run python -m ablations -m experiment={cells} ... first"
         )
     return sweeps[-1]
