@@ -1,8 +1,11 @@
 """The project's own papers: locks, targets, links."""
 
 import importlib.metadata
+import os
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -80,6 +83,36 @@ def test_ci_and_setup_can_be_run() -> None:
     for script in (ROOT / ".ci/run", ROOT / "requirements/install"):
         assert script.stat().st_mode & 0o111
         subprocess.run(["bash", "-n", script], check=True)
+
+
+@pytest.mark.parametrize(
+    ("lists_gpus", "has_libnuma", "device"), [(True, False, "gpu"), (False, True, "cpu"), (False, False, "cpu")]
+)
+def test_setup_knows_the_machine_however_long_its_lists_are(
+    tmp_path: Path, lists_gpus: bool, has_libnuma: bool, device: str
+) -> None:
+    """What is looked for stands in the first line, and more follows than a pipe holds."""
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    commands = {
+        "nvidia-smi": 'echo "GPU 0: NVIDIA"; seq 100000' if lists_gpus else "echo 'No devices were found'; exit 6",
+        "ldconfig": f'echo "\t{"libnuma.so.1" if has_libnuma else "libm.so.6"}"; seq 100000',
+        "python3.11": f'[ "$*" != "-m venv .venv" ] || exit 7\nexec {sys.executable} "$@"',  # where installing begins
+    }
+    (tmp_path / "bin").mkdir()
+    for name, script in commands.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    given = {key: value for key, value in os.environ.items() if key not in ("PYTHON", "FUSECHAT_LAB_DEVICE")}
+    ended = subprocess.run(
+        [tmp_path / "requirements/install"],
+        env={**given, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 7
+    assert f"creating .venv on Python 3.11.{sys.version_info.micro} for {device}" in ended.stdout
+    assert ("libnuma is missing" in ended.stdout) == (device == "cpu" and not has_libnuma)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
