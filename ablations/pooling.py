@@ -45,12 +45,13 @@ def long_table(cells: Sequence[Cell]) -> pd.DataFrame:
 class Row:
     """A model under the settings that change it, on one benchmark: `scored` pools its seeds and bears its label.
 
-    `axes` are those swept axes, with their values, that change the model's weights or scores; `runs` what each seed's
-    cell gave, by seed, in order.
+    `axes` are those swept axes, with their values, that change the model's weights or scores; `settings` the values of
+    all axes, for every setting that the row stands for; `runs` what each seed's cell gave, by seed, in order.
     """
 
     model: str
     axes: Mapping[str, str]
+    settings: frozenset[tuple[str, ...]]
     scored: ScoredModel
     runs: Mapping[int, tuple[Cell, ScoredModel]]
 
@@ -77,6 +78,7 @@ def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Row]:
             Row(
                 model=model,
                 axes=dict(own),
+                settings=frozenset(tuple(cell.axes.values()) for cell, _ in runs),
                 scored=pool(f"{model} ({suffix})" if suffix else model, runs, bootstrap),
                 runs={seed: by_seed[seed] for seed in sorted(by_seed)},
             )
@@ -85,12 +87,14 @@ def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Row]:
 
 
 def counterpart(row: Row, model: str, rows: Sequence[Row]) -> Row | None:
-    """Another model's row on the same benchmark that belongs to the same settings; None where there is none."""
-    for other in rows:
-        same = other.model == model and other.scored.benchmark == row.scored.benchmark
-        if same and other is not row and other.axes.items() <= row.axes.items():
-            return other
-    return None
+    """The row of another model on the same benchmark that shares settings with this one; None where there is none, or
+    several, of which none is this row's own."""
+    found = [
+        other
+        for other in rows
+        if other.model == model and other.scored.benchmark == row.scored.benchmark and other.settings & row.settings
+    ]
+    return found[0] if len(found) == 1 and found[0] is not row else None
 
 
 def _axes_by_model(read: Sequence[tuple[Cell, Sequence[ScoredModel]]]) -> dict[str, list[str]]:

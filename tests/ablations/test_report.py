@@ -169,6 +169,27 @@ def test_where_an_axis_changes_the_pivot_too_differences_are_to_its_own(tmp_path
     assert whole.loc["sce (judge=strict)", "percent_to_pivot"] == pytest.approx(100 * ((46 / 6 - 2) / 3 - 1))
 
 
+def test_a_model_that_only_some_settings_have_is_compared_within_them(tmp_path):
+    """As with another pivot: what it learns from is another set of sources."""
+    low = shifted(PIVOT, -2)
+    for rule, gain in (("linear", 0.0), ("sce", 0.5)):
+        merged = shifted(MERGED, gain)
+        cell(tmp_path, {"pivot": PIVOT, "target-a": TARGETS["target-a"], rule: merged}, pivot="0", merge=rule)
+        cell(tmp_path, {"pivot": low, "target-b": shifted(low, 1), rule: shifted(merged, -2)}, pivot="1", merge=rule)
+    rows = rows_of(tmp_path)
+    best = contrast_table(contrasts(rows, BOOTSTRAP)).set_index("model")
+    assert dict(best["minus"]) == {
+        "linear (pivot=0)": "target-a",
+        "sce (pivot=0)": "target-a",
+        "linear (pivot=1)": "target-b",
+        "sce (pivot=1)": "target-b",
+    }
+    table = write_pooled_report(find_cells(tmp_path), tmp_path, tmp_path / "out", bootstrap=BOOTSTRAP)
+    difference = table[table["slice"] == "all"].set_index("model")["difference_to_pivot"]
+    assert difference["target-a"] == pytest.approx(39 / 6 - 5)
+    assert difference["target-b"] == pytest.approx(1)
+
+
 def test_a_setting_with_fewer_seeds_is_still_paired_with_the_pivot(tmp_path):
     for align, seeds in (("em", (0, 1)), ("ms", (0,))):
         for seed in seeds:
