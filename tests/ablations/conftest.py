@@ -1,13 +1,21 @@
 """What tests of finished cells share."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
+from eval.benchmarks import LMEvalHarness
 from eval.records import ItemScore
+from eval.report import items_table
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
+from eval.tables import scores_table
+
+BOOTSTRAP = Bootstrap(resamples=50, seed=0)
+GROUPS = {"pivot": "Pivot", "sft": "Baselines", "multi": "Baselines", "target": "Targets"}
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +41,83 @@ def rated() -> Callable[..., ScoredModel]:
         return ScoredModel(model=model, group=group, benchmark="mt_bench", metrics=rows, items=items)
 
     return made
+
+
+def scored_by_question(model: str, ratings: Sequence[float]) -> ScoredModel:
+    """One rating a question, of three categories."""
+    items = tuple(
+        ItemScore(
+            benchmark="mt_bench", metric="rating", question_id=str(i), turn=1, category="xyz"[i % 3], value=float(value)
+        )
+        for i, value in enumerate(ratings)
+    )
+    rows = []
+    for part in ("all", "x", "y", "z"):
+        chosen = [item for item in items if part in ("all", item.category)]
+        found = mean_interval([i.value or 0 for i in chosen], [i.question_id for i in chosen], BOOTSTRAP)
+        rows.append(
+            MetricRow(
+                benchmark="mt_bench", metric="rating", slice=part, value=found.value, low=found.low, high=found.high,
+                n=found.n, unscored=0,
+            )
+        )  # fmt: skip
+    group = GROUPS.get(model.split("-")[0], "Merged")
+    return ScoredModel(model=model, group=group, benchmark="mt_bench", metrics=tuple(rows), items=items)
+
+
+def on_tasks(model: str, tasks: Mapping[str, Sequence[float]]) -> ScoredModel:
+    """What lm-eval leaves: a score for each document of each task, and a row for each task."""
+    items = [
+        ItemScore(
+            benchmark="lm_eval", metric="acc", question_id=f"{task}/{i}", turn=1, category=task, value=float(value)
+        )
+        for task, values in tasks.items()
+        for i, value in enumerate(values)
+    ]
+    rows = LMEvalHarness(tasks=tuple(tasks)).metrics(items, BOOTSTRAP)
+    group = GROUPS.get(model.split("-")[0], "Merged")
+    return ScoredModel(model=model, group=group, benchmark="lm_eval", metrics=tuple(rows), items=tuple(items))
+
+
+def written_cell(
+    where: Path,
+    models: Mapping[str, Sequence[float] | Mapping[str, Sequence[float]]],
+    *,
+    seed: int = 0,
+    weights: Mapping[str, str] | None = None,
+    study: str | None = None,
+    **axes: str,
+) -> Path:
+    """A finished cell as a run leaves it; weights differ where scores do unless they are given.
+
+    A model has ratings, or scores by lm-eval task.
+    """
+    name = ",".join([*(f"{axis}={value}" for axis, value in axes.items()), f"seed={seed}"])
+    out = where / name
+    out.mkdir(parents=True)
+    entries = [
+        on_tasks(model, scores) if isinstance(scores, Mapping) else scored_by_question(model, scores)
+        for model, scores in models.items()
+    ]
+    scores_table(entries, bootstrap=BOOTSTRAP).to_csv(out / "scores.csv", index=False)
+    items_table(entries).to_csv(out / "items.csv", index=False)
+    (out / "leaderboard.html").write_text("<!doctype html><title>cell</title>")
+    keys = {model: f"{model}-{scores}" for model, scores in models.items()}
+    content = {
+        "name": name, "experiment": "trial", "study": study, "seed": seed, "axes": axes,
+        "weights": {**keys, **(weights or {})},
+    }  # fmt: skip
+    (out / "cell.json").write_text(json.dumps(content))
+    return out
+
+
+@pytest.fixture(scope="session")
+def scored() -> Callable[..., ScoredModel]:
+    """`scored(model, ratings)`"""
+    return scored_by_question
+
+
+@pytest.fixture(scope="session")
+def cell() -> Callable[..., Path]:
+    """`cell(where, models, seed=0, weights=None, study=None, **axes)` writes a finished cell below `where`."""
+    return written_cell
