@@ -1,6 +1,7 @@
 """Recipes in mergekit's keys, and the command that reads them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -214,9 +215,14 @@ def test_the_command_refuses_with_one_message_and_leaves_nothing_behind(folder: 
     save_file(values, folder / "b/model.safetensors")
     before = sorted(path.name for path in folder.iterdir())
     command = [sys.executable, "-m", "fusion.merge", f"recipe={folder}/recipe.yaml", f"out={folder}/out"]
-    refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    where = folder.parent / "called"
+    where.mkdir()
+    refused = subprocess.run(
+        command, cwd=where, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
     assert refused.returncode == 2
     assert refused.stderr.startswith("refused: parameter 'model.layers.2.mlp.up_proj.weight' of")
     assert "Traceback" not in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert sorted(path.name for path in folder.iterdir()) == before
+    assert list(where.iterdir()) == []
