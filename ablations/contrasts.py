@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ablations.measures import measures_of
+from ablations.measures import measures_of, where
 from ablations.pooling import Row, counterpart
 from eval.comparisons import Comparison, common, compared
 from eval.report_sections import Entry, Section
@@ -136,7 +136,7 @@ def _entries(contrast: Contrast) -> list[Entry]:
     return [
         Entry(text=contrast.row.label),
         Entry(text=contrast.other.label),
-        Entry(text=f"{measure.benchmark if measure.slice == 'all' else measure.slice} {measure.metric}"),
+        Entry(text=f"{where(measure.benchmark, measure.slice)} {measure.metric}"),
         Entry(text=rounded(ends.value, decimals, sign=True) + mark, number=ends.value),
         Entry(text=interval, number=ends.low),
         Entry(text=f"{found.p:.3g}", number=found.p),

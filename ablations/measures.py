@@ -8,6 +8,11 @@ from eval.scored import ScoredModel
 from eval.tables import HEADINGS, Heading
 
 
+def where(benchmark: str, part: str) -> str:
+    """A slice as tables name it: the benchmark, and the task or category where it is of one."""
+    return benchmark if part == "all" else f"{benchmark} {part}"
+
+
 def measures_of(scored: Iterable[ScoredModel]) -> list[Heading]:
     """The first column that the leaderboard shows of a judged benchmark; elsewhere each metric of each task that is a
     mean over items of which more is better.  In the order in which the models have them."""

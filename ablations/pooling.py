@@ -87,14 +87,16 @@ def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Row]:
 
 
 def counterpart(row: Row, model: str, rows: Sequence[Row]) -> Row | None:
-    """The row of another model on the same benchmark that shares settings with this one; None where there is none, or
-    several, of which none is this row's own."""
+    """The one row of another model on the same benchmark that shares settings with this row; else None."""
     found = [
         other
         for other in rows
-        if other.model == model and other.scored.benchmark == row.scored.benchmark and other.settings & row.settings
+        if other is not row
+        and other.model == model
+        and other.scored.benchmark == row.scored.benchmark
+        and other.settings & row.settings
     ]
-    return found[0] if len(found) == 1 and found[0] is not row else None
+    return found[0] if len(found) == 1 else None
 
 
 def _axes_by_model(read: Sequence[tuple[Cell, Sequence[ScoredModel]]]) -> dict[str, list[str]]:

@@ -24,7 +24,7 @@ from typing import Literal
 
 from ablations.arms import Arm, arms_of
 from ablations.cell import Cell
-from ablations.measures import measures_of
+from ablations.measures import measures_of, where
 from eval.comparisons import Comparison, compared
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
@@ -78,8 +78,8 @@ class Finding:
 
     @property
     def where(self) -> str:
-        """The benchmark, and the task or category where it is of one."""
-        return self.benchmark if self.slice == "all" else f"{self.benchmark} {self.slice}"
+        """As `measures.where`."""
+        return where(self.benchmark, self.slice)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,14 +86,6 @@ def difference(
     return found.difference if found else None
 
 
-def p_value(
-    first: ScoredModel, second: ScoredModel, metric: str, slice_name: str, bootstrap: Bootstrap
-) -> float | None:
-    """Two-sided sign-flip p-value of the paired difference, questions flipped whole; None without any pair."""
-    (found,) = compared([(first, second)], metric, slice_name, bootstrap)
-    return found.p if found else None
-
-
 def common(
     first: ScoredModel, second: ScoredModel, metric: str, slice_name: str
 ) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.float64]]:

@@ -141,7 +141,10 @@ def test_an_unknown_name_is_refused_with_the_nearest_valid_one(override, message
         ("pivot=openchat", "did you mean 'openchat_3_5'"),
         ("sources=[]", "sources is empty"),
         ("sources=[pocket_pivot]", "among the sources"),
-        ("pivot_choice=4", "a sweep over all is pivot_choice=0,1,2,3"),
+        (
+            "pivot_choice=4",
+            "pivot_choice is 4: expected 0 to 3, the number of sources; a sweep over all is pivot_choice=0,1,2,3",
+        ),
         ("source_count=0", "source_count is 0: expected 1 to 3"),
         ("teacher=pivt", "did you mean 'pivot'"),
     ],

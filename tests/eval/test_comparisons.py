@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.comparisons import p_value, smallest_difference
+from eval.comparisons import compared, smallest_difference
 from eval.leaderboard_files import latex, markdown, wide_csv
 from eval.records import ItemScore, read_rows
 from eval.report import notes
@@ -48,6 +48,11 @@ def everyone() -> list[ScoredModel]:
 
 def column(table: pd.DataFrame, name: str) -> dict[str, float]:
     return dict(zip(table["model"], table[name], strict=True))
+
+
+def p_value(first: ScoredModel, second: ScoredModel, metric: str, part: str, bootstrap: Bootstrap) -> float | None:
+    (found,) = compared([(first, second)], metric, part, bootstrap)
+    return found.p if found else None
 
 
 def test_p_values_are_those_of_the_signs_that_differ(everyone):
