@@ -87,11 +87,10 @@ def servers() -> Iterator[Servers]:
 
 
 def run(name: str, overrides: Sequence[str], *, artifacts: Path, servers: Servers, out: Path) -> None:
-    """The study's cells one after another in this process; of crossed axes two corners, reference and claim."""
+    """The study's cells one after another in this process."""
     sweep = expand("ablations", [*SMALL, f"study={name}", *overrides, f"paths.artifacts={artifacts}"])
     swept = set(sweep.master.hydra.sweeper.params) - {"seed"}
-    corners = dict.fromkeys((sweep.cells[0], sweep.cells[-1]))
-    for number, cell in enumerate(corners):
+    for number, cell in enumerate(sweep.cells):
         composed = sweep.compose(cell)
         axes = {key: value for key, _, value in (text.partition("=") for text in cell) if key in swept}
         run_cell(composed.settings, out=out / str(number), name=composed.name, axes=axes, study=name, servers=servers)
