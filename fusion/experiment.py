@@ -16,6 +16,7 @@ from fusion.conversation import DataConfig
 from fusion.fuse import FUSION_RULES, FusionRule
 from fusion.merge import MERGE_RULES, MergeRule
 from fusion.pocket.dialogues import PocketData
+from fusion.precision import LostUpdate, MergedConfig
 from fusion.represent import RepresentConfig
 from fusion.train.config import TrainConfig
 
@@ -27,9 +28,11 @@ class FusionConfig:
     """Everything the stages up to the merged checkpoints depend on.
 
     `pivot` and `sources` name entries of `models`; `data` is either files or the pocket generator; `merge` maps a
-    merged model's name to its rule.  `teacher` says whose distributions the targets learn: the `fused` ones, or for
-    controls the `pivot`'s own (self-distillation) or the fused ones `shuffled` (fusion.fuse.shuffle).  Of the fusion
-    dialogues that `data` describes, the share `data_share` is used; more than 1 only of dialogues that are generated.
+    merged model's name to its rule, and `merged` says how all of them are written.  `lost_update`: what is done where
+    rounding weights loses more than a hundredth of what training changed.  `teacher` says whose distributions the
+    targets learn: the `fused` ones, or for controls the `pivot`'s own (self-distillation) or the fused ones `shuffled`
+    (fusion.fuse.shuffle).  Of the fusion dialogues that `data` describes, the share `data_share` is used; more than 1
+    only of dialogues that are generated.
     """
 
     name: str
@@ -46,6 +49,8 @@ class FusionConfig:
     teacher: Teacher
     train: TrainConfig
     merge: Mapping[str, MergeRule]
+    merged: MergedConfig
+    lost_update: LostUpdate
     baselines: tuple[str, ...]
     artifacts: Path
 
@@ -81,6 +86,7 @@ class _Named:
     pivot_choice: int = 0
     source_count: int | None = None
     data_share: float = 1.0
+    lost_update: LostUpdate = "warn"
 
     def roles(self) -> tuple[str, tuple[str, ...]]:
         """The pivot and the sources.  Raises Refusal for a source that is not there."""
@@ -135,6 +141,8 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
                 for name, rule in merges.items()
                 if "name" in rule  # else an experiment's settings for a rule that was not chosen
             },
+            merged=typed(settings.get("merged") or {}, MergedConfig, at="merged"),
+            lost_update=named.lost_update,
             artifacts=Path(settings["paths"]["artifacts"]).expanduser(),
         )
     except ValueError as error:

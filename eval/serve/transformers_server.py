@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from eval.errors import ServerFailure
-from eval.serve.checkpoint import signature, weights_digest
+from eval.serve.checkpoint import noted_dtype, signature, weights_digest
 from eval.serve.guard import authorised
 from eval.serve.server import Endpoint, Loaded
 
@@ -48,6 +48,10 @@ class Transformers:
             raise ValueError(f"batch_size is {self.batch_size}: expected 1 or more")
         if self.max_model_len is not None and self.max_model_len < 1:
             raise ValueError(f"max_model_len is {self.max_model_len}: expected 1 or more, or null for the model's own")
+
+    def precision(self, checkpoint: Path) -> str:
+        """The one asked for, or with `auto` the checkpoint's."""
+        return noted_dtype(checkpoint) if self.dtype == "auto" else self.dtype
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[TransformersServer]:
@@ -118,7 +122,14 @@ class TransformersServer:
         how: Literal["unchanged", "started", "reloaded"] = (
             "unchanged" if unchanged else "started" if first else "reloaded"
         )
-        return Loaded(how=how, checkpoint=checkpoint, weights=weights, seconds=time.monotonic() - began)
+        assert self._generator is not None
+        return Loaded(
+            how=how,
+            checkpoint=checkpoint,
+            weights=weights,
+            seconds=time.monotonic() - began,
+            dtype=self._generator.dtype,
+        )
 
     def stop(self) -> None:
         """End the threads and free the model."""

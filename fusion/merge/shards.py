@@ -153,11 +153,16 @@ def itemsize(dtype: str) -> int:
     return {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}[dtype]
 
 
+def torch_name(dtype: str) -> str:
+    """safetensors' spelling of a floating type to torch's name of it."""
+    return _TORCH_NAMES[dtype]
+
+
 def torch_dtype(dtype: str) -> torch.dtype:
     """safetensors' spelling of a floating type to torch's."""
     import torch
 
-    found = getattr(torch, _TORCH_NAMES[dtype])
+    found = getattr(torch, torch_name(dtype))
     assert isinstance(found, torch.dtype)
     return found
 
@@ -221,7 +226,8 @@ class ShardWriter:
     def __init__(
         self, directory: Path, layout: Mapping[str, list[StoredTensor]], metadata: Mapping[str, Mapping[str, str]]
     ) -> None:
-        """`layout` maps a file name to its tensors, whose `file` and `offset` are ignored.
+        """`layout` maps a file name to its tensors, whose `file` and `offset` are ignored.  Wider entries come first:
+        then every tensor starts at a multiple of its entries' size, as readers that map the file need it.
 
         Raises OSError when the disk is full, before anything is computed.
         """
@@ -230,7 +236,8 @@ class ShardWriter:
         for name, tensors in layout.items():
             header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata.get(name, {})}}
             position = 0
-            for tensor in tensors:
+            ordered = sorted(tensors, key=lambda tensor: -(tensor.size // max(tensor.elements, 1)))
+            for tensor in ordered:
                 header[tensor.name] = {
                     "dtype": tensor.dtype,
                     "shape": list(tensor.shape),
@@ -245,7 +252,7 @@ class ShardWriter:
             start = 8 + len(text)
             os.posix_fallocate(file, 0, start + position)
             _write_exactly(file, memoryview(struct.pack("<Q", len(text)) + text), 0)
-            for tensor in tensors:
+            for tensor in ordered:
                 self._places[tensor.name] = (file, start)
                 start += tensor.size
 
