@@ -18,6 +18,7 @@ from eval.records import Answer, ItemScore, read_records, write_records
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
 from eval.serve import Endpoint, Serve, Transformers, engine
+from eval.serve.checkpoint import noted_dtype
 from eval.serve.standing import StartedServer
 from fusion.artifacts import Store
 from fusion.configure import plain
@@ -131,9 +132,10 @@ class Stages:
                 return harness.measure(checkpoint=candidate.path, data=self.config.data, endpoint=endpoint)
 
             by_server = harness.backend == "server"
+            in_process = Transformers(dtype=harness.dtype).precision(noted_dtype(candidate.path))
             items = self.with_server(candidate, measure) if by_server else measure(None)
             write_records(out / "items.jsonl", items)
-            return {"items": len(items), "dtype": self.computed_in if by_server else harness.dtype}
+            return {"items": len(items), "dtype": self.computed_in if by_server else in_process}
 
         with self.progress.stage("measure", f"{candidate.model} · {entry}") as shown:
             artifact = self.store.produce(

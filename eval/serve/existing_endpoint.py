@@ -31,7 +31,7 @@ class ExistingEndpoint:
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url is {self.base_url!r}: expected http://HOST:PORT/v1")
 
-    def precision(self, checkpoint: Path) -> str | None:
+    def precision(self, stored: str) -> str | None:
         """Nobody says."""
         return None
 

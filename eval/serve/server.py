@@ -56,10 +56,9 @@ class Server(Protocol):
 class Serve(Protocol):
     """A choice of server: a frozen dataclass of settings that `start`s it; leaving the context ends all it began."""
 
-    def precision(self, checkpoint: Path) -> str | None:
-        """torch's name of the type in which `checkpoint` would be computed with; None where only the server knows.
-
-        Raises Refusal for unfit files.
+    def precision(self, stored: str) -> str | None:
+        """The type in which weights that are `stored` in one are computed with, both torch's names; None where only
+        the server knows.
         """
         ...
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from eval.errors import ServerFailure
-from eval.serve.checkpoint import noted_dtype, signature, weights_digest
+from eval.serve.checkpoint import signature, weights_digest
 from eval.serve.guard import authorised
 from eval.serve.server import Endpoint, Loaded
 
@@ -49,9 +49,9 @@ class Transformers:
         if self.max_model_len is not None and self.max_model_len < 1:
             raise ValueError(f"max_model_len is {self.max_model_len}: expected 1 or more, or null for the model's own")
 
-    def precision(self, checkpoint: Path) -> str:
+    def precision(self, stored: str) -> str:
         """The one asked for, or with `auto` the checkpoint's."""
-        return noted_dtype(checkpoint) if self.dtype == "auto" else self.dtype
+        return stored if self.dtype == "auto" else self.dtype
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[TransformersServer]:

@@ -91,15 +91,14 @@ class VLLM:
         """How many GPUs one server takes."""
         return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
-    def precision(self, checkpoint: Path) -> str:
-        """The one asked for; with `auto` the checkpoint's, but that vLLM takes float32 down to bfloat16.
+    def precision(self, stored: str) -> str:
+        """The one asked for; with `auto` the checkpoint's own 16 bits, to which vLLM takes wider ones down too.
 
-        Where the GPU has no bfloat16 it is float16; what a server says when it starts is in `Loaded`.
+        On a GPU without bfloat16 that is float16 for all; what a server says when it starts is in `Loaded`.
         """
         if self.dtype != "auto":
             return self.dtype
-        noted = noted_dtype(checkpoint)
-        return "bfloat16" if noted == "float32" else noted
+        return "float16" if stored == "float16" else "bfloat16"
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[VLLMServer]:
@@ -298,7 +297,7 @@ class VLLMServer:
         return self._control.get("/health", timeout=30.0)[0] == 200
 
     def _tolerance(self, wanted: Served) -> float:
-        return probe.TOLERANCE[self._dtype or self._settings.precision(wanted.checkpoint)]
+        return probe.TOLERANCE[self._dtype or self._settings.precision(noted_dtype(wanted.checkpoint))]
 
 
 def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
