@@ -35,6 +35,15 @@ class Precision:
     as_served: Kept | None
 
 
+def facts_of(checkpoint: Path) -> Mapping[str, Any]:
+    """What the stage that wrote a checkpoint noted; nothing of a checkpoint that was found."""
+    try:
+        facts: Mapping[str, Any] = json.loads((checkpoint / "manifest.json").read_text())["facts"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return facts
+
+
 def precisions(checkpoints: Iterable[Checkpoint], served: Callable[[Checkpoint, str], str | None]) -> list[Precision]:
     """Of every model; `served` says in which type a checkpoint stored in one is computed with.
 
@@ -42,7 +51,7 @@ def precisions(checkpoints: Iterable[Checkpoint], served: Callable[[Checkpoint, 
     """
     found = []
     for checkpoint in checkpoints:
-        facts = _facts(checkpoint.path)
+        facts = facts_of(checkpoint.path)
         types = facts.get("dtype") or {}
         stored = types.get("stored") or noted_dtype(checkpoint.path)
         computed = served(checkpoint, stored)
@@ -142,12 +151,3 @@ def _entries(kept: Kept | None) -> list[Entry]:
         return [Entry() for _ in fields(Kept)]
     values = (kept.cosine, kept.norm_ratio, kept.moved)
     return [Entry(text="" if value is None else f"{value:.4f}", number=value) for value in values]
-
-
-def _facts(checkpoint: Path) -> Mapping[str, Any]:
-    """What the stage that wrote a checkpoint noted; nothing of a checkpoint that was found."""
-    try:
-        facts: Mapping[str, Any] = json.loads((checkpoint / "manifest.json").read_text())["facts"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return facts

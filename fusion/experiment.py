@@ -73,7 +73,8 @@ class _Named:
     """The settings that are not groups.
 
     `pivot_choice` n lets the pivot and the n-th source change places, 0 none; `source_count` keeps the first so many
-    sources.  So a study varies either without knowing any model's name.
+    sources.  So a study varies either without knowing any model's name.  `pocket_dtype`: in which models that are
+    trained from scratch are saved, if not as their entries have it.
     """
 
     name: str
@@ -87,6 +88,7 @@ class _Named:
     source_count: int | None = None
     data_share: float = 1.0
     lost_update: LostUpdate = "warn"
+    pocket_dtype: Literal["float32", "bfloat16"] | None = None
 
     def roles(self) -> tuple[str, tuple[str, ...]]:
         """The pivot and the sources.  Raises Refusal for a source that is not there."""
@@ -113,7 +115,9 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
     pivot, sources = named.roles()
     mounted = settings.get("model") or {}
     models = {
-        name: typed(mounted.get(name) or group_entry("model", name), ModelConfig, at=f"model.{name}")
+        name: _stored_in(
+            named.pocket_dtype, typed(mounted.get(name) or group_entry("model", name), ModelConfig, at=f"model.{name}")
+        )
         for name in (pivot, *sources)
     }
     data = settings.get("data")
@@ -147,6 +151,13 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
         )
     except ValueError as error:
         raise Refusal(str(error)) from error
+
+
+def _stored_in(dtype: Literal["float32", "bfloat16"] | None, model: ModelConfig) -> ModelConfig:
+    if dtype is None or model.pocket is None:
+        return model
+    train = dataclasses.replace(model.pocket.train, save_dtype=dtype)
+    return dataclasses.replace(model, pocket=dataclasses.replace(model.pocket, train=train))
 
 
 def _data(settings: Mapping[str, Any], share: float) -> DataConfig | PocketData:

@@ -18,6 +18,8 @@ Rounding = Literal["nearest", "stochastic"]
 LostUpdate = Literal["warn", "refuse", "allow"]
 
 ITEM_BYTES: Mapping[str, int] = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+TORCH_NAMES: Mapping[str, str] = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+"""Of the types as safetensors spells them."""
 NARROW: tuple[Dtype, ...] = ("bfloat16", "float16")  # what servers take wider weights down to
 # An update that keeps less of its direction or of its length is told about.
 ENOUGH = 0.99

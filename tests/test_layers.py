@@ -11,7 +11,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fusion", "eval", "ablations")
 # What `eval` may borrow of `fusion`: keeping, starting and checking things; a checkpoint directory is the handover.
-SHARED = ("fusion.artifacts", "fusion.configure", "fusion.processes", "fusion.command", "fusion.progress")
+SHARED = (
+    "fusion.artifacts",
+    "fusion.configure",
+    "fusion.processes",
+    "fusion.command",
+    "fusion.progress",
+    "fusion.precision",
+)
 HEAVY = (
     "vllm",
     "transformers",

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.configure import Refusal
-from fusion.merge.shards import FLOATS, torch_name
-from fusion.precision import widest
+from fusion.precision import TORCH_NAMES, widest
 
 # They say where a config came from, not what the model computes.
 _PROVENANCE = frozenset({"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"})
@@ -92,7 +91,7 @@ def noted_dtype(checkpoint: Path) -> str:
     if noted:
         return str(noted).removeprefix("torch.")
     codes = {code for shard in shards(checkpoint) for code, _ in header(shard).values()}
-    return widest(torch_name(code) for code in codes & FLOATS) if codes & FLOATS else "float32"
+    return widest(TORCH_NAMES[code] for code in codes & TORCH_NAMES.keys())
 
 
 def weights_digest(checkpoint: Path) -> str:

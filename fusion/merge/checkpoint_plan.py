@@ -11,8 +11,8 @@ from typing import Any, Literal
 from fusion.configure import Refusal
 from fusion.merge import checkpoint_files
 from fusion.merge.parameter import Context
-from fusion.merge.shards import FLOATS, Shards, StoredTensor, open_shards, read_bytes, torch_name
-from fusion.precision import spelled, widest
+from fusion.merge.shards import FLOATS, Shards, StoredTensor, open_shards, read_bytes
+from fusion.precision import TORCH_NAMES, spelled, widest
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")
 Embeddings = Literal["refuse", "cut"]
@@ -32,7 +32,7 @@ class Job:
     @property
     def widest(self) -> str:
         """torch's name of the narrowest type that holds what every model has."""
-        return widest(torch_name(tensor.dtype) for tensor in (self.pivot, *self.targets))
+        return widest(TORCH_NAMES[tensor.dtype] for tensor in (self.pivot, *self.targets))
 
 
 @dataclass(frozen=True, kw_only=True)

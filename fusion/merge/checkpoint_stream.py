@@ -36,10 +36,9 @@ from fusion.merge.shards import (
     itemsize,
     read_bytes,
     torch_dtype,
-    torch_name,
 )
 from fusion.merge.stochastic import drawn, rounding_key
-from fusion.precision import Rounding, spelled
+from fusion.precision import TORCH_NAMES, Rounding, spelled
 from fusion.rounding import UpdateTally
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def merge(
             progress.add(job.pivot.size)
     entries: Counter[str] = Counter()
     for job in jobs:
-        entries[torch_name(stored[job.name].dtype)] += job.pivot.elements
+        entries[TORCH_NAMES[stored[job.name].dtype]] += job.pivot.elements
     files = checkpoint_files.copy_files(pivot, out, dtype=max(entries, key=entries.__getitem__, default="float32"))
     if ours.index is not None:
         _write_index(out, ours, stored)
@@ -135,11 +134,11 @@ def _result(job: Job, dtype: str | None) -> StoredTensor:
 
 def _dtypes(jobs: Sequence[Job], stored: Mapping[str, StoredTensor], rounding: Rounding) -> dict[str, Any]:
     """The types of the files that were read and written, and how one became the other."""
-    targets = [spelled(torch_name(part.dtype) for part in own) for own in zip(*(job.targets for job in jobs))]
+    targets = [spelled(TORCH_NAMES[part.dtype] for part in own) for own in zip(*(job.targets for job in jobs))]
     return {
-        "pivot": spelled(torch_name(job.pivot.dtype) for job in jobs),
+        "pivot": spelled(TORCH_NAMES[job.pivot.dtype] for job in jobs),
         "targets": targets,
-        "stored": spelled(torch_name(stored[job.name].dtype) for job in jobs),
+        "stored": spelled(TORCH_NAMES[stored[job.name].dtype] for job in jobs),
         "rounding": rounding,
     }
 

@@ -16,19 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.configure import Refusal
+from fusion.precision import ITEM_BYTES, TORCH_NAMES
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-_TORCH_NAMES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-}
-FLOATS = frozenset(_TORCH_NAMES)
-SAFETENSORS_NAMES = {name: code for code, name in _TORCH_NAMES.items()}
+FLOATS = frozenset(TORCH_NAMES)
+SAFETENSORS_NAMES = {name: code for code, name in TORCH_NAMES.items()}
 _LARGEST_HEADER = 100 * 2**20
 
 
@@ -150,19 +145,14 @@ def _read_header(file: Path) -> tuple[list[StoredTensor], Mapping[str, str]]:
 
 def itemsize(dtype: str) -> int:
     """Bytes of one entry of a floating type."""
-    return {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}[dtype]
-
-
-def torch_name(dtype: str) -> str:
-    """safetensors' spelling of a floating type to torch's name of it."""
-    return _TORCH_NAMES[dtype]
+    return ITEM_BYTES[TORCH_NAMES[dtype]]
 
 
 def torch_dtype(dtype: str) -> torch.dtype:
     """safetensors' spelling of a floating type to torch's."""
     import torch
 
-    found = getattr(torch, torch_name(dtype))
+    found = getattr(torch, TORCH_NAMES[dtype])
     assert isinstance(found, torch.dtype)
     return found
 
