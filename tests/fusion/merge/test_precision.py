@@ -303,6 +303,20 @@ def test_draws_are_the_same_whatever_the_pieces_threads_and_shards(models, tmp_p
     assert not torch.equal(whole["model.norm.weight"], other["model.norm.weight"])
 
 
+def test_a_tied_head_is_rounded_as_its_embeddings_are(tmp_path):
+    """Both lie in the files of a target, and a model reads only one of them."""
+    embeddings = {"model.embed_tokens.weight": (40, 30), "lm_head.weight": (40, 30)}
+    start = pivot_weights()["model.embed_tokens.weight"].reshape(-1)[:1200].reshape(40, 30)
+    moved = start.float() + UPDATE * torch.randn((40, 30), generator=torch.Generator().manual_seed(1))
+    pivot = written(tmp_path / "pivot", {name: start.clone() for name in embeddings}, "bfloat16")
+    target = written(tmp_path / "target", {name: moved.clone() for name in embeddings}, "float32")
+    for directory in (pivot, target):
+        (directory / "config.json").write_text(json.dumps({"model_type": "llama", "tie_word_embeddings": True}))
+    found, _ = merged((pivot, [target]), tmp_path / "out", dtype="bfloat16", rounding="stochastic")
+    assert torch.equal(found["lm_head.weight"], found["model.embed_tokens.weight"])
+    assert not torch.equal(found["lm_head.weight"], start)
+
+
 def test_rounding_draws_other_words_than_dares_masks(models, tmp_path):
     """With one target DARE keeps delta / density or nothing; were its words used again, what it kept (words below the
     density) would always be rounded alike.  Of the kept entries a share is rounded up that the fractions predict."""
