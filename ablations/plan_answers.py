@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from ablations.plan_questions import answer_tokens, placeholders, stand_in
 from ablations.plan_store import PlanningStore
-from ablations.plan_work import CHARACTERS_PER_TOKEN, Work
+from ablations.plan_work import CHARACTERS_PER_TOKEN
 from eval.benchmarks import LMEvalHarness, LoadedBenchmark
 from eval.config import EvalConfig
 from eval.ensembles import PackLLM
@@ -28,6 +28,7 @@ from eval.sittings import Job, Keeping, Sitting, by_judge, sittings_of
 from eval.stages import Candidate, Stages, digest
 from fusion.configure import Refusal, plain
 from fusion.progress import RunProgress
+from fusion.runtime.work import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +198,7 @@ def _plan_verdicts(
 def _enter(sitting: Sitting, repeat: int, keeping: Keeping, store: PlanningStore, whose: str | None) -> bool:
     """Whether the verdicts are new to the book; a key that no verdicts can have yet is told from whose answers come."""
     if whose is None:
-        key = store.key("verdicts", **keeping.recipe(sitting, repeat))
+        key = store.key(keeping.recipe(sitting, repeat))
     else:
         key = digest([whose, sitting.name, sitting.layer, repeat])
     what = " · ".join(filter(None, (sitting.job.candidate.model, sitting.job.entry, sitting.name)))

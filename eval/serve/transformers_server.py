@@ -23,6 +23,8 @@ from eval.errors import ServerFailure
 from eval.serve.checkpoint import signature, weights_digest
 from eval.serve.guard import authorised
 from eval.serve.server import Endpoint, Loaded
+from fusion.configure import plain
+from fusion.runtime.versions import MODELS
 
 if TYPE_CHECKING:
     from eval.serve.generation import Generator
@@ -48,6 +50,23 @@ class Transformers:
             raise ValueError(f"batch_size is {self.batch_size}: expected 1 or more")
         if self.max_model_len is not None and self.max_model_len < 1:
             raise ValueError(f"max_model_len is {self.max_model_len}: expected 1 or more, or null for the model's own")
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What renders, generates and decodes."""
+        return ("eval.serve.generation", "eval.serve.transformers_server")
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return MODELS
+
+    @property
+    def runs_on(self) -> str:
+        return self.device
+
+    def identity(self) -> Mapping[str, Any]:
+        """All of it: what is generated together decides the order of sums."""
+        return dict(plain(self))
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[TransformersServer]:

@@ -22,7 +22,8 @@ from fusion.represent.checkpoint import load_model, load_tokenizer
 from fusion.template import LabelledRow, label_rows
 from fusion.train.batching import TrainingRow, schedule, steps_for
 from fusion.train.config import TrainConfig
-from fusion.train.journal import CHECKPOINTS, LOG, Journal, newest_checkpoint, trim_log
+from fusion.train.journal import CHECKPOINTS, Journal, newest_checkpoint, trim_log
+from fusion.train.launch import LOG
 from fusion.train.trainer import FusionTrainer, Plan, on_cpu, training_arguments
 
 # Everything beside the weights that a user of the checkpoint needs, taken over from the initial one byte by byte.

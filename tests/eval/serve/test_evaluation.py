@@ -25,8 +25,8 @@ from eval.serve import VLLM, Endpoint, Loaded, Serve, Transformers, chat_client
 from eval.serve.chat_client import Patience
 from eval.serve.machine import unavailable
 from eval.stages import Candidate
-from fusion.artifacts import directory_key
 from fusion.progress import RunProgress
+from fusion.runtime.digests import directory_key
 
 QUESTIONS = 40
 
