@@ -40,6 +40,9 @@ class StageRecord:
     what: str
     key: str
     path: str
+    # Where its code began, and the digest of that code.
+    modules: tuple[str, ...] = ()
+    code: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +106,15 @@ class RunProgress:
         artifact = shown.artifact
         with self._lock:
             if artifact is not None:
-                self._finished.append(
-                    StageRecord(stage=artifact.stage, what=what, key=artifact.key, path=str(artifact.path))
+                record = StageRecord(
+                    stage=artifact.stage,
+                    what=what,
+                    key=artifact.key,
+                    path=str(artifact.path),
+                    modules=tuple(artifact.manifest.get("modules", ())),
+                    code=artifact.manifest.get("code", ""),
                 )
+                self._finished.append(record)
             if artifact is not None and artifact.reused:
                 self.reused += 1
                 return

@@ -86,7 +86,8 @@ def test_a_docstring_or_comment_changes_no_key_and_a_number_does(tmp_path):
     package = tmp_path / "fusion"
     package.mkdir()
     source = Path(__file__).parents[2] / "fusion"
-    for name in ("__init__.py", "artifacts.py", "configure.py"):
+    (package / "runtime").mkdir()
+    for name in ("__init__.py", "runtime/__init__.py", "runtime/fingerprint.py"):
         (package / name).write_text((source / name).read_text())
     (package / "deep.py").write_text("SCALE = 2\n")
 
