@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.made_by import Code, code_of, scoring_code
 from ablations.precisions import (
     as_answered,
     hold_served,
@@ -41,7 +42,8 @@ from fusion.progress import RunProgress, StageRecord
 class Cell:
     """A finished cell on disk: `axes` are the overrides, seed apart, in which it differs from the cells it was found
     with, as the sweep spelt them; `study` is the one it belongs to, or None; `weights` are the keys of its models'
-    weights and `checkpoints` their directories, by name; `stages` are the artifacts behind it, in the chain's order.
+    weights and `checkpoints` their directories, by name; `stages` are the artifacts behind it, in the chain's order;
+    `code` is what they and the table were made by.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Cell:
     weights: Mapping[str, str]
     checkpoints: Mapping[str, str] = field(default_factory=dict)
     stages: tuple[StageRecord, ...] = ()
+    code: Code = field(default_factory=dict)
 
 
 def run_cell(
@@ -99,6 +102,7 @@ def run_cell(
         "checkpoints": {checkpoint.model: str(checkpoint.path) for checkpoint in fused.checkpoints},
         "models": {row: entry.path for row, entry in given_models(fusing).items()},  # None: trained here
         "stages": [asdict(record) for record in progress.records()],
+        "code": scoring_code(),
         "scoring": {
             "benchmarks": plain(evaluating.benchmarks),
             "judges": plain(evaluating.judges),
@@ -159,9 +163,11 @@ def find_cells(where: Path) -> list[Cell]:
             axes={axis: row["axes"].get(axis, "") for axis in swept},
             weights=row["weights"],
             checkpoints=row.get("checkpoints", {}),
-            stages=tuple(StageRecord(**stage) for stage in row.get("stages", ())),
+            stages=stages,
+            code=code_of(stages, row.get("code", "")),
         )
         for path, row in rows.items()
+        for stages in [tuple(StageRecord(**stage) for stage in row.get("stages", ()))]
     ]
 
 

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fusion", "eval", "ablations")
 # What `eval` may borrow of `fusion`: keeping, starting and checking things; a checkpoint directory is the handover.
+GROUND = [f"fusion.runtime.{path.stem}" for path in sorted((ROOT / "fusion/runtime").glob("[a-z]*.py"))]
 SHARED = (
     "fusion.artifacts",
     "fusion.configure",
@@ -18,6 +19,7 @@ SHARED = (
     "fusion.command",
     "fusion.progress",
     "fusion.precision",
+    *GROUND,
 )
 HEAVY = (
     "vllm",

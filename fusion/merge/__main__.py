@@ -68,10 +68,12 @@ def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None
     Raises Refusal for that, for whatever the merge refuses, for a lost update where the recipe says refuse, and when
     the disk is full; nothing is left behind then.
     """
-    from fusion.artifacts import file_digest, git_commit, sync, versions
+    from fusion.artifacts import sync
     from fusion.merge.checkpoint_stream import merge
     from fusion.merge.shards import open_shards
     from fusion.precision import judge_update, kept_as_stored
+    from fusion.runtime.digests import file_digest
+    from fusion.runtime.versions import git_commit, versions
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Refusal(f"{out} exists and is not empty: give another out, or remove it")

@@ -121,7 +121,6 @@ def represent(
     index = {
         "vocabulary": vocabulary,
         "k": min(config.k, vocabulary),
-        "checkpoint": {path.name: path.stat().st_size for path in sorted(checkpoint.iterdir()) if path.is_file()},
         "shards": [{"file": path.name, "rows": size} for path, size in zip(paths, sizes, strict=True)],
     }
     write_index(out, index)

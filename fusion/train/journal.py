@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from fusion.train.launch import LOG
 from fusion.train.trainer import FusionTrainer
 
-LOG = "training_log.jsonl"
 PROGRESS = ".progress.json"
 CHECKPOINTS = ".checkpoints"
 _WHOLE = "complete"  # written into a checkpoint last

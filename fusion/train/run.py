@@ -25,7 +25,8 @@ from fusion.rounding import UpdateTally
 from fusion.template import LabelledRow, label_rows
 from fusion.train.batching import TrainingRow, schedule, steps_for
 from fusion.train.config import TrainConfig
-from fusion.train.journal import CHECKPOINTS, LOG, Journal, newest_checkpoint, trim_log
+from fusion.train.journal import CHECKPOINTS, Journal, newest_checkpoint, trim_log
+from fusion.train.launch import LOG
 from fusion.train.trainer import FusionTrainer, Plan, on_cpu, training_arguments
 
 _PIECE = 2**20  # entries that are compared at a time

@@ -9,15 +9,16 @@ import pytest
 from ablations.plan import Budget, Plan, before_start, hold, plan_of
 from ablations.plan_store import Book, PlannedStage, PlanningStore
 from ablations.plan_table import print_plan, write_plan
-from ablations.plan_work import Dialogues, Work
 from ablations.rates import Rate, Rates, measured
 from ablations.sweep_cells import expand
-from fusion.artifacts import Store, file_digest
+from fusion.artifacts import Store
 from fusion.checkpoint import ModelConfig, located
 from fusion.command import compose, group_names
 from fusion.configure import Refusal, typed
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
+from fusion.runtime.digests import file_digest
+from fusion.runtime.work import Dialogues, Work
 
 
 def plan(artifacts, *overrides: str, multirun: bool = False, experiment: str = "pocket_smoke") -> Plan:
@@ -30,11 +31,11 @@ def computed(found: Plan) -> dict[str, int]:
 
 
 def finish(found: Plan, artifacts) -> None:
-    """Leave what a run would: manifests, and the dialogues, whose content others are keyed by."""
+    """Leave what a run would: manifests of other files each, and the dialogues, from which keys are known."""
     for stage in [stage for stage in found.stages if stage.found is None]:
         path = artifacts / stage.stage / stage.key
         path.mkdir(parents=True)
-        files = {}
+        files = {"fusion.jsonl": {"bytes": 1, "sha256": stage.key}}
         if stage.stage == "data":
             data = compose("ablations", ["experiment=pocket_smoke"])["data"]["pocket"]
             write_dialogues(typed(data, PocketData), path)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fusion.artifacts import directory_key
 from fusion.checkpoint import ModelConfig, checkpoint_directory, dressed, template_file
 from fusion.configure import Refusal
+from fusion.runtime.digests import directory_key
 
 
 @pytest.fixture
