@@ -23,7 +23,7 @@ from fusion.artifacts import Artifact, Store
 from fusion.checkpoint import Checkpoint, ModelConfig, located
 from fusion.dialogues import FUSION, content_key, dialogues
 from fusion.experiment import FusionConfig, fusion_config
-from fusion.precision import judge_update, kept_as_stored
+from fusion.precision import check_update, kept_as_stored
 from fusion.progress import RunProgress, StageProgress
 from fusion.train.config import TrainConfig
 
@@ -308,7 +308,7 @@ class _Run:
             ),
             seed=self.config.seed,
         )
-        self.hold(artifact, f"{row}, written in {{}},", "set merged.dtype=float32")
+        self.check_kept(artifact, f"{row}, written in {{}},", "set merged.dtype=float32")
         return Checkpoint(model=row, group="Merged", path=artifact.path, key=artifact.key)
 
     def _train(
@@ -340,15 +340,15 @@ class _Run:
             ),
             seed=config.seed,
         )
-        self.hold(artifact, f"{row}, saved in {{}},", "set train.save_dtype=float32")
+        self.check_kept(artifact, f"{row}, saved in {{}},", "set train.save_dtype=float32")
         return Checkpoint(model=row, group=group, path=artifact.path, key=artifact.key)
 
-    def hold(self, artifact: Artifact, what: str, way_out: str) -> None:
+    def check_kept(self, artifact: Artifact, what: str, way_out: str) -> None:
         """Say, or refuse, where rounding the weights lost too much of an update; `what` has a place for their type."""
         facts = artifact.manifest.get("facts", {})
         if "update" in facts:
             told = what.format(facts["dtype"]["stored"])
-            judge_update(told, kept_as_stored(facts), way_out, self.config.lost_update, self.progress.note)
+            check_update(told, kept_as_stored(facts), way_out, self.config.lost_update, self.progress.note)
 
 
 def _import_transformers() -> None:

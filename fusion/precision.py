@@ -106,7 +106,7 @@ def _kept(facts: Mapping[str, Any], held: str) -> Kept | None:
     return None if found is None else Kept(**found)
 
 
-def judge_update(what: str, kept: Kept | None, way_out: str, policy: LostUpdate, say: Callable[[str], None]) -> None:
+def check_update(what: str, kept: Kept | None, way_out: str, policy: LostUpdate, say: Callable[[str], None]) -> None:
     """Say, or by `policy` refuse, that `what` keeps too little of an update.  Raises Refusal with the figures."""
     if kept is None or kept.enough or policy == "allow":
         return

@@ -28,7 +28,7 @@ from fusion.merge.sce import Sce
 from fusion.merge.stochastic import drawn, rounding_key
 from fusion.merge.task_arithmetic import TaskArithmetic
 from fusion.merge.ties import Ties
-from fusion.precision import Kept, MergedConfig, judge_update, kept_as_served, kept_as_stored, widest
+from fusion.precision import Kept, MergedConfig, check_update, kept_as_served, kept_as_stored, widest
 from fusion.rounding import UpdateTally
 
 ROOT = Path(__file__).parents[3]
@@ -243,21 +243,21 @@ def test_weights_that_overflow_a_type_are_left_out_of_its_figures():
 def test_an_update_that_is_lost_is_said_or_refused_with_its_figures_and_the_way_out():
     said: list[str] = []
     lost = Kept(cosine=0.18, norm_ratio=0.22, moved=0.026)
-    judge_update("sce", lost, "set merged.dtype=float32", "warn", said.append)
+    check_update("sce", lost, "set merged.dtype=float32", "warn", said.append)
     assert said == [
         "sce loses a part of what training changed (cosine 0.18, norm ratio 0.22, 2.6% of the entries moved; 1 is all"
         " of it): set merged.dtype=float32"
     ]
     with pytest.raises(Refusal, match=r"cosine 0\.18, norm ratio 0\.22, 2\.6% .*merged\.dtype=float32.*lost_update"):
-        judge_update("sce", lost, "set merged.dtype=float32", "refuse", said.append)
-    judge_update("sce", lost, "set merged.dtype=float32", "allow", said.append)
-    judge_update("sce", Kept(cosine=0.9901, norm_ratio=0.9901, moved=0.5), "", "refuse", said.append)
-    judge_update("sce", Kept(cosine=None, norm_ratio=None, moved=0.0), "", "refuse", said.append)  # nothing changed
+        check_update("sce", lost, "set merged.dtype=float32", "refuse", said.append)
+    check_update("sce", lost, "set merged.dtype=float32", "allow", said.append)
+    check_update("sce", Kept(cosine=0.9901, norm_ratio=0.9901, moved=0.5), "", "refuse", said.append)
+    check_update("sce", Kept(cosine=None, norm_ratio=None, moved=0.0), "", "refuse", said.append)  # nothing changed
     assert len(said) == 1
     for kept in (Kept(cosine=0.98, norm_ratio=1.0, moved=1), Kept(cosine=1.0, norm_ratio=0.98, moved=1),
                  Kept(cosine=None, norm_ratio=0.0, moved=0)):  # fmt: skip
         with pytest.raises(Refusal):
-            judge_update("sce", kept, "", "refuse", said.append)
+            check_update("sce", kept, "", "refuse", said.append)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
