@@ -16,7 +16,7 @@ import pandas as pd
 from ablations.made_by import Code, code_of, scoring_code
 from ablations.precisions import (
     as_answered,
-    hold_served,
+    check_served,
     lost_notes,
     precisions,
     precisions_section,
@@ -78,7 +78,7 @@ def run_cell(
     evaluating = evaluation_config(settings, fusing)
     with shown or RunProgress() as progress:
         fused: FusedModels = run(fusing, progress, make_room=servers.make_room if servers else lambda: None)
-        hold_served(fused.checkpoints, evaluating.serve, fusing.lost_update, progress.note)
+        check_served(fused.checkpoints, evaluating.serve, fusing.lost_update, progress.note)
         scored = evaluate(candidates(fused), evaluating, progress, own_questions(fused), servers=servers)
         progress.note(f"stages: {progress.computed} computed, {progress.reused} reused")
     held = precisions(fused.checkpoints, as_answered(progress.records(), evaluating.serve))

@@ -27,7 +27,7 @@ from fusion.experiment import FusionConfig, fusion_config
 from fusion.fuse.stage import fuse_stage
 from fusion.merge.stage import merge_stage
 from fusion.pocket.stage import initialise_stage
-from fusion.precision import judge_update, kept_as_stored
+from fusion.precision import check_update, kept_as_stored
 from fusion.progress import RunProgress
 from fusion.represent.stage import represent_stage
 from fusion.runtime.lanes import Lanes, results
@@ -194,12 +194,12 @@ class _Made:
         self.hold(artifact, f"{row}, written in {{}},", "set merged.dtype=float32")
         return Checkpoint(model=row, group="Merged", path=artifact.path, key=artifact.content)
 
-    def hold(self, artifact: Artifact, what: str, way_out: str) -> None:
+    def check_kept(self, artifact: Artifact, what: str, way_out: str) -> None:
         """Say, or refuse, where rounding the weights lost too much of an update; `what` has a place for their type."""
         facts = artifact.manifest.get("facts", {})
         if "update" in facts:
             told = what.format(facts["dtype"]["stored"])
-            judge_update(told, kept_as_stored(facts), way_out, self.config.lost_update, self.note)
+            check_update(told, kept_as_stored(facts), way_out, self.config.lost_update, self.note)
 
 
 def _producer(store: Store, progress: RunProgress, make_room: Callable[[], None]) -> Callable[[Stage], Artifact]:

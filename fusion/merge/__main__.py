@@ -71,7 +71,7 @@ def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None
     from fusion.artifacts import sync
     from fusion.merge.checkpoint_stream import merge
     from fusion.merge.shards import open_shards
-    from fusion.precision import judge_update, kept_as_stored
+    from fusion.precision import check_update, kept_as_stored
     from fusion.runtime.digests import file_digest
     from fusion.runtime.versions import git_commit, versions
 
@@ -98,7 +98,7 @@ def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None
         )
         notes = list(plan.notes)
         told = f"the merge, written in {facts['dtype']['stored']},"
-        judge_update(told, kept_as_stored(facts), "set dtype: float32", plan.recipe.lost_update, notes.append)
+        check_update(told, kept_as_stored(facts), "set dtype: float32", plan.recipe.lost_update, notes.append)
         for note in notes[len(plan.notes) :]:
             print(f"note: {note}", file=sys.stderr)
         inputs = {
