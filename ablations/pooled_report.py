@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ablations.cell import Cell
 from ablations.contrasts import contrast_sections, contrast_table, contrasts
 from ablations.findings import findings_section, write_findings
-from ablations.pooling import Row, counterpart, long_table, pooled
+from ablations.pooling import PooledRow, counterpart, long_table, pooled
 from ablations.published import Published, compare_section, comparison, shapes
 from ablations.report_cells import artifact, artifacts_section, cells_section
 from ablations.report_plots import coefficient_map, heat_maps, seed_spread
@@ -61,7 +61,7 @@ def write_pooled_report(
     return table
 
 
-def _references(rows: Sequence[Row]) -> Mapping[tuple[str, str], str]:
+def _references(rows: Sequence[PooledRow]) -> Mapping[tuple[str, str], str]:
     """The pivot and the SFT baseline of the same settings, by label."""
     return {
         (row.label, other): found.label
@@ -85,7 +85,7 @@ def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[li
     return sections, links
 
 
-def _contrasts(rows: Sequence[Row], bootstrap: Bootstrap, out: Path) -> list[Section]:
+def _contrasts(rows: Sequence[PooledRow], bootstrap: Bootstrap, out: Path) -> list[Section]:
     found = contrasts(rows, bootstrap)
     sections = contrast_sections(found, bootstrap)
     contrast_table(found).to_csv(out / "contrasts.csv", index=False, lineterminator="\n")
@@ -93,7 +93,7 @@ def _contrasts(rows: Sequence[Row], bootstrap: Bootstrap, out: Path) -> list[Sec
     return sections
 
 
-def _plots(rows: Sequence[Row], models: Sequence[str], bootstrap: Bootstrap, out: Path) -> list[Section]:
+def _plots(rows: Sequence[PooledRow], models: Sequence[str], bootstrap: Bootstrap, out: Path) -> list[Section]:
     maps, spread = heat_maps(rows, models, bootstrap), seed_spread(rows)
     coefficients, notes = _coefficients(rows)
     parts = {
@@ -110,7 +110,7 @@ def _plots(rows: Sequence[Row], models: Sequence[str], bootstrap: Bootstrap, out
     ]
 
 
-def _coefficients(rows: Sequence[Row]) -> tuple[dict[str, Figure], list[str]]:
+def _coefficients(rows: Sequence[PooledRow]) -> tuple[dict[str, Figure], list[str]]:
     """Of the first seed of each merged row; a rule that weighs all alike is told in a sentence."""
     figures: dict[str, Figure] = {}
     notes: dict[str, None] = {}

@@ -42,7 +42,7 @@ def long_table(cells: Sequence[Cell]) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PooledRow:
     """A model under the settings that change it, on one benchmark: `scored` pools its seeds and bears its label.
 
     `axes` are those swept axes, with their values, that change the model's weights or scores; `settings` the values of
@@ -61,7 +61,7 @@ class Row:
         return self.scored.model
 
 
-def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Row]:
+def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[PooledRow]:
     """Each model of the cells once for each setting that changes it, seeds pooled, in the order of the cells."""
     read = [(cell, read_scored(cell)) for cell in cells]
     axes = _axes_by_model(read)
@@ -75,7 +75,7 @@ def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Row]:
         suffix = ", ".join(f"{axis}={value}" for axis, value in own)
         by_seed = {cell.seed: (cell, entry) for cell, entry in reversed(runs)}
         rows.append(
-            Row(
+            PooledRow(
                 model=model,
                 axes=dict(own),
                 settings=frozenset(tuple(cell.axes.values()) for cell, _ in runs),
@@ -86,7 +86,7 @@ def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Row]:
     return rows
 
 
-def counterpart(row: Row, model: str, rows: Sequence[Row]) -> Row | None:
+def counterpart(row: PooledRow, model: str, rows: Sequence[PooledRow]) -> PooledRow | None:
     """The one row of another model on the same benchmark that shares settings with this row; else None."""
     found = [
         other

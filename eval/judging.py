@@ -27,7 +27,7 @@ from eval.judges.review import review_request
 from eval.judges.served import RunningJudge
 from eval.judging_cost import announce_cost, cost_note
 from eval.records import Unscored, Verdict, read_verdicts, write_records
-from eval.sittings import JOURNAL, Job, Keeping, Sitting, by_judge, seats, sittings_of
+from eval.sittings import JOURNAL, JudgingJob, Keeping, Sitting, by_judge, seats, sittings_of
 from eval.stages import Unfinished
 from fusion.progress import RunProgress
 
@@ -40,7 +40,7 @@ class Judged:
     `members`: of a panel, each member's own verdicts, before it saw the others'.  `costs`: of every judge model.
     """
 
-    job: Job
+    job: JudgingJob
     verdicts: Records
     said: Records
     members: Mapping[str, Records]
@@ -58,7 +58,7 @@ class Judging:
         self._records: dict[tuple[int, str, int], Records] = {}  # by seat
         self._asked: dict[tuple[int, str, int], int] = {}
 
-    def all(self, jobs: Sequence[Job]) -> list[Judged]:
+    def all(self, jobs: Sequence[JudgingJob]) -> list[Judged]:
         """Raises Refusal when a judge cannot be had, is too dear, or must not judge its own family."""
         plans = [job.benchmark.plan(job.answers) for job in jobs]
         sittings = sittings_of(jobs, plans, self.config)
@@ -169,7 +169,7 @@ class Judging:
                 asked.append(wanted)
         return JudgingPlan(requests=tuple(asked), settled=tuple(settled)), [*waiting]
 
-    def _judged(self, number: int, job: Job, plan: JudgingPlan) -> Judged:
+    def _judged(self, number: int, job: JudgingJob, plan: JudgingPlan) -> Judged:
         judge = self.config.judges[job.entry]
         records = {(name, layer): self._records[number, name, layer] for name, _, layer in seats(judge)}
         costs = tuple(

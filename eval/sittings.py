@@ -28,7 +28,7 @@ _READING = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class JudgingJob:
     """One model's answers to one benchmark, to be judged by the judge of the entry."""
 
     candidate: Candidate
@@ -42,7 +42,7 @@ class Sitting:
     """One judge on the job of that `number`; `name` is the panel member's, empty for a judge that sits alone."""
 
     number: int
-    job: Job
+    job: JudgingJob
     plan: JudgingPlan
     name: str
     judge: Member
@@ -147,7 +147,7 @@ def seats(judge: Member | Panel) -> list[tuple[str, Member, int]]:
     return [(name, member, layer) for layer in range(1, judge.layers + 1) for name, member in judge.members.items()]
 
 
-def sittings_of(jobs: Sequence[Job], plans: Sequence[JudgingPlan], config: EvalConfig) -> list[Sitting]:
+def sittings_of(jobs: Sequence[JudgingJob], plans: Sequence[JudgingPlan], config: EvalConfig) -> list[Sitting]:
     """Every judge on every job."""
     return [
         Sitting(number=number, job=job, plan=plan, name=name, judge=judge, layer=layer)

@@ -19,7 +19,7 @@ from fusion.pocket.dialogues import PocketData
 from fusion.represent import RepresentConfig
 from fusion.train.config import TrainConfig
 
-Teacher = Literal["fused", "pivot", "shuffled"]
+TeacherChoice = Literal["fused", "pivot", "shuffled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class FusionConfig:
     represent: RepresentConfig
     align: AlignConfig
     fuse: FusionRule
-    teacher: Teacher
+    teacher: TeacherChoice
     train: TrainConfig
     merge: Mapping[str, MergeRule]
     baselines: tuple[str, ...]
@@ -77,7 +77,7 @@ class _Named:
     pivot: str
     sources: tuple[str, ...]
     baselines: tuple[str, ...]
-    teacher: Teacher = "fused"
+    teacher: TeacherChoice = "fused"
     pivot_choice: int = 0
     source_count: int | None = None
     data_share: float = 1.0

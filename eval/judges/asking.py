@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from eval.errors import JudgeFailure
 from eval.judges.completions import ReplyKind, body, read_completion, usage
 from eval.judges.exchange import JudgeRequest, Reply
+from eval.serve.chat_client import Patience
 from eval.worker_pool import work_through
 
 if TYPE_CHECKING:
@@ -41,16 +42,6 @@ class Address:
     remedy: str
     longest: int | None = None
     seeded: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How many questions are under way at once, and how long each is given."""
-
-    concurrency: int
-    timeout_seconds: float
-    attempts: int
-    longest_wait_seconds: float
 
 
 def ask_judge(

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eval.judges.asking import Patience
 from eval.judges.completions import ReplyKind
+from eval.serve.chat_client import Patience
 
 
 @dataclass(frozen=True, kw_only=True)

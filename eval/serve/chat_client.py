@@ -187,7 +187,7 @@ class ChatClient:
         import openai
 
         messages = [{"role": "system", "content": request.system}] if request.system is not None else []
-        said: list[_Turn] = []
+        said: list[_ReplyTurn] = []
         failure: str | None = None
         kind: FailureKind | None = None
         for turn in request.turns:
@@ -209,7 +209,7 @@ class ChatClient:
             kind=kind,
         )
 
-    async def _turn(self, request: ChatRequest, messages: Sequence[dict[str, str]]) -> _Turn:
+    async def _turn(self, request: ChatRequest, messages: Sequence[dict[str, str]]) -> _ReplyTurn:
         import openai
         import tenacity
 
@@ -231,7 +231,7 @@ class ChatClient:
                 return await self._once(request, messages)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _once(self, request: ChatRequest, messages: Sequence[dict[str, str]]) -> _Turn:
+    async def _once(self, request: ChatRequest, messages: Sequence[dict[str, str]]) -> _ReplyTurn:
         body: dict[str, Any] = {
             "model": self._endpoint.model,
             "messages": list(messages),
@@ -255,7 +255,7 @@ class ChatClient:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Turn:
+class _ReplyTurn:
     text: str
     finish_reason: str
     prompt_tokens: int
@@ -278,13 +278,13 @@ def retry_after(headers: Any) -> float | None:
         return None
 
 
-def _read(completion: Any) -> _Turn:
+def _read(completion: Any) -> _ReplyTurn:
     """Raises ValueError when the body is not a chat completion."""
     try:
         choice = completion["choices"][0]
         tokens = (choice.get("logprobs") or {}).get("content") or [{"top_logprobs": ()}]
         usage = completion.get("usage") or {}
-        return _Turn(
+        return _ReplyTurn(
             text=str(choice["message"]["content"] or ""),
             finish_reason=str(choice.get("finish_reason") or ""),
             prompt_tokens=int(usage.get("prompt_tokens") or 0),

@@ -21,7 +21,7 @@ import numpy as np
 
 from fusion.configure import Refusal, nearest, plain
 from fusion.merge import checkpoint_files
-from fusion.merge.checkpoint_plan import Embeddings, Job, Tokenizer, checked, count_layers
+from fusion.merge.checkpoint_plan import Embeddings, ParameterJob, Tokenizer, checked, count_layers
 from fusion.merge.coefficients import MERGED, Tally, write_coefficients
 from fusion.merge.parameter import PIECE, Combined, Context, Parameter, Piece, PiecewiseRule, SurveyingRule
 from fusion.merge.shards import (
@@ -128,7 +128,9 @@ def _threads(threads: int | None) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
-def _rules(rule: Any, jobs: Sequence[Job], layers: int | None, run: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+def _rules(
+    rule: Any, jobs: Sequence[ParameterJob], layers: int | None, run: Callable[..., Any]
+) -> dict[str, tuple[Any, Any]]:
     """For each parameter its rule and what the rule's survey found over all parameters that share it."""
     choose = getattr(rule, "rule_for", lambda context: rule)
     chosen = {job.name: choose(Context(name=job.name, layer=job.layer, layers=layers)) for job in jobs}
@@ -150,7 +152,7 @@ def _rules(rule: Any, jobs: Sequence[Job], layers: int | None, run: Callable[...
 
 
 def _merge_one(
-    job: Job,
+    job: ParameterJob,
     *,
     rules: Mapping[str, tuple[Any, Any]],
     layers: int | None,
@@ -193,7 +195,7 @@ def parameter_seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:7], "little")
 
 
-def _parameter(job: Job, layers: int | None, stack: ExitStack) -> Parameter:
+def _parameter(job: ParameterJob, layers: int | None, stack: ExitStack) -> Parameter:
     """The parameter as pieces read from the files, which are open while one reads."""
     elements = job.pivot.elements
     tensors = (job.pivot, *job.targets)
@@ -215,7 +217,9 @@ def _parameter(job: Job, layers: int | None, stack: ExitStack) -> Parameter:
     )
 
 
-def _whole(rule: Any, parameter: Parameter, job: Job, generator: Any, context: Context) -> Callable[[Piece], Combined]:
+def _whole(
+    rule: Any, parameter: Parameter, job: ParameterJob, generator: Any, context: Context
+) -> Callable[[Piece], Combined]:
     import torch
 
     pivot = torch.empty(parameter.elements)
@@ -231,7 +235,7 @@ def _whole(rule: Any, parameter: Parameter, job: Job, generator: Any, context: C
     return lambda piece: Combined(flat[piece.start : piece.start + piece.rows.shape[1]])
 
 
-def _refuse_unless_finite(piece: Piece, combined: Combined, job: Job) -> None:
+def _refuse_unless_finite(piece: Piece, combined: Combined, job: ParameterJob) -> None:
     import torch
 
     for tensor, stored in zip((piece.pivot, *piece.targets), (job.pivot, *job.targets), strict=True):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fusion.distribution import TopK
 from fusion.represent.shards import (
-    Columns,
+    PackedColumns,
     Shard,
     packed_ids,
     packed_names,
@@ -167,7 +167,7 @@ class _OpenShard:
         )
 
 
-def packed_rows(rows: Sequence[RowRepresentation], *, vocabulary: int) -> Columns:
+def packed_rows(rows: Sequence[RowRepresentation], *, vocabulary: int) -> PackedColumns:
     """The columns of one shard that holds `rows`."""
     top = TopK(
         ids=np.concatenate([row.top.ids for row in rows]),

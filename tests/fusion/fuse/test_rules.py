@@ -13,7 +13,7 @@ from fusion.configure import Refusal, choose
 from fusion.distribution import NO_TOKEN, TopK, one_hot
 from fusion.fuse import FUSION_RULES, AverageCE, MinCE
 from fusion.fuse.average_ce import mixture
-from fusion.fuse.candidate import LABEL, Candidate, gold_log_prob
+from fusion.fuse.candidate import LABEL, TeacherCandidate, gold_log_prob
 from fusion.fuse.min_ce import bfloat16
 
 RULES = [
@@ -47,7 +47,7 @@ def top(*positions):
 
 def candidate(name, distributions, *, nll, tokens=2, size=8, says=None, label=None, gold=None):
     n = len(distributions)
-    return Candidate(
+    return TeacherCandidate(
         name=name,
         top=distributions,
         nll=nll,
