@@ -20,7 +20,8 @@ from bench.row import BenchRow, spelled
 from bench.texts import sentences, trained
 from eval.serve import VLLM, Server, engine, serving
 from eval.serve.automatic import Automatic
-from eval.serve.chat_client import ChatReply, ChatRequest, Patience, ask
+from eval.serve.chat_client import ChatReply, ChatRequest, ask
+from eval.serve.endpoint_client import Patience
 
 _QUESTIONS, _TOKENS = 80, 64
 _CONCURRENCY = Patience().concurrency  # as answers are really asked: all 80 at once

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.judges.completions import ReplyKind
-from eval.serve.chat_client import Patience
+from eval.serve.endpoint_client import Patience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,10 @@ class ModelJudge(ABC):
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "attempts", "repeats", "readings"):
+        for name in ("repeats", "readings"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
-        if self.timeout_seconds <= 0 or self.longest_wait_seconds < 0:
-            raise ValueError(
-                f"timeout_seconds {self.timeout_seconds}, longest_wait_seconds {self.longest_wait_seconds}: expected"
-                " seconds above 0"
-            )
+        _ = self.patience  # checks its own range
         if self.budget is not None and (self.price is None or self.budget <= 0):
             raise ValueError(f"budget is {self.budget}: expected more than 0, and a price to hold it against")
 
