@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ablations.cell import Cell, read_scored
-from eval.comparisons import in_slice, scale_of
-from eval.records import ItemScore
-from eval.scored import JudgedBy, ScoredModel, pooled_question, question_of
+from eval.comparisons import scale_of
+from eval.scored import ItemColumns, JudgedBy, ScoredModel, pooled_question
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
 from fusion.configure import Refusal
@@ -150,11 +149,12 @@ def pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootstr
         for cell, scored in kept
         for item in scored.items
     )
-    metrics = first.metrics
+    pooled_model = replace(first, model=name, items=items, judged=_judging(name, kept))
     if len({cell.weights.get(scored.model, str(cell.seed)) for cell, scored in kept}) > 1:
         every = [scored for _, scored in kept]
-        metrics = tuple(_pooled_metric(row, items, every, bootstrap) for row in first.metrics)
-    return replace(first, model=name, metrics=metrics, items=items, judged=_judging(name, kept))
+        metrics = tuple(_pooled_metric(row, pooled_model.columns, every, bootstrap) for row in first.metrics)
+        return replace(pooled_model, metrics=metrics)
+    return pooled_model
 
 
 def _judging(name: str, runs: Sequence[tuple[Cell, ScoredModel]]) -> JudgedBy | None:
@@ -166,20 +166,21 @@ def _judging(name: str, runs: Sequence[tuple[Cell, ScoredModel]]) -> JudgedBy | 
 
 
 def _pooled_metric(
-    row: MetricRow, items: Sequence[ItemScore], runs: Sequence[ScoredModel], bootstrap: Bootstrap
+    row: MetricRow, items: Mapping[str, ItemColumns], runs: Sequence[ScoredModel], bootstrap: Bootstrap
 ) -> MetricRow:
-    chosen = [item for item in items if item.metric == row.metric and in_slice(item, row.slice)]
-    values = [item.value for item in chosen if item.value is not None]
-    if values:
-        groups = [question_of(item.question_id) for item in chosen if item.value is not None]
-        found = mean_interval(scale_of(row.metric) * np.array(values), groups, bootstrap)
+    columns = items.get(row.metric) or ItemColumns.of([])
+    within = columns.within(row.slice)
+    scored = np.flatnonzero(within & ~np.isnan(columns.values))
+    if len(scored):
+        groups = [columns.questions[place] for place in scored]
+        found = mean_interval(scale_of(row.metric) * columns.values[scored], groups, bootstrap)
         return replace(
             row,
             value=found.value,
             low=found.low,
             high=found.high,
             n=found.n,
-            unscored=len(chosen) - len(values),
+            unscored=int(within.sum()) - len(scored),
             reason=None,
         )
     # A metric that is no mean over items (a standard error, a length-controlled fit): the mean over the runs.

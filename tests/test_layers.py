@@ -10,8 +10,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fusion", "eval", "ablations")
-# What `eval` may borrow of `fusion`: keeping, starting and checking things; a checkpoint directory is the handover.
-SHARED = ("fusion.artifacts", "fusion.configure", "fusion.processes", "fusion.command", "fusion.progress")
+# What `eval` may borrow of `fusion`: keeping, starting and checking things, and the one edit distance; a checkpoint
+# directory is the handover.
+SHARED = (
+    "fusion.artifacts",
+    "fusion.configure",
+    "fusion.processes",
+    "fusion.command",
+    "fusion.progress",
+    "fusion.edit_distance",
+)
 HEAVY = (
     "vllm",
     "transformers",

@@ -8,12 +8,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fusion.align.edit_distance import Strings, numbered, pair_distances
 from fusion.align.matches import EMPTY, ONE_HOT, START, TRANSFERRED, Decision, Labelled, Matches, inputs
 from fusion.align.pair import VocabularyPair, by_role
 from fusion.align.project import IdMap
 from fusion.align.statistics import CoOccurrence
 from fusion.distribution import NO_TOKEN
+from fusion.edit_distance import Strings, numbered, pair_distances
 
 _CONTAINED = 0.1  # the release's discount when one string contains the other
 

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fusion.align.edit_distance import nearest_ids, numbered
 from fusion.align.matches import START, Decision, Labelled, Matches, decide, inputs
 from fusion.align.pair import VocabularyPair, by_role
 from fusion.align.project import IdMap
 from fusion.align.statistics import CoOccurrence
 from fusion.distribution import NO_TOKEN
+from fusion.edit_distance import nearest_ids, numbered
 
 
 def min_edit_distance_map(pair: VocabularyPair, statistics: Callable[[], CoOccurrence]) -> IdMap:

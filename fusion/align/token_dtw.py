@@ -20,9 +20,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fusion.align.edit_distance import cost_table, numbered
 from fusion.align.matches import START, Labelled, Matches, inputs
 from fusion.align.pair import VocabularyPair
+from fusion.edit_distance import cost_table, numbered
 
 
 class TokenDTW:

@@ -47,16 +47,6 @@ class RowRepresentation:
     nll: float
     bytes: int
 
-    @property
-    def ce_per_token(self) -> float:
-        """Cross-entropy in nats per token of the model's own tokenisation; NaN without labels."""
-        return self.nll / len(self.label_ids) if len(self.label_ids) else math.nan
-
-    @property
-    def ce_per_byte(self) -> float:
-        """Cross-entropy in nats per byte of text, comparable across tokenizers; NaN where no text is covered."""
-        return self.nll / self.bytes if self.bytes else math.nan
-
 
 @dataclass(frozen=True, kw_only=True)
 class Representation:

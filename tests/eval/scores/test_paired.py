@@ -27,3 +27,11 @@ def test_each_row_has_the_interval_the_error_and_the_p_value_that_it_has_alone(q
 def test_one_question_gives_no_interval():
     (found,) = paired(np.array([[1.0, 2.0]]), ["a", "a"], Bootstrap(resamples=10))
     assert (found.difference.value, found.difference.low, found.standard_error) == (1.5, None, None)
+
+
+def test_pairing_removes_what_both_models_share():
+    # The second model is the first less one everywhere: questions differ widely, their difference not at all.
+    first = np.random.default_rng(4).normal(0, 10, size=40)
+    (found,) = paired((first - (first - 1))[None], range(40), Bootstrap())
+    ends = found.difference
+    assert (ends.value, ends.low, ends.high) == pytest.approx((1.0, 1.0, 1.0))

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.align.audit import text_row
-from fusion.align.edit_distance import cost_table, nearest_ids, numbered
 from fusion.align.matches import START, inputs
 from fusion.align.pair import VocabularyPair
 from fusion.align.token_dtw import TokenDTW, warp
+from fusion.edit_distance import cost_table, nearest_ids, numbered
 from fusion.vocabulary import vocabulary
 
 WORDS = st.lists(st.text("abc é", max_size=6), min_size=1, max_size=12)
