@@ -56,11 +56,6 @@ class LabelledRow:
     content_bytes: NDArray[np.int32]
 
 
-def label_row(tokenizer: Any, conversation: Conversation, *, max_length: int) -> LabelledRow | None:
-    """`label_rows` of one conversation."""
-    return label_rows(tokenizer, [conversation], max_length=max_length)[0]
-
-
 def label_rows(tokenizer: Any, conversations: Sequence[Conversation], *, max_length: int) -> list[LabelledRow | None]:
     """Render, tokenise and label conversations; None where no label lies in the first `max_length` tokens.
 

@@ -36,12 +36,6 @@ class JudgeNoise:
         """Standard deviation of repeated verdicts on one item."""
         return math.sqrt(self.within)
 
-    @property
-    def reliability(self) -> float:
-        """The correlation of two verdicts on one item, ICC(1,1) of Shrout and Fleiss (1979)."""
-        total = self.within + self.between
-        return self.between / total if total else 1.0
-
 
 def judge_noise(items: Sequence[Sequence[float]]) -> JudgeNoise:
     """Variance components of repeated verdicts, one sequence per item; items without a verdict are left out.

@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from eval.errors import ServerFailure
 from eval.serve.endpoint_client import EndpointClient, FailureKind, NoReply, Patience, Silence
@@ -64,16 +64,8 @@ class ChatReply:
     kind: FailureKind | None = None
 
 
-class Answering(Protocol):
-    """Whoever answers a request: ChatClient, or ScriptedClient in tests and dry runs."""
-
-    async def reply(self, request: ChatRequest) -> ChatReply:
-        """Never raises for one request's failure: that is a reply with `failure`."""
-        ...
-
-
 async def answer_all(
-    client: Answering,
+    client: ChatClient,
     requests: Sequence[ChatRequest],
     on_reply: Callable[[ChatRequest, ChatReply], None],
     *,

@@ -16,7 +16,6 @@ import pytest
 from eval.errors import ServerFailure
 from eval.serve.chat_client import ChatClient, ChatReply, ChatRequest, answer_all, ask
 from eval.serve.endpoint_client import Patience, pause, retry_after
-from eval.serve.scripted_client import ScriptedClient
 from eval.serve.server import Endpoint
 
 QUICK = Patience(concurrency=4, attempts=3, timeout_seconds=5.0, longest_wait_seconds=0.05)
@@ -302,18 +301,6 @@ def test_the_first_tokens_alternatives_come_along_when_asked_for():
 
 def test_the_key_is_in_no_printed_form():
     assert "secret" not in repr(Endpoint(base_url="http://x/v1", model="m", key="secret"))
-
-
-def test_the_scripted_client_answers_turn_by_turn_and_fails_where_told():
-    client = ScriptedClient(script={"a": ["one", "two"], "b": ["only"]}, failures={"c": "told to"})
-    replies: dict[str, ChatReply] = {}
-    requests = [ChatRequest(id=name, turns=("x", "y"), max_tokens=5) for name in "abc"]
-    asyncio.run(answer_all(client, requests, lambda request, reply: replies.__setitem__(request.id, reply)))
-    assert replies["a"].turns == ("one", "two")
-    assert replies["a"].failure is None
-    assert replies["b"].turns == ("only",)
-    assert "no turn 2" in replies["b"].failure
-    assert replies["c"].failure == "told to"
 
 
 def test_a_server_that_answers_nothing_but_errors_is_given_up_like_one_that_is_gone():

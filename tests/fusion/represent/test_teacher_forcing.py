@@ -13,7 +13,7 @@ from fusion.conversation import Conversation, Message
 from fusion.fuse.stage import pivot_candidate
 from fusion.represent import RepresentConfig, open_representation, represent
 from fusion.represent.teacher_forcing import batches
-from fusion.template import label_row
+from fusion.template import label_rows
 
 TEMPLATE = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
@@ -76,7 +76,7 @@ def _dense(checkpoint: Path, conversation: Conversation, max_length: int = 2048)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    row = label_row(AutoTokenizer.from_pretrained(checkpoint), conversation, max_length=max_length)
+    (row,) = label_rows(AutoTokenizer.from_pretrained(checkpoint), [conversation], max_length=max_length)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     with torch.inference_mode():
         logits = model(input_ids=torch.from_numpy(row.input_ids.astype(np.int64))[None]).logits[0]

@@ -14,7 +14,7 @@ from fusion.conversation import read_conversations
 from fusion.distribution import TopK
 from fusion.fuse.candidate import Fused
 from fusion.fuse.shards import FusedRow, FusedWriter
-from fusion.template import label_row
+from fusion.template import label_rows
 from fusion.train import run as run_module
 from fusion.train.batching import collate
 from fusion.train.config import TrainConfig
@@ -44,7 +44,7 @@ def fused_targets(checkpoint, dialogues, out, *, spare=None, change=None):
     for conversation in read_conversations(dialogues):
         if conversation.id == spare:
             continue
-        row = label_row(tokenizer, conversation, max_length=30)
+        (row,) = label_rows(tokenizer, [conversation], max_length=30)
         labels = row.input_ids[row.positions].copy()
         if conversation.id == change:
             labels[0] += 1
