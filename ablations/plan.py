@@ -4,8 +4,8 @@
     python -m ablations plan=true -m experiment=pocket align=em,mined merge=linear,sce report.out=reports/plan
 
 The pipeline itself is walked, with a store that computes nothing (`ablations.plan_store`), so every stage has the key
-that a run gives it, is counted once over all cells, and is known to be there or not.  A `budget` is held against the
-plan before the first cell starts, whatever launches it.
+that a run gives it, is counted once over all cells, and is known to be there or not.  A plan above a `budget` is
+refused before the first cell starts, whichever launcher is used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """The most that a run or a sweep may take; None: as much as it wants.  `money` in the currency of the prices."""
+    """The most that a run or a sweep may take; None: no limit.  `money` in the currency of the prices."""
 
     gpu_hours: float | None = None
     cpu_hours: float | None = None

@@ -195,7 +195,9 @@ def _plan_verdicts(
 
 
 def _enter(sitting: Sitting, repeat: int, keeping: Keeping, store: PlanningStore, whose: str | None) -> bool:
-    """Whether the verdicts are new to the book; a key that no verdicts can have yet is told from whose answers come."""
+    """Whether the verdicts are new to the book.  While the answers do not exist, the key is derived from whose they
+    will be.
+    """
     if whose is None:
         key = store.key("verdicts", **keeping.recipe(sitting, repeat))
     else:

@@ -111,7 +111,7 @@ def _plots(rows: Sequence[PooledRow], models: Sequence[str], bootstrap: Bootstra
 
 
 def _coefficients(rows: Sequence[PooledRow]) -> tuple[dict[str, Figure], list[str]]:
-    """Of the first seed of each merged row; a rule that weighs all alike is told in a sentence."""
+    """The coefficients of each merged row's first seed: a plot, or a sentence where the rule weighs all alike."""
     figures: dict[str, Figure] = {}
     notes: dict[str, None] = {}
     left_out = 0

@@ -99,8 +99,9 @@ def counterpart(row: PooledRow, model: str, rows: Sequence[PooledRow]) -> Pooled
 
 
 def _axes_by_model(read: Sequence[tuple[Cell, Sequence[ScoredModel]]]) -> dict[str, list[str]]:
-    """The swept axes that change each model: an axis does not when, the other axes and the seed held, it never gives
-    other weights or other scores."""
+    """The swept axes that change each model: an axis does not when, with the other axes and the seed unchanged, it
+    never gives other weights or other scores.
+    """
     seen: dict[str, dict[int, tuple[Cell, list[object]]]] = {}
     for place, (cell, entries) in enumerate(read):
         for entry in entries:
@@ -124,7 +125,8 @@ def _changing(runs: Sequence[tuple[Cell, Hashable]]) -> list[str]:
 
 def _indifferent(axis: str, runs: Sequence[tuple[Cell, Hashable]]) -> bool:
     """Whether runs that differ in an axis and the seed are the same for the same seed, as far as seeds can be compared:
-    a value whose seeds no other value has cannot be told from another seed."""
+    a value that shares no seed with another value cannot be distinguished from a change of seed.
+    """
     if len({what for _, what in runs}) == 1:
         return True
     by_seed: dict[int, set[Hashable]] = {}

@@ -42,7 +42,7 @@ def pair_up(jobs: Sequence[JudgingJob]) -> list[JudgingJob]:
 
 
 def both_sides(judged: Sequence[Judged]) -> list[Judged]:
-    """In all pairs, every model with the verdicts on all its pairs; whatever else was judged as it is."""
+    """For an all-pairs benchmark, give every model the verdicts on all its pairs; return other entries unchanged."""
     found = []
     for one in judged:
         if not isinstance(one.job.benchmark, LoadedMTBenchPairwise) or one.job.benchmark.settings.baseline is not None:
@@ -84,7 +84,7 @@ def _seen_by(model: str, judged: Judged, records: Sequence[Verdict | Unscored]) 
 
 
 def _named(job: JudgingJob) -> tuple[Answer, ...]:
-    """A job's answers under its model's name in the table, by which opponents are told apart."""
+    """A job's answers under its model's name in the table, which identifies opponents."""
     return tuple(replace(answer, model=job.candidate.model) for answer in job.answers)
 
 

@@ -45,9 +45,9 @@ def evaluate(
 ) -> list[ScoredModel]:
     """Every candidate on every benchmark, in the candidates' order.
 
-    `questions` gives the question file of the entries whose questions the run made itself; the others name theirs
-    below `paths.data`.  Servers are taken from `servers` and stay up there; without, they end with the evaluation.
-    Raises Refusal for missing files, a server that cannot be had, a judge that cannot be asked.
+    `questions` gives the question file of the entries whose questions the run made itself; the others name theirs below
+    `paths.data`.  With `servers`, running servers are reused and left running; without, the evaluation stops those it
+    started.  Raises Refusal for missing files, a server that cannot be started, a judge that is not available.
     """
     if servers is None:
         with Servers() as own:

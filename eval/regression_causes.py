@@ -1,7 +1,7 @@
 """Two chains beside each other: which artifact changed first, and by what.
 
 An artifact changed when its content did.  One that was computed again, under another key, and holds the same bytes, is
-told apart: what changed there did no harm.  A change has causes of its own (a setting, a module, a data file, a
+listed separately: what changed there did no harm.  A change has causes of its own (a setting, a module, a data file, a
 library) or follows from what it was made of.
 """
 

@@ -145,7 +145,7 @@ class Stages:
 
 
 class Unfinished(Exception):
-    """Some records may still be had by asking again, so the stage is not finished; `records` serve this run's table."""
+    """Asking again may still give missing records, so the stage is not finished; `records` serve this run's table."""
 
     def __init__(self, records: Any, missing: int) -> None:
         super().__init__(missing)

@@ -51,8 +51,8 @@ def run(
 ) -> FusedModels:
     """Every stage of the experiment, computed or reused; raises Refusal for input a stage will not work on.
 
-    `make_room` is called before a model is computed with, so that whoever still holds a GPU can let go.  A plan gives
-    a `store` that computes nothing, and a way to `locate` models that need not be there.
+    `make_room` is called before a stage loads a model; the caller frees GPU memory there, for example by stopping idle
+    servers.  A plan gives a `store` that computes nothing, and a way to `locate` models that need not be there.
     """
     with ThreadPoolExecutor(max_workers=config.lanes) as lanes:
         return _Run(config, progress, lanes, make_room, store or Store(root=config.artifacts), locate).everything()
@@ -340,7 +340,7 @@ class _Run:
 
 
 def _import_transformers() -> None:
-    """Its names are made at the first use, which two lanes must not do at once."""
+    """transformers fills its lazy module on first use; two threads doing so at once break it."""
     with _IMPORTING:
         from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
         from transformers.utils.logging import disable_progress_bar

@@ -71,7 +71,7 @@ async def _ask_all(
     silence = Silence(len(requests))
 
     async def take(request: JudgeRequest) -> None:
-        spent: list[tuple[int, int]] = []  # (prompt, completion) tokens of every attempt that told them
+        spent: list[tuple[int, int]] = []  # (prompt, completion) tokens of every attempt that reported them
         failure = None
 
         def read(completion: Any) -> Reply:

@@ -1,6 +1,6 @@
 """What is sent to a judge model for one request, and what its completion says: all that can change a verdict.
 
-How patiently it is asked is elsewhere (`eval.judges.asking`), so that a better retry leaves paid verdicts valid.
+Retries and timeouts are elsewhere (`eval.serve.endpoint_client`), so that changing them leaves paid verdicts valid.
 
 With `reply="json"` the judge is asked for one JSON object, and its `rating` or `verdict` field is written the way the
 benchmark's own prompt wants it said, so the benchmark's parser reads both kinds alike.  A JSON reply carries no

@@ -1,4 +1,4 @@
-"""What every judge that is a language model is told besides where it is."""
+"""Settings shared by all judges that are language models."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ class ModelJudge(ABC):
         """The name under which its verdicts are recorded."""
 
     def labelled(self, name: str) -> str:
-        """`name`, and that it replied in JSON, which is another way of asking."""
+        """`name`, marked where the judge replies in JSON: the same model, asked in another way."""
         return f"{name} (json)" if self.reply == "json" else name

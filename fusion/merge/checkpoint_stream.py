@@ -59,7 +59,7 @@ def merge(
     `rule` is an entry of MERGE_RULES with its hyperparameters, or anything with `rule_for(context)` that gives one for
     each parameter.  `dtype` (torch's name) is the result's, by default each tensor's own in the pivot.  `names` call
     the targets in the table.  `embeddings: cut` takes the first rows of a target's larger embeddings; `tokenizer:
-    pivot` leaves the tokenizers uncompared.  `advance` is told how many bytes of the pivot are done.
+    pivot` leaves the tokenizers uncompared.  `advance` is called with the bytes of the pivot done.
 
     Raises Refusal for a parameter that is missing, of another shape, or not finite, a shard that cannot be read, and
     models of another family or tokenizer; OSError when the disk is full.
@@ -112,7 +112,7 @@ def _result(tensor: StoredTensor, dtype: str | None) -> StoredTensor:
 
 @contextmanager
 def _threads(threads: int | None) -> Iterator[ThreadPoolExecutor]:
-    """A pool; torch's own threads are held to one meanwhile, as ours already keep the cores busy."""
+    """A pool; torch's own threads are limited to one meanwhile, as ours already keep the cores busy."""
     import torch
 
     from fusion.merge import compiled  # noqa: F401  compiled code is loaded once, not by every thread at a time

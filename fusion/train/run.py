@@ -64,7 +64,7 @@ def run(job: TrainingJob) -> dict[str, Any] | None:
         if config.fsdp:
             raise Refusal("train.fsdp shards over GPUs and this machine shows none: set train.fsdp=false")
     else:
-        # Embedding and gather gradients add up in any order on a GPU unless told otherwise.
+        # Embedding and gather gradients add up in any order on a GPU unless set otherwise.
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     rows, left_out = training_rows(job)

@@ -40,7 +40,7 @@ def on_cpu(config: TrainConfig) -> bool:
 
 
 def training_arguments(config: TrainConfig, *, checkpoints: Path, steps: int) -> TrainingArguments:
-    """What the Hugging Face Trainer is told; everything it would do on the side (reports, bars, workers) is off."""
+    """The Hugging Face Trainer's arguments; everything it would do on the side (reports, bars, workers) is off."""
     cpu = on_cpu(config)
     return TrainingArguments(
         output_dir=str(checkpoints),
