@@ -13,6 +13,14 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.precisions import (
+    as_answered,
+    hold_served,
+    lost_notes,
+    precisions,
+    precisions_section,
+    write_precisions,
+)
 from ablations.tracking import track, tracker_from
 from eval.config import EvalConfig, eval_config
 from eval.judges.cost import JudgeCost
@@ -68,9 +76,20 @@ def run_cell(
     evaluating = evaluation_config(settings, fusing)
     with shown or RunProgress() as progress:
         fused: FusedModels = run(fusing, progress, make_room=servers.make_room if servers else lambda: None)
+        hold_served(fused.checkpoints, evaluating.serve, fusing.lost_update, progress.note)
         scored = evaluate(candidates(fused), evaluating, progress, own_questions(fused), servers=servers)
         progress.note(f"stages: {progress.computed} computed, {progress.reused} reused")
-    table = write_report(scored, out, title=fusing.name, bootstrap=evaluating.bootstrap)
+    held = precisions(fused.checkpoints, as_answered(progress.records(), evaluating.serve))
+    table = write_report(
+        scored,
+        out,
+        title=fusing.name,
+        bootstrap=evaluating.bootstrap,
+        links={"precision.csv": "precision.csv"},
+        sections=lambda _: [precisions_section(held)],
+        remarks=lost_notes(held),
+    )
+    write_precisions(held, out / "precision.csv")
     cell = {
         "name": name,
         "experiment": fusing.name,

@@ -142,7 +142,8 @@ def _answers(
 ) -> list[Answer]:
     answers = run.answers(candidate, entry, benchmark)
     stage = store.latest()
-    stage.work = _answering(store, [candidate], benchmark, cached=True)
+    work = _answering(store, [candidate], benchmark, cached=True)
+    stage.work = replace(work, holds=store.book.sizes[candidate.weights].held(run.serve))
     return answers or placeholders(benchmark, model=candidate.model, key=stage.key)
 
 

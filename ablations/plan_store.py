@@ -8,9 +8,10 @@ them is keyed by their content.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fusion.checkpoint import ModelConfig, checkpoint_directory, dressed, on_thi
 from fusion.configure import Refusal
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
+from fusion.precision import ITEM_BYTES
 
 _READ_BELOW = 2**24  # bytes; larger files are not read for a plan, so weights never seen before have a key of their own
 
@@ -114,7 +116,9 @@ class PlanningStore(Store):
         else:
             directory = checkpoint_directory(model)
             weights = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
-            size = _said(model) if model.parameters else Size(parameters=weights / 2, active=weights / 2, bytes_each=2)
+            each = ITEM_BYTES[_stored(directory)]
+            held = Size(parameters=weights / each, active=weights / each, bytes_each=each)
+            size = replace(_said(model), bytes_each=each) if model.parameters else held
             template = template_file(model)
             if template is not None:
                 directory = dressed(directory, template, self.scratch)
@@ -137,6 +141,13 @@ def _said(model: ModelConfig) -> Size:
             " it is: add parameters: 7.2e9, or fetch it"
         )
     return Size(parameters=model.parameters, active=model.active_parameters or model.parameters, bytes_each=2)
+
+
+def _stored(directory: Path) -> str:
+    """The type of a checkpoint's weights by its config; bfloat16, as most are published, where that says nothing."""
+    config = json.loads((directory / "config.json").read_text())
+    noted = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch.")
+    return noted if noted in ITEM_BYTES else "bfloat16"
 
 
 def _small_digest(path: Path) -> str:

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from eval.serve import Serve
 from fusion.configure import Refusal, typed
 from fusion.conversation import DataConfig, load_conversations
 from fusion.experiment import FusionConfig
 from fusion.pocket.dialogues import DOMAINS, PocketData
 from fusion.pocket.models import PocketModel
+from fusion.precision import ITEM_BYTES
 from fusion.represent import RepresentConfig
 from fusion.train.config import TrainConfig
 
@@ -62,6 +64,12 @@ class Size:
     def bytes(self) -> float:
         """On disk."""
         return self.parameters * self.bytes_each
+
+    def held(self, serve: Serve) -> float:
+        """Bytes in memory while it is served: on disk, unless the server takes the weights to another type."""
+        types = {size: dtype for dtype, size in reversed([*ITEM_BYTES.items()])}
+        served = serve.precision(types[round(self.bytes_each)])
+        return self.bytes if served is None else self.parameters * ITEM_BYTES[served]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +143,11 @@ def fusion_work(
     if stage == "merge":
         pivot, *targets = (sizes[key] for key in inputs.values())
         read = pivot.bytes + sum(target.bytes for target in targets)
-        return Work(kind="merge", units=read, bytes=pivot.bytes), pivot
+        _, _, *asked = config
+        dtype = asked[0]["dtype"] if asked else None
+        widest = max(size.bytes_each for size in (pivot, *targets))
+        merged = replace(pivot, bytes_each=ITEM_BYTES[dtype] if dtype else widest)
+        return Work(kind="merge", units=read, bytes=merged.bytes), merged
     if stage in ("align", "fuse"):
         return Work(kind=stage, units=positions, items=positions), None
     return Work(kind=stage, units=None), None
@@ -143,7 +155,7 @@ def fusion_work(
 
 def _training(config: TrainConfig, initial: Size, conversations: int, dialogues: Dialogues) -> tuple[Work, Size]:
     seen = config.max_steps * config.batch_size if config.max_steps else config.epochs * conversations
-    trained = replace(initial, bytes_each=4 if config.save_dtype == "float32" else 2, conversations=0)
+    trained = replace(initial, bytes_each=ITEM_BYTES[config.save_dtype], conversations=0)
     weights = 2 if config.precision == "bf16_pure" else 4
     work = Work(
         kind="train",

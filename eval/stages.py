@@ -18,6 +18,7 @@ from eval.records import Answer, ItemScore, read_records, write_records
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
 from eval.serve import Endpoint, Serve, Transformers, engine
+from eval.serve.checkpoint import noted_dtype
 from eval.serve.standing import StartedServer
 from fusion.artifacts import Store
 from fusion.configure import plain
@@ -47,6 +48,7 @@ class Stages:
         self.store = Store(root=config.artifacts)
         self.progress = progress
         self.server = server
+        self.computed_in: str | None = None  # the precision of what answered last
 
     def with_server(
         self, candidate: Candidate, ask: Callable[[Endpoint], T], *, complete: Callable[[T], bool] = lambda found: True
@@ -57,7 +59,7 @@ class Stages:
         the caller's ServerFailure.
         """
         server = self.server()
-        server.load(candidate.path)
+        self.computed_in = server.load(candidate.path).dtype
         try:
             found = ask(server.endpoint)
         except (ServerFailure, HarnessFailure):
@@ -89,7 +91,8 @@ class Stages:
             if passing:
                 raise Unfinished(answers, passing)
             write_records(out / "answers.jsonl", answers)
-            return {"answers": len(answers), "failed": sum(answer.reason is not None for answer in answers)}
+            failed = sum(answer.reason is not None for answer in answers)
+            return {"answers": len(answers), "failed": failed, "dtype": self.computed_in}
 
         with self.progress.stage("answer", f"{candidate.model} · {entry}") as shown:
             try:
@@ -128,9 +131,11 @@ class Stages:
             def measure(endpoint: Endpoint | None) -> list[ItemScore]:
                 return harness.measure(checkpoint=candidate.path, data=self.config.data, endpoint=endpoint)
 
-            items = self.with_server(candidate, measure) if harness.backend == "server" else measure(None)
+            by_server = harness.backend == "server"
+            in_process = Transformers(dtype=harness.dtype).precision(noted_dtype(candidate.path))
+            items = self.with_server(candidate, measure) if by_server else measure(None)
             write_records(out / "items.jsonl", items)
-            return {"items": len(items)}
+            return {"items": len(items), "dtype": self.computed_in if by_server else in_process}
 
         with self.progress.stage("measure", f"{candidate.model} · {entry}") as shown:
             artifact = self.store.produce(

@@ -16,6 +16,7 @@ from fusion.conversation import DataConfig
 from fusion.fuse import FUSION_RULES, FusionRule
 from fusion.merge import MERGE_RULES, MergeRule
 from fusion.pocket.dialogues import PocketData
+from fusion.precision import LostUpdate, MergedConfig
 from fusion.represent import RepresentConfig
 from fusion.train.config import TrainConfig
 
@@ -27,9 +28,11 @@ class FusionConfig:
     """Everything the stages up to the merged checkpoints depend on.
 
     `pivot` and `sources` name entries of `models`; `data` is either files or the pocket generator; `merge` maps a
-    merged model's name to its rule.  `teacher` says whose distributions the targets learn: the `fused` ones, or for
-    controls the `pivot`'s own (self-distillation) or the fused ones `shuffled` (fusion.fuse.shuffle).  Of the fusion
-    dialogues that `data` describes, the share `data_share` is used; more than 1 only of dialogues that are generated.
+    merged model's name to its rule, and `merged` says how all of them are written.  `lost_update`: what is done where
+    rounding weights loses more than a hundredth of what training changed.  `teacher` says whose distributions the
+    targets learn: the `fused` ones, or for controls the `pivot`'s own (self-distillation) or the fused ones `shuffled`
+    (fusion.fuse.shuffle).  Of the fusion dialogues that `data` describes, the share `data_share` is used; more than 1
+    only of dialogues that are generated.
     """
 
     name: str
@@ -46,6 +49,8 @@ class FusionConfig:
     teacher: TeacherChoice
     train: TrainConfig
     merge: Mapping[str, MergeRule]
+    merged: MergedConfig
+    lost_update: LostUpdate
     baselines: tuple[str, ...]
     artifacts: Path
 
@@ -68,7 +73,8 @@ class _Named:
     """The settings that are not groups.
 
     `pivot_choice` n lets the pivot and the n-th source change places, 0 none; `source_count` keeps the first so many
-    sources.  So a study varies either without knowing any model's name.
+    sources.  So a study varies either without knowing any model's name.  `pocket_dtype`: in which models that are
+    trained from scratch are saved, if not as their entries have it.
     """
 
     name: str
@@ -81,6 +87,8 @@ class _Named:
     pivot_choice: int = 0
     source_count: int | None = None
     data_share: float = 1.0
+    lost_update: LostUpdate = "warn"
+    pocket_dtype: Literal["float32", "bfloat16"] | None = None
 
     def roles(self) -> tuple[str, tuple[str, ...]]:
         """The pivot and the sources.  Raises Refusal for a source that is not there."""
@@ -107,7 +115,9 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
     pivot, sources = named.roles()
     mounted = settings.get("model") or {}
     models = {
-        name: typed(mounted.get(name) or group_entry("model", name), ModelConfig, at=f"model.{name}")
+        name: _stored_in(
+            named.pocket_dtype, typed(mounted.get(name) or group_entry("model", name), ModelConfig, at=f"model.{name}")
+        )
         for name in (pivot, *sources)
     }
     data = settings.get("data")
@@ -135,10 +145,19 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
                 for name, rule in merges.items()
                 if "name" in rule  # else an experiment's settings for a rule that was not chosen
             },
+            merged=typed(settings.get("merged") or {}, MergedConfig, at="merged"),
+            lost_update=named.lost_update,
             artifacts=Path(settings["paths"]["artifacts"]).expanduser(),
         )
     except ValueError as error:
         raise Refusal(str(error)) from error
+
+
+def _stored_in(dtype: Literal["float32", "bfloat16"] | None, model: ModelConfig) -> ModelConfig:
+    if dtype is None or model.pocket is None:
+        return model
+    train = dataclasses.replace(model.pocket.train, save_dtype=dtype)
+    return dataclasses.replace(model, pocket=dataclasses.replace(model.pocket, train=train))
 
 
 def _data(settings: Mapping[str, Any], share: float) -> DataConfig | PocketData:

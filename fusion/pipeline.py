@@ -23,6 +23,7 @@ from fusion.artifacts import Artifact, Store
 from fusion.checkpoint import Checkpoint, ModelConfig, located
 from fusion.dialogues import FUSION, content_key, dialogues
 from fusion.experiment import FusionConfig, fusion_config
+from fusion.precision import judge_update, kept_as_stored
 from fusion.progress import RunProgress, StageProgress
 from fusion.train.config import TrainConfig
 
@@ -291,7 +292,7 @@ class _Run:
         artifact = self.produce(
             "merge",
             row,
-            config=[rule, self.config.seed],
+            config=[rule, self.config.seed, *self.config.merged.decides],
             inputs={"pivot": pivot.key, **{f"target-{i}": target.key for i, target in enumerate(targets)}},
             modules=("fusion.merge.checkpoint_stream", type(rule).__module__),
             build=lambda out, shown: merge(
@@ -300,11 +301,14 @@ class _Run:
                 names=[target.model for target in targets],
                 rule=rule,
                 seed=self.config.seed,
+                dtype=self.config.merged.dtype,
+                rounding=self.config.merged.rounding,
                 out=out,
                 advance=shown.advance,
             ),
             seed=self.config.seed,
         )
+        self.hold(artifact, f"{row}, written in {{}},", "set merged.dtype=float32")
         return Checkpoint(model=row, group="Merged", path=artifact.path, key=artifact.key)
 
     def _train(
@@ -336,7 +340,15 @@ class _Run:
             ),
             seed=config.seed,
         )
+        self.hold(artifact, f"{row}, saved in {{}},", "set train.save_dtype=float32")
         return Checkpoint(model=row, group=group, path=artifact.path, key=artifact.key)
+
+    def hold(self, artifact: Artifact, what: str, way_out: str) -> None:
+        """Say, or refuse, where rounding the weights lost too much of an update; `what` has a place for their type."""
+        facts = artifact.manifest.get("facts", {})
+        if "update" in facts:
+            told = what.format(facts["dtype"]["stored"])
+            judge_update(told, kept_as_stored(facts), way_out, self.config.lost_update, self.progress.note)
 
 
 def _import_transformers() -> None:

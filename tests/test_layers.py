@@ -19,6 +19,7 @@ SHARED = (
     "fusion.command",
     "fusion.progress",
     "fusion.edit_distance",
+    "fusion.precision",
 )
 HEAVY = (
     "vllm",

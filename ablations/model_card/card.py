@@ -60,7 +60,7 @@ def write_card(chain: Chain, out: Path, *, title: str) -> None:
 
 def recipe_of(chain: Chain) -> dict[str, Any]:
     """The merge as `python -m fusion.merge` reads it, with the models' directories as the store has them."""
-    described, seed = chain.merge.manifest["config"]
+    described, seed, *merged = chain.merge.manifest["config"]
     name = next(name for name, rule in MERGE_RULES.items() if rule.__name__ == described["type"])
     fields = {key: value for key, value in described.items() if key != "type"}
     return written_recipe(
@@ -68,6 +68,7 @@ def recipe_of(chain: Chain) -> dict[str, Any]:
         pivot=chain.named(chain.pivot),
         targets=[chain.named(target) for target in chain.targets],
         seed=seed,
+        merged=merged[0] if merged else None,
     )
 
 

@@ -33,6 +33,10 @@ class Automatic:
         reason = unavailable()
         return (self._vllm(), "") if reason is None else (self._transformers(), reason)
 
+    def precision(self, stored: str) -> str | None:
+        """The chosen server's."""
+        return self.chosen()[0].precision(stored)
+
     def start(self, *, logs: Path, say: Callable[[str], None]) -> AbstractContextManager[Server]:
         """The chosen server's own context manager."""
         choice, reason = self.chosen()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.configure import Refusal
+from fusion.precision import TORCH_NAMES, widest
 
 # They say where a config came from, not what the model computes.
 _PROVENANCE = frozenset({"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"})
@@ -79,6 +80,18 @@ def differences(served: Signature, wanted: Signature) -> list[str]:
         if served.tokenizer.get(name) != wanted.tokenizer.get(name):
             found.append(f"{name} differs")
     return found
+
+
+def noted_dtype(checkpoint: Path) -> str:
+    """torch's name of the type that a checkpoint's config gives its weights, or where it gives none, of the widest
+    that its files hold.  Raises Refusal when config or weights are missing.
+    """
+    config = _config(checkpoint)
+    noted = config.get("dtype") or config.get("torch_dtype")
+    if noted:
+        return str(noted).removeprefix("torch.")
+    codes = {code for shard in shards(checkpoint) for code, _ in header(shard).values()}
+    return widest(TORCH_NAMES[code] for code in codes & TORCH_NAMES.keys())
 
 
 def weights_digest(checkpoint: Path) -> str:

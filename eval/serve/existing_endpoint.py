@@ -31,6 +31,10 @@ class ExistingEndpoint:
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url is {self.base_url!r}: expected http://HOST:PORT/v1")
 
+    def precision(self, stored: str) -> str | None:
+        """Nobody says."""
+        return None
+
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[EndpointServer]:
         """The endpoint.  Raises Refusal without its key, ServerFailure when nobody answers or has no such model."""

@@ -49,6 +49,10 @@ class Transformers:
         if self.max_model_len is not None and self.max_model_len < 1:
             raise ValueError(f"max_model_len is {self.max_model_len}: expected 1 or more, or null for the model's own")
 
+    def precision(self, stored: str) -> str:
+        """The one asked for, or with `auto` the checkpoint's."""
+        return stored if self.dtype == "auto" else self.dtype
+
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[TransformersServer]:
         """The server, which listens from the first `load` on; `logs` stays empty."""
@@ -118,7 +122,14 @@ class TransformersServer:
         how: Literal["unchanged", "started", "reloaded"] = (
             "unchanged" if unchanged else "started" if first else "reloaded"
         )
-        return Loaded(how=how, checkpoint=checkpoint, weights=weights, seconds=time.monotonic() - began)
+        assert self._generator is not None
+        return Loaded(
+            how=how,
+            checkpoint=checkpoint,
+            weights=weights,
+            seconds=time.monotonic() - began,
+            dtype=self._generator.dtype,
+        )
 
     def stop(self) -> None:
         """End the threads and free the model."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from typing import Any, Literal
 
 from eval.errors import ServerFailure
 from eval.serve import guardian, probe
-from eval.serve.checkpoint import signature, weights_digest
+from eval.serve.checkpoint import noted_dtype, signature, weights_digest
 from eval.serve.control import Control
 from eval.serve.machine import check_head_size, on_cpu, unavailable
 from eval.serve.reload import ServedCheckpoint, objection, swap
@@ -90,6 +91,15 @@ class VLLM:
         """How many GPUs one server takes."""
         return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
+    def precision(self, stored: str) -> str:
+        """The one asked for; with `auto` the checkpoint's own 16 bits, to which vLLM takes wider ones down too.
+
+        On a GPU without bfloat16 that is float16 for all; what a server says when it starts is in `Loaded`.
+        """
+        if self.dtype != "auto":
+            return self.dtype
+        return "float16" if stored == "float16" else "bfloat16"
+
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[VLLMServer]:
         """The server; its process starts with the first `load`.  Raises Refusal where vLLM cannot run here."""
@@ -116,6 +126,7 @@ class VLLMServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Control | None = None
         self._served: ServedCheckpoint | None = None
+        self._dtype: str | None = None
 
     @property
     def endpoint(self) -> Endpoint:
@@ -156,11 +167,12 @@ class VLLMServer:
             seconds=time.monotonic() - began,
             why=why,
             probe=_distance(self._served),
+            dtype=self._dtype,
         )
 
     def stop(self) -> None:
         """End the process group, if there is one."""
-        self._process, self._control, self._served = None, None, None
+        self._process, self._control, self._served, self._dtype = None, None, None, None
         self._stack.close()
 
     def _described(self, checkpoint: Path) -> ServedCheckpoint:
@@ -222,6 +234,7 @@ class VLLMServer:
                 wanted = self._expecting(wanted)
             if self._wait(control, wanted.checkpoint):
                 self._control = control
+                self._dtype = _said_dtype(self.log, start_of_news)
                 return self._proven(control, wanted)
             news = self.log.read_bytes()[start_of_news:].decode(errors="replace").lower()
             status = self._process.returncode
@@ -284,11 +297,7 @@ class VLLMServer:
         return self._control.get("/health", timeout=30.0)[0] == 200
 
     def _tolerance(self, wanted: ServedCheckpoint) -> float:
-        name = self._settings.dtype
-        if name == "auto":  # vLLM's auto takes float32 checkpoints down to 16 bits
-            noted = str(wanted.signature.config.get("dtype") or wanted.signature.config.get("torch_dtype") or "")
-            name = "float16" if noted == "float16" else "bfloat16"
-        return probe.TOLERANCE[name]
+        return probe.TOLERANCE[self._dtype or self._settings.precision(noted_dtype(wanted.checkpoint))]
 
 
 def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
@@ -356,6 +365,12 @@ def _reserved(port: int | None) -> int:
         except OSError as error:
             raise Refusal(f"port {port} is taken ({error}): leave serve.port=null for a free one") from error
         return int(probe_socket.getsockname()[1])
+
+
+def _said_dtype(log: Path, offset: int) -> str | None:
+    """The precision that vLLM names in its log when it has read its settings; None where it does not."""
+    found = re.search(rb"dtype=torch\.(float32|bfloat16|float16)\b", log.read_bytes()[offset:])
+    return found.group(1).decode() if found else None
 
 
 def _distance(served: ServedCheckpoint) -> float | None:

@@ -22,6 +22,8 @@ from fusion.configure import Refusal, plain, typed
 if TYPE_CHECKING:
     from fusion.merge.recipe import MergePlan
 
+ROUNDED = {"nearest": "to nearest", "stochastic": "stochastically"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class MergeCommand:
@@ -63,11 +65,13 @@ def run(settings: Mapping[str, Any]) -> int:
 def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None = None, digests: bool = False) -> None:
     """Merge by `plan` into `out`, which must not hold anything yet.
 
-    Raises Refusal for that, for whatever the merge refuses, and when the disk is full; nothing is left behind then.
+    Raises Refusal for that, for whatever the merge refuses, for a lost update where the recipe says refuse, and when
+    the disk is full; nothing is left behind then.
     """
     from fusion.artifacts import file_digest, git_commit, sync, versions
     from fusion.merge.checkpoint_stream import merge
     from fusion.merge.shards import open_shards
+    from fusion.precision import judge_update, kept_as_stored
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Refusal(f"{out} exists and is not empty: give another out, or remove it")
@@ -85,10 +89,16 @@ def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None =
             out=partial,
             seed=seed,
             dtype=plan.dtype,
+            rounding=plan.recipe.rounding,
             embeddings=plan.recipe.embeddings,
             tokenizer="pivot" if plan.recipe.tokenizer_source == "base" else plan.recipe.tokenizer,
             threads=threads,
         )
+        notes = list(plan.notes)
+        told = f"the merge, written in {facts['dtype']['stored']},"
+        judge_update(told, kept_as_stored(facts), "set dtype: float32", plan.recipe.lost_update, notes.append)
+        for note in notes[len(plan.notes) :]:
+            print(f"note: {note}", file=sys.stderr)
         inputs = {
             str(model): {
                 name: {"bytes": (model / name).stat().st_size}
@@ -103,7 +113,7 @@ def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None =
             "seed": seed,
             "inputs": inputs,
             "facts": facts,
-            "notes": list(plan.notes),
+            "notes": notes,
             "files": {path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)} for path in files},
             "versions": versions(),
             "git_commit": git_commit(),
@@ -135,7 +145,7 @@ def explained(plan: MergePlan, seed: int) -> str:
         f"pivot    {plan.pivot}: config, tokenizer, chat template and shard layout are its",
         *(f"target {k} {target}" for k, target in enumerate(plan.targets)),
         f"writes   {found.elements:,} numbers in {len(found.contexts)} parameters and {found.files} files,"
-        f" {plan.dtype or 'dtype as the pivot'}; seed {seed}",
+        f" {plan.dtype or found.dtype}, rounded {ROUNDED[plan.recipe.rounding]}; seed {seed}",
     ]
     for rule, names in groups.items():
         lines.append(f"{rule}")

@@ -12,6 +12,7 @@ from fusion.configure import Refusal
 from fusion.merge import checkpoint_files
 from fusion.merge.parameter import Context
 from fusion.merge.shards import FLOATS, Shards, StoredTensor, open_shards, read_bytes
+from fusion.precision import TORCH_NAMES, spelled, widest
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")
 Embeddings = Literal["refuse", "cut"]
@@ -28,14 +29,23 @@ class ParameterJob:
     layer: int | None
     random_name: str
 
+    @property
+    def widest(self) -> str:
+        """torch's name of the narrowest type that holds what every model has."""
+        return widest(TORCH_NAMES[tensor.dtype] for tensor in (self.pivot, *self.targets))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Examined:
-    """What a merge would work on: parameters in the pivot's order, how many numbers they hold, in how many files."""
+    """What a merge would work on: parameters in the pivot's order, how many numbers they hold, in how many files.
+
+    `dtype`: what they are written in where nothing else is asked for.
+    """
 
     contexts: tuple[Context, ...]
     elements: int
     files: int
+    dtype: str
 
 
 def examine(
@@ -48,6 +58,7 @@ def examine(
         contexts=tuple(Context(name=job.name, layer=job.layer, layers=layers) for job in jobs),
         elements=sum(job.pivot.elements for job in jobs),
         files=len(ours.files),
+        dtype=spelled(job.widest for job in jobs),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import logging
 
@@ -18,13 +19,16 @@ from fusion.configure import Refusal
 from fusion.conversation import read_conversations
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse.shards import FusedRow, open_fused
+from fusion.precision import spelled
 from fusion.represent.checkpoint import load_model, load_tokenizer
+from fusion.rounding import UpdateTally
 from fusion.template import LabelledRow, label_rows
 from fusion.train.batching import TrainingRow, schedule, steps_for
 from fusion.train.config import TrainConfig
 from fusion.train.journal import CHECKPOINTS, LOG, StepLog, newest_checkpoint, trim_log
 from fusion.train.trainer import FusionTrainer, OrderedRows, on_cpu, training_arguments
 
+_PIECE = 2**20  # entries that are compared at a time
 # Everything beside the weights that a user of the checkpoint needs, taken over from the initial one byte by byte.
 _HANDED_ON = (
     "tokenizer*",
@@ -85,7 +89,7 @@ def run(job: TrainingJob) -> dict[str, Any] | None:
     journal = StepLog(trainer, job.out)
     trainer.add_callback(journal)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    _save(trainer, job)
+    precision = _save(trainer, job)
     if not trainer.is_world_process_zero():
         return None
     last = [json.loads(line) for line in (job.out / LOG).read_text().splitlines()[-max(1, steps // 10) :]]
@@ -98,6 +102,7 @@ def run(job: TrainingJob) -> dict[str, Any] | None:
         "conversations": len(rows),
         "left_out": left_out,
         "final_loss": loss,
+        **precision,
         "final_sft": float(np.mean([line["sft"] for line in last])),
         "final_fusion": float(np.mean([line["fusion"] for line in last])),
         "loop_seconds": round(journal.seconds, 3),
@@ -173,13 +178,15 @@ def _load(job: TrainingJob) -> PreTrainedModel:
     return model
 
 
-def _save(trainer: FusionTrainer, job: TrainingJob) -> None:
+def _save(trainer: FusionTrainer, job: TrainingJob) -> dict[str, Any]:
+    """Write the checkpoint; for the manifest its precisions, and what they keep of what training changed."""
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.is_world_process_zero():
-        return
-    dtype = getattr(torch, job.config.save_dtype)
+        return {}
+    cast = _cast(state, getattr(torch, job.config.save_dtype))
     model = trainer.accelerator.unwrap_model(trainer.model)
-    model.save_pretrained(job.out, state_dict=_cast(state, dtype))
+    model.save_pretrained(job.out, state_dict=cast)
+    precision = _measured(job, state, cast)
     config = json.loads((job.initial / "config.json").read_text())
     config.pop("torch_dtype", None)
     config["dtype"] = job.config.save_dtype
@@ -188,6 +195,34 @@ def _save(trainer: FusionTrainer, job: TrainingJob) -> None:
         for path in sorted(job.initial.glob(pattern)):
             if path.is_file():
                 shutil.copyfile(path, job.out / path.name)
+    return precision
+
+
+def _measured(job: TrainingJob, state: Mapping[str, torch.Tensor], cast: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """At which precision the weights were found, trained and saved, and what is left there of what training changed.
+
+    Counted are the initial checkpoint's parameters, tied ones once; training starts from them in its own precision.
+    """
+    tally, found = UpdateTally(), set()
+    for file in sorted(job.initial.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as stream:
+            for name in stream.keys():  # noqa: SIM118  it is no mapping
+                if name not in state or not state[name].is_floating_point():
+                    continue
+                before = stream.get_tensor(name)
+                found.add(str(before.dtype).removeprefix("torch."))
+                parts = (before.to(state[name].dtype).float(), state[name].float(), cast[name])
+                for pieces in zip(*(part.cpu().reshape(-1).split(_PIECE) for part in parts), strict=True):
+                    tally.add(*pieces)
+    return {
+        "dtype": {
+            "initial": spelled(found),
+            "trained": "bfloat16" if job.config.precision == "bf16_pure" else "float32",
+            "arithmetic": "float32" if job.config.precision == "fp32" else "bfloat16",
+            "stored": job.config.save_dtype,
+        },
+        "update": tally.facts(),
+    }
 
 
 def _cast(state: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:

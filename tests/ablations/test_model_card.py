@@ -25,6 +25,7 @@ from fusion.merge.sce import Sce
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.models import PocketModel, build_checkpoint
 from fusion.pocket.questions import write_dialogues
+from fusion.precision import MergedConfig
 
 BOOTSTRAP = Bootstrap(resamples=50, seed=0)
 MODEL = PocketModel(
@@ -32,6 +33,7 @@ MODEL = PocketModel(
     vocab_size=320, template="named", mixture={"numbers": 1.0}, conversations=10,
 )  # fmt: skip
 RULE = Sce(select_topk=0.3)
+MERGED = MergedConfig(dtype="bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +63,11 @@ def cell(tmp_path_factory: pytest.TempPathFactory, rated) -> Path:
     targets = [produce("train", seed, {"initial": pivot.key}, moved(seed)) for seed in (1, 2, 3)]
     merged = produce(
         "merge",
-        [RULE, 5],
+        [RULE, 5, *MERGED.decides],
         {"pivot": pivot.key, **{f"target-{i}": target.key for i, target in enumerate(targets)}},
         lambda out: merge(
             pivot=pivot.path, targets=[target.path for target in targets], rule=RULE, seed=5, out=out,
-            names=["target-a", "target-b", "target-c"],
+            dtype=MERGED.dtype, names=["target-a", "target-b", "target-c"],
         ),
     )  # fmt: skip
     judged = {"judge": {"type": "Reference"}, "benchmark": ["mt_bench", ""]}

@@ -111,8 +111,29 @@ def test_the_papers_experiment_is_planned_without_weights_or_data(published):
     hours = 7 * (6 * 7.24e9 * 3 * 95_000 * 600 / 3.7e13 + 120) / 3600
     assert by_stage["train"].gpu_hours == pytest.approx(hours)
     assert by_stage["train"].estimated
-    assert by_stage["merge"].bytes == pytest.approx(5 * 2 * 7.24e9)  # in the pivot's own bf16
+    assert by_stage["merge"].bytes == pytest.approx(5 * 4 * 7.24e9)  # in the targets' fp32; the pivot is bf16
     assert by_stage["download"].bytes == pytest.approx(2 * (2 * 7.24 + 10.7 + 19.9 + 46.7 + 72.3) * 1e9)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "each"),
+    [
+        (["merged.dtype=bfloat16"], 2),
+        (["train.save_dtype=bfloat16"], 2),
+        (["train.save_dtype=bfloat16", "merged.dtype=float32"], 4),
+    ],
+)
+def test_a_merged_models_bytes_follow_the_type_it_is_written_in(overrides, each, tmp_path):
+    less = ["sources=[starling_7b_alpha]", "baselines=[]", "merge=[sce]", "ensembles=[]", f"paths.data={tmp_path}"]
+    found = plan(tmp_path, *less, *overrides, experiment="fusechat_7b_v2")
+    (merged,) = (line.bytes for line in found.lines if line.stage == "merge")
+    assert merged == pytest.approx(each * 7.24e9)
+
+
+def test_a_server_holds_weights_in_the_type_that_it_computes_in(published):
+    """vLLM takes fp32 down to bf16: a merged model of 7.24 B takes 29 GB on disk and 14.5 GB in a server."""
+    sizes = {stage.work.holds for stage in published.stages if stage.stage == "answers" and "sce" in stage.what}
+    assert [*sizes] == pytest.approx([2 * 7.24e9])
 
 
 def test_judging_is_counted_in_replies_tokens_and_money(published):

@@ -59,7 +59,15 @@ SUBSETS: dict[str, tuple[list[str], str]] = {
     "fusion_rule": ([*TARGET, "fuse=min_ce,average_ce"], "mean of targets, fuse=min_ce less"),
     "objective": ([*TARGET, "train.objective=ce,kl"], "mean of targets, train.objective=kl less"),
     "loss_weight": ([*TARGET, "train.lm_weight=0.9,1.0"], "mean of targets, train.lm_weight=0.9 less"),
-    "precision": ([*TARGET, "train.precision=fp32,bf16_pure"], "mean of targets, train.precision=bf16_pure less"),
+    "precision": (
+        [
+            "source_count=1",
+            "baselines=[]",
+            "merge=[linear]",
+            "row=precision/fp32,precision/bf16_pure,precision/merged_bf16,precision/merged_bf16_stochastic",
+        ],
+        "mean of targets, row=precision/bf16_pure less mean of targets, row=precision/fp32",
+    ),
     "controls": (
         [*TARGET, "row=controls/fused,controls/shuffled"],
         "mean of targets, row=controls/shuffled less mean of targets, row=controls/fused",

@@ -229,10 +229,36 @@ def test_a_label_at_the_very_first_token_is_left_out():
 def test_reduced_precision_trains_and_saves_what_it_is_asked_for(precision, checkpoint, dialogues, tmp_path, trained):
     out = tmp_path / "out"
     run(job(checkpoint, dialogues, out, precision=precision, save_dtype="bfloat16"))
-    model = AutoModelForCausalLM.from_pretrained(out, dtype="auto")
-    assert model.dtype == torch.bfloat16
+    saved = load_file(out / "model.safetensors")
+    assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
     assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
     assert log(out)[-1]["loss"] == pytest.approx(log(trained[0])[-1]["loss"], rel=0.05)
+
+
+def test_what_saving_in_fewer_bits_leaves_of_training_is_measured(checkpoint, dialogues, tmp_path):
+    """Two steps of 1e-5 beside weights of 0.02, where bf16 has a number every 2**-13 = 1.2e-4: most is rounded off."""
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        found[dtype] = run(
+            job(checkpoint, dialogues, tmp_path / dtype, max_steps=3, learning_rate=1e-5, save_dtype=dtype)
+        )
+    whole, rounded = (load_file(tmp_path / dtype / "model.safetensors") for dtype in ("float32", "bfloat16"))
+    start = load_file(checkpoint / "model.safetensors")
+    update = torch.cat([(whole[name] - start[name]).double().reshape(-1) for name in start])
+    left = torch.cat([(rounded[name].double() - start[name].bfloat16().double()).reshape(-1) for name in start])
+    expected = {
+        "cosine": float(update @ left / update.norm() / left.norm()),
+        "norm_ratio": float(left.norm() / update.norm()),
+        "moved": float((left != 0).double().mean()),
+    }
+    assert found["bfloat16"]["update"]["stored"] == pytest.approx(expected, rel=1e-3)
+    assert expected["cosine"] < 0.9
+    # The fp32 file keeps all, and says what a server in bf16 would.
+    assert found["float32"]["update"]["stored"]["cosine"] == pytest.approx(1)
+    assert found["float32"]["update"]["bfloat16"] == pytest.approx(expected, rel=1e-3)
+    assert found["bfloat16"]["dtype"] == {
+        "initial": "float32", "trained": "float32", "arithmetic": "float32", "stored": "bfloat16",
+    }  # fmt: skip
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(checkpoint, dialogues, tmp_path, trained):
