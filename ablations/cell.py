@@ -70,8 +70,9 @@ def run_cell(
 ) -> pd.DataFrame:
     """Compute or reuse every stage of the composed experiment and write the cell's report into `out`.
 
-    `servers` stay up for the next cell; without, the cell's own end with it.  `shown` is told of every stage.  Returns
-    the score table.  Raises Refusal for settings or input that a stage will not work on.
+    With `servers`, running servers are reused and left running; without, the cell stops those it started.  `shown`
+    follows the progress of every stage.  Returns the score table.  Raises Refusal for settings or input that a stage
+    will not work on.
     """
     tracker = tracker_from(settings)
     fusing: FusionConfig = fusion_config(settings)

@@ -25,7 +25,7 @@ from eval.judges.cost import Estimate
 from eval.judging_cost import expected
 from eval.records import Answer
 from eval.serve import Serve
-from eval.sittings import Job, Keeping, Sitting, by_judge, sittings_of
+from eval.sittings import JudgingJob, Keeping, Sitting, by_judge, sittings_of
 from eval.stages import Candidate, Stages, digest
 from fusion.configure import Refusal, plain
 from fusion.precision import ITEM_BYTES
@@ -44,7 +44,7 @@ class Charge:
 
 
 @dataclass(kw_only=True)
-class Asked:
+class Demand:
     """What the cells of a plan ask of models and judges.
 
     `planned`: whose answers to what, judged by whom, were planned in an earlier cell; `loaded`: benchmarks by settings
@@ -64,7 +64,7 @@ def plan_evaluation(
     questions: Mapping[str, Path],
     *,
     store: PlanningStore,
-    asked: Asked,
+    asked: Demand,
 ) -> None:
     """Enter the stages of one cell's evaluation into the store's book, and its judges' charges into `asked`.
 
@@ -83,7 +83,7 @@ def plan_evaluation(
         for entry in loaded
     }
     answered: dict[tuple[str, str], list[Answer]] = {}
-    jobs: list[Job] = []
+    jobs: list[JudgingJob] = []
     coming: dict[int, str] = {}  # by the job's number: whose answers are still to come
     for candidate in candidates:
         for entry, benchmark in loaded.items():
@@ -98,7 +98,7 @@ def plan_evaluation(
             with contextlib.suppress(FileNotFoundError):  # there are no perplexities to read yet
                 ensembles.measure(run, candidate, entry, benchmark, answers)
             _weigh_perplexity(store, candidate, benchmark)
-            jobs.append(Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers))
+            jobs.append(JudgingJob(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers))
         for entry, harness in config.benchmarks.items():
             if isinstance(harness, LMEvalHarness):
                 run.measured(candidate, entry, harness)
@@ -115,7 +115,7 @@ def plan_evaluation(
     _plan_verdicts(jobs, coming, config, store, asked)
 
 
-def _loaded(entry: str, config: EvalConfig, made: Path | None, asked: Asked) -> LoadedBenchmark:
+def _loaded(entry: str, config: EvalConfig, made: Path | None, asked: Demand) -> LoadedBenchmark:
     known = digest(_settings(entry, config, made))
     if known not in asked.loaded:
         benchmark = config.benchmarks[entry]
@@ -185,7 +185,7 @@ def _prompt_tokens(benchmark: LoadedBenchmark) -> float:
 
 
 def _plan_verdicts(
-    jobs: Sequence[Job], coming: Mapping[int, str], config: EvalConfig, store: PlanningStore, asked: Asked
+    jobs: Sequence[JudgingJob], coming: Mapping[int, str], config: EvalConfig, store: PlanningStore, asked: Demand
 ) -> None:
     keeping = Keeping(config)
     paired = pair_up(jobs)
@@ -206,7 +206,9 @@ def _plan_verdicts(
 
 
 def _enter(sitting: Sitting, repeat: int, keeping: Keeping, store: PlanningStore, whose: str | None) -> bool:
-    """Whether the verdicts are new to the book; a key that no verdicts can have yet is told from whose answers come."""
+    """Whether the verdicts are new to the book.  While the answers do not exist, the key is derived from whose they
+    will be.
+    """
     if whose is None:
         key = store.key(keeping.recipe(sitting, repeat))
     else:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ablations.cell import Cell
 from ablations.contrasts import contrast_sections, contrast_table, contrasts
 from ablations.findings import findings_section, write_findings
-from ablations.pooling import Row, counterpart, long_table, pooled
+from ablations.pooling import PooledRow, counterpart, long_table, pooled
 from ablations.precisions import Precision, precisions_section, read_precisions
 from ablations.published import Published, compare_section, comparison, shapes
 from ablations.report_cells import artifact, artifacts_section, cells_section
@@ -63,7 +63,7 @@ def write_pooled_report(
     return table
 
 
-def _references(rows: Sequence[Row]) -> Mapping[tuple[str, str], str]:
+def _references(rows: Sequence[PooledRow]) -> Mapping[tuple[str, str], str]:
     """The pivot and the SFT baseline of the same settings, by label."""
     return {
         (row.label, other): found.label
@@ -87,7 +87,7 @@ def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[li
     return sections, links
 
 
-def _contrasts(rows: Sequence[Row], bootstrap: Bootstrap, out: Path) -> list[Section]:
+def _contrasts(rows: Sequence[PooledRow], bootstrap: Bootstrap, out: Path) -> list[Section]:
     found = contrasts(rows, bootstrap)
     sections = contrast_sections(found, bootstrap)
     contrast_table(found).to_csv(out / "contrasts.csv", index=False, lineterminator="\n")
@@ -95,7 +95,7 @@ def _contrasts(rows: Sequence[Row], bootstrap: Bootstrap, out: Path) -> list[Sec
     return sections
 
 
-def _plots(rows: Sequence[Row], models: Sequence[str], bootstrap: Bootstrap, out: Path) -> list[Section]:
+def _plots(rows: Sequence[PooledRow], models: Sequence[str], bootstrap: Bootstrap, out: Path) -> list[Section]:
     maps, spread = heat_maps(rows, models, bootstrap), seed_spread(rows)
     coefficients, notes = _coefficients(rows)
     parts = {
@@ -112,8 +112,8 @@ def _plots(rows: Sequence[Row], models: Sequence[str], bootstrap: Bootstrap, out
     ]
 
 
-def _coefficients(rows: Sequence[Row]) -> tuple[dict[str, Figure], list[str]]:
-    """Of the first seed of each merged row; a rule that weighs all alike is told in a sentence."""
+def _coefficients(rows: Sequence[PooledRow]) -> tuple[dict[str, Figure], list[str]]:
+    """The coefficients of each merged row's first seed: a plot, or a sentence where the rule weighs all alike."""
     figures: dict[str, Figure] = {}
     notes: dict[str, None] = {}
     left_out = 0
@@ -137,7 +137,7 @@ def _coefficients(rows: Sequence[Row]) -> tuple[dict[str, Figure], list[str]]:
     return figures, list(notes)
 
 
-def _precisions(rows: Sequence[Row]) -> list[Section]:
+def _precisions(rows: Sequence[PooledRow]) -> list[Section]:
     """Of each row's first seed; nothing of cells that do not say."""
     found: dict[str, Precision] = {}
     for row in rows:

@@ -1,7 +1,7 @@
 """A sweep as its parent sees it: which cells are missing, their launch, what became of them, and how to go on.
 
 Hydra makes the cells (hydra_plugins.fusechat_lab.cell_sweeper) and its launchers run them, here or in other processes;
-what they tell comes back through the files in the sweep's folder (ablations.sweep_files).
+what they report comes back through the files in the sweep's folder (ablations.sweep_files).
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _settle_folder(master: DictConfig, folder: Path) -> None:
 
 
 def _launch(batch: list[SweepCell], texts: dict[str, list[str]], launcher: Launcher, *, queued: bool) -> None:
-    """Launch the cells, and again those that had no turn when the launcher lost one of its processes."""
+    """Launch the cells; launch again those not yet started when the launcher lost one of its processes."""
     waiting = batch
     while waiting:
         lost = _lost(launcher, [texts[cell.name] for cell in waiting])
@@ -168,7 +168,7 @@ def _launch(batch: list[SweepCell], texts: dict[str, list[str]], launcher: Launc
 
 
 def _lost(launcher: Launcher, overrides: list[list[str]]) -> str | None:
-    """Launch; what the launcher raises is said of all its cells and told by their files."""
+    """Launch; an error of the launcher itself is written to the files of all its cells."""
     try:
         for outcome in launcher.launch(overrides, initial_job_idx=0):
             _ = outcome.return_value

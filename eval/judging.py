@@ -2,8 +2,8 @@
 
     judged = Judging(config, progress).all(jobs)      # one Judged per job, in order
 
-One judge sits at a time, over all models and benchmarks, so that a judge model of our own is served once.  A member of
-a panel has its verdicts under the same key as a judge that sits alone; what a panel makes of them is arithmetic.
+One judge at a time judges all models and benchmarks, so that a judge model of our own is served once.  The verdicts of
+a panel's member have the same key as those of the same judge alone; combining them is arithmetic.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from eval.judges.review import review_request
 from eval.judges.served import RunningJudge
 from eval.judging_cost import announce_cost, cost_note
 from eval.records import Unscored, Verdict, read_verdicts, write_records
-from eval.sittings import JOURNAL, Job, Keeping, Sitting, by_judge, seats, sittings_of
+from eval.sittings import JOURNAL, JudgingJob, Keeping, Sitting, by_judge, seats, sittings_of
 from fusion.progress import RunProgress
 from fusion.runtime.stage import Advance, Stage, Unfinished
 
@@ -40,7 +40,7 @@ class Judged:
     `members`: of a panel, each member's own verdicts, before it saw the others'.  `costs`: of every judge model.
     """
 
-    job: Job
+    job: JudgingJob
     verdicts: Records
     said: Records
     members: Mapping[str, Records]
@@ -58,8 +58,8 @@ class Judging:
         self._records: dict[tuple[int, str, int], Records] = {}  # by seat
         self._asked: dict[tuple[int, str, int], int] = {}
 
-    def all(self, jobs: Sequence[Job]) -> list[Judged]:
-        """Raises Refusal when a judge cannot be had, is too dear, or must not judge its own family."""
+    def all(self, jobs: Sequence[JudgingJob]) -> list[Judged]:
+        """Raises Refusal when a judge is not available, would exceed its budget, or must not judge its own family."""
         plans = [job.benchmark.plan(job.answers) for job in jobs]
         sittings = sittings_of(jobs, plans, self.config)
         self._look_for_kin(sittings)
@@ -100,7 +100,7 @@ class Judging:
         self._records[sitting.seat] = [r if r.judge == NOBODY else replace(r, judge=label) for r in found]
 
     def _verdicts(self, sitting: Sitting, asker: Judge, repeat: int) -> Records:
-        """One asking: one record per request of the plan, each on disk before the next is asked."""
+        """One repetition: one record per request of the plan, each on disk before the next is asked."""
         job = sitting.job
         plan, waiting = self._plan(sitting, repeat)
 
@@ -169,7 +169,7 @@ class Judging:
                 asked.append(wanted)
         return JudgingPlan(requests=tuple(asked), settled=tuple(settled)), [*waiting]
 
-    def _judged(self, number: int, job: Job, plan: JudgingPlan) -> Judged:
+    def _judged(self, number: int, job: JudgingJob, plan: JudgingPlan) -> Judged:
         judge = self.config.judges[job.entry]
         records = {(name, layer): self._records[number, name, layer] for name, _, layer in seats(judge)}
         costs = tuple(

@@ -35,7 +35,8 @@ matplotlib.rcParams.update(_SETTINGS)
 
 def radar(table: pd.DataFrame, models: Sequence[str]) -> Figure | None:
     """MT-Bench ratings by category, one line per model; None below three categories and above 20 models, where lines
-    cannot be told apart.  The axis starts a point below the lowest rating, which its title says."""
+    cannot be distinguished.  The axis starts a point below the lowest rating, which its title says.
+    """
     rows = table[(table["benchmark"] == "mt_bench") & (table["metric"] == "rating")]
     categories = [name for name in rows["slice"].unique() if name not in ("all", "turn1", "turn2")]
     rows = rows[rows["model"].isin(models) & rows["slice"].isin(categories)].dropna(subset=["value"])

@@ -41,9 +41,17 @@ def scored_by(
     )
 
 
+# The metric that is the mean of a benchmark's verdicts, and what takes a verdict to its unit.
+_MEAN_OF_VERDICTS = {
+    "mt_bench": ("rating", 1.0),
+    "mt_bench_pairwise": ("pairwise_win_rate", 100.0),
+    "alpaca_eval": ("win_rate", 100.0),
+}
+
+
 def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], bootstrap: Bootstrap) -> list[MetricRow]:
-    """`rating_judge_sd` or `win_rate_judge_sd`: the standard deviation of repeated verdicts on one item; `..._share`:
-    the judge's part of the squared standard error, in percent.  None where no request was repeated.
+    """`<metric>_judge_sd`: the standard deviation of repeated verdicts on one item; `<metric>_judge_share`: the judge's
+    part of the squared standard error, in percent.  None where no request was repeated.
 
     Preferences are taken in percent of a win, as win rates are.
     """
@@ -54,7 +62,7 @@ def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], bootstrap:
             values.setdefault((*record.place[:4], 0), []).append(record.value)
     if not repeated:
         return []
-    name, scale = ("rating", 1.0) if benchmark == "mt_bench" else ("win_rate", 100.0)
+    name, scale = _MEAN_OF_VERDICTS[benchmark]
     row = MetricRow(
         benchmark=benchmark,
         metric=f"{name}_judge_sd",

@@ -1,4 +1,4 @@
-"""One judge on one model's answers: what its verdicts are kept under, and what of them is there already."""
+"""One judge's verdicts on one model's answers: their cache key, and those already on disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _READING = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class JudgingJob:
     """One model's answers to one benchmark, to be judged by the judge of the entry."""
 
     candidate: Candidate
@@ -41,10 +41,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Sitting:
-    """One judge on the job of that `number`; `name` is the panel member's, empty for a judge that sits alone."""
+    """One judge on the job of that `number`; `name` is the panel member's, empty for a judge outside a panel."""
 
     number: int
-    job: Job
+    job: JudgingJob
     plan: JudgingPlan
     name: str
     judge: Member
@@ -65,13 +65,13 @@ class Sitting:
         return self.judge.readings if isinstance(self.judge, ModelJudge) else 1
 
     def asking(self, repeat: int) -> JudgingPlan:
-        """The plan of one asking; what needs no judge is settled in the first."""
+        """The plan of one repetition; what needs no judge is settled in the first."""
         requests = tuple(replace(request, repeat=repeat) for request in self.plan.requests)
         return JudgingPlan(requests=requests, settled=() if repeat else self.plan.settled)
 
 
 class Keeping:
-    """Where verdicts are kept, and under which key: what can change a verdict is in it, neither price nor patience."""
+    """Where verdicts are kept, and under which key: what can change a verdict is in it; prices and timeouts are not."""
 
     def __init__(self, config: EvalConfig) -> None:
         self.config = config
@@ -115,7 +115,7 @@ class Keeping:
         return ("alpaca-eval", "fschat", *served)
 
     def found(self, sitting: Sitting, repeat: int) -> list[Verdict | Unscored]:
-        """The records of a finished or an unfinished asking."""
+        """The records of a finished or an unfinished repetition."""
         key = self.store.key(self.recipe(sitting, repeat))
         finished = self.store.path("verdicts", key) / "verdicts.jsonl"
         return read_verdicts(finished if finished.exists() else self.store.unfinished("verdicts", key) / JOURNAL)
@@ -149,13 +149,13 @@ class Keeping:
 
 
 def seats(judge: Member | Panel) -> list[tuple[str, Member, int]]:
-    """(name, judge, layer) of whoever judges."""
+    """(name, judge, layer) of every judge: one, or a panel's members in each layer."""
     if not isinstance(judge, Panel):
         return [("", judge, 1)]
     return [(name, member, layer) for layer in range(1, judge.layers + 1) for name, member in judge.members.items()]
 
 
-def sittings_of(jobs: Sequence[Job], plans: Sequence[JudgingPlan], config: EvalConfig) -> list[Sitting]:
+def sittings_of(jobs: Sequence[JudgingJob], plans: Sequence[JudgingPlan], config: EvalConfig) -> list[Sitting]:
     """Every judge on every job."""
     return [
         Sitting(number=number, job=job, plan=plan, name=name, judge=judge, layer=layer)

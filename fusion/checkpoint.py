@@ -164,9 +164,9 @@ def _from_hub(config: ModelConfig) -> Path:
 
     try:
         return Path(snapshot_download(str(config.path), revision=config.revision, allow_patterns=list(_HANDOVER)))
-    except Exception as error:  # the hub client raises a dozen types; all mean: not to be had
+    except Exception as error:  # the hub client raises a dozen types; all mean: not available
         raise Refusal(
-            f"model '{config.label}': {config.path} is neither a directory nor to be had from the hub"
+            f"model '{config.label}': {config.path} is neither a directory nor available from the hub"
             f" ({type(error).__name__}: {str(error).splitlines()[0]}). Give a local directory as path, or check the"
             " name, the network and HF_TOKEN"
         ) from error

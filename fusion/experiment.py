@@ -22,10 +22,10 @@ from fusion.represent import RepresentConfig
 from fusion.tasks.learner import Learner
 from fusion.train.config import TrainConfig
 
-Teacher = Literal["fused", "pivot", "shuffled"]
+TeacherChoice = Literal["fused", "pivot", "shuffled"]
 _BASELINES = ("sft", "multi")
 # The task (fusion.tasks) by which targets and Multi learn from each teacher.
-_TEACHES: Mapping[Teacher, str] = {"fused": "fusion", "pivot": "self_distillation", "shuffled": "shuffled"}
+_TEACHES: Mapping[TeacherChoice, str] = {"fused": "fusion", "pivot": "self_distillation", "shuffled": "shuffled"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class FusionConfig:
     represent: RepresentConfig
     align: AlignConfig
     fuse: FusionRule
-    teacher: Teacher
+    teacher: TeacherChoice
     train: TrainConfig
     merge: Mapping[str, MergeRule]
     merged: MergedConfig
@@ -106,7 +106,7 @@ class _Named:
     pivot: str
     sources: tuple[str, ...]
     baselines: tuple[str, ...]
-    teacher: Teacher = "fused"
+    teacher: TeacherChoice = "fused"
     pivot_choice: int = 0
     source_count: int | None = None
     data_share: float = 1.0

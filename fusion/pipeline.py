@@ -183,7 +183,7 @@ class _Made:
             config=task.settings(self.config.train),
         )
         artifact = self.produce(stage)
-        self.hold(artifact, f"{learner.row}, saved in {{}},", "set train.save_dtype=float32")
+        self.check_kept(artifact, f"{learner.row}, saved in {{}},", "set train.save_dtype=float32")
         return Checkpoint(model=learner.row, group=learner.group, path=artifact.path, key=artifact.content)
 
     def merged(self, row: str, targets: Sequence[Checkpoint]) -> Checkpoint:
@@ -191,7 +191,7 @@ class _Made:
         pivot, rule = self.models[self.config.pivot], self.config.merge[row]
         how = self.config.merged
         artifact = self.produce(merge_stage(pivot, targets, what=row, rule=rule, how=how, seed=self.seed))
-        self.hold(artifact, f"{row}, written in {{}},", "set merged.dtype=float32")
+        self.check_kept(artifact, f"{row}, written in {{}},", "set merged.dtype=float32")
         return Checkpoint(model=row, group="Merged", path=artifact.path, key=artifact.content)
 
     def check_kept(self, artifact: Artifact, what: str, way_out: str) -> None:

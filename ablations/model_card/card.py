@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
-from ablations.model_card.chain import Chain, Link
+from ablations.model_card.chain import Chain, ChainArtifact
 from eval.tables import Heading, rounded
 from fusion.configure import choose
 from fusion.merge import MERGE_RULES
@@ -134,7 +134,7 @@ def judges(chain: Chain) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def settings_of(link: Link) -> str:
+def settings_of(link: ChainArtifact) -> str:
     """The settings in an artifact's manifest on one line, to be cut where they are long: the manifest has them all."""
     text = _spelt(link.manifest["config"])
     return text if len(text) <= 120 else f"{text[:117]}..."

@@ -16,7 +16,7 @@ _ASKED = " · "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Link:
+class ChainArtifact:
     """One artifact of the chain; `what` is the model or source it was about."""
 
     stage: str
@@ -45,8 +45,8 @@ class Chain:
     model: str
     cell: Mapping[str, Any]
     folder: Path
-    merge: Link
-    links: tuple[Link, ...]
+    merge: ChainArtifact
+    links: tuple[ChainArtifact, ...]
     pivot: Path
     targets: tuple[Path, ...]
 
@@ -96,7 +96,7 @@ def read_chain(folder: Path, model: str) -> Chain:
     )
 
 
-def _link(stage: Mapping[str, str]) -> Link:
+def _link(stage: Mapping[str, str]) -> ChainArtifact:
     path = Path(stage["path"])
     try:
         manifest = json.loads((path / "manifest.json").read_text())
@@ -104,10 +104,10 @@ def _link(stage: Mapping[str, str]) -> Link:
         raise Refusal(
             f"{path} is not there: give the command in the directory where the cell was run, or run the cell again"
         ) from error
-    return Link(stage=stage["stage"], what=stage["what"], key=stage["key"], path=path, manifest=manifest)
+    return ChainArtifact(stage=stage["stage"], what=stage["what"], key=stage["key"], path=path, manifest=manifest)
 
 
-def _behind(found: Sequence[Link], merge: Link) -> list[Link]:
+def _behind(found: Sequence[ChainArtifact], merge: ChainArtifact) -> list[ChainArtifact]:
     """What `merge` was made of, the dialogues, and its own answers and verdicts, in the cell's order."""
     by_content = {link.content: link for link in found}
     wanted, waiting = {merge.key}, [merge]

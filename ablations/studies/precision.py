@@ -2,19 +2,19 @@
 vectors and scores."""
 
 from ablations.deltas import precision_tables
-from ablations.study import Claim, Place, Study
+from ablations.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Does the precision of training and of merging matter?",
     claim=Claim(
         "With pure bf16 weights small updates are lost, and the targets are worse.",
         source="arithmetic: bf16 has 8 significant bits; FuseChat's released training is pure bf16",
-        arm=Place(model="mean of targets", axes={"row": "precision/bf16_pure"}),
+        arm=ArmChoice(model="mean of targets", axes={"row": "precision/bf16_pure"}),
         expects="worse",
     ),
     held=("dialogues", "sources", "fused targets", "steps", "learning rate", "questions", "pivots stored in bf16"),
     models=("sft", "mean of targets", "linear", "sce"),
-    reference=Place(axes={"row": "precision/fp32"}),
+    reference=ArmChoice(axes={"row": "precision/fp32"}),
     limits="precision at this learning rate. What bf16 loses depends on the size of a step beside the size of a weight:"
     " at 100 times smaller steps, as for 7B models, far more vanishes, from a merge too, so a rounded merge that does"
     " as well here may do worse there: the second table says how much of the update was left to be judged. Rows that"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from eval.benchmarks.alpaca_metrics import (
-    Comparison,
+    BaselineComparison,
     length_row,
     official_rows,
     own_set_row,
@@ -246,7 +246,7 @@ class LoadedAlpacaEval:
         found = {
             v.question_id for v in verdicts if isinstance(v, Verdict) or v.kind not in ("not_recorded", "no_answer")
         }
-        comparison = Comparison(
+        comparison = BaselineComparison(
             baseline_name=self.baseline_name,
             baseline=self.baseline,
             own=tuple(said.get(question.id) for question in self.questions),

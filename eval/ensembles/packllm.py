@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+ModelDtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,7 +43,7 @@ class PackLLMSim:
 
     tau: float = 1.0
     per: Literal["token", "byte"] = "token"
-    dtype: Dtype = "auto"
+    dtype: ModelDtype = "auto"
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class PackLLMOpt:
 
     step: float = 0.05
     per: Literal["token", "byte"] = "token"
-    dtype: Dtype = "auto"
+    dtype: ModelDtype = "auto"
     device: str = "cpu"
 
     def __post_init__(self) -> None:

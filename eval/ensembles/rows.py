@@ -29,7 +29,7 @@ from eval.judging import Judged
 from eval.records import Answer, Question, Unscored, Verdict
 from eval.scored import ScoredModel
 from eval.serve.standing import starter
-from eval.sittings import Job
+from eval.sittings import JudgingJob
 from eval.stages import Candidate, Stages, digest
 from fusion.configure import Refusal
 from fusion.progress import RunProgress
@@ -38,7 +38,7 @@ GROUP = "Ensembles"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class FusorQuestions:
     """A benchmark's way of asking with other questions: what the fusor is asked."""
 
     name: str
@@ -89,7 +89,7 @@ class EnsembleRows:
 
     def jobs(
         self, loaded: Mapping[str, LoadedBenchmark], answered: Mapping[tuple[str, str], Sequence[Answer]]
-    ) -> list[Job]:
+    ) -> list[JudgingJob]:
         """The answers of the rules that write their own."""
         found = []
         with contextlib.ExitStack() as stack:
@@ -109,21 +109,23 @@ class EnsembleRows:
         entry: str,
         benchmark: LoadedBenchmark,
         answered: Mapping[tuple[str, str], Sequence[Answer]],
-    ) -> Job | None:
+    ) -> JudgingJob | None:
         """One rule's own answers to one benchmark; None for a rule that selects."""
         rule = self.config.ensembles[name]
         if isinstance(rule, FusionOfN):
             fusor = self.candidates[rule.fusor]
             candidate = replace(fusor, model=f"{PREFIX}{name}", group=GROUP)
             said = [by_question(answered[member.model, entry]) for member in self.members]
-            asked = Asked(name=benchmark.name, questions=rule.questions(benchmark.questions, said), benchmark=benchmark)
+            asked = FusorQuestions(
+                name=benchmark.name, questions=rule.questions(benchmark.questions, said), benchmark=benchmark
+            )
             answers = run.answers(candidate, entry, asked)
         elif isinstance(rule, PackLLM):
             candidate = self._candidate(name)
             answers = mixed_answers(run, candidate, self.members, entry, benchmark, rule)
         else:
             return None
-        return Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers)
+        return JudgingJob(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers)
 
     def selected(self, judged: Sequence[Judged]) -> list[Judged]:
         """The rows of the rules that select, of the members' judged answers."""
@@ -209,7 +211,7 @@ def main_scores(judged: Judged) -> dict[str, float]:
     }
 
 
-def _all_answers(job: Job) -> dict[str, Answer]:
+def _all_answers(job: JudgingJob) -> dict[str, Answer]:
     """An answer to every question: answers from a file may be fewer."""
     model = job.candidate.model
     none = {q.id: Answer(question_id=q.id, model=model, turns=(), reason="no answer") for q in job.benchmark.questions}

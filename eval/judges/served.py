@@ -107,7 +107,7 @@ class RunningJudge:
 
 
 def _context(base_url: str, key: str) -> int | None:
-    """The server's longest sequence where it tells it: vLLM rejects a wish for more reply tokens than that."""
+    """The server's longest sequence where it reports one: vLLM rejects requests for more reply tokens than that."""
     status, reply = Control(root=base_url, key=key).get("/models")
     models = reply.get("data") if status == 200 and isinstance(reply, dict) else None
     found = models[0].get("max_model_len") if models else None

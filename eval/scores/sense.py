@@ -29,6 +29,8 @@ NEITHER = frozenset(
         "rating_judge_share",
         "win_rate_judge_sd",
         "win_rate_judge_share",
+        "pairwise_win_rate_judge_sd",
+        "pairwise_win_rate_judge_share",
     }
 )
 

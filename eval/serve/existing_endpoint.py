@@ -87,7 +87,7 @@ class EndpointServer:
         return self._endpoint
 
     def load(self, checkpoint: Path) -> Loaded:
-        """Nothing is loaded; a second, different checkpoint is refused, as this endpoint cannot be told to change."""
+        """Nothing is loaded; a second, different checkpoint is refused, as this endpoint cannot load another."""
         weights = weights_digest(checkpoint)
         if self._weights and weights != self._weights:
             raise Refusal(

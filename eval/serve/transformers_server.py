@@ -84,7 +84,7 @@ class Transformers:
 
 
 @dataclass(kw_only=True)
-class Job:
+class Completion:
     """One chat completion under way: filled in by the generating thread, then `done` is set."""
 
     messages: list[dict[str, str]]
@@ -106,7 +106,7 @@ class TransformersServer:
     def __init__(self, *, settings: Transformers) -> None:
         self._settings = settings
         self._key = secrets.token_urlsafe(32)
-        self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._jobs: queue.Queue[Completion | None] = queue.Queue()
         self._generator: Generator | None = None
         self._weights = ""
         self._http: http.server.ThreadingHTTPServer | None = None
@@ -161,7 +161,7 @@ class TransformersServer:
             thread.join()
         self._threads, self._generator, self._weights = [], None, ""
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Completion) -> None:
         """Queue a job and wait until it is done."""
         self._jobs.put(job)
         if not job.done.wait(_PATIENCE_SECONDS):
@@ -192,7 +192,7 @@ class TransformersServer:
                 batch.append(following)
             self._run(batch)
 
-    def _run(self, batch: list[Job]) -> None:
+    def _run(self, batch: list[Completion]) -> None:
         generator = self._generator
         try:
             if generator is None:
@@ -260,11 +260,11 @@ def _handler(server: TransformersServer, key: str) -> type[http.server.BaseHTTPR
     return Handler
 
 
-def _job(body: Mapping[str, Any]) -> Job:
+def _job(body: Mapping[str, Any]) -> Completion:
     messages = [{"role": str(m["role"]), "content": str(m["content"])} for m in body["messages"]]
     if not messages:
         raise ValueError("messages is empty")
-    return Job(
+    return Completion(
         messages=messages,
         max_tokens=int(body.get("max_tokens") or body.get("max_completion_tokens") or 16),
         temperature=float(body.get("temperature", 1.0)),

@@ -25,7 +25,7 @@ from eval.serve import guardian, probe
 from eval.serve.checkpoint import noted_dtype, signature, weights_digest
 from eval.serve.control import Control
 from eval.serve.machine import check_head_size, on_cpu, unavailable
-from eval.serve.reload import Served, objection, swap
+from eval.serve.reload import ServedCheckpoint, objection, swap
 from eval.serve.server import Endpoint, How, Loaded
 from fusion.configure import Refusal, plain
 from fusion.processes import child, last_lines, thread_settings
@@ -162,7 +162,7 @@ class VLLMServer:
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Control | None = None
-        self._served: Served | None = None
+        self._served: ServedCheckpoint | None = None
         self._dtype: str | None = None
 
     @property
@@ -212,20 +212,20 @@ class VLLMServer:
         self._process, self._control, self._served, self._dtype = None, None, None, None
         self._stack.close()
 
-    def _described(self, checkpoint: Path) -> Served:
+    def _described(self, checkpoint: Path) -> ServedCheckpoint:
         found = signature(checkpoint)
         check_head_size(checkpoint, found.config)
-        return Served(
+        return ServedCheckpoint(
             checkpoint=checkpoint, weights=weights_digest(checkpoint), signature=found, expected=None, seen=None
         )
 
-    def _expecting(self, wanted: Served) -> Served:
+    def _expecting(self, wanted: ServedCheckpoint) -> ServedCheckpoint:
         if self._settings.probe == "none":
             return wanted
         longest = (self._settings.max_model_len or probe.TOKENS + 1) - 1
         return replace(wanted, expected=probe.expectation(wanted.checkpoint, longest=longest))
 
-    def _replaced(self, wanted: Served) -> tuple[How, str, Served]:
+    def _replaced(self, wanted: ServedCheckpoint) -> tuple[How, str, ServedCheckpoint]:
         assert self._served is not None
         assert self._control is not None
         if not self._settings.reload:
@@ -246,7 +246,7 @@ class VLLMServer:
                 return "reloaded", "", replace(wanted, seen=seen)
         return "restarted", why, wanted
 
-    def _started(self, wanted: Served) -> Served:
+    def _started(self, wanted: ServedCheckpoint) -> ServedCheckpoint:
         attempts = 1 if self._settings.port else 3
         for attempt in range(attempts):
             port = _reserved(self._settings.port)
@@ -300,7 +300,7 @@ class VLLMServer:
             time.sleep(0.1)
         return False
 
-    def _proven(self, control: Control, wanted: Served) -> Served:
+    def _proven(self, control: Control, wanted: ServedCheckpoint) -> ServedCheckpoint:
         if wanted.expected is None:
             return wanted
         expected = wanted.expected
@@ -333,7 +333,7 @@ class VLLMServer:
             return False
         return self._control.get("/health", timeout=30.0)[0] == 200
 
-    def _tolerance(self, wanted: Served) -> float:
+    def _tolerance(self, wanted: ServedCheckpoint) -> float:
         return probe.TOLERANCE[self._dtype or self._settings.precision(noted_dtype(wanted.checkpoint))]
 
 
@@ -409,7 +409,7 @@ def _said_dtype(log: Path, offset: int) -> str | None:
     return found.group(1).decode() if found else None
 
 
-def _distance(served: Served) -> float | None:
+def _distance(served: ServedCheckpoint) -> float | None:
     if served.expected is None or served.seen is None:
         return None
     return probe.distance(served.seen, served.expected.log_probs)

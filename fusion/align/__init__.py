@@ -25,7 +25,7 @@ from fusion.align.mapping_statistics import SuffixToken, mapping_statistics_map
 from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, SequenceAligner
 from fusion.align.method import MapBuilder, Method, RuleBuilder
 from fusion.align.min_edit_distance import MappedToken, min_edit_distance_map
-from fusion.align.pair import Pair, Reading, Spelling
+from fusion.align.pair import Reading, Spelling, VocabularyPair
 from fusion.align.string_map import string_map
 from fusion.align.token_dtw import TokenDTW
 from fusion.configure import nearest
@@ -48,7 +48,7 @@ __all__ = [
     "open_aligned",
 ]
 
-SEQUENCE_ALIGNERS: dict[str, Callable[[Pair], SequenceAligner]] = {
+SEQUENCE_ALIGNERS: dict[str, Callable[[VocabularyPair], SequenceAligner]] = {
     "token_dtw": TokenDTW,
     "byte_span": ByteSpan,
 }
@@ -161,7 +161,7 @@ def align(
     """Align a source's representation with the pivot's and write the aligned rows into `out`; returns counts.
 
     Raises Refusal when the two are of different conversations, or a tokenizer has no chat template to tell its
-    end-of-turn token.  `advance(done, total)` is told after each shard.
+    end-of-turn token.  `advance(done, total)` is called after each shard.
     """
     from fusion.template import end_of_turn_id
 

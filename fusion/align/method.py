@@ -20,14 +20,14 @@ from fusion.align.matches import (
     inputs,
     same_prefix,
 )
-from fusion.align.pair import Pair, Reading, Spelling
+from fusion.align.pair import Reading, Spelling, VocabularyPair
 from fusion.align.project import IdMap, project
 from fusion.align.statistics import CoOccurrence, co_occurrence
 from fusion.distribution import TopK
 from fusion.vocabulary import Vocabulary
 
-MapBuilder = Callable[[Pair, Callable[[], CoOccurrence]], IdMap]
-RuleBuilder = Callable[[Pair, Callable[[], IdMap]], TransferRule]
+MapBuilder = Callable[[VocabularyPair, Callable[[], CoOccurrence]], IdMap]
+RuleBuilder = Callable[[VocabularyPair, Callable[[], IdMap]], TransferRule]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Method:
     such position to repeat itself).
     """
 
-    aligner: Callable[[Pair], SequenceAligner]
+    aligner: Callable[[VocabularyPair], SequenceAligner]
     vocabulary_map: MapBuilder
     rule: RuleBuilder
     reading: Reading
@@ -74,7 +74,7 @@ class PreparedMethod:
         aligner: SequenceAligner | None = None,
     ) -> None:
         self.method = method
-        self._pair = Pair(pivot=pivot, source=source, reading=method.reading, spelling=method.spelling)
+        self._pair = VocabularyPair(pivot=pivot, source=source, reading=method.reading, spelling=method.spelling)
         self._rows = rows
         self._given_map, self._given_aligner = id_map, aligner
         self._leads = [_spaces_in_front(vocabulary) for vocabulary in (pivot, source)]

@@ -11,7 +11,7 @@ import numpy as np
 from fusion.align.aligned import AlignedRow, open_aligned
 from fusion.align.matches import EMPTY, ONE_HOT
 from fusion.configure import Refusal
-from fusion.fuse.candidate import LABEL, Candidate, Fused, gold_log_prob
+from fusion.fuse.candidate import LABEL, Fused, TeacherCandidate, gold_log_prob
 from fusion.fuse.shards import FusedWriter
 from fusion.represent.representation import RowRepresentation, open_representation
 
@@ -22,7 +22,7 @@ def fuse(
     *,
     pivot: Path,
     aligned: Mapping[str, Path],
-    rule: Callable[[Sequence[Candidate]], Fused],
+    rule: Callable[[Sequence[TeacherCandidate]], Fused],
     out: Path,
     rows_per_shard: int = _ROWS_PER_SHARD,
 ) -> dict[str, Any]:
@@ -66,10 +66,10 @@ def fuse(
     }
 
 
-def pivot_candidate(row: RowRepresentation) -> Candidate:
+def pivot_candidate(row: RowRepresentation) -> TeacherCandidate:
     """The pivot itself, which has something to say everywhere."""
     length = len(row.label_ids)
-    return Candidate(
+    return TeacherCandidate(
         name="pivot",
         top=row.top,
         nll=row.nll,
@@ -81,14 +81,14 @@ def pivot_candidate(row: RowRepresentation) -> Candidate:
     )
 
 
-def source_candidate(name: str, source: AlignedRow, pivot: RowRepresentation) -> Candidate:
+def source_candidate(name: str, source: AlignedRow, pivot: RowRepresentation) -> TeacherCandidate:
     """A source at the pivot's positions.  Raises Refusal when it belongs to another conversation."""
     if source.conversation_id != pivot.conversation_id or len(source.kind) != len(pivot.label_ids):
         raise Refusal(
             f"the source '{name}' has conversation '{source.conversation_id}' with {len(source.kind)} positions where"
             f" the pivot has '{pivot.conversation_id}' with {len(pivot.label_ids)}: align it to this pivot again"
         )
-    return Candidate(
+    return TeacherCandidate(
         name=name,
         top=source.top,
         nll=source.nll,
@@ -100,7 +100,7 @@ def source_candidate(name: str, source: AlignedRow, pivot: RowRepresentation) ->
     )
 
 
-def _nothing(pivot: Candidate) -> Fused:
+def _nothing(pivot: TeacherCandidate) -> Fused:
     return Fused(top=pivot.top, taught_by=np.zeros(0, np.int8))
 
 

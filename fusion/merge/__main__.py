@@ -20,7 +20,7 @@ from fusion.command import command
 from fusion.configure import Refusal, plain, typed
 
 if TYPE_CHECKING:
-    from fusion.merge.recipe import Plan
+    from fusion.merge.recipe import MergePlan
 
 ROUNDED = {"nearest": "to nearest", "stochastic": "stochastically"}
 
@@ -62,7 +62,7 @@ def run(settings: Mapping[str, Any]) -> int:
     return 0
 
 
-def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None, digests: bool = False) -> None:
+def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None = None, digests: bool = False) -> None:
     """Merge by `plan` into `out`, which must not hold anything yet.
 
     Raises Refusal for that, for whatever the merge refuses, for a lost update where the recipe says refuse, and when
@@ -135,7 +135,7 @@ def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def explained(plan: Plan, seed: int) -> str:
+def explained(plan: MergePlan, seed: int) -> str:
     """What merging by `plan` would read, compute and write, after the same checks of names and shapes."""
     from fusion.merge.checkpoint_plan import examine
 

@@ -20,7 +20,7 @@ Tokenizer = Literal["equal", "pivot"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ParameterJob:
     """One floating parameter of the pivot and where each model keeps it."""
 
     name: str
@@ -64,7 +64,7 @@ def examine(
 
 def checked(
     pivot: Path, targets: Sequence[Path], embeddings: Embeddings, tokenizer: Tokenizer
-) -> tuple[Shards, list[Job], list[StoredTensor]]:
+) -> tuple[Shards, list[ParameterJob], list[StoredTensor]]:
     """The pivot's files, what to merge, and what goes over as it is.
 
     Raises Refusal for models that are not of one structure, family and tokenizer.
@@ -80,14 +80,14 @@ def checked(
     return ours, jobs, copied
 
 
-def count_layers(jobs: Sequence[Job]) -> int | None:
+def count_layers(jobs: Sequence[ParameterJob]) -> int | None:
     """How many layers the names count, None where they count none."""
     return max((job.layer for job in jobs if job.layer is not None), default=-1) + 1 or None
 
 
 def _plan(
     ours: Shards, theirs: Sequence[Shards], config: Mapping[str, Any], embeddings: Embeddings
-) -> tuple[list[Job], list[StoredTensor]]:
+) -> tuple[list[ParameterJob], list[StoredTensor]]:
     """What to merge, in the pivot's order, and the tensors that are not floating and go over as they are."""
     jobs, copied = [], []
     for name, tensor in ours.tensors.items():
@@ -96,7 +96,7 @@ def _plan(
             layer = _LAYER.search(f".{name}")
             shared = checkpoint_files.tied_to(name, ours.tensors) if checkpoint_files.is_tied(config) else None
             jobs.append(
-                Job(
+                ParameterJob(
                     name=name,
                     pivot=tensor,
                     targets=found,

@@ -24,7 +24,7 @@ import numpy as np
 
 from fusion.configure import Refusal, nearest, plain
 from fusion.merge import checkpoint_files
-from fusion.merge.checkpoint_plan import Embeddings, Job, Tokenizer, checked, count_layers
+from fusion.merge.checkpoint_plan import Embeddings, ParameterJob, Tokenizer, checked, count_layers
 from fusion.merge.coefficients import Tally, write_coefficients
 from fusion.merge.parameter import PIECE, Combined, Context, Parameter, Piece, PiecewiseRule, SurveyingRule
 from fusion.merge.shards import (
@@ -66,7 +66,7 @@ def merge(
     each parameter.  `dtype` (torch's name) is the result's, by default of each parameter the widest that the pivot and
     the targets have; `rounding` is how it is come by.  `names` call the targets in the table.  `embeddings: cut` takes
     the first rows of a target's larger embeddings; `tokenizer: pivot` leaves the tokenizers uncompared.  `advance` is
-    told how many bytes of the pivot are done.
+    called with the bytes of the pivot done.
 
     Raises Refusal for a parameter that is missing, of another shape, or not finite, a shard that cannot be read, and
     models of another family or tokenizer; OSError when the disk is full.
@@ -126,13 +126,13 @@ def _labels(targets: Sequence[Path]) -> list[str]:
     return [name if found.count(name) == 1 else f"{name}#{i}" for i, name in enumerate(found)]
 
 
-def _result(job: Job, dtype: str | None) -> StoredTensor:
+def _result(job: ParameterJob, dtype: str | None) -> StoredTensor:
     """Where the merged parameter goes, and in which type."""
     code = SAFETENSORS_NAMES[dtype or job.widest]
     return replace(job.pivot, dtype=code, size=job.pivot.elements * itemsize(code))
 
 
-def _dtypes(jobs: Sequence[Job], stored: Mapping[str, StoredTensor], rounding: Rounding) -> dict[str, Any]:
+def _dtypes(jobs: Sequence[ParameterJob], stored: Mapping[str, StoredTensor], rounding: Rounding) -> dict[str, Any]:
     """The types of the files that were read and written, and how one became the other."""
     targets = [spelled(TORCH_NAMES[part.dtype] for part in own) for own in zip(*(job.targets for job in jobs))]
     return {
@@ -145,7 +145,7 @@ def _dtypes(jobs: Sequence[Job], stored: Mapping[str, StoredTensor], rounding: R
 
 @contextmanager
 def _threads(threads: int | None) -> Iterator[ThreadPoolExecutor]:
-    """A pool; torch's own threads are held to one meanwhile, as ours already keep the cores busy."""
+    """A pool; torch's own threads are limited to one meanwhile, as ours already keep the cores busy."""
     import torch
 
     from fusion.merge import compiled  # noqa: F401  compiled code is loaded once, not by every thread at a time
@@ -161,7 +161,9 @@ def _threads(threads: int | None) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
-def _rules(rule: Any, jobs: Sequence[Job], layers: int | None, run: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+def _rules(
+    rule: Any, jobs: Sequence[ParameterJob], layers: int | None, run: Callable[..., Any]
+) -> dict[str, tuple[Any, Any]]:
     """For each parameter its rule and what the rule's survey found over all parameters that share it."""
     choose = getattr(rule, "rule_for", lambda context: rule)
     chosen = {job.name: choose(Context(name=job.name, layer=job.layer, layers=layers)) for job in jobs}
@@ -183,7 +185,7 @@ def _rules(rule: Any, jobs: Sequence[Job], layers: int | None, run: Callable[...
 
 
 def _merge_one(
-    job: Job,
+    job: ParameterJob,
     *,
     rules: Mapping[str, tuple[Any, Any]],
     layers: int | None,
@@ -230,7 +232,7 @@ def parameter_seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:7], "little")
 
 
-def _parameter(job: Job, layers: int | None, stack: ExitStack) -> Parameter:
+def _parameter(job: ParameterJob, layers: int | None, stack: ExitStack) -> Parameter:
     """The parameter as pieces read from the files, which are open while one reads."""
     elements = job.pivot.elements
     tensors = (job.pivot, *job.targets)
@@ -252,7 +254,9 @@ def _parameter(job: Job, layers: int | None, stack: ExitStack) -> Parameter:
     )
 
 
-def _whole(rule: Any, parameter: Parameter, job: Job, generator: Any, context: Context) -> Callable[[Piece], Combined]:
+def _whole(
+    rule: Any, parameter: Parameter, job: ParameterJob, generator: Any, context: Context
+) -> Callable[[Piece], Combined]:
     import torch
 
     pivot = torch.empty(parameter.elements)
@@ -268,7 +272,7 @@ def _whole(rule: Any, parameter: Parameter, job: Job, generator: Any, context: C
     return lambda piece: Combined(flat[piece.start : piece.start + piece.rows.shape[1]])
 
 
-def _refuse_unless_finite(piece: Piece, combined: Combined, job: Job) -> None:
+def _refuse_unless_finite(piece: Piece, combined: Combined, job: ParameterJob) -> None:
     import torch
 
     for tensor, stored in zip((piece.pivot, *piece.targets), (job.pivot, *job.targets), strict=True):

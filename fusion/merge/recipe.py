@@ -156,7 +156,7 @@ class RecipeRules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class MergePlan:
     """A recipe ready to be merged; `notes` say what a reader coming from mergekit might not expect."""
 
     pivot: Path
@@ -170,7 +170,7 @@ class Plan:
 _Run = tuple[int, int | None, list[str], list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
 
 
-def read_recipe(file: Path) -> Plan:
+def read_recipe(file: Path) -> MergePlan:
     """Read and check a recipe; raises Refusal for whatever in it is unknown, mistyped, missing or out of range."""
     try:
         loaded = yaml.safe_load(file.read_text())
@@ -183,7 +183,7 @@ def read_recipe(file: Path) -> Plan:
     return plan(typed(loaded, Recipe, at="recipe"), near=file.parent)
 
 
-def plan(recipe: Recipe, *, near: Path) -> Plan:
+def plan(recipe: Recipe, *, near: Path) -> MergePlan:
     """Resolve a recipe's names; relative directories are looked up from here, then from `near`."""
     if recipe.merge_method not in _METHODS:
         raise Refusal(f"merge_method is {recipe.merge_method!r}: {nearest(recipe.merge_method, _METHODS)}")
@@ -232,7 +232,7 @@ def plan(recipe: Recipe, *, near: Path) -> Plan:
             f"tokenizer_source is {recipe.tokenizer_source!r}: targets of one pivot share its tokenizer, which is"
             " copied; leave the key out, or set base"
         )
-    return Plan(
+    return MergePlan(
         pivot=_directory(base or models[0], near),
         targets=tuple(_directory(models[i], near) for i in keep),
         rules=RecipeRules(rule=rule, fixed=fixed, stretches=tuple(stretches)),

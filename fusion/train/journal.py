@@ -41,7 +41,7 @@ def _step(line: str) -> float:
         return float("inf")
 
 
-class Journal(TrainerCallback):
+class StepLog(TrainerCallback):
     """Writes one line per optimizer step, no clock in it, so that a resumed run leaves the same log."""
 
     def __init__(self, trainer: FusionTrainer, out: Path) -> None:

@@ -25,9 +25,9 @@ from fusion.rounding import UpdateTally
 from fusion.template import LabelledRow, label_rows
 from fusion.train.batching import TrainingRow, schedule, steps_for
 from fusion.train.config import TrainConfig
-from fusion.train.journal import CHECKPOINTS, Journal, newest_checkpoint, trim_log
+from fusion.train.journal import CHECKPOINTS, StepLog, newest_checkpoint, trim_log
 from fusion.train.launch import LOG
-from fusion.train.trainer import FusionTrainer, Plan, on_cpu, training_arguments
+from fusion.train.trainer import FusionTrainer, OrderedRows, on_cpu, training_arguments
 
 _PIECE = 2**20  # entries that are compared at a time
 # Everything beside the weights that a user of the checkpoint needs, taken over from the initial one byte by byte.
@@ -45,7 +45,7 @@ _HANDED_ON = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrainingJob:
     """What a run works on: checkpoint directory, conversations file, fused targets or none, settings, and where to."""
 
     initial: Path
@@ -55,7 +55,7 @@ class Job:
     out: Path
 
 
-def run(job: Job) -> dict[str, Any] | None:
+def run(job: TrainingJob) -> dict[str, Any] | None:
     """Train, and write a Hugging Face checkpoint into `job.out`; facts about the run, or None on all ranks but 0.
 
     A whole checkpoint in `out/.checkpoints` is continued from.  Raises Refusal for conversations without a label,
@@ -69,7 +69,7 @@ def run(job: Job) -> dict[str, Any] | None:
         if config.fsdp:
             raise Refusal("train.fsdp shards over GPUs and this machine shows none: set train.fsdp=false")
     else:
-        # Embedding and gather gradients add up in any order on a GPU unless told otherwise.
+        # Embedding and gather gradients add up in any order on a GPU unless set otherwise.
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     rows, left_out = training_rows(job)
@@ -84,10 +84,10 @@ def run(job: Job) -> dict[str, Any] | None:
     model = _load(job)
     resume = newest_checkpoint(job.out)
     arguments = training_arguments(config, checkpoints=job.out / CHECKPOINTS, steps=steps)
-    trainer = FusionTrainer(config=config, model=model, plan=Plan(rows, order), arguments=arguments)
+    trainer = FusionTrainer(config=config, model=model, plan=OrderedRows(rows, order), arguments=arguments)
     if trainer.is_world_process_zero():
         trim_log(job.out, int(resume.name.split("-")[1]) if resume else 0)
-    journal = Journal(trainer, job.out)
+    journal = StepLog(trainer, job.out)
     trainer.add_callback(journal)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     precision = _save(trainer, job)
@@ -111,7 +111,7 @@ def run(job: Job) -> dict[str, Any] | None:
     }
 
 
-def training_rows(job: Job) -> tuple[list[TrainingRow], int]:
+def training_rows(job: TrainingJob) -> tuple[list[TrainingRow], int]:
     """The conversations as the pivot's labelled tokens, with fused targets, and how many had no label to learn from."""
     tokenizer = load_tokenizer(job.initial)
     fused = open_fused(job.fused) if job.fused is not None else None
@@ -171,7 +171,7 @@ def _fill(top: TopK, length: int) -> TopK:
     )
 
 
-def _load(job: Job) -> PreTrainedModel:
+def _load(job: TrainingJob) -> PreTrainedModel:
     dtype = "bfloat16" if job.config.precision == "bf16_pure" else "float32"
     model: PreTrainedModel = load_model(job.initial, dtype=dtype, device_map=None, device="cpu")
     # A published generation config that contradicts itself would stop every save; the original file is handed on.
@@ -179,7 +179,7 @@ def _load(job: Job) -> PreTrainedModel:
     return model
 
 
-def _save(trainer: FusionTrainer, job: Job) -> dict[str, Any]:
+def _save(trainer: FusionTrainer, job: TrainingJob) -> dict[str, Any]:
     """Write the checkpoint; for the manifest its precisions, and what they keep of what training changed."""
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.is_world_process_zero():
@@ -199,7 +199,7 @@ def _save(trainer: FusionTrainer, job: Job) -> dict[str, Any]:
     return precision
 
 
-def _measured(job: Job, state: Mapping[str, torch.Tensor], cast: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _measured(job: TrainingJob, state: Mapping[str, torch.Tensor], cast: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """At which precision the weights were found, trained and saved, and what is left there of what training changed.
 
     Counted are the initial checkpoint's parameters, tied ones once; training starts from them in its own precision.

@@ -12,7 +12,7 @@ import pytest
 from ablations.cell import find_cells
 from ablations.contrasts import BEST_TARGET, FUSION_OVER_SFT, contrast_table, contrasts
 from ablations.pooled_report import write_pooled_report
-from ablations.pooling import Row, pooled
+from ablations.pooling import PooledRow, pooled
 from ablations.report_plots import coefficient_map, heat_maps, layer_weights, seed_spread
 from eval.judge_report import cost_csv
 from eval.judges.cost import JudgeCost
@@ -31,7 +31,7 @@ def shifted(ratings: Sequence[float], by: float) -> list[float]:
     return [value + by for value in ratings]
 
 
-def rows_of(where: Path) -> list[Row]:
+def rows_of(where: Path) -> list[PooledRow]:
     return pooled(find_cells(where), BOOTSTRAP)
 
 

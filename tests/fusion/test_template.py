@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from fusion.configure import Refusal
 from fusion.conversation import Conversation, Message
-from fusion.template import LabelledRow, end_of_turn_id, label_row, label_rows
+from fusion.template import LabelledRow, end_of_turn_id, label_rows
 from fusion.vocabulary import token_bytes
 
 CHATML = (
@@ -49,6 +49,10 @@ TEXTS = [
     "1",
     "x" * 400,
 ]
+
+
+def label_row(tokenizer: Any, conversation: Conversation, *, max_length: int) -> LabelledRow | None:
+    return label_rows(tokenizer, [conversation], max_length=max_length)[0]
 
 
 def _wrapped(backend: Tokenizer, template: str | None) -> PreTrainedTokenizerFast:

@@ -20,7 +20,7 @@ from eval.records import Answer, Unscored
 from eval.scored import JudgedBy, ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.serve import Automatic
-from eval.sittings import Job
+from eval.sittings import JudgingJob
 from eval.stages import Candidate
 from fusion.configure import Refusal
 from fusion.progress import RunProgress
@@ -69,7 +69,7 @@ def hold(tmp_path, benchmark):
         candidate = Candidate(model="m", group="Models", path=Path("m"), weights="w")
         progress = Said()
         (scored,) = judge(
-            [Job(candidate=candidate, entry="mt_bench", benchmark=benchmark, answers=said)], config, progress
+            [JudgingJob(candidate=candidate, entry="mt_bench", benchmark=benchmark, answers=said)], config, progress
         )
         return scored, {row.metric: row for row in scored.metrics if row.slice == "all"}, progress.notes
 

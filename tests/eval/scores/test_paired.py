@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from eval.scores.intervals import Bootstrap, clustered_standard_error, mean_interval
+from eval.scores.intervals import Bootstrap, clustered_standard_error, group_indices, mean_interval
 from eval.scores.paired import paired
-from eval.scores.sign_flip import sign_flip_p
+from eval.scores.sign_flip import sign_flip_ps
 
 
 @pytest.mark.parametrize("questions", [6, 40])
@@ -21,9 +21,18 @@ def test_each_row_has_the_interval_the_error_and_the_p_value_that_it_has_alone(q
             (alone.value, alone.low, alone.high, 2 * questions)
         )
         assert found.standard_error == pytest.approx(clustered_standard_error(row, groups))
-        assert found.p == sign_flip_p(row, groups, seed=5)
+        sums = np.bincount(group_indices(groups)[0], weights=row)
+        assert found.p == sign_flip_ps(sums[None], seed=5)[0]
 
 
 def test_one_question_gives_no_interval():
     (found,) = paired(np.array([[1.0, 2.0]]), ["a", "a"], Bootstrap(resamples=10))
     assert (found.difference.value, found.difference.low, found.standard_error) == (1.5, None, None)
+
+
+def test_pairing_removes_what_both_models_share():
+    # The second model is the first less one everywhere: questions differ widely, their difference not at all.
+    first = np.random.default_rng(4).normal(0, 10, size=40)
+    (found,) = paired((first - (first - 1))[None], range(40), Bootstrap())
+    ends = found.difference
+    assert (ends.value, ends.low, ends.high) == pytest.approx((1.0, 1.0, 1.0))

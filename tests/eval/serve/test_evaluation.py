@@ -23,7 +23,7 @@ from eval.records import Answer, read_records
 from eval.report import write_report
 from eval.scores.intervals import Bootstrap
 from eval.serve import VLLM, Endpoint, Loaded, Serve, Transformers, chat_client
-from eval.serve.chat_client import Patience
+from eval.serve.endpoint_client import Patience
 from eval.serve.machine import unavailable
 from eval.stages import Candidate
 from fusion.progress import RunProgress

@@ -14,12 +14,12 @@ from fusion.conversation import read_conversations
 from fusion.distribution import TopK
 from fusion.fuse.candidate import Fused
 from fusion.fuse.shards import FusedRow, FusedWriter
-from fusion.template import label_row
+from fusion.template import label_rows
 from fusion.train import run as run_module
 from fusion.train.batching import collate
 from fusion.train.config import TrainConfig
-from fusion.train.run import Job, run, training_row, training_rows
-from fusion.train.trainer import FusionTrainer, Plan, training_arguments
+from fusion.train.run import TrainingJob, run, training_row, training_rows
+from fusion.train.trainer import FusionTrainer, OrderedRows, training_arguments
 
 CONFIG = TrainConfig(
     max_steps=8, batch_size=4, learning_rate=3e-3, max_length=64, save_every=3, device="cpu", warmup_ratio=0.1
@@ -29,7 +29,7 @@ CONFIG = TrainConfig(
 def job(checkpoint, dialogues, out, *, fused=None, **changes):
     out.mkdir(exist_ok=True)
     config = dataclasses.replace(CONFIG, **changes)
-    return Job(initial=checkpoint, conversations=dialogues, fused=fused, config=config, out=out)
+    return TrainingJob(initial=checkpoint, conversations=dialogues, fused=fused, config=config, out=out)
 
 
 def log(out):
@@ -44,7 +44,7 @@ def fused_targets(checkpoint, dialogues, out, *, spare=None, change=None):
     for conversation in read_conversations(dialogues):
         if conversation.id == spare:
             continue
-        row = label_row(tokenizer, conversation, max_length=30)
+        (row,) = label_rows(tokenizer, [conversation], max_length=30)
         labels = row.input_ids[row.positions].copy()
         if conversation.id == change:
             labels[0] += 1
@@ -97,7 +97,7 @@ def test_only_assistant_tokens_are_learned_from(checkpoint, dialogues, tmp_path)
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     arguments = training_arguments(task.config, checkpoints=tmp_path / "c", steps=1)
-    trainer = FusionTrainer(config=task.config, model=model, plan=Plan(rows, np.arange(4)), arguments=arguments)
+    trainer = FusionTrainer(config=task.config, model=model, plan=OrderedRows(rows, np.arange(4)), arguments=arguments)
     batch = collate(rows[:4], pad_id=0)
     count = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
     loss = trainer.compute_loss(model, batch, num_items_in_batch=count)
@@ -124,7 +124,7 @@ def test_padding_does_not_change_the_loss(checkpoint, dialogues, tmp_path):
     rows, _ = training_rows(task)
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
     arguments = training_arguments(task.config, checkpoints=tmp_path / "c", steps=1)
-    trainer = FusionTrainer(config=task.config, model=model, plan=Plan(rows, np.arange(4)), arguments=arguments)
+    trainer = FusionTrainer(config=task.config, model=model, plan=OrderedRows(rows, np.arange(4)), arguments=arguments)
     losses = [trainer.compute_loss(model, collate([r], pad_id=0), num_items_in_batch=torch.tensor(1)) for r in rows[:5]]
     together = trainer.compute_loss(model, collate(rows[:5], pad_id=0), num_items_in_batch=torch.tensor(1))
     assert together.item() == pytest.approx(sum(losses).item(), rel=1e-5)
