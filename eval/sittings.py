@@ -17,7 +17,7 @@ from eval.stages import Candidate, digest
 from fusion.artifacts import Store
 from fusion.configure import plain
 from fusion.runtime.digests import directory_key, file_digest
-from fusion.runtime.stage import Recipe
+from fusion.runtime.stage import StageRecipe
 
 JOURNAL = ".verdicts.jsonl"
 # What reads a judge model's reply.  The benchmark's own module holds its statistics too, and a change of those must not
@@ -79,7 +79,7 @@ class Keeping:
         self._weights: dict[str, str] = {}  # by the judge's directory
         self._plans: dict[tuple[int, int], str] = {}  # digests, by job and repeat
 
-    def recipe(self, sitting: Sitting, repeat: int) -> Recipe:
+    def recipe(self, sitting: Sitting, repeat: int) -> StageRecipe:
         """What the store makes the key of: judge, plan, how a reply is read, and for a second layer the first.
 
         A member of a panel has the key that the same judge has alone.
@@ -107,7 +107,7 @@ class Keeping:
             for name, member in panel.members.items():
                 first = self.recipe(replace(sitting, name=name, judge=member, layer=1), 0)
                 inputs[f"first-{name}"] = self.store.key(first)
-        return Recipe(name="verdicts", config=config, inputs=inputs, modules=tuple(modules))
+        return StageRecipe(name="verdicts", config=config, inputs=inputs, modules=tuple(modules))
 
     def libraries(self, sitting: Sitting) -> tuple[str, ...]:
         """The packages that read a reply, and of a served judge those that compute it."""

@@ -31,7 +31,7 @@ from filelock import FileLock
 from fusion.configure import Refusal, plain
 from fusion.runtime.digests import content_key, file_digest, stamp
 from fusion.runtime.fingerprint import code_digest
-from fusion.runtime.stage import PINS, Advance, Recipe, Stage
+from fusion.runtime.stage import PINS, Advance, Stage, StageRecipe
 from fusion.runtime.versions import differences, git_commit, made_with, versions
 
 # What an artifact made with other library versions, or on another device, is: another's work that is computed again, as
@@ -74,7 +74,7 @@ class Store:
     root: Path
     reuse: Reuse = "warn"
 
-    def key(self, recipe: Recipe) -> str:
+    def key(self, recipe: StageRecipe) -> str:
         """The key of a stage's output, without computing it."""
         code = code_digest((*recipe.modules, *PINS))
         parts = [recipe.name, plain(recipe.config), dict(sorted(recipe.inputs.items())), code]

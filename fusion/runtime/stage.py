@@ -20,7 +20,7 @@ class Advance(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class StageRecipe:
     """What decides a stage's bytes, and so the key of what it leaves."""
 
     # The kind of stage, which is also its folder in the store.
@@ -35,7 +35,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage(Recipe):
+class Stage(StageRecipe):
     """A recipe and the work of following it.
 
     `build(directory, advance)` writes the stage's files into `directory`, which holds what an earlier, killed attempt

@@ -249,9 +249,9 @@ KEYS = """
 from pathlib import Path
 from eval.serve import VLLM, Transformers
 from fusion.artifacts import Store
-from fusion.runtime.stage import Recipe
+from fusion.runtime.stage import StageRecipe
 for serve in (VLLM(), Transformers()):
-    print(Store(root=Path("x")).key(Recipe(name="answers", config=serve.identity(), inputs={}, modules=serve.modules)))
+    print(Store(root=Path("x")).key(StageRecipe(name="answers", config=serve.identity(), inputs={}, modules=serve.modules)))
 """
 
 
