@@ -58,6 +58,8 @@ def survivors(mutations: Sequence[Mutation], root: Path = ROOT) -> list[str]:
     Raises Refusal when the tests fail without any mutation, or cannot be run.
     """
     found = []
+    for mutation in mutations:
+        mutation.mutated((root / mutation.file).read_text())
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         copy = Path(folder)
         _copy(root, copy)

@@ -1,4 +1,4 @@
-"""What the stages of an experiment are told to work on: the real pipeline, walked with a store that only writes it down."""
+"""What the stages of an experiment work on: the real pipeline, walked with a store that only writes it down."""
 
 import threading
 from collections.abc import Mapping, Sequence
