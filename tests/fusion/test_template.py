@@ -244,7 +244,7 @@ def test_a_text_begins_once_though_the_tokenizer_would_begin_it_too() -> None:
     plain = label_row(tokenizer, _conversation("q", "an answer"), max_length=64)
     begin = tokenizer.convert_tokens_to_ids("<s>")
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", begin), ("</s>", tokenizer.eos_token_id)]
+        single="<s> $A", special_tokens=[("<s>", begin)]
     )
     assert tokenizer("q")["input_ids"][0] == begin  # as Llama's and Mistral's do
     row = label_row(tokenizer, _conversation("q", "an answer"), max_length=64)
