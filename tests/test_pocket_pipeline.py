@@ -75,13 +75,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_the_report_holds_every_model_in_its_group_with_both_benchmarks(finished):
     _, report = finished
-    scores = pd.read_csv(report / "scores.csv")
+    scores, items = (pd.read_csv(report / name) for name in ("scores.csv", "items.csv"))
     assert list(scores["model"].unique()) == MODELS
     assert list(scores["group"].unique()) == ["Pivot", "Sources", "Baselines", "Targets", "Merged"]
     for model, rows in scores.groupby("model"):
         ratings = rows[rows["metric"] == "rating"]
         assert {"all", "turn1", "turn2", "numbers", "arithmetic", "letters"} == set(ratings["slice"]), model
-        assert ratings["value"].between(1, 10).all()
+        rated = items.loc[(items["model"] == model) & (items["metric"] == "rating"), "value"]
+        assert rated.between(1, 10).all() and rated.nunique() > 1
+        (whole,) = ratings.loc[ratings["slice"] == "all", "value"]
+        assert whole == pytest.approx(rated.mean())
         alpaca = set(rows.loc[rows["benchmark"] == "alpaca_eval", "metric"])
         assert {
             "win_rate",

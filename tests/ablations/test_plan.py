@@ -168,15 +168,26 @@ def test_questions_that_are_not_there_are_planned_about_as_those_that_are(publis
         assert guessed.estimate.prompt_tokens / 18 == pytest.approx(tokens, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["gpu_hours", "disk_gb", "judge_tokens", "money"])
+@pytest.mark.parametrize("name", ["gpu_hours", "cpu_hours", "disk_gb", "judge_tokens", "money"])
 def test_a_budget_that_would_be_exceeded_is_refused_with_the_way_out(published, name):
     taken = published.takes()[name]
-    hold(published, Budget(**{name: taken * 1.01}))
-    with pytest.raises(
-        Refusal, match=rf"budget\.{name} is .* would take about .* raise it with budget\.{name}="
-    ) as found:
-        hold(published, Budget(**{name: taken / 2}))
+    for share in (1.0, 1.01):
+        hold(published, Budget(**{name: taken * share}))
+    for share in (0.5, 0.75, 0.9, 0.999):
+        with pytest.raises(
+            Refusal, match=rf"budget\.{name} is .* would take about .* raise it with budget\.{name}="
+        ) as found:
+            hold(published, Budget(**{name: taken * share}))
     hold(published, Budget(**{name: float(str(found.value).split(f"budget.{name}=")[1].split(",")[0])}))
+
+
+def test_the_disk_of_a_plan_is_what_stays_and_what_every_lane_holds_meanwhile(published, tmp_path):
+    # While a target is trained a checkpoint to resume from is there: fp32 weights and Adam's two moments.
+    working = 7.24e9 * 3 * 4
+    stays = sum(line.bytes for line in published.lines)
+    assert published.takes()["disk_gb"] == pytest.approx((stays + working) / 1e9)
+    three = plan(tmp_path, f"paths.data={tmp_path}", "lanes=3", experiment="fusechat_7b_v2")
+    assert three.takes()["disk_gb"] == pytest.approx((stays + 3 * working) / 1e9)
 
 
 def test_money_that_nobody_knows_is_no_money_within_a_budget(published):
@@ -232,6 +243,11 @@ def test_a_model_larger_than_a_gpu_holds_several():
     work = Work(kind="represent", units=3.6e15, holds=144e9)  # an hour of one GPU; 1.2 x 144 GB are five of 40
     assert rates.hours(work) == pytest.approx(5)
     assert rates.hours(replace(work, holds=14e9)) == pytest.approx(1)
+    # All five wait while the model is loaded; then representing uses one after the other, a server all at once.
+    starting = replace(one, start=360)
+    slow = replace(rates, represent=starting, answers=starting)
+    assert slow.hours(work) == pytest.approx(5 + 5 * 0.1)
+    assert slow.hours(replace(work, kind="answers")) == pytest.approx(1 + 5 * 0.1)
 
 
 def planning(root, scratch) -> PlanningStore:

@@ -75,6 +75,17 @@ def test_the_key_changes_with_config_inputs_stage_and_code(tmp_path):
     assert len(set(keys)) == len(keys)
 
 
+def test_the_key_says_which_input_plays_which_role(tmp_path):
+    store = Store(root=tmp_path)
+    there, back = (
+        store.key("align", config={}, inputs=inputs, modules=MODULES)
+        for inputs in ({"pivot": "one", "source": "other"}, {"pivot": "other", "source": "one"})
+    )
+    assert there != back
+    same = store.key("align", config={}, inputs={"source": "other", "pivot": "one"}, modules=MODULES)
+    assert same == there  # in whatever order they are named
+
+
 def test_a_docstring_or_comment_changes_no_key_and_a_number_does(tmp_path):
     program = textwrap.dedent(
         """
