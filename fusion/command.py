@@ -35,6 +35,7 @@ GROUPS = (
     "align",
     "fuse",
     "train",
+    "objective",
     "merge",
     "serve",
     "benchmark",

@@ -73,7 +73,7 @@ def typed(mapping: Mapping[str, Any], cls: type[T], *, at: str = "") -> T:
 
 
 def plain(value: Any) -> Any:
-    """The inverse of `typed`: dataclasses, tuples and enums as JSON's types, keys in declared order.
+    """Dataclasses, tuples and enums as JSON's types, keys in declared order; `restored` is the way back.
 
     A dataclass that several tables could have built keeps its class name, so two rules with equal fields stay apart.
     """
@@ -87,6 +87,21 @@ def plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     return value
+
+
+def restored(value: Any, classes: Iterable[type]) -> Any:
+    """What `plain` made of dataclasses of these `classes`, as dataclasses again; raises Refusal for any other."""
+    known = {cls.__name__: cls for cls in classes}
+    if isinstance(value, list):
+        return [restored(item, known.values()) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    body = {key: restored(item, known.values()) for key, item in value.items() if key != "type"}
+    if "type" not in value:
+        return body
+    if value["type"] not in known:
+        raise Refusal(f"there is no {value['type']!r} among {', '.join(known)}: this was written by another version")
+    return typed(body, known[value["type"]])
 
 
 def _join(at: str, name: str) -> str:

@@ -18,6 +18,7 @@ from fusion.merge import MERGE_RULES, MergeRule
 from fusion.pocket.dialogues import PocketData
 from fusion.represent import RepresentConfig
 from fusion.train.config import TrainConfig
+from fusion.train.objectives import OBJECTIVES
 
 Teacher = Literal["fused", "pivot", "shuffled"]
 
@@ -129,7 +130,7 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
             represent=typed(settings.get("represent") or {}, RepresentConfig, at="represent"),
             align=typed(settings.get("align") or {}, AlignConfig, at="align"),
             fuse=choose(FUSION_RULES, settings.get("fuse") or {}, at="fuse"),
-            train=typed(settings.get("train") or {}, TrainConfig, at="train"),
+            train=_train(settings.get("train") or {}),
             merge={
                 name: choose(MERGE_RULES, rule, at=f"merge.{name}")
                 for name, rule in merges.items()
@@ -139,6 +140,16 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
         )
     except ValueError as error:
         raise Refusal(str(error)) from error
+
+
+def _train(settings: Mapping[str, Any]) -> TrainConfig:
+    """The settings of training; an objective's name alone stands for its entry in conf/objective."""
+    objective = settings.get("objective", "ce")
+    if isinstance(objective, str):
+        objective = group_entry("objective", objective)
+    return typed(
+        {**settings, "objective": choose(OBJECTIVES, objective, at="train.objective")}, TrainConfig, at="train"
+    )
 
 
 def _data(settings: Mapping[str, Any], share: float) -> DataConfig | PocketData:

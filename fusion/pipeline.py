@@ -272,14 +272,7 @@ class _Run:
         """The pivot fine-tuned on the conversations, towards the fused distributions where there are any."""
         train = self.config.train
         if fused is None:  # SFT does not depend on what only the fusion term reads: one run serves a sweep over it
-            plain_sft = TrainConfig()
-            train = replace(
-                train,
-                lm_weight=1.0,
-                objective=plain_sft.objective,
-                temperature=plain_sft.temperature,
-                tail=plain_sft.tail,
-            )
+            train = replace(train, lm_weight=1.0, objective=TrainConfig().objective)
         text = conversations.path / FUSION
         return self._train("train", row, group, pivot, text, content_key(conversations, "fusion"), fused, train)
 
@@ -325,7 +318,7 @@ class _Run:
             row,
             config=config,
             inputs={"initial": initial.key, "text": text_key, **({"fused": fused.key} if fused else {})},
-            modules=MODULES,
+            modules=(*MODULES, type(config.objective).__module__),
             build=lambda out, shown: train(
                 initial=initial.path,
                 conversations=text,

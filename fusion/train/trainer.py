@@ -17,7 +17,8 @@ from transformers import Trainer, TrainingArguments
 
 from fusion.train.batching import TrainingRow, collate
 from fusion.train.config import TrainConfig
-from fusion.train.objective import Teacher, position_losses
+from fusion.train.losses import position_losses
+from fusion.train.objectives.objective import Teacher
 
 
 class Plan(Dataset[TrainingRow]):
@@ -152,8 +153,6 @@ class FusionTrainer(Trainer):
             inputs["gold"],
             teacher,
             objective=config.objective,
-            temperature=config.temperature,
-            tail=config.tail,
             label_smoothing=config.label_smoothing,
         )
         total = sft.sum()
