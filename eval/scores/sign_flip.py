@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from eval.scores.intervals import batches, group_indices
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 FLIPS = 9_999
 
@@ -50,7 +54,9 @@ def sign_flip_p(differences: ArrayLike, groups: Sequence[Hashable], *, flips: in
     return sign_flip_ps(sums[None], flips=flips, seed=seed)[0]
 
 
-def sign_flip_ps(sums: NDArray[np.float64], *, flips: int = FLIPS, seed: int = 0) -> list[float]:
+def sign_flip_ps(
+    sums: Float64[NDArray[np.float64], "models groups"], *, flips: int = FLIPS, seed: int = 0
+) -> list[float]:
     """`sign_flip_p` of several models at once: `sums` [models, groups] are the differences added up by question."""
     seen = np.abs(sums.sum(axis=1))
     # Sums that are equal on paper differ in their last bits by the order of adding.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,21 +19,24 @@ from numpy.typing import NDArray
 from fusion.configure import Refusal
 from fusion.distribution import NO_TOKEN, TopK
 
+if TYPE_CHECKING:
+    from jaxtyping import Int32, UInt8
+
 _NO_TOKEN_16 = 0xFFFF
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedRow:
-    """One conversation: the source's distributions at the pivot's L labelled positions, in pivot ids.
+    """One conversation: the source's distributions at the pivot's N labelled positions, in pivot ids.
 
-    `kind` [L]: EMPTY, TRANSFERRED or ONE_HOT (fusion.align.matches).  `source_position` [L] is -1 unless transferred.
+    `kind` [N]: EMPTY, TRANSFERRED or ONE_HOT (fusion.align.matches).  `source_position` [N] is -1 unless transferred.
     `nll` (nats), `tokens` and `bytes` are the source's own on this conversation, over its own tokens.
     """
 
     conversation_id: str
     top: TopK
-    kind: NDArray[np.uint8]
-    source_position: NDArray[np.int32]
+    kind: UInt8[NDArray[np.uint8], " N"]
+    source_position: Int32[NDArray[np.int32], " N"]
     nll: float
     tokens: int
     bytes: int

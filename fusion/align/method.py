@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from fusion.align.project import IdMap, project
 from fusion.align.statistics import CoOccurrence, co_occurrence
 from fusion.distribution import TopK
 from fusion.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from jaxtyping import Int8
 
 MapBuilder = Callable[[Pair, Callable[[], CoOccurrence]], IdMap]
 RuleBuilder = Callable[[Pair, Callable[[], IdMap]], TransferRule]
@@ -133,7 +137,7 @@ class PreparedMethod:
             sum_collisions=self.method.sum_collisions,
         )
 
-    def _border(self, pivot: Labelled, source: Labelled, decision: Decision) -> NDArray[np.int8]:
+    def _border(self, pivot: Labelled, source: Labelled, decision: Decision) -> Int8[NDArray[np.int8], " N"]:
         """1 where the pivot's label has the template's last space in it and the source's has not, 2 the other way."""
         ours = _begins_outside(pivot, self._leads[0])
         theirs = np.append(_begins_outside(source, self._leads[1]), False)[decision.source_position]

@@ -7,20 +7,25 @@ Everything is fp32 and per position; weighting and averaging over positions is t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from fusion.train.objectives.objective import Objective, Teacher
 
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int
+
 
 def position_losses(
-    logits: Tensor,
-    gold: Tensor,
+    logits: Float32[Tensor, "N V"],
+    gold: Int[Tensor, " N"],
     teacher: Teacher | None,
     *,
     objective: Objective,
     label_smoothing: float = 0.0,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float32[Tensor, " N"], Float32[Tensor, " N"]]:
     """SFT and fusion losses per position, each [N], in nats; without a teacher the second is the first.
 
     `logits` [N, V] are fp32 and predict `gold` [N].  At a position where the teacher says nothing (no entry) the fusion

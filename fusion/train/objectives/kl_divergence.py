@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fusion.train.objectives.objective import Tail, Teacher
 
 if TYPE_CHECKING:
+    from jaxtyping import Float32
     from torch import Tensor
 
 
@@ -30,7 +31,9 @@ class KLDivergence:
         if not self.temperature > 0:
             raise ValueError(f"temperature is {self.temperature}: expected more than 0")
 
-    def __call__(self, logits: Tensor, normaliser: Tensor, teacher: Teacher) -> Tensor:
+    def __call__(
+        self, logits: Float32[Tensor, "N V"], normaliser: Float32[Tensor, " N"], teacher: Teacher
+    ) -> Float32[Tensor, " N"]:
         """The loss of each position [N] in nats; 0 where the teacher has no entry."""
         from fusion.train.objectives.outcomes import outcomes
 

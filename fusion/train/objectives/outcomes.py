@@ -5,23 +5,35 @@ With student logits z, log q_v = z_v - lse(z), so a loss against kept entries ne
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fusion.train.objectives.objective import Tail, Teacher
 
+if TYPE_CHECKING:
+    from jaxtyping import Float32
 
-class Outcomes(NamedTuple):
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
     """Both distributions, each [N, O]; the logarithms are 0 where the teacher gives no mass."""
 
-    probs: Tensor
-    log_probs: Tensor
-    student_log_probs: Tensor
+    probs: Float32[Tensor, "N O"]
+    log_probs: Float32[Tensor, "N O"]
+    student_log_probs: Float32[Tensor, "N O"]
 
 
-def outcomes(logits: Tensor, normaliser: Tensor, teacher: Teacher, *, temperature: float, tail: Tail) -> Outcomes:
+def outcomes(
+    logits: Float32[Tensor, "N V"],
+    normaliser: Float32[Tensor, " N"],
+    teacher: Teacher,
+    *,
+    temperature: float,
+    tail: Tail,
+) -> Outcomes:
     """The tempered teacher and the student over O outcomes; where the teacher has no entry all probabilities are 0.
 
     `normaliser` [N] is logsumexp of `logits` [N, V].  `renormalise` (the papers') spreads the lost mass over the kept
@@ -44,4 +56,8 @@ def outcomes(logits: Tensor, normaliser: Tensor, teacher: Teacher, *, temperatur
     probs = log_probs.exp()
     # -inf times zero is not a number: both factors are replaced where the teacher gives no mass.
     used = (probs > 0) & ~silent[:, None]
-    return Outcomes(*(torch.where(used, values, 0.0) for values in (probs, log_probs, student)))
+    return Outcomes(
+        probs=torch.where(used, probs, 0.0),
+        log_probs=torch.where(used, log_probs, 0.0),
+        student_log_probs=torch.where(used, student, 0.0),
+    )
