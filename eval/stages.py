@@ -108,7 +108,7 @@ class Stages:
                 self.progress.note(
                     f"{candidate.model}, {entry}: {unfinished} answers failed; repeat the command to ask again"
                 )
-                return unfinished.records
+                return list(unfinished.records)
             shown.finished(artifact)
         # Equal weights under another name share their answers.
         return [

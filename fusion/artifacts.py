@@ -358,7 +358,7 @@ def _unchanged(path: Path, noted: Mapping[str, Any]) -> bool:
         return False
     if stat.st_size >= _ALWAYS_HASH_BELOW and stat.st_mtime_ns == noted["modified_ns"]:
         return True
-    return file_digest(path) == noted["sha256"]
+    return file_digest(path) == str(noted["sha256"])
 
 
 def _finish(partial: Path, final: Path, manifest: Mapping[str, Any]) -> None:

@@ -102,7 +102,8 @@ def specification(tokenizer: Any) -> dict[str, Any]:
             f"{type(tokenizer).__name__} has no tokenizer.json behind it: alignment needs a fast tokenizer;"
             " load it with AutoTokenizer and save it with save_pretrained"
         )
-    return json.loads(backend.to_str())
+    described: dict[str, Any] = json.loads(backend.to_str())
+    return described
 
 
 @lru_cache(maxsize=1)

@@ -181,15 +181,17 @@ def published_refits(
         ]
     )
 
-    def rates(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    def refitted(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         weights = np.concatenate([counts * scored, np.full((len(counts), len(rows["term"])), _GAMED_WEIGHT)], axis=1)
         fitted = fit_logistic(np.broadcast_to(features, (len(counts), *features.shape)), target, weights)
         predicted = _sigmoid(fitted[:, 1:2] * difficulty[None, :] + fitted[:, 2:3])
-        return np.sum(predicted * counts, axis=1) / counts.sum(axis=1)
+        rates: NDArray[np.float64] = np.sum(predicted * counts, axis=1) / counts.sum(axis=1)
+        return rates
 
-    centre = rates(np.ones((1, len(term))))[0]
+    centre = refitted(np.ones((1, len(term))))[0]
     counts = resample_counts(len(term), bootstrap)
-    return np.concatenate([rates(counts[part]) for part in batches(len(counts), size=50)]) - centre
+    draws = np.concatenate([refitted(counts[part]) for part in batches(len(counts), size=50)])
+    return np.asarray(draws - centre)
 
 
 def _gamed_rows(path: Path) -> dict[str, NDArray[np.float64]]:
@@ -216,7 +218,8 @@ def _own_set_fits(
 
 
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(-np.logaddexp(0.0, -x))
+    share: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -x))
+    return share
 
 
 def _objective(
@@ -228,7 +231,8 @@ def _objective(
 ) -> Float64[NDArray[np.float64], " resamples"]:
     logits = (features @ coefficients[..., None])[..., 0]
     losses = np.logaddexp(0.0, logits) - target * logits
-    return np.sum(weights * losses, axis=1) + np.sum(coefficients**2, axis=1) / (2 * c)
+    penalty = np.sum(coefficients**2, axis=1) / (2 * c)
+    return np.asarray(np.sum(weights * losses, axis=1) + penalty)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def swaps(groups: int, flips: int, seed: int) -> NDArray[np.int8]:
     """
     if groups < 31 and 2**groups <= flips + 1:
         ways = np.arange(2**groups)[:, None]
-        drawn = ((ways >> np.arange(groups)) & 1).astype(np.int8)
+        drawn: NDArray[np.int8] = ((ways >> np.arange(groups)) & 1).astype(np.int8)
     else:
         drawn = np.random.default_rng(seed).integers(0, 2, size=(flips, groups), dtype=np.int8)
     drawn.flags.writeable = False

@@ -152,4 +152,5 @@ def _spaces_in_front(vocabulary: Vocabulary) -> NDArray[np.int32]:
 
 def _begins_outside(row: Labelled, spaced_length: NDArray[np.int32]) -> NDArray[np.bool_]:
     inside = np.asarray(row.end) - np.asarray(row.start)
-    return (np.asarray(row.start) == 0) & (spaced_length[np.asarray(row.label_ids)] == inside + 1)
+    spaced = spaced_length[np.asarray(row.label_ids)] == inside + 1
+    return np.asarray((np.asarray(row.start) == 0) & spaced)

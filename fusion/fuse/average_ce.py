@@ -66,7 +66,8 @@ class AverageCE:
         logits = np.exp(-safe) if self.weighting == "reward" else -safe / self.temperature
         logits = np.where(known, logits, -np.inf)
         logits -= logits.max()
-        return (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        log_weights: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        return log_weights
 
 
 def mixture(tops: Sequence[TopK], log_weights: Float32[NDArray[np.float32], " S"], *, keep: int | None = None) -> TopK:

@@ -65,9 +65,12 @@ class FusedRows:
         shard = self._open[file]
 
         def part(name: str) -> NDArray[Any]:
+            rows: NDArray[Any]
             if start == end:  # safetensors refuses an empty slice at the end
-                return shard.get_tensor(name)[:0]
-            return shard.get_slice(name)[start:end]
+                rows = shard.get_tensor(name)[:0]
+            else:
+                rows = shard.get_slice(name)[start:end]
+            return rows
 
         stored = part("ids")
         ids = stored.astype(np.int32)

@@ -101,7 +101,7 @@ def _pivot_bits(piece: Piece, rounded: Tensor) -> NDArray[np.unsignedinteger]:
     import torch
 
     if piece.rows.dtype == np.uint16 and rounded.dtype == torch.bfloat16:
-        return piece.rows[0]
+        return np.asarray(piece.rows[0])
     return _bits(piece.pivot.to(rounded.dtype))
 
 

@@ -36,7 +36,7 @@ def trim_log(out: Path, steps: int) -> None:
 
 def _step(line: str) -> float:
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except ValueError:  # the line a killed process was writing
         return float("inf")
 

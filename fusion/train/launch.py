@@ -72,7 +72,8 @@ def train(
         raise Refusal((out / REFUSAL).read_text())
     if status != 0 or not (out / FACTS).exists():
         raise RuntimeError(f"training ended with status {status}; the end of its log:\n{last_lines(log)}")
-    return json.loads((out / FACTS).read_text())
+    facts: dict[str, Any] = json.loads((out / FACTS).read_text())
+    return facts
 
 
 def command(config: TrainConfig, job: Path) -> list[str]:

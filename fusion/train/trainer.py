@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -24,7 +25,7 @@ from fusion.train.objectives.objective import Teacher
 class Plan(Dataset[TrainingRow]):
     """The rows in the order they are trained on, step after step."""
 
-    def __init__(self, rows: Sequence[TrainingRow], order: NDArray[Any]) -> None:
+    def __init__(self, rows: Sequence[TrainingRow], order: NDArray[np.int64]) -> None:
         self.rows = rows
         self.order = order.reshape(-1)
 
@@ -32,7 +33,7 @@ class Plan(Dataset[TrainingRow]):
         return len(self.order)
 
     def __getitem__(self, index: int) -> TrainingRow:
-        return self.rows[self.order[index]]
+        return self.rows[int(self.order[index])]
 
 
 def on_cpu(config: TrainConfig) -> bool:
