@@ -101,7 +101,8 @@ def _check(holder: Any, module: str, known: dict[str, Any]) -> Iterator[str]:
             setattr(holder, name, property(checked, doc=item.__doc__))
         else:
             item.func = checked
-        yield holder.__name__ if dataclasses.is_dataclass(holder) and name == "__init__" else function.__qualname__
+        of_fields = name == "__init__" and dataclasses.is_dataclass(holder)
+        yield str(holder.__name__) if of_fields else function.__qualname__
 
 
 def _checked(function: Callable[..., Any], known: dict[str, Any]) -> Callable[..., Any]:
