@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ def write_shard(path: Path, rows: Sequence[AlignedRow]) -> None:
     from safetensors.numpy import save_file
 
     ids = np.concatenate([row.top.ids for row in rows])
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, NDArray[np.generic]] = {
         "ids": _narrow(ids),
         "log_probs": np.concatenate([row.top.log_probs for row in rows]).astype(np.float16),
         "tail": np.concatenate([row.top.tail for row in rows]).astype(np.float32),
@@ -138,7 +138,7 @@ class _AlignedRows(Sequence[AlignedRow]):
         return self._shard(shard)[index - int(self._first[shard])]
 
 
-def _narrow(ids: NDArray[np.int32]) -> NDArray[Any]:
+def _narrow(ids: NDArray[np.int32]) -> NDArray[np.int32] | NDArray[np.uint16]:
     if ids.size and ids.max() >= _NO_TOKEN_16:
         return ids
     return np.where(ids == NO_TOKEN, _NO_TOKEN_16, ids).astype(np.uint16)

@@ -8,7 +8,7 @@ int8.  Reading is lazy and by slices, so a training process holds one conversati
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class FusedRows:
     def __len__(self) -> int:
         return len(self._place)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[FusedRow]:
         return (self[name] for name in self._place)
 
     def __getitem__(self, conversation_id: str) -> FusedRow:

@@ -9,7 +9,7 @@ Positions that the pivot or the label teaches stay as they are.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _ROWS_PER_SHARD = 1024
 
 
-def shuffle(*, fused: Path, vocabulary: int, seed: int, out: Path) -> dict[str, Any]:
+def shuffle(*, fused: Path, vocabulary: int, seed: int, out: Path) -> dict[str, int]:
     """Write the targets in `fused` into `out` with the sources' alternatives shuffled; `vocabulary` counts the pivot's
     ids.  Returns how many positions there are and how many were changed.  Raises Refusal for a vocabulary of fewer
     than twice the kept ids.

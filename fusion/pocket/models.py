@@ -145,7 +145,7 @@ def model_settings(config: PocketModel, tokenizer: PreTrainedTokenizerFast) -> P
     """The architecture's Hugging Face configuration; input and output embeddings are not tied."""
     from transformers import GPTNeoXConfig, LlamaConfig, Qwen2Config
 
-    shared: dict[str, Any] = {
+    shared: dict[str, int | float | bool | None] = {
         "vocab_size": len(tokenizer),
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
