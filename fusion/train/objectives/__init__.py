@@ -17,4 +17,7 @@ from fusion.train.objectives.cross_entropy import CrossEntropy
 from fusion.train.objectives.kl_divergence import KLDivergence
 from fusion.train.objectives.objective import Objective
 
-OBJECTIVES: Mapping[str, type[Objective]] = {"ce": CrossEntropy, "kl": KLDivergence}
+OBJECTIVES: Mapping[str, type[Objective]] = {
+    "ce": CrossEntropy,
+    "kl": KLDivergence,
+}
