@@ -71,7 +71,7 @@ class Store:
 
     root: Path
 
-    def key(self, stage: str, *, config: Any, inputs: Mapping[str, str], modules: Sequence[str]) -> str:
+    def key(self, stage: str, *, config: object, inputs: Mapping[str, str], modules: Sequence[str]) -> str:
         """The key of a stage's output, without computing it.  `inputs` maps roles to the keys of input artifacts."""
         recipe = [stage, plain(config), dict(sorted(inputs.items())), code_digest(tuple(modules))]
         text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -101,10 +101,10 @@ class Store:
         self,
         stage: str,
         *,
-        config: Any,
+        config: object,
         inputs: Mapping[str, str],
         modules: Sequence[str],
-        build: Callable[[Path], Mapping[str, Any] | None],
+        build: Callable[[Path], Mapping[str, object] | None],
         seed: int | None = None,
     ) -> Artifact:
         """The finished artifact for these inputs, built now or found from before.
@@ -361,7 +361,7 @@ def _unchanged(path: Path, noted: Mapping[str, Any]) -> bool:
     return file_digest(path) == str(noted["sha256"])
 
 
-def _finish(partial: Path, final: Path, manifest: Mapping[str, Any]) -> None:
+def _finish(partial: Path, final: Path, manifest: Mapping[str, object]) -> None:
     for path in sorted(partial.iterdir()):
         if path.name.startswith("."):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from fusion.artifacts import Artifact, file_digest
 from fusion.experiment import FusionConfig
@@ -35,7 +34,7 @@ def dialogues(config: FusionConfig, produce: Callable[..., Artifact]) -> Artifac
         )
     from fusion.conversation import load_conversations, subsample, write_conversations
 
-    def build(out: Path, shown: object) -> Mapping[str, Any]:
+    def build(out: Path, shown: object) -> Mapping[str, object]:
         found = load_conversations(data, seed=seed)
         found = subsample(found, max(1, round(share * len(found))), seed=seed)
         write_conversations(out / FUSION, found)

@@ -127,13 +127,13 @@ class _Run:
         stage: str,
         what: str,
         *,
-        config: Any,
+        config: object,
         inputs: Mapping[str, str],
         modules: tuple[str, ...],
-        build: Callable[[Path, StageProgress], Mapping[str, Any] | None],
+        build: Callable[[Path, StageProgress], Mapping[str, object] | None],
         seed: int | None = None,
     ) -> Artifact:
-        def first_imported(directory: Path) -> Mapping[str, Any] | None:
+        def first_imported(directory: Path) -> Mapping[str, object] | None:
             _import_transformers()
             if stage in _WITH_A_MODEL:
                 with _MAKING_ROOM:

@@ -8,7 +8,7 @@ int8.  Reading is lazy and by slices, so a training process holds one conversati
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class FusedWriter:
         self._teachers = list(teachers)
         self._rows_per_shard = rows_per_shard
         self._held: list[tuple[str, NDArray[np.int32], Fused]] = []
-        self._shards: list[dict[str, Any]] = []
+        self._shards: list[Mapping[str, object]] = []
 
     def add(self, conversation_id: str, label_ids: NDArray[np.int32], fused: Fused) -> None:
         """Append one conversation."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fusion.configure import Refusal
 from fusion.conversation import Conversation, read_conversations, write_conversations
@@ -68,7 +68,7 @@ class PocketModel:
             raise ValueError(f"vocab_size is {self.vocab_size}: expected at least 320, of which 256 are bytes")
 
 
-def build_checkpoint(config: PocketModel, text: Path, out: Path) -> dict[str, Any]:
+def build_checkpoint(config: PocketModel, text: Path, out: Path) -> dict[str, object]:
     """Write an untrained checkpoint into `out`, and beside it `train.jsonl`, the dialogues it is to be trained on.
 
     `text` is the directory that fusion.pocket.questions.write_dialogues wrote.  The tokenizer is trained on the

@@ -12,10 +12,10 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ def represent(
     out: Path,
     device: str | None = None,
     advance: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> Mapping[str, object]:
     """Write the representation of `conversations` by the model in `checkpoint` into `out`; returns facts about it.
 
     `device` defaults to the accelerator when there is one.  Shards that an earlier, killed call with the same arguments

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +49,7 @@ class Job:
     out: Path
 
 
-def run(job: Job) -> dict[str, Any] | None:
+def run(job: Job) -> dict[str, object] | None:
     """Train, and write a Hugging Face checkpoint into `job.out`; facts about the run, or None on all ranks but 0.
 
     A whole checkpoint in `out/.checkpoints` is continued from.  Raises Refusal for conversations without a label,
