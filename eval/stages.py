@@ -118,7 +118,7 @@ class Stages:
             self.progress.note(
                 f"{candidate.model}, {entry}: {unfinished} answers failed; repeat the command to ask again"
             )
-            return unfinished.records
+            return list(unfinished.records)
         # Equal weights under another name share their answers.
         return [
             replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)

@@ -241,7 +241,7 @@ def _seen(directory: Path) -> dict[str, list[int]]:
     return found
 
 
-def _finish(partial: Path, final: Path, manifest: Mapping[str, Any]) -> None:
+def _finish(partial: Path, final: Path, manifest: Mapping[str, object]) -> None:
     for path in sorted(partial.iterdir()):
         if path.name.startswith("."):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

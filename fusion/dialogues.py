@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fusion.artifacts import Artifact
 from fusion.conversation import DataConfig
@@ -27,7 +26,7 @@ def dialogues_stage(config: FusionConfig) -> Stage:
 
 
 def _written(data: PocketData) -> Stage:
-    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+    def build(out: Path, advance: Advance) -> Mapping[str, object]:
         from fusion.pocket.questions import write_dialogues
 
         return write_dialogues(data, out)
@@ -45,7 +44,7 @@ def _written(data: PocketData) -> Stage:
 
 
 def _read(data: DataConfig, share: float, seed: int) -> Stage:
-    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+    def build(out: Path, advance: Advance) -> Mapping[str, object]:
         from fusion.conversation import load_conversations, subsample, write_conversations
 
         found = load_conversations(data, seed=seed)

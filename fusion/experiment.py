@@ -21,6 +21,7 @@ from fusion.precision import LostUpdate, MergedConfig
 from fusion.represent import RepresentConfig
 from fusion.tasks.learner import Learner
 from fusion.train.config import TrainConfig
+from fusion.train.objectives import OBJECTIVES
 
 TeacherChoice = Literal["fused", "pivot", "shuffled"]
 _BASELINES = ("sft", "multi")
@@ -164,7 +165,7 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
             represent=typed(settings.get("represent") or {}, RepresentConfig, at="represent"),
             align=typed(settings.get("align") or {}, AlignConfig, at="align"),
             fuse=choose(FUSION_RULES, settings.get("fuse") or {}, at="fuse"),
-            train=typed(settings.get("train") or {}, TrainConfig, at="train"),
+            train=_train(settings.get("train") or {}),
             merge={
                 name: choose(MERGE_RULES, rule, at=f"merge.{name}")
                 for name, rule in merges.items()
@@ -183,6 +184,16 @@ def _stored_in(dtype: Literal["float32", "bfloat16"] | None, model: ModelConfig)
         return model
     train = dataclasses.replace(model.pocket.train, save_dtype=dtype)
     return dataclasses.replace(model, pocket=dataclasses.replace(model.pocket, train=train))
+
+
+def _train(settings: Mapping[str, Any]) -> TrainConfig:
+    """The settings of training; an objective's name alone stands for its entry in conf/objective."""
+    objective = settings.get("objective", "ce")
+    if isinstance(objective, str):
+        objective = group_entry("objective", objective)
+    return typed(
+        {**settings, "objective": choose(OBJECTIVES, objective, at="train.objective")}, TrainConfig, at="train"
+    )
 
 
 def _data(settings: Mapping[str, Any], share: float) -> DataConfig | PocketData:

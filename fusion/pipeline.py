@@ -207,7 +207,7 @@ def _producer(store: Store, progress: RunProgress, make_room: Callable[[], None]
     making_room = threading.Lock()
 
     def produce(stage: Stage) -> Artifact:
-        def build(out: Path, advance: Advance) -> Mapping[str, Any] | None:
+        def build(out: Path, advance: Advance) -> Mapping[str, object] | None:
             if "transformers" in stage.libraries:
                 _import_transformers()
             if stage.needs_gpu:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fusion.align import AlignConfig, method
 from fusion.artifacts import Artifact
@@ -25,7 +24,7 @@ def align_stage(
     """The source's representation carried over to the pivot's."""
     chosen = method(config)
 
-    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+    def build(out: Path, advance: Advance) -> Mapping[str, object]:
         from fusion.align import align
         from fusion.represent import open_representation
         from fusion.represent.checkpoint import load_tokenizer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fusion.artifacts import Artifact
 from fusion.fuse import FusionRule
@@ -17,7 +16,7 @@ def fuse_stage(pivot: Artifact, aligned: Mapping[str, Artifact], rule: FusionRul
     """The pivot's representation fused with one source, with all at once (Multi), or, without any, taken alone."""
     what = "all sources" if len(aligned) > 1 else next(iter(aligned), "pivot alone")
 
-    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+    def build(out: Path, advance: Advance) -> Mapping[str, object]:
         from fusion.fuse.fuse import fuse
 
         return fuse(pivot=pivot.path, aligned={name: part.path for name, part in aligned.items()}, rule=rule, out=out)
@@ -38,7 +37,7 @@ def fuse_stage(pivot: Artifact, aligned: Mapping[str, Artifact], rule: FusionRul
 def shuffle_stage(pivot: Artifact, fused: Artifact, *, what: str, seed: int) -> Stage:
     """Fused targets without what the sources know about the alternatives; `pivot` is its representation."""
 
-    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+    def build(out: Path, advance: Advance) -> Mapping[str, object]:
         from fusion.fuse.shuffle import shuffle
         from fusion.represent import open_representation
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fusion.checkpoint import Checkpoint
 from fusion.merge import MergeRule
@@ -20,7 +19,7 @@ def merge_stage(
 ) -> Stage:
     """`what` is the merged model's row of the table, `how` the precision it is written in."""
 
-    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+    def build(out: Path, advance: Advance) -> Mapping[str, object]:
         from fusion.merge.checkpoint_stream import merge
 
         return merge(

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fusion.configure import Refusal
 from fusion.conversation import Conversation, read_conversations, write_conversations
@@ -77,7 +77,7 @@ class PocketModel:
         return Size(parameters=parameters, active=parameters, bytes_each=4, conversations=self.conversations)
 
 
-def build_checkpoint(config: PocketModel, text: Path, out: Path) -> dict[str, Any]:
+def build_checkpoint(config: PocketModel, text: Path, out: Path) -> dict[str, object]:
     """Write an untrained checkpoint into `out`, and beside it `train.jsonl`, the dialogues it is to be trained on.
 
     `text` is the directory that fusion.pocket.questions.write_dialogues wrote.  The tokenizer is trained on the
@@ -154,7 +154,7 @@ def model_settings(config: PocketModel, tokenizer: PreTrainedTokenizerFast) -> P
     """The architecture's Hugging Face configuration; input and output embeddings are not tied."""
     from transformers import GPTNeoXConfig, LlamaConfig, Qwen2Config
 
-    shared: dict[str, Any] = {
+    shared: dict[str, int | float | bool | None] = {
         "vocab_size": len(tokenizer),
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,

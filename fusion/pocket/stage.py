@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fusion.artifacts import Artifact
 from fusion.dialogues import content_of
@@ -17,7 +16,7 @@ from fusion.runtime.work import Known, Size, Work
 def initialise_stage(row: str, model: PocketModel, conversations: Artifact) -> Stage:
     """A checkpoint of random weights, and `train.jsonl`, what it is to be trained on."""
 
-    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+    def build(out: Path, advance: Advance) -> Mapping[str, object]:
         from fusion.pocket.models import build_checkpoint
 
         return build_checkpoint(model, conversations.path, out)

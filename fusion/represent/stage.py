@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fusion.artifacts import Artifact
 from fusion.checkpoint import Checkpoint
@@ -18,7 +17,7 @@ from fusion.runtime.work import Known, Work
 def represent_stage(checkpoint: Checkpoint, conversations: Artifact, config: RepresentConfig) -> Stage:
     """One model run over the fusion dialogues by teacher forcing."""
 
-    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+    def build(out: Path, advance: Advance) -> Mapping[str, object]:
         from fusion.conversation import read_conversations
         from fusion.represent.teacher_forcing import represent
 

@@ -45,7 +45,7 @@ class Stage(StageRecipe):
 
     # Whose it is, for people: a model, or a model's answers to a benchmark.
     what: str
-    build: Callable[[Path, Advance], Mapping[str, Any] | None]
+    build: Callable[[Path, Advance], Mapping[str, object] | None]
     seed: int | None = None
     # Packages whose version decides bytes, and the device (`auto`: this machine's): noted, and compared on reuse.
     libraries: tuple[str, ...] = ()

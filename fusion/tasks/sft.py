@@ -16,5 +16,4 @@ class Sft(Task):
 
     def settings(self, train: TrainConfig) -> TrainConfig:
         """All weight on the labels, and the fusion term's own settings as they stand by default."""
-        plain = TrainConfig()
-        return replace(train, lm_weight=1.0, objective=plain.objective, temperature=plain.temperature, tail=plain.tail)
+        return replace(train, lm_weight=1.0, objective=TrainConfig().objective)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from fusion.configure import Refusal, plain
 from fusion.processes import child, last_lines, thread_settings
@@ -31,7 +30,7 @@ def train(
     config: TrainConfig,
     out: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Train the checkpoint `initial` on `conversations`, towards `fused` targets if given; facts about the run.
 
     `out` receives a Hugging Face checkpoint (safetensors, tokenizer, chat template, generation config) and
@@ -73,7 +72,8 @@ def train(
         raise Refusal((out / REFUSAL).read_text())
     if status != 0 or not (out / FACTS).exists():
         raise RuntimeError(f"training ended with status {status}; the end of its log:\n{last_lines(log)}")
-    return json.loads((out / FACTS).read_text())
+    facts: dict[str, object] = json.loads((out / FACTS).read_text())
+    return facts
 
 
 def command(config: TrainConfig, job: Path) -> list[str]:

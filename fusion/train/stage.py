@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fusion.artifacts import Artifact
 from fusion.precision import ITEM_BYTES
@@ -30,7 +29,7 @@ def train_stage(
 ) -> Stage:
     """`initial` trained on the conversations in `text`; `name` is `pretrain` for a model that starts from nothing."""
 
-    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+    def build(out: Path, advance: Advance) -> Mapping[str, object]:
         taught = fused.path if fused else None
         return train(initial=initial, conversations=text, fused=taught, config=config, out=out, progress=advance)
 
@@ -53,7 +52,7 @@ def train_stage(
         what=what,
         config=config,
         inputs={"initial": initial_key, "text": text_key, **({"fused": fused.content} if fused else {})},
-        modules=MODULES,
+        modules=(*MODULES, type(config.objective).__module__),
         build=build,
         seed=config.seed,
         libraries=(*MODELS, "accelerate"),

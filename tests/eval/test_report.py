@@ -15,7 +15,7 @@ from eval.scores.metric_row import MetricRow
 from eval.tables import leaderboard, rounded, scores_table
 
 BOOTSTRAP = Bootstrap(resamples=200, seed=3)
-RATINGS = {  # model -> question -> (turn 1, turn 2)
+RATINGS: dict[str, dict[str, tuple[int | None, ...]]] = {  # model -> question -> (turn 1, turn 2)
     "pivot": {"1": (4, 6), "2": (5, 7), "3": (9, 3)},
     "sft": {"1": (4, 5), "2": (5, None), "3": (8, 3)},
     "sce": {"1": (6, 7), "2": (6, 8), "3": (9, 6)},

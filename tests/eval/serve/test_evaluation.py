@@ -190,7 +190,7 @@ class Mortal:
                 return Loaded(how="unchanged", checkpoint=checkpoint, weights="w", seconds=0.0)
             self.close()
             how = "restarted"
-        self.left = self.lives[self.started]
+        self.left: int | None = self.lives[self.started]
         self.started += 1
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()

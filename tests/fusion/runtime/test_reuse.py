@@ -251,7 +251,8 @@ from eval.serve import VLLM, Transformers
 from fusion.artifacts import Store
 from fusion.runtime.stage import StageRecipe
 for serve in (VLLM(), Transformers()):
-    print(Store(root=Path("x")).key(StageRecipe(name="answers", config=serve.identity(), inputs={}, modules=serve.modules)))
+    recipe = StageRecipe(name="answers", config=serve.identity(), inputs={}, modules=serve.modules)
+    print(Store(root=Path("x")).key(recipe))
 """
 
 

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from fusion.train.batching import collate
 from fusion.train.config import TrainConfig
-from fusion.train.run import Job, run, training_rows
-from fusion.train.trainer import FusionTrainer, Plan, training_arguments
+from fusion.train.run import TrainingJob, run, training_rows
+from fusion.train.trainer import FusionTrainer, OrderedRows, training_arguments
 
 CONFIG = TrainConfig(max_steps=4, batch_size=4, learning_rate=3e-3, max_length=64, device="cpu", warmup_ratio=0.0)
 
@@ -23,7 +23,7 @@ CONFIG = TrainConfig(max_steps=4, batch_size=4, learning_rate=3e-3, max_length=6
 def job(checkpoint, dialogues, out, **changes):
     out.mkdir(exist_ok=True)
     config = dataclasses.replace(CONFIG, **changes)
-    return Job(initial=checkpoint, conversations=dialogues, fused=None, config=config, out=out)
+    return TrainingJob(initial=checkpoint, conversations=dialogues, fused=None, config=config, out=out)
 
 
 def log(out):
@@ -125,7 +125,7 @@ def test_the_mean_over_processes_of_their_losses_is_the_steps_loss(checkpoint, d
     rows, _ = training_rows(task)
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
     arguments = training_arguments(task.config, checkpoints=tmp_path / "c", steps=1)
-    trainer = FusionTrainer(config=task.config, model=model, plan=Plan(rows, np.arange(4)), arguments=arguments)
+    trainer = FusionTrainer(config=task.config, model=model, plan=OrderedRows(rows, np.arange(4)), arguments=arguments)
     labels = torch.tensor(sum(len(row.positions) for row in rows[:4]))  # of the whole step, as processes share it
     alone = trainer.compute_loss(model, collate(rows[:4], pad_id=0), num_items_in_batch=labels)
     trainer.accelerator = SimpleNamespace(num_processes=2)
