@@ -205,17 +205,24 @@ def test_what_rounding_to_bf16_leaves_of_the_update_is_measured_in_the_same_pass
             assert row["update_cosine"] is None
 
 
-def test_what_a_server_in_bf16_would_keep_of_fp32_files_is_measured_too(models, tmp_path):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_a_server_in_16_bits_would_keep_of_fp32_files_is_measured_too(dtype, models, tmp_path):
     found, facts = merged(models, tmp_path / "out", Linear(weight=1.0))
-    start = pivot_weights()
-    held = [found[name].bfloat16().double() - start[name].double() for name in SHAPES]
+    start, kind = pivot_weights(), getattr(torch, dtype)
+    held = [found[name].to(kind).double() - start[name].to(kind).double() for name in SHAPES]
     cosine, ratio, moved = left([found[name].double() - start[name].double() for name in SHAPES], held)
-    kept = facts["update"]["bfloat16"]
+    kept = facts["update"][dtype]
     assert (kept["cosine"], kept["norm_ratio"], kept["moved"]) == pytest.approx((cosine, ratio, moved), abs=1e-4)
-    assert kept_as_served(facts, "bfloat16") == Kept(**kept)
+    assert kept_as_served(facts, dtype) == Kept(**kept)
     assert kept_as_served(facts, "float32") == kept_as_stored(facts)
-    assert kept_as_served(facts, "float16") is None  # nobody measured it
     assert kept_as_served(facts, None) is None
+
+
+def test_files_of_16_bits_are_measured_as_they_are(models, tmp_path):
+    _, facts = merged(models, tmp_path / "out", dtype="bfloat16")
+    assert list(facts["update"]) == ["stored"]
+    assert kept_as_served(facts, "bfloat16") == kept_as_served(facts, "float32") == kept_as_stored(facts)
+    assert kept_as_served(facts, "float16") is None  # nobody measured it
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
