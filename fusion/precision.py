@@ -20,7 +20,7 @@ LostUpdate = Literal["warn", "refuse", "allow"]
 ITEM_BYTES: Mapping[str, int] = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 TORCH_NAMES: Mapping[str, str] = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """Of the types as safetensors spells them."""
-SERVED: Dtype = "bfloat16"  # what servers take wider weights down to unless they are told otherwise
+NARROW: tuple[Dtype, ...] = ("bfloat16", "float16")  # what servers take wider weights down to
 # An update that keeps less of its direction or of its length is told about.
 ENOUGH = 0.99
 
@@ -92,8 +92,8 @@ def kept_as_stored(facts: Mapping[str, Any]) -> Kept | None:
 
 
 def kept_as_served(facts: Mapping[str, Any], served: str | None) -> Kept | None:
-    """What is left where the files are computed with in `served`; None where nobody knows it, as of fp32 files in
-    float16: stages measure what they store, and bfloat16.
+    """What is left where the files are computed with in `served`; None where nobody knows it, as of bfloat16 files in
+    float16: what is measured is the files, and of wider ones what 16 bits keep.
     """
     stored = str((facts.get("dtype") or {}).get("stored", "")).split(", ")
     if served is None or stored == [""]:
