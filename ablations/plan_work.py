@@ -74,18 +74,14 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """`units` of work of a `kind` that rates know, or None where nobody knows how many.
+    """How much a stage has to do, and what it needs meanwhile."""
 
-    On disk `bytes`, and besides what each of the `items` takes; `working` bytes are there while the stage runs.
-    `holds` bytes of weights are in memory meanwhile.
-    """
-
-    kind: str
-    units: float | None
-    items: float = 0
-    bytes: float = 0
-    working: float = 0
-    holds: float = 0
+    kind: str  # a kind of work that rates know
+    units: float | None  # None where nobody knows how many
+    items: float = 0  # each leaves on disk what the rate says, besides `bytes`
+    bytes: float = 0  # left on disk
+    working: float = 0  # bytes on disk while the stage runs
+    holds: float = 0  # bytes of weights in memory while the stage runs
 
 
 def dialogues_of(config: FusionConfig, expected: Mapping[str, Any] | None) -> Dialogues:

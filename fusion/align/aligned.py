@@ -24,19 +24,15 @@ _NO_TOKEN_16 = 0xFFFF
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedRow:
-    """One conversation: the source's distributions at the pivot's L labelled positions, in pivot ids.
-
-    `kind` [L]: EMPTY, TRANSFERRED or ONE_HOT (fusion.align.matches).  `source_position` [L] is -1 unless transferred.
-    `nll` (nats), `tokens` and `bytes` are the source's own on this conversation, over its own tokens.
-    """
+    """One conversation: the source's distributions at the pivot's L labelled positions, in pivot ids."""
 
     conversation_id: str
     top: TopK
-    kind: NDArray[np.uint8]
-    source_position: NDArray[np.int32]
-    nll: float
-    tokens: int
-    bytes: int
+    kind: NDArray[np.uint8]  # [L]: EMPTY, TRANSFERRED or ONE_HOT (fusion.align.matches)
+    source_position: NDArray[np.int32]  # [L], -1 unless transferred
+    nll: float  # in nats, the source's own on this conversation, over its own tokens
+    tokens: int  # the source's own
+    bytes: int  # of text that they cover
 
 
 def write_shard(path: Path, rows: Sequence[AlignedRow]) -> None:
