@@ -77,7 +77,7 @@ class Work:
     """How much a stage has to do, and what it needs meanwhile."""
 
     kind: str  # a kind of work that rates know
-    units: float | None  # None where nobody knows how many
+    units: float | None  # None where it is not known how many
     items: float = 0  # each leaves on disk what the rate says, besides `bytes`
     bytes: float = 0  # left on disk
     working: float = 0  # bytes on disk while the stage runs
@@ -87,7 +87,7 @@ class Work:
 def dialogues_of(config: FusionConfig, expected: Mapping[str, Any] | None) -> Dialogues:
     """How many dialogues an experiment fuses on, and how long they are.
 
-    Raises Refusal when the files are not there and nobody says what they hold.
+    Raises Refusal when the files are not there and no setting says what they hold.
     """
     data = config.data
     if isinstance(data, PocketData):

@@ -71,7 +71,7 @@ class Rates:
     verdicts: Rate
 
     def of(self, kind: str) -> Rate | None:
-        """The rate of a kind of work, None for one that nobody has measured."""
+        """The rate of a kind of work, None for one that was not measured."""
         found: Rate | None = getattr(self, kind, None) if kind in _kinds() else None
         return found
 

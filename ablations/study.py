@@ -42,7 +42,7 @@ class ArmChoice:
 
 @dataclass(frozen=True)
 class Claim:
-    """What somebody said: over all questions `arm` is better than its reference, or worse, or equal."""
+    """A published statement: over all questions `arm` is better than its reference, or worse, or equal."""
 
     text: str
     source: str = field(kw_only=True)

@@ -43,7 +43,7 @@ class StageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RunningStage:
-    """A stage under way, `done` of `total` units of it; total None where nobody counts them."""
+    """A stage under way, `done` of `total` units of it; total None where they are not counted."""
 
     stage: str
     what: str
