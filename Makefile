@@ -3,10 +3,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format eval sweep report bench
+.PHONY: help setup demo test test-fast check format eval sweep report bench
 
 PYTHON := .venv/bin/python
 READY := .venv/.installed
+# Tests take one core each; tests/conftest.py says which may run beside each other.
+SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
 
 # One sleeping thread per process: on a small machine spinning thread pools slow each other down tenfold.
 export OMP_NUM_THREADS ?= 1
@@ -17,7 +19,7 @@ $(READY): requirements/install requirements/cpu.lock requirements/gpu.lock pypro
 	@requirements/install
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(READY) ## create .venv and install the locked packages: vLLM for the GPU where there is one, else for the CPU
 	@echo ".venv is ready"
@@ -25,8 +27,11 @@ setup: $(READY) ## create .venv and install the locked packages: vLLM for the GP
 demo: $(READY) ## run experiment=pocket from dialogues to the leaderboard in reports/pocket/ (about 10 minutes on 2 cores)
 	@$(PYTHON) -m ablations experiment=pocket
 
-test: $(READY) ## run all tests that this machine can run (ARGS="-k merge" passes arguments to pytest)
-	@$(PYTHON) -m pytest $(ARGS)
+test: $(READY) ## run all tests that this machine can run, two at a time; ARGS="-k merge" runs those, one at a time
+	@$(PYTHON) -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
+
+test-fast: $(READY) ## run all tests but those that start servers, train or time (minutes on 2 cores)
+	@$(PYTHON) -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 check: $(READY) ## formatting, lint and types
 	@$(PYTHON) -m ruff format --check .

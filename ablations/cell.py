@@ -13,9 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.made_by import Code, code_of, scoring_code
 from ablations.precisions import (
     as_answered,
-    hold_served,
+    check_served,
     lost_notes,
     precisions,
     precisions_section,
@@ -51,6 +52,7 @@ class Cell:
     weights: Mapping[str, str]  # keys of its models' weights, by name
     checkpoints: Mapping[str, str] = field(default_factory=dict)  # their directories, by name
     stages: tuple[StageRecord, ...] = ()  # the artifacts behind it, in the chain's order
+    code: Code = field(default_factory=dict)  # what the artifacts and the table were made by
 
 
 def run_cell(
@@ -74,7 +76,7 @@ def run_cell(
     evaluating = evaluation_config(settings, fusing)
     with shown or RunProgress() as progress:
         fused: FusedModels = run(fusing, progress, make_room=servers.make_room if servers else lambda: None)
-        hold_served(fused.checkpoints, evaluating.serve, fusing.lost_update, progress.note)
+        check_served(fused.checkpoints, evaluating.serve, fusing.lost_update, progress.note)
         scored = evaluate(candidates(fused), evaluating, progress, own_questions(fused), servers=servers)
         progress.note(f"stages: {progress.computed} computed, {progress.reused} reused")
     held = precisions(fused.checkpoints, as_answered(progress.records(), evaluating.serve))
@@ -98,6 +100,7 @@ def run_cell(
         "checkpoints": {checkpoint.model: str(checkpoint.path) for checkpoint in fused.checkpoints},
         "models": {row: entry.path for row, entry in given_models(fusing).items()},  # None: trained here
         "stages": [asdict(record) for record in progress.records()],
+        "code": scoring_code(),
         "scoring": {
             "benchmarks": plain(evaluating.benchmarks),
             "judges": plain(evaluating.judges),
@@ -158,9 +161,11 @@ def find_cells(where: Path) -> list[Cell]:
             axes={axis: row["axes"].get(axis, "") for axis in swept},
             weights=row["weights"],
             checkpoints=row.get("checkpoints", {}),
-            stages=tuple(StageRecord(**stage) for stage in row.get("stages", ())),
+            stages=stages,
+            code=code_of(stages, row.get("code", "")),
         )
         for path, row in rows.items()
+        for stages in [tuple(StageRecord(**stage) for stage in row.get("stages", ()))]
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from ablations.plan_questions import answer_tokens, placeholders, stand_in
 from ablations.plan_store import PlanningStore
-from ablations.plan_work import CHARACTERS_PER_TOKEN, Work
+from ablations.plan_work import CHARACTERS_PER_TOKEN
 from eval.benchmarks import LMEvalHarness, LoadedBenchmark
 from eval.config import EvalConfig
 from eval.ensembles import PackLLM
@@ -24,10 +24,13 @@ from eval.judges import ModelJudge
 from eval.judges.cost import Estimate
 from eval.judging_cost import expected
 from eval.records import Answer
+from eval.serve import Serve
 from eval.sittings import JudgingJob, Keeping, Sitting, by_judge, sittings_of
 from eval.stages import Candidate, Stages, digest
 from fusion.configure import Refusal, plain
+from fusion.precision import ITEM_BYTES
 from fusion.progress import RunProgress
+from fusion.runtime.work import Size, Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,8 +146,15 @@ def _answers(
     answers = run.answers(candidate, entry, benchmark)
     stage = store.latest()
     work = _answering(store, [candidate], benchmark, cached=True)
-    stage.work = replace(work, holds=store.book.sizes[candidate.weights].held(run.serve))
+    stage.work = replace(work, holds=_held(store.book.sizes[candidate.weights], run.serve))
     return answers or placeholders(benchmark, model=candidate.model, key=stage.key)
+
+
+def _held(size: Size, serve: Serve) -> float:
+    """Bytes in memory while it is served: those on disk, unless the server takes the weights to another type."""
+    types = {each: dtype for dtype, each in reversed([*ITEM_BYTES.items()])}
+    served = serve.precision(types[round(size.bytes_each)])
+    return size.bytes if served is None else size.parameters * ITEM_BYTES[served]
 
 
 def _answering(store: PlanningStore, members: Sequence[Candidate], benchmark: LoadedBenchmark, *, cached: bool) -> Work:
@@ -200,7 +210,7 @@ def _enter(sitting: Sitting, repeat: int, keeping: Keeping, store: PlanningStore
     will be.
     """
     if whose is None:
-        key = store.key("verdicts", **keeping.recipe(sitting, repeat))
+        key = store.key(keeping.recipe(sitting, repeat))
     else:
         key = digest([whose, sitting.name, sitting.layer, repeat])
     what = " · ".join(filter(None, (sitting.job.candidate.model, sitting.job.entry, sitting.name)))

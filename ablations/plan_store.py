@@ -10,18 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ablations.plan_work import Dialogues, Size, Work, fusion_work
-from fusion.artifacts import Artifact, Store, directory_key, file_digest
+from fusion.artifacts import Artifact, Store
 from fusion.checkpoint import ModelConfig, checkpoint_directory, dressed, on_this_disk, template_file
 from fusion.configure import Refusal
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
 from fusion.precision import ITEM_BYTES
+from fusion.runtime.digests import directory_key, file_digest
+from fusion.runtime.stage import Advance, Stage
+from fusion.runtime.work import Dialogues, Known, Size, Work
 
 _READ_BELOW = 2**24  # bytes; larger files are not read for a plan, so weights never seen before have a key of their own
 
@@ -65,34 +67,26 @@ class PlanningStore(Store):
     book: Book
     dialogues: Dialogues
 
-    def produce(
-        self,
-        stage: str,
-        *,
-        config: Any,
-        inputs: Mapping[str, str],
-        modules: Sequence[str],
-        build: Callable[[Path], Mapping[str, Any] | None],
-        seed: int | None = None,
-    ) -> Artifact:
-        """The artifact as it was found, unread; or, where there is none, its key and place without any file."""
-        key = self.key(stage, config=config, inputs=inputs, modules=modules)
-        path = self.path(stage, key)
-        found = self.manifest(stage, key)
-        work, size = fusion_work(stage, config, inputs, self.dialogues, self.book.sizes)
-        if size is not None:
-            self.book.sizes[key] = size
-        self.book.enter(stage, key, found=found, work=work)
-        if found is not None:
-            return Artifact(stage=stage, key=key, path=path, manifest=found, reused=True)
+    def produce(self, stage: Stage, advance: Advance = lambda done, total: None) -> Artifact:
+        """The artifact as it was found, unread; or, where there is none, its key and place, and a content that no
+        artifact has: what is made from it is still to be made, whatever the store holds."""
+        key = self.key(stage)
+        path = self.path(stage.name, key)
+        found = self.manifest(stage.name, key)
+        work, size = (None, None) if stage.work is None else stage.work(Known(self.dialogues, self.book.sizes))
+        self.book.enter(stage.name, key, found=found, work=work)
         files: dict[str, Any] = {"fusion.jsonl": {"sha256": key}}
-        if isinstance(config, PocketData):
-            path = self.scratch / stage / key
+        if found is None and isinstance(stage.config, PocketData):
+            path = self.scratch / stage.name / key
             if not path.exists():
-                write_dialogues(config, path)
+                write_dialogues(stage.config, path)
             written = [file for file in path.rglob("*") if file.is_file()]
             files = {str(file.relative_to(path)): {"sha256": file_digest(file)} for file in written}
-        return Artifact(stage=stage, key=key, path=path, manifest={"files": files}, reused=False)
+        manifest = {"files": files} if found is None else found
+        artifact = Artifact(stage=stage.name, key=key, path=path, manifest=manifest, reused=found is not None)
+        if size is not None:
+            self.book.sizes[artifact.content] = size
+        return artifact
 
     def latest(self) -> PlannedStage:
         """The stage entered last."""

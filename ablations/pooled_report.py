@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,7 @@ from ablations.cell import Cell
 from ablations.contrasts import contrast_sections, contrast_table, contrasts
 from ablations.findings import findings_section, write_findings
 from ablations.pooling import PooledRow, counterpart, long_table, pooled
+from ablations.precisions import Precision, precisions_section, read_precisions
 from ablations.published import Published, compare_section, comparison, shapes
 from ablations.report_cells import artifact, artifacts_section, cells_section
 from ablations.report_plots import coefficient_map, heat_maps, seed_spread
@@ -46,7 +48,7 @@ def write_pooled_report(
         below = [*studied, *_contrasts(rows, bootstrap, out), *_plots(rows, models, bootstrap, out)]
         if published is not None:
             below.append(_beside(published, table, out))
-        return [*below, cells_section(cells, where, out), *artifacts_section(cells, out)]
+        return [*below, *_precisions(rows), cells_section(cells, where, out), *artifacts_section(cells, out)]
 
     table = write_report(
         [row.scored for row in rows],
@@ -133,6 +135,18 @@ def _coefficients(rows: Sequence[PooledRow]) -> tuple[dict[str, Figure], list[st
     if left_out:
         notes[f"{left_out} more are not drawn; every merged checkpoint has its coefficients.parquet."] = None
     return figures, list(notes)
+
+
+def _precisions(rows: Sequence[PooledRow]) -> list[Section]:
+    """Of each row's first seed; nothing of cells that do not say."""
+    found: dict[str, Precision] = {}
+    for row in rows:
+        cell, _ = next(iter(row.runs.values()))
+        file = cell.path / "precision.csv"
+        own = [one for one in read_precisions(file) if one.model == row.model] if file.exists() else []
+        for one in own:
+            found.setdefault(row.label, replace(one, model=row.label))
+    return [precisions_section([*found.values()])] if found else []
 
 
 def _beside(published: Published, table: pd.DataFrame, out: Path) -> Section:

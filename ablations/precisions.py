@@ -13,7 +13,7 @@ from eval.report_sections import Entry, Section
 from eval.serve import Serve
 from eval.serve.checkpoint import noted_dtype
 from fusion.checkpoint import Checkpoint
-from fusion.precision import Kept, LostUpdate, judge_update, kept_as_served, kept_as_stored
+from fusion.precision import Kept, LostUpdate, check_update, kept_as_served, kept_as_stored
 from fusion.progress import StageRecord
 
 
@@ -69,7 +69,7 @@ def precisions(checkpoints: Iterable[Checkpoint], served: Callable[[Checkpoint, 
     return found
 
 
-def hold_served(
+def check_served(
     checkpoints: Iterable[Checkpoint], serve: Serve, policy: LostUpdate, say: Callable[[str], None]
 ) -> None:
     """Before anything is asked: say, or refuse, where the server's precision loses an update that the files hold.
@@ -78,7 +78,7 @@ def hold_served(
     """
     for one in precisions(checkpoints, lambda _, stored: serve.precision(stored)):
         if one.as_stored is not None and one.as_stored.enough:
-            judge_update(
+            check_update(
                 f"{one.model}, stored in {one.stored} and served in {one.served},",
                 one.as_served,
                 "set serve.dtype=float32",
@@ -144,6 +144,26 @@ def write_precisions(found: Sequence[Precision], file: Path) -> None:
                 for name in measures
             ]
             rows.writerow([one.model, one.trained, one.stored, one.rounding, one.served, *kept])
+
+
+def read_precisions(file: Path) -> list[Precision]:
+    """What `write_precisions` wrote."""
+    with file.open(newline="", encoding="utf-8") as stream:
+        return [
+            Precision(
+                **{name: row[name] for name in ("model", "trained", "stored", "rounding", "served")},
+                as_stored=_read_kept(row, "stored"),
+                as_served=_read_kept(row, "served"),
+            )
+            for row in csv.DictReader(stream)
+        ]
+
+
+def _read_kept(row: Mapping[str, str], where: str) -> Kept | None:
+    if not row[f"moved_{where}"]:
+        return None
+    values = {field.name: row[f"{field.name}_{where}"] for field in fields(Kept)}
+    return Kept(**{name: float(value) if value else None for name, value in values.items()})  # type: ignore[arg-type]
 
 
 def _entries(kept: Kept | None) -> list[Entry]:

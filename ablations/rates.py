@@ -20,7 +20,7 @@ from fusion.configure import Refusal
 
 if TYPE_CHECKING:
     from ablations.plan_store import PlannedStage
-    from ablations.plan_work import Work
+    from fusion.runtime.work import Work
 
 # The work that a GPU does where there is one; all other work is a CPU's.
 _ON_GPU = ("train", "represent", "answers")

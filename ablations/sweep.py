@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from ablations.made_by import outdated, read_code
 from ablations.pooling import cells_directory
 from ablations.sweep_files import SweepCell, fail, forget, state_of, where_stopped, write_cells
 from ablations.sweep_view import failures_table, watching
@@ -64,6 +65,9 @@ def launch_cells(
             + f"; {len(missing)} to run",
             highlight=False,
         )
+        finished = [state.cell.folder for state in states if state.state == "finished"]
+        for sentence in outdated(read_code(finished)):
+            terminal().print(f"{sentence}; start the sweep anew to have all by one", highlight=False, soft_wrap=True)
     for cell in missing:
         forget(cell)
     target = str(master.hydra.launcher._target_).rsplit(".", 1)[-1]

@@ -220,7 +220,7 @@ def _alive(progress: Progress) -> bool:
     try:
         process = psutil.Process(progress.pid)
         # A number that was given to another process since then is not the cell's.
-        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() < progress.started + 1
+        return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() < progress.started + 1)
     except psutil.NoSuchProcess:
         return False
 

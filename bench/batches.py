@@ -8,7 +8,9 @@ import torch
 
 from bench.row import BenchRow, by_turns, spelled
 from fusion.train.batching import time_collation
-from fusion.train.objective import Teacher, position_losses
+from fusion.train.losses import position_losses
+from fusion.train.objectives.cross_entropy import CrossEntropy
+from fusion.train.objectives.objective import Teacher
 
 _POSITIONS, _VOCABULARY, _K = 512, 32_000, 10
 
@@ -40,7 +42,7 @@ def _loss() -> BenchRow:
     teacher = Teacher(ids=ids, log_probs=log_probs[:, :_K], tail=log_probs[:, _K])
 
     def gathered() -> torch.Tensor:
-        return position_losses(logits, gold, teacher)[1]
+        return position_losses(logits, gold, teacher, objective=CrossEntropy())[1]
 
     def dense() -> torch.Tensor:
         target = torch.zeros_like(logits).scatter_(1, ids, torch.softmax(log_probs[:, :_K], dim=-1))

@@ -9,10 +9,13 @@ import random
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 ROW_TOKENS = 512
 
@@ -32,11 +35,11 @@ class Material:
     """Tokenizers of a pivot and a source, and texts of about ROW_TOKENS pivot tokens each."""
 
     name: str
-    pivot: Any
-    source: Any
+    pivot: PreTrainedTokenizerFast
+    source: PreTrainedTokenizerFast
     texts: list[str]
 
-    def row(self, tokenizer: Any, text: str) -> BenchText:
+    def row(self, tokenizer: PreTrainedTokenizerFast, text: str) -> BenchText:
         """The labelled row of an ASCII text, where a character is a byte."""
         encoded = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
         start, end = np.array(encoded.offsets, np.int32).T
@@ -73,13 +76,13 @@ def material(count: int) -> Material:
     )
 
 
-def _fast(path: str) -> Any:
+def _fast(path: str) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(tokenizer_file=path)
 
 
-def trained(text: str, size: int) -> Any:
+def trained(text: str, size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE of at most `size` ids."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

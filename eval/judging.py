@@ -28,8 +28,8 @@ from eval.judges.served import RunningJudge
 from eval.judging_cost import announce_cost, cost_note
 from eval.records import Unscored, Verdict, read_verdicts, write_records
 from eval.sittings import JOURNAL, JudgingJob, Keeping, Sitting, by_judge, seats, sittings_of
-from eval.stages import Unfinished
 from fusion.progress import RunProgress
+from fusion.runtime.stage import Advance, Stage, Unfinished
 
 Records = list[Verdict | Unscored]
 
@@ -102,14 +102,14 @@ class Judging:
         job = sitting.job
         plan, waiting = self._plan(sitting, repeat)
 
-        def build(out: Path) -> Mapping[str, Any]:
+        def build(out: Path, advance: Advance) -> Mapping[str, Any]:
             done = 0
 
             def counted(_: object) -> None:
                 nonlocal done
                 done += 1
                 self._asked[sitting.seat] = self._asked.get(sitting.seat, 0) + 1
-                shown.advance(done, len(plan.requests))
+                advance(done, len(plan.requests))
 
             found = collect_verdicts(
                 benchmark=job.benchmark,
@@ -126,15 +126,15 @@ class Judging:
             return {"verdicts": len(found), "unscored": sum(isinstance(v, Unscored) for v in found)}
 
         named = " · ".join(filter(None, (job.candidate.model, job.entry, sitting.name)))
-        with self.progress.stage("judge", named) as shown:
-            try:
-                recipe = self.keeping.recipe(sitting, repeat)
-                artifact = self.keeping.store.produce("verdicts", **recipe, build=build)
-            except Unfinished as unfinished:
-                self.progress.note(f"{named}: {unfinished} verdicts are missing; repeat the command to ask again")
-                records: Records = unfinished.records
-                return records
-            shown.finished(artifact)
+        recipe = self.keeping.recipe(sitting, repeat)
+        libraries = self.keeping.libraries(sitting)
+        stage = Stage(**vars(recipe), what=named, build=build, libraries=libraries)
+        try:
+            artifact = self.progress.produce(self.keeping.store, stage)
+        except Unfinished as unfinished:
+            self.progress.note(f"{named}: {unfinished} verdicts are missing; repeat the command to ask again")
+            records: Records = unfinished.records
+            return records
         return read_verdicts(artifact.path / "verdicts.jsonl")
 
     def _plan(self, sitting: Sitting, repeat: int) -> tuple[JudgingPlan, Records]:

@@ -268,7 +268,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             raise Refusal(f"{path}, row {number} is {type(row).__name__}: expected an object")
     if not rows:
         raise Refusal(f"{path} holds no rows")
-    return rows
+    return list(rows)
 
 
 def wanted(row: dict[str, Any], *names: str, path: Path, number: int) -> Sequence[Any]:

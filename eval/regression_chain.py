@@ -18,8 +18,11 @@ from typing import Any
 import pandas as pd
 
 from eval.tables import SCORE_COLUMNS
-from fusion.artifacts import code_digest, file_digest, module_digests, versions
+from fusion.artifacts import content_of
 from fusion.configure import Refusal
+from fusion.runtime.digests import file_digest
+from fusion.runtime.fingerprint import code_digest, module_digests
+from fusion.runtime.versions import versions
 
 # Entry modules of what turns verdicts into items, and items into the table; how a server runs is in neither.
 _SCORE = ("eval.scored_by",)
@@ -28,7 +31,6 @@ _NO_ARITHMETIC = "eval.serve"
 # What of a file says when, where or from which keys it was made, not what is in it.
 _NOT_CONTENT: Mapping[str, frozenset[str]] = {
     "answers.jsonl": frozenset({"model", "weights"}),
-    "index.json": frozenset({"checkpoint"}),
 }
 _LOGS = frozenset({"training_log.jsonl"})
 
@@ -41,10 +43,11 @@ class Link:
     what: str
     key: str
     config: Any
-    inputs: Mapping[str, str]  # keys by role
+    inputs: Mapping[str, str]  # contents by role
     code: Mapping[str, str]  # digests by module; empty where the modules are not those that made the artifact any more
     versions: Mapping[str, str]
     output: Mapping[str, str]  # a digest for each file that came out
+    content: str  # a digest of all that came out
 
 
 def read_chain(report: Path) -> list[Link]:
@@ -112,6 +115,7 @@ def _link(entry: Mapping[str, str]) -> Link:
             for name, noted in manifest["files"].items()
             if Path(name).name not in _LOGS
         },
+        content=content_of(manifest),
     )
 
 
@@ -149,6 +153,7 @@ def _scoring(report: Path, settings: Any) -> list[Link]:
                 code=code,
                 versions=versions(),
                 output=output,
+                content=_digest(output),
             )
         )
     return links

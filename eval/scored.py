@@ -51,7 +51,7 @@ class ItemColumns:
         if slice_name == "all":
             return np.ones(len(self.places), dtype=bool)
         if slice_name in ("turn1", "turn2"):
-            return self.turns == int(slice_name[-1])
+            return np.asarray(self.turns == int(slice_name[-1]), dtype=bool)
         return np.asarray(self.categories == slice_name, dtype=bool)
 
     def at(self, places: tuple[tuple[str, int], ...]) -> NDArray[np.float64]:

@@ -14,8 +14,10 @@ from eval.judges import Member, ModelJudge, OpenAI, Panel, Recorded, Served
 from eval.records import Answer, Unscored, Verdict, read_verdicts
 from eval.serve import engine
 from eval.stages import Candidate, digest
-from fusion.artifacts import Store, directory_key, file_digest
+from fusion.artifacts import Store
 from fusion.configure import plain
+from fusion.runtime.digests import directory_key, file_digest
+from fusion.runtime.stage import StageRecipe
 
 JOURNAL = ".verdicts.jsonl"
 # What reads a judge model's reply.  The benchmark's own module holds its statistics too, and a change of those must not
@@ -73,11 +75,11 @@ class Keeping:
 
     def __init__(self, config: EvalConfig) -> None:
         self.config = config
-        self.store = Store(root=config.artifacts)
+        self.store = Store(root=config.artifacts, reuse=config.reuse)
         self._weights: dict[str, str] = {}  # by the judge's directory
         self._plans: dict[tuple[int, int], str] = {}  # digests, by job and repeat
 
-    def recipe(self, sitting: Sitting, repeat: int) -> dict[str, Any]:
+    def recipe(self, sitting: Sitting, repeat: int) -> StageRecipe:
         """What the store makes the key of: judge, plan, how a reply is read, and for a second layer the first.
 
         A member of a panel has the key that the same judge has alone.
@@ -94,6 +96,8 @@ class Keeping:
         if isinstance(sitting.judge, ModelJudge):
             reading = _READING.get(job.benchmark.name, own)
             modules = ["eval.judges.completions", "eval.benchmarks.slots", reading]
+            if isinstance(sitting.judge, Served):
+                modules += engine(sitting.judge.serve or self.config.serve).modules
         else:
             modules = ["eval.judges.collect", type(sitting.judge).__module__, own]
         panel = self.config.judges[job.entry]
@@ -102,12 +106,17 @@ class Keeping:
             modules.append("eval.judges.review")
             for name, member in panel.members.items():
                 first = self.recipe(replace(sitting, name=name, judge=member, layer=1), 0)
-                inputs[f"first-{name}"] = self.store.key("verdicts", **first)
-        return {"config": config, "inputs": inputs, "modules": modules}
+                inputs[f"first-{name}"] = self.store.key(first)
+        return StageRecipe(name="verdicts", config=config, inputs=inputs, modules=tuple(modules))
+
+    def libraries(self, sitting: Sitting) -> tuple[str, ...]:
+        """The packages that read a reply, and of a served judge those that compute it."""
+        served = engine(sitting.judge.serve or self.config.serve).libraries if isinstance(sitting.judge, Served) else ()
+        return ("alpaca-eval", "fschat", *served)
 
     def found(self, sitting: Sitting, repeat: int) -> list[Verdict | Unscored]:
         """The records of a finished or an unfinished repetition."""
-        key = self.store.key("verdicts", **self.recipe(sitting, repeat))
+        key = self.store.key(self.recipe(sitting, repeat))
         finished = self.store.path("verdicts", key) / "verdicts.jsonl"
         return read_verdicts(finished if finished.exists() else self.store.unfinished("verdicts", key) / JOURNAL)
 
@@ -132,8 +141,7 @@ class Keeping:
             names = ("model", "base_url", "reply", "extra", "readings")
             return {"type": "OpenAI", **{name: plain(getattr(judge, name)) for name in names}}, {}
         if isinstance(judge, Served):
-            found = plain(engine(judge.serve or self.config.serve))
-            serve = {name: found[name] for name in ("type", "dtype", "max_model_len", "logprobs_mode") if name in found}
+            serve = engine(judge.serve or self.config.serve).identity()
             config = {"type": "Served", "serve": serve, "reply": judge.reply, "extra": plain(judge.extra)}
             config["readings"] = judge.readings
             return config, {"judge": self.weights(judge)}

@@ -37,6 +37,7 @@ GROUPS = (
     "align",
     "fuse",
     "train",
+    "objective",
     "merge",
     "serve",
     "benchmark",
@@ -238,7 +239,7 @@ def _known_keys() -> set[str]:
 
     found: set[str] = set(GROUPS)
 
-    def walk(node: Any) -> None:
+    def walk(node: object) -> None:
         if isinstance(node, Mapping):
             found.update(str(key) for key in node)
             for value in node.values():

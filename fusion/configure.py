@@ -47,7 +47,7 @@ def choose(table: Mapping[str, type[T]], mapping: Mapping[str, Any], *, at: str)
     return typed({key: value for key, value in mapping.items() if key != "name"}, table[name], at=at)
 
 
-def typed(mapping: Mapping[str, Any], cls: type[T], *, at: str = "") -> T:
+def typed(mapping: object, cls: type[T], *, at: str = "") -> T:
     """Build the frozen dataclass `cls` from `mapping`, field by field, refusing whatever does not fit.
 
     Lists become tuples where a field says tuple; whole numbers are accepted for floats; nothing else is converted.
@@ -72,8 +72,8 @@ def typed(mapping: Mapping[str, Any], cls: type[T], *, at: str = "") -> T:
         raise Refusal(f"{at or cls.__name__}: {error}") from error
 
 
-def plain(value: Any) -> Any:
-    """The inverse of `typed`: dataclasses, tuples and enums as JSON's types, keys in declared order.
+def plain(value: object) -> Any:
+    """Dataclasses, tuples and enums as JSON's types, keys in declared order; `restored` is the way back.
 
     A dataclass that several tables could have built keeps its class name, so two rules with equal fields stay apart.
     """
@@ -89,6 +89,21 @@ def plain(value: Any) -> Any:
     return value
 
 
+def restored(value: object, classes: Iterable[type]) -> Any:
+    """What `plain` made of dataclasses of these `classes`, as dataclasses again; raises Refusal for any other."""
+    known = {cls.__name__: cls for cls in classes}
+    if isinstance(value, list):
+        return [restored(item, known.values()) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    body = {key: restored(item, known.values()) for key, item in value.items() if key != "type"}
+    if "type" not in value:
+        return body
+    if value["type"] not in known:
+        raise Refusal(f"there is no {value['type']!r} among {', '.join(known)}: this was written by another version")
+    return typed(body, known[value["type"]])
+
+
 def _join(at: str, name: str) -> str:
     return f"{at}.{name}" if at else name
 
@@ -97,7 +112,7 @@ def _spell(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
-def _convert(value: Any, hint: Any, at: str) -> Any:
+def _convert(value: object, hint: Any, at: str) -> Any:
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if hint is Any:
@@ -134,7 +149,7 @@ def _convert(value: Any, hint: Any, at: str) -> Any:
     raise Refusal(f"{at} is {value!r}: expected {_spell(hint)}")
 
 
-def _convert_union(value: Any, choices: tuple[Any, ...], hint: Any, at: str) -> Any:
+def _convert_union(value: object, choices: tuple[Any, ...], hint: Any, at: str) -> Any:
     if value is None and type(None) in choices:
         return None
     refusals = []

@@ -204,7 +204,7 @@ def _bad_rows(path: Path, bad: Sequence[str]) -> str:
     return f"{path}, {bad[0]}{more}. Correct or remove the row, or leave such rows out with data.on_bad_row=skip"
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _rows(path: Path) -> Iterator[tuple[str, object]]:
     """Each row's place and its parsed JSON, or a ValueError that says why there is none."""
     data = _bytes(path)
     if data.lstrip()[:1] == b"[":
@@ -225,7 +225,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
             yield f"line {number}", _parsed(line)
 
 
-def _parsed(line: bytes) -> Any:
+def _parsed(line: bytes) -> object:
     try:
         return json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -255,7 +255,7 @@ def _bytes(path: Path) -> bytes:
     return data.removeprefix(b"\xef\xbb\xbf")
 
 
-def _conversation(row: Any, unnamed: Counter[str]) -> Conversation:
+def _conversation(row: object, unnamed: Counter[str]) -> Conversation:
     if not isinstance(row, Mapping):
         raise ValueError(f"the row is a {type(row).__name__}: expected an object with 'messages' or 'conversations'")
     if "messages" in row:
@@ -274,7 +274,9 @@ def _conversation(row: Any, unnamed: Counter[str]) -> Conversation:
     return Conversation(id=_id(row.get("id"), messages, unnamed), messages=messages, domain=domain)
 
 
-def _messages(turns: Any, key: str, *, role: str, text: str, roles: Mapping[str, Role] | None) -> tuple[Message, ...]:
+def _messages(
+    turns: object, key: str, *, role: str, text: str, roles: Mapping[str, Role] | None
+) -> tuple[Message, ...]:
     if not isinstance(turns, list):
         raise ValueError(f"'{key}' is {type(turns).__name__}: expected a list of turns")
     messages = []
@@ -290,7 +292,7 @@ def _messages(turns: Any, key: str, *, role: str, text: str, roles: Mapping[str,
     return tuple(messages)
 
 
-def _id(given: Any, messages: Sequence[Message], unnamed: Counter[str]) -> str:
+def _id(given: object, messages: Sequence[Message], unnamed: Counter[str]) -> str:
     if given is None:
         base = content_id(messages)
         unnamed[base] += 1  # the same dialogue twice in one file is two rows, distinguished by their order

@@ -228,7 +228,7 @@ def convert(root: Path, conversion: Conversion, texts: Iterable[str] = PROBES) -
     return any(written)
 
 
-def _settings(conversion: Conversion) -> dict[str, Any]:
+def _settings(conversion: Conversion) -> dict[str, object]:
     named = {name: getattr(conversion, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
     given = {name: token for name, token in named.items() if token is not None}
     return {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **given}
@@ -243,7 +243,9 @@ def _write_new(path: Path, text: str) -> bool:
     return True
 
 
-def _all_cuts(pieces: Mapping[str, Any], *, key: Callable[[str], Any], ids: Mapping[str, int]) -> list[tuple[str, str]]:
+def _all_cuts(
+    pieces: Mapping[str, object], *, key: Callable[[str], Any], ids: Mapping[str, int]
+) -> list[tuple[str, str]]:
     """Every (left, right) of pieces that makes a piece, those that make an earlier piece by `key` first."""
     order = {piece: rank for rank, piece in enumerate(sorted(pieces, key=lambda piece: (key(piece), ids[piece])))}
     cuts = (

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Int32
 
 NO_TOKEN = -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class TopK:
-    """Sparse next-token distributions at `P` positions, `K` slots each; log-probabilities in nats, natural scale.
+    """Sparse next-token distributions at `N` positions, `K` slots each; log-probabilities in nats, natural scale.
 
-    `ids[p, k]` is a vocabulary id or NO_TOKEN for an unused slot, whose `log_probs[p, k]` is -inf.  Within a position
-    no id occurs twice.  `tail[p]` is the log of the probability mass that is in no slot (-inf when there is none), so
+    `ids[n, k]` is a vocabulary id or NO_TOKEN for an unused slot, whose `log_probs[n, k]` is -inf.  Within a position
+    no id occurs twice.  `tail[n]` is the log of the probability mass that is in no slot (-inf when there is none), so
     `exp(log_probs).sum(-1) + exp(tail)` is 1 at every position, up to the rounding of storage, except at positions
     with no entry at all, where `tail` is 0: such a position says nothing.
     """
 
-    ids: NDArray[np.int32]
-    log_probs: NDArray[np.float32]
-    tail: NDArray[np.float32]
+    ids: Int32[NDArray[np.int32], "N K"]
+    log_probs: Float32[NDArray[np.float32], "N K"]
+    tail: Float32[NDArray[np.float32], " N"]
 
     def __len__(self) -> int:
         return len(self.ids)

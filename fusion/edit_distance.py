@@ -56,14 +56,20 @@ def cost_table(
     source: Strings, source_ids: NDArray[np.int64], pivot: Strings, pivot_ids: NDArray[np.int64]
 ) -> NDArray[np.int32]:
     """Levenshtein distance of every chosen source string to every chosen pivot string, [sources, pivots]."""
-    return _cost_table(source.codes, source.start, source_ids, pivot.codes, pivot.start, pivot_ids, source.letters)
+    costs: NDArray[np.int32] = _cost_table(
+        source.codes, source.start, source_ids, pivot.codes, pivot.start, pivot_ids, source.letters
+    )
+    return costs
 
 
 def pair_distances(
     source: Strings, source_ids: NDArray[np.int64], pivot: Strings, pivot_ids: NDArray[np.int64]
 ) -> NDArray[np.int32]:
     """Levenshtein distance of `source_ids[i]` to `pivot_ids[i]`. [pairs]"""
-    return _pair_distances(source.codes, source.start, source_ids, pivot.codes, pivot.start, pivot_ids, source.letters)
+    distances: NDArray[np.int32] = _pair_distances(
+        source.codes, source.start, source_ids, pivot.codes, pivot.start, pivot_ids, source.letters
+    )
+    return distances
 
 
 def nearest_ids(source: Strings, source_ids: NDArray[np.int64], pivot: Strings) -> NDArray[np.int64]:
@@ -77,7 +83,7 @@ def nearest_ids(source: Strings, source_ids: NDArray[np.int64], pivot: Strings) 
     longest = int(lengths.max(initial=0))
     first = np.searchsorted(lengths[order], np.arange(longest + 2))
     classes = _letter_classes(source, pivot)
-    return _nearest_ids(
+    nearest: NDArray[np.int64] = _nearest_ids(
         source.codes,
         source.start,
         source_ids,
@@ -89,6 +95,7 @@ def nearest_ids(source: Strings, source_ids: NDArray[np.int64], pivot: Strings) 
         _letter_sets(pivot.codes, pivot.start, classes)[order],
         source.letters,
     )
+    return nearest
 
 
 @njit(cache=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fusion.align import AlignConfig
+from fusion.artifacts import Reuse
 from fusion.checkpoint import ModelConfig
 from fusion.command import group_entry
 from fusion.configure import Refusal, choose, typed
@@ -18,9 +19,14 @@ from fusion.merge import MERGE_RULES, MergeRule
 from fusion.pocket.dialogues import PocketData
 from fusion.precision import LostUpdate, MergedConfig
 from fusion.represent import RepresentConfig
+from fusion.tasks.learner import Learner
 from fusion.train.config import TrainConfig
+from fusion.train.objectives import OBJECTIVES
 
 TeacherChoice = Literal["fused", "pivot", "shuffled"]
+_BASELINES = ("sft", "multi")
+# The task (fusion.tasks) by which targets and Multi learn from each teacher.
+_TEACHES: Mapping[TeacherChoice, str] = {"fused": "fusion", "pivot": "self_distillation", "shuffled": "shuffled"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,7 @@ class FusionConfig:
     lost_update: LostUpdate
     baselines: tuple[str, ...]
     artifacts: Path
+    reuse: Reuse = "warn"
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -64,8 +71,25 @@ class FusionConfig:
         if self.data_share <= 0 or (self.data_share > 1 and isinstance(self.data, DataConfig)):
             raise ValueError(f"data_share is {self.data_share}: expected more than 0, and of files at most 1")
         for name in self.baselines:
-            if name not in ("sft", "multi"):
-                raise ValueError(f"baseline {name!r}: valid names are sft and multi")
+            if name not in _BASELINES:
+                raise ValueError(f"baseline {name!r}: valid names are {' and '.join(_BASELINES)}")
+
+    @property
+    def learners(self) -> tuple[Learner, ...]:
+        """The rows that are trained from the pivot: the baselines, then a target per source.
+
+        Where all weight lies on the labels no teacher is read, so every learner is fine-tuned on them.
+        """
+        taught = "sft" if self.train.lm_weight == 1 else _TEACHES[self.teacher]
+        known = {
+            "sft": Learner(row="sft", group="Baselines", task="sft"),
+            "multi": Learner(row="multi", group="Baselines", task=taught, sources=self.sources),
+        }
+        targets = (
+            Learner(row=f"target-{self.models[name].label}", group="Targets", task=taught, sources=(name,))
+            for name in self.sources
+        )
+        return (*(known[name] for name in self.baselines), *targets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +113,7 @@ class _Named:
     data_share: float = 1.0
     lost_update: LostUpdate = "warn"
     pocket_dtype: Literal["float32", "bfloat16"] | None = None
+    reuse: Reuse = "warn"
 
     def roles(self) -> tuple[str, tuple[str, ...]]:
         """The pivot and the sources.  Raises Refusal for a source that is not there."""
@@ -136,10 +161,11 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
             models=models,
             data=_data(data, named.data_share),
             data_share=named.data_share,
+            reuse=named.reuse,
             represent=typed(settings.get("represent") or {}, RepresentConfig, at="represent"),
             align=typed(settings.get("align") or {}, AlignConfig, at="align"),
             fuse=choose(FUSION_RULES, settings.get("fuse") or {}, at="fuse"),
-            train=typed(settings.get("train") or {}, TrainConfig, at="train"),
+            train=_train(settings.get("train") or {}),
             merge={
                 name: choose(MERGE_RULES, rule, at=f"merge.{name}")
                 for name, rule in merges.items()
@@ -158,6 +184,16 @@ def _stored_in(dtype: Literal["float32", "bfloat16"] | None, model: ModelConfig)
         return model
     train = dataclasses.replace(model.pocket.train, save_dtype=dtype)
     return dataclasses.replace(model, pocket=dataclasses.replace(model.pocket, train=train))
+
+
+def _train(settings: Mapping[str, Any]) -> TrainConfig:
+    """The settings of training; an objective's name alone stands for its entry in conf/objective."""
+    objective = settings.get("objective", "ce")
+    if isinstance(objective, str):
+        objective = group_entry("objective", objective)
+    return typed(
+        {**settings, "objective": choose(OBJECTIVES, objective, at="train.objective")}, TrainConfig, at="train"
+    )
 
 
 def _data(settings: Mapping[str, Any], share: float) -> DataConfig | PocketData:

@@ -20,7 +20,7 @@ LostUpdate = Literal["warn", "refuse", "allow"]
 ITEM_BYTES: Mapping[str, int] = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 TORCH_NAMES: Mapping[str, str] = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """Of the types as safetensors spells them."""
-NARROW: tuple[Dtype, ...] = ("bfloat16", "float16")  # what servers take wider weights down to
+SERVED: Dtype = "bfloat16"  # what servers take wider weights down to unless they are told otherwise
 # An update that keeps less of its direction or of its length is told about.
 ENOUGH = 0.99
 
@@ -92,7 +92,9 @@ def kept_as_stored(facts: Mapping[str, Any]) -> Kept | None:
 
 
 def kept_as_served(facts: Mapping[str, Any], served: str | None) -> Kept | None:
-    """What is left where the files are computed with in `served`; None where nobody knows."""
+    """What is left where the files are computed with in `served`; None where nobody knows it, as of fp32 files in
+    float16: stages measure what they store, and bfloat16.
+    """
     stored = str((facts.get("dtype") or {}).get("stored", "")).split(", ")
     if served is None or stored == [""]:
         return None
@@ -104,7 +106,7 @@ def _kept(facts: Mapping[str, Any], held: str) -> Kept | None:
     return None if found is None else Kept(**found)
 
 
-def judge_update(what: str, kept: Kept | None, way_out: str, policy: LostUpdate, say: Callable[[str], None]) -> None:
+def check_update(what: str, kept: Kept | None, way_out: str, policy: LostUpdate, say: Callable[[str], None]) -> None:
     """Say, or by `policy` refuse, that `what` keeps too little of an update.  Raises Refusal with the figures."""
     if kept is None or kept.enough or policy == "allow":
         return

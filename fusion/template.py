@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -25,6 +25,9 @@ from numpy.typing import NDArray
 from fusion.configure import Refusal
 from fusion.conversation import Conversation, Message
 from fusion.vocabulary import token_bytes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 _PROBE = Conversation(
     id="(probe)",
@@ -55,7 +58,9 @@ class LabelledRow:
     content_bytes: NDArray[np.int32]
 
 
-def label_rows(tokenizer: Any, conversations: Sequence[Conversation], *, max_length: int) -> list[LabelledRow | None]:
+def label_rows(
+    tokenizer: PreTrainedTokenizerFast, conversations: Sequence[Conversation], *, max_length: int
+) -> list[LabelledRow | None]:
     """Render, tokenise and label conversations; None where no label lies in the first `max_length` tokens.
 
     Two kinds of token in an assistant's content stay in the input and are not labelled: special tokens that the text
@@ -74,7 +79,7 @@ def label_rows(tokenizer: Any, conversations: Sequence[Conversation], *, max_len
     ]
 
 
-def end_of_turn_id(tokenizer: Any) -> int:
+def end_of_turn_id(tokenizer: PreTrainedTokenizerFast) -> int:
     """The id of the token with which the tokenizer's chat template ends every assistant turn.
 
     Whitespace between the content and that token is passed over.  Raises Refusal when there is no such token.
@@ -92,7 +97,7 @@ def end_of_turn_id(tokenizer: Any) -> int:
     return found
 
 
-_END_OF_TURN: WeakKeyDictionary[Any, tuple[str, int]] = WeakKeyDictionary()
+_END_OF_TURN: WeakKeyDictionary[PreTrainedTokenizerFast, tuple[str, int]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +177,7 @@ def _end_token(row: _Tokens, turn: _AssistantTurn) -> int | None:
 
 
 # ------------------------------------------------------------------------------------------------ rendering
-def _tokenised(tokenizer: Any, conversations: Sequence[Conversation]) -> Iterator[_Tokens]:
+def _tokenised(tokenizer: PreTrainedTokenizerFast, conversations: Sequence[Conversation]) -> Iterator[_Tokens]:
     rendered = [_rendered(tokenizer, conversation) for conversation in conversations]
     encoded = tokenizer(
         [text for text, _ in rendered],
@@ -209,7 +214,9 @@ def _byte_offsets(text: str, size: int) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(widths)])
 
 
-def _rendered(tokenizer: Any, conversation: Conversation) -> tuple[str, list[tuple[int, int, int, int]]]:
+def _rendered(
+    tokenizer: PreTrainedTokenizerFast, conversation: Conversation
+) -> tuple[str, list[tuple[int, int, int, int]]]:
     """The text, and per assistant turn: its content's characters in it, bytes skipped, and length in bytes."""
     messages = [{"role": message.role, "content": message.content} for message in conversation.messages]
     text = _apply(tokenizer, messages, conversation, generation_prompt=False)
@@ -251,7 +258,11 @@ def _begin(text: str, prompt: str, content: str) -> int | None:
 
 
 def _apply(
-    tokenizer: Any, messages: list[dict[str, str]], conversation: Conversation, *, generation_prompt: bool
+    tokenizer: PreTrainedTokenizerFast,
+    messages: list[dict[str, str]],
+    conversation: Conversation,
+    *,
+    generation_prompt: bool,
 ) -> str:
     from jinja2 import TemplateError
 
@@ -263,7 +274,7 @@ def _apply(
         _refuse(tokenizer, f"cannot render conversation '{conversation.id}' ({error})")
 
 
-def _refuse(tokenizer: Any, what: str) -> NoReturn:
+def _refuse(tokenizer: PreTrainedTokenizerFast, what: str) -> NoReturn:
     name = getattr(tokenizer, "name_or_path", "") or "this tokenizer"
     raise Refusal(f"the chat template of {name} {what}. Pin one that does with chat_template in conf/model")
 

@@ -13,13 +13,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from fusion.configure import Refusal
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 BYTE_PIECE = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
-_SPELLED: WeakKeyDictionary[Any, tuple[int, list[bytes | None]]] = WeakKeyDictionary()
+_SPELLED: WeakKeyDictionary[PreTrainedTokenizerFast, tuple[int, list[bytes | None]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +43,7 @@ class Vocabulary:
         return len(self.pieces)
 
 
-def vocabulary(tokenizer: Any, *, end_of_turn: int | None = None) -> Vocabulary:
+def vocabulary(tokenizer: PreTrainedTokenizerFast, *, end_of_turn: int | None = None) -> Vocabulary:
     """The vocabulary of a Hugging Face fast tokenizer.  Raises Refusal as `token_bytes` does."""
     content = specification(tokenizer)
     spelled = token_bytes(tokenizer)
@@ -67,14 +70,14 @@ def vocabulary(tokenizer: Any, *, end_of_turn: int | None = None) -> Vocabulary:
     )
 
 
-def same_tokenizer(one: Any, other: Any) -> bool:
+def same_tokenizer(one: PreTrainedTokenizerFast, other: PreTrainedTokenizerFast) -> bool:
     """Whether two tokenizers split every text alike: equal in all parts of tokenizer.json that decide on ids."""
     parts = ("normalizer", "pre_tokenizer", "model", "added_tokens")
     first, second = specification(one), specification(other)
     return all(first.get(part) == second.get(part) for part in parts)
 
 
-def token_bytes(tokenizer: Any) -> list[bytes | None]:
+def token_bytes(tokenizer: PreTrainedTokenizerFast) -> list[bytes | None]:
     """The canonical bytes of every id of a Hugging Face fast tokenizer; None for special tokens and unused ids.
 
     The list is as long as the largest id plus one; a model's logits may be wider.  Pieces with a space marker keep the
@@ -94,7 +97,7 @@ def token_bytes(tokenizer: Any) -> list[bytes | None]:
     return spelled
 
 
-def specification(tokenizer: Any) -> dict[str, Any]:
+def specification(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     """The content of the tokenizer's tokenizer.json.  Raises Refusal when it has none (a slow tokenizer)."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -102,7 +105,8 @@ def specification(tokenizer: Any) -> dict[str, Any]:
             f"{type(tokenizer).__name__} has no tokenizer.json behind it: alignment needs a fast tokenizer;"
             " load it with AutoTokenizer and save it with save_pretrained"
         )
-    return json.loads(backend.to_str())
+    described: dict[str, Any] = json.loads(backend.to_str())
+    return described
 
 
 @lru_cache(maxsize=1)
@@ -114,7 +118,7 @@ def byte_alphabet() -> dict[str, int]:
     return {**table, **{chr(256 + rank): byte for rank, byte in enumerate(hidden)}}
 
 
-def _spell_all(tokenizer: Any) -> list[bytes | None]:
+def _spell_all(tokenizer: PreTrainedTokenizerFast) -> list[bytes | None]:
     content = specification(tokenizer)
     vocabulary = _model_vocabulary(content["model"])
     added = {int(token["id"]): token for token in content.get("added_tokens") or []}
@@ -131,7 +135,9 @@ def _spell_all(tokenizer: Any) -> list[bytes | None]:
     return spelled
 
 
-def _special_ids(tokenizer: Any, content: Mapping[str, Any], vocabulary: Mapping[str, int]) -> list[int]:
+def _special_ids(
+    tokenizer: PreTrainedTokenizerFast, content: Mapping[str, Any], vocabulary: Mapping[str, int]
+) -> list[int]:
     unknown = content["model"].get("unk_token")
     unknown_id = content["model"].get("unk_id") if unknown is None else vocabulary.get(unknown)
     ids = [unknown_id, *getattr(tokenizer, "all_special_ids", [])]

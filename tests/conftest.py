@@ -1,8 +1,18 @@
-"""What tests of every room share: where published files lie, and which tests this machine can run."""
+"""What tests of every room share: where published files lie, which tests this machine can run, checked shapes."""
 
+import ast
+import dataclasses
+import importlib.machinery
+import inspect
 import os
+import re
 import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.abc import MetaPathFinder
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -14,6 +24,99 @@ ROOT = Path(__file__).parent.parent
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 for _name, _value in {**thread_settings(1), **processor_settings(), **_OFFLINE}.items():
     os.environ.setdefault(_name, _value)
+
+
+_SHAPE = re.compile(r"\b(?:Shaped|Bool|Num|U?Int|Float|BFloat)\d*\[")
+
+
+class CheckedShapes(MetaPathFinder):
+    """Modules of the project with shapes in their annotations (jaxtyping) are imported with their functions checked.
+
+    Only annotations that name a shape are checked, of functions, methods, properties and dataclasses' fields; compiled
+    functions have none and stay as they are.  The modules name jaxtyping for type checkers alone, so nothing but the
+    tests imports it.
+    """
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
+        if name.split(".")[0] not in ("fusion", "eval"):
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is None or not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            return None
+        tree = ast.parse(spec.loader.get_data(spec.loader.path))
+        shaped = {name for name, annotations in _annotated(tree) if any(map(_SHAPE.search, annotations))}
+        if not shaped:
+            return None
+        load = spec.loader.exec_module
+
+        def load_and_check(module: ModuleType) -> None:
+            load(module)
+            known = {**vars(module), **_for_type_checkers(tree)}
+            checked = {name for holder in _holders(module) for name in _check(holder, module.__name__, known)}
+            assert shaped <= checked, f"{module.__name__}: no way to check the shapes of {sorted(shaped - checked)}"
+
+        spec.loader.exec_module = load_and_check  # type: ignore[method-assign]
+        return spec
+
+
+def _annotated(tree: ast.AST, within: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Every function and class of a module by qualified name, with the annotations of its own."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef):
+            yield within + node.name, [ast.unparse(i.annotation) for i in node.body if isinstance(i, ast.AnnAssign)]
+            yield from _annotated(node, f"{within}{node.name}.")
+        elif isinstance(node, ast.FunctionDef):
+            every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            texts = [argument.annotation for argument in every] + [node.returns]
+            yield within + node.name, [ast.unparse(text) for text in texts if text is not None]
+            yield from _annotated(node, f"{within}{node.name}.<locals>.")
+
+
+def _for_type_checkers(tree: ast.Module) -> dict[str, Any]:
+    """What a module imports under `if TYPE_CHECKING`."""
+    names: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            exec(compile(ast.Module(node.body, []), "<TYPE_CHECKING>", "exec"), names)
+    return names
+
+
+def _holders(module: ModuleType) -> list[Any]:
+    return [module, *(i for i in vars(module).values() if inspect.isclass(i) and i.__module__ == module.__name__)]
+
+
+def _check(holder: Any, module: str, known: dict[str, Any]) -> Iterator[str]:
+    """Put checked functions in the place of those of a module or class whose annotations name shapes; their names."""
+    for name, item in list(vars(holder).items()):
+        field = "fget" if isinstance(item, property) else "func"  # a cached_property's
+        function = item if inspect.isfunction(item) else getattr(item, field, None)
+        if not inspect.isfunction(function) or function.__module__ != module:
+            continue
+        if not any(map(_SHAPE.search, map(str, function.__annotations__.values()))):
+            continue
+        checked = _checked(function, known)
+        if item is function:
+            setattr(holder, name, checked)
+        elif isinstance(item, property):
+            setattr(holder, name, property(checked, doc=item.__doc__))
+        else:
+            item.func = checked
+        of_fields = name == "__init__" and dataclasses.is_dataclass(holder)
+        yield str(holder.__name__) if of_fields else function.__qualname__
+
+
+def _checked(function: Callable[..., Any], known: dict[str, Any]) -> Callable[..., Any]:
+    from beartype import beartype
+    from jaxtyping import jaxtyped
+
+    function.__annotations__ = {
+        name: eval(text, known) if _SHAPE.search(str(text)) else Any for name, text in function.__annotations__.items()
+    }
+    checked: Callable[..., Any] = jaxtyped(typechecker=beartype)(function)
+    return checked
+
+
+sys.meta_path.insert(0, CheckedShapes())
 
 
 @pytest.fixture(scope="session")
@@ -29,8 +132,17 @@ def data_root() -> Path:
     return root
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` are skipped where no NVIDIA GPU answers."""
+    """Tests marked `gpu` are skipped where no NVIDIA GPU answers.
+
+    Where tests run side by side (`make test`), one process takes those marked `slow`, first and one after the other:
+    they start servers, or time something.  The others take the rest file by file, since fixtures are shared in a file.
+    """
+    slow = {item.nodeid for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.nodeid not in slow)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("slow" if item.nodeid in slow else item.path.stem))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not _has_gpu():
         for item in marked:

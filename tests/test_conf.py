@@ -20,6 +20,7 @@ from fusion.configure import Refusal
 from fusion.fuse import FUSION_RULES
 from fusion.merge import MERGE_RULES
 from fusion.pipeline import fusion_config
+from fusion.train.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parent.parent
 EXPERIMENTS = group_names("experiment")
@@ -50,7 +51,8 @@ def test_every_experiment_composes_and_is_typed(experiment):
 
 
 @pytest.mark.parametrize(
-    "group", ["data", "align", "fuse", "train", "merge", "serve", "benchmark", "judge", "ensembles", "launcher"]
+    "group",
+    ["data", "align", "fuse", "train", "objective", "merge", "serve", "benchmark", "judge", "ensembles", "launcher"],
 )
 def test_every_entry_of_a_group_composes_and_is_typed(group):
     for name in group_names(group):
@@ -97,6 +99,7 @@ def test_another_model_is_the_pivot_or_fewer_are_sources_by_one_value(overrides,
         ("align", ALIGNMENT_SCHEMES),
         ("fuse", FUSION_RULES),
         ("merge", MERGE_RULES),
+        ("objective", OBJECTIVES),
         ("serve", SERVERS),
         ("judge", JUDGES),
         ("ensembles", ENSEMBLES),
@@ -105,6 +108,17 @@ def test_another_model_is_the_pivot_or_fewer_are_sources_by_one_value(overrides,
 )
 def test_every_choice_of_a_table_has_its_file(group, table):
     assert set(table) <= set(group_names(group))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_is_chosen_by_its_name_as_a_group_or_as_a_value(name):
+    chosen = [
+        fusion_config(settings(spelling)).train.objective
+        for spelling in (f"objective={name}", f"train.objective={name}")
+    ]
+    assert chosen == [OBJECTIVES[name](), OBJECTIVES[name]()]
+    with_settings = settings(f"objective={name}", "train.objective.temperature=2")
+    assert fusion_config(with_settings).train.objective == OBJECTIVES[name](temperature=2.0)
 
 
 def test_every_kind_of_benchmark_has_an_entry():
@@ -136,6 +150,10 @@ def test_an_unknown_name_is_refused_with_the_nearest_valid_one(override, message
     [
         ("train.epochs=many", "train.epochs is 'many'"),
         ("train.lm_weight=2", "lm_weight is 2.0: expected 0 to 1"),
+        ("train.objective=kx", "objective 'kx' is not in conf/objective: valid names: ce, kl"),
+        ("train.objective.name=kx", "train.objective.name is 'kx': valid names: ce, kl"),
+        ("train.objective.temperature=0", "train.objective: temperature is 0.0: expected more than 0"),
+        ("train.objective.tail=buckt", "did you mean 'bucket'"),
         ("align.reading=papr", "did you mean 'paper'"),
         ("+train.rate=1", "unknown key 'train.rate'"),
         ("pivot=openchat", "did you mean 'openchat_3_5'"),

@@ -24,7 +24,7 @@ def commands() -> dict[str, str]:
         for path in sorted((ROOT / folder).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 match node:
-                    case ast.Call(func=ast.Name(id="command"), args=[ast.Constant(value=root), *_]):
+                    case ast.Call(func=ast.Name(id="command"), args=[ast.Constant(value=str(root)), *_]):
                         found[".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")] = root
     return found
 

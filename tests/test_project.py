@@ -79,8 +79,8 @@ def test_make_help_names_every_target() -> None:
     assert [line.split()[1] for line in helped.splitlines()] == phony.group(1).split()
 
 
-def test_ci_and_setup_can_be_run() -> None:
-    for script in (ROOT / ".ci/run", ROOT / "requirements/install"):
+def test_ci_setup_and_the_hook_can_be_run() -> None:
+    for script in (ROOT / ".ci/run", ROOT / ".githooks/pre-push", ROOT / "requirements/install"):
         assert script.stat().st_mode & 0o111
         subprocess.run(["bash", "-n", script], check=True)
 

@@ -31,7 +31,7 @@ from fusion.pocket.models import PocketModel, build_checkpoint
 from fusion.pocket.questions import write_dialogues
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.timeout(900)  # a dozen commands, one after the other
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a dozen commands, one after the other
 PAGE = (ROOT / "docs/tutorial.md").read_text()
 LEFT = (".git", ".venv", "artifacts", "data", "reports", "shared", ".*_cache", ".hypothesis", "*.egg-info")
 BLOCK = re.compile(r"^<!-- (?P<what>.+?) -->\n```\w*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -10,10 +10,13 @@ import functools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64, Int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class Interval:
     n: int
 
 
-def group_indices(groups: Sequence[Hashable]) -> tuple[NDArray[np.intp], int]:
+def group_indices(groups: Sequence[Hashable]) -> tuple[Int[NDArray[np.intp], " rows"], int]:
     """Number the groups in order of first appearance: the number of every row's group, and how many there are."""
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.intp), len(numbers)
@@ -60,7 +63,9 @@ def resample_counts(groups: int, bootstrap: Bootstrap) -> NDArray[np.float64]:
     return counts
 
 
-def bootstrap_means(values: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap) -> NDArray[np.float64]:
+def bootstrap_means(
+    values: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap
+) -> Float64[NDArray[np.float64], " resamples"]:
     """The mean over rows in every resample of whole groups, [resamples]."""
     rows = np.asarray(values, dtype=np.float64)
     index, count = group_indices(groups)
@@ -70,7 +75,7 @@ def bootstrap_means(values: ArrayLike, groups: Sequence[Hashable], bootstrap: Bo
     return (counts @ sums) / (counts @ sizes)
 
 
-def percentile_interval(draws: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+def percentile_interval(draws: Float64[NDArray[np.float64], " resamples"], confidence: float) -> tuple[float, float]:
     """The central `confidence` share of the draws."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,9 @@ from eval.errors import HarnessFailure
 from eval.scores.alpaca_package import alpaca_module
 from eval.scores.fold_order import FOLD_ORDERS, group_k_fold
 from eval.scores.intervals import Bootstrap, batches, resample_counts
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 # How the penalty of the published version is chosen: by cross-validation as the installed libraries do it, or with the
 # folds dealt in a named order; or not at all.
@@ -62,8 +65,12 @@ def length_term(own: ArrayLike, baseline: ArrayLike, counts: NDArray[np.float64]
 
 
 def fit_logistic(
-    features: NDArray[np.float64], target: NDArray[np.float64], weights: NDArray[np.float64], *, c: float = PENALTY_C
-) -> NDArray[np.float64]:
+    features: Float64[NDArray[np.float64], "resamples items terms"],
+    target: Float64[NDArray[np.float64], " items"],
+    weights: Float64[NDArray[np.float64], "resamples items"],
+    *,
+    c: float = PENALTY_C,
+) -> Float64[NDArray[np.float64], "resamples terms"]:
     """Coefficients [resamples, terms] of logistic regressions with targets in [0, 1].
 
     Minimises sum_i w_i * cross_entropy(target_i, sigmoid(x_i . beta)) + |beta|^2 / (2 c) by Newton steps, halved until
@@ -109,7 +116,7 @@ def own_set(preferences: ArrayLike, own: ArrayLike, baseline: ArrayLike, *, c: f
 
 def own_set_refits(
     preferences: ArrayLike, own: ArrayLike, baseline: ArrayLike, bootstrap: Bootstrap, *, c: float = PENALTY_C
-) -> NDArray[np.float64]:
+) -> Float64[NDArray[np.float64], " resamples"]:
     """`own_set` of every resample: items resampled, lengths standardised and the model fitted anew each time."""
     target = np.asarray(preferences, dtype=np.float64)
     counts = resample_counts(target.size, bootstrap)
@@ -149,8 +156,12 @@ def published(
 
 
 def published_refits(
-    preferences: NDArray[np.float64], own: ArrayLike, baseline: ArrayLike, gamed: Path, bootstrap: Bootstrap
-) -> NDArray[np.float64]:
+    preferences: Float64[NDArray[np.float64], " items"],
+    own: ArrayLike,
+    baseline: ArrayLike,
+    gamed: Path,
+    bootstrap: Bootstrap,
+) -> Float64[NDArray[np.float64], " resamples"]:
     """How far each resample's rate lies from that of all 805 instructions, in rates 0 to 1.
 
     The same model as `published`, refitted to every resample with the fixed penalty (cross-validation would jump
@@ -170,15 +181,17 @@ def published_refits(
         ]
     )
 
-    def rates(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    def refitted(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         weights = np.concatenate([counts * scored, np.full((len(counts), len(rows["term"])), _GAMED_WEIGHT)], axis=1)
         fitted = fit_logistic(np.broadcast_to(features, (len(counts), *features.shape)), target, weights)
         predicted = _sigmoid(fitted[:, 1:2] * difficulty[None, :] + fitted[:, 2:3])
-        return np.sum(predicted * counts, axis=1) / counts.sum(axis=1)
+        rates: NDArray[np.float64] = np.sum(predicted * counts, axis=1) / counts.sum(axis=1)
+        return rates
 
-    centre = rates(np.ones((1, len(term))))[0]
+    centre = refitted(np.ones((1, len(term))))[0]
     counts = resample_counts(len(term), bootstrap)
-    return np.concatenate([rates(counts[part]) for part in batches(len(counts), size=50)]) - centre
+    draws = np.concatenate([refitted(counts[part]) for part in batches(len(counts), size=50)])
+    return np.asarray(draws - centre)
 
 
 def _gamed_rows(path: Path) -> dict[str, NDArray[np.float64]]:
@@ -195,26 +208,31 @@ def _gamed_rows(path: Path) -> dict[str, NDArray[np.float64]]:
 
 
 def _own_set_fits(
-    target: NDArray[np.float64], term: NDArray[np.float64], counts: NDArray[np.float64], c: float
-) -> NDArray[np.float64]:
+    target: Float64[NDArray[np.float64], " items"],
+    term: Float64[NDArray[np.float64], "resamples items"],
+    counts: Float64[NDArray[np.float64], "resamples items"],
+    c: float,
+) -> Float64[NDArray[np.float64], " resamples"]:
     features = np.stack([term, np.ones_like(term)], axis=-1)
     return _sigmoid(fit_logistic(features, target, counts, c=c)[:, 1])
 
 
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.exp(-np.logaddexp(0.0, -x))
+    share: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -x))
+    return share
 
 
 def _objective(
-    coefficients: NDArray[np.float64],
-    features: NDArray[np.float64],
-    target: NDArray[np.float64],
-    weights: NDArray[np.float64],
+    coefficients: Float64[NDArray[np.float64], "resamples terms"],
+    features: Float64[NDArray[np.float64], "resamples items terms"],
+    target: Float64[NDArray[np.float64], " items"],
+    weights: Float64[NDArray[np.float64], "resamples items"],
     c: float,
-) -> NDArray[np.float64]:
+) -> Float64[NDArray[np.float64], " resamples"]:
     logits = (features @ coefficients[..., None])[..., 0]
     losses = np.logaddexp(0.0, logits) - target * logits
-    return np.sum(weights * losses, axis=1) + np.sum(coefficients**2, axis=1) / (2 * c)
+    penalty = np.sum(coefficients**2, axis=1) / (2 * c)
+    return np.asarray(np.sum(weights * losses, axis=1) + penalty)
 
 
 @contextmanager

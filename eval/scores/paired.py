@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from eval.scores.intervals import (
 )
 from eval.scores.sign_flip import sign_flip_ps
 
+if TYPE_CHECKING:
+    from jaxtyping import Float64
+
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
@@ -32,7 +36,9 @@ class Paired:
     p: float
 
 
-def paired(differences: NDArray[np.float64], groups: Sequence[Hashable], bootstrap: Bootstrap) -> list[Paired]:
+def paired(
+    differences: Float64[NDArray[np.float64], "models rows"], groups: Sequence[Hashable], bootstrap: Bootstrap
+) -> list[Paired]:
     """One result for each row of `differences` [models, rows]; `groups` names the question of each column.
 
     Raises ValueError without columns.

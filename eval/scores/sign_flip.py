@@ -8,11 +8,15 @@ distribution is assumed, and a question's turns are flipped together because the
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.scores.intervals import batches
+
+if TYPE_CHECKING:
+    from jaxtyping import Float64
 
 FLIPS = 9_999
 
@@ -25,14 +29,16 @@ def swaps(groups: int, flips: int, seed: int) -> NDArray[np.int8]:
     """
     if groups < 31 and 2**groups <= flips + 1:
         ways = np.arange(2**groups)[:, None]
-        drawn = ((ways >> np.arange(groups)) & 1).astype(np.int8)
+        drawn: NDArray[np.int8] = ((ways >> np.arange(groups)) & 1).astype(np.int8)
     else:
         drawn = np.random.default_rng(seed).integers(0, 2, size=(flips, groups), dtype=np.int8)
     drawn.flags.writeable = False
     return drawn
 
 
-def sign_flip_ps(sums: NDArray[np.float64], *, flips: int = FLIPS, seed: int = 0) -> list[float]:
+def sign_flip_ps(
+    sums: Float64[NDArray[np.float64], "models groups"], *, flips: int = FLIPS, seed: int = 0
+) -> list[float]:
     """Two-sided p-values of several models: `sums` [models, G] are the differences of each added up by question.
 
     Exact where all 2**G swaps of G questions are no more than `flips` + 1; else (1 + as extreme) / (1 + flips) of

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 How = Literal["started", "reloaded", "restarted", "unchanged", "given"]
 
@@ -54,7 +54,29 @@ class Server(Protocol):
 
 
 class Serve(Protocol):
-    """A choice of server: a frozen dataclass of settings that `start`s it; leaving the context ends all it began."""
+    """A choice of server: a frozen dataclass of settings that `start`s it; leaving the context ends all it began.
+
+    It also says what of it can change an answer, which is part of the answers' key: neither a port nor patience is.
+    """
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The code that decides how it answers (fusion.runtime.fingerprint)."""
+        ...
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The packages that compute its answers."""
+        ...
+
+    @property
+    def runs_on(self) -> str | None:
+        """The device it computes on, None where nobody knows."""
+        ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """The settings that can change an answer, those left open as this machine settles them."""
+        ...
 
     def precision(self, stored: str) -> str | None:
         """The type in which weights that are `stored` in one are computed with, both torch's names; None where only

@@ -23,6 +23,8 @@ from eval.errors import ServerFailure
 from eval.serve.checkpoint import signature, weights_digest
 from eval.serve.guard import authorised
 from eval.serve.server import Endpoint, Loaded
+from fusion.configure import plain
+from fusion.runtime.versions import MODELS
 
 if TYPE_CHECKING:
     from eval.serve.generation import Generator
@@ -52,6 +54,23 @@ class Transformers:
     def precision(self, stored: str) -> str:
         """The one asked for, or with `auto` the checkpoint's."""
         return stored if self.dtype == "auto" else self.dtype
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What renders, generates and decodes."""
+        return ("eval.serve.generation", "eval.serve.transformers_server")
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return MODELS
+
+    @property
+    def runs_on(self) -> str:
+        return self.device
+
+    def identity(self) -> Mapping[str, Any]:
+        """All of it: what is generated together decides the order of sums."""
+        return dict(plain(self))
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[TransformersServer]:

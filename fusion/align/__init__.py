@@ -12,10 +12,10 @@ To add one: a file here, a line in a table below, a file in conf/align.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fusion.align.aligned import AlignedRow, open_aligned
 from fusion.align.byte_span import ByteSpan, every_match
@@ -31,6 +31,8 @@ from fusion.align.token_dtw import TokenDTW
 from fusion.configure import nearest
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
     from fusion.represent import Representation
 
 __all__ = [
@@ -111,7 +113,7 @@ class AlignConfig:
     vocabulary_map: str | None = None
 
     def __post_init__(self) -> None:
-        tables: tuple[tuple[str, str | None, dict[str, Any]], ...] = (
+        tables: tuple[tuple[str, str | None, Mapping[str, object]], ...] = (
             ("scheme", self.scheme, ALIGNMENT_SCHEMES),
             ("aligner", self.aligner, SEQUENCE_ALIGNERS),
             ("vocabulary_map", self.vocabulary_map, VOCABULARY_MAPS),
@@ -152,12 +154,12 @@ def align(
     *,
     pivot: Representation,
     source: Representation,
-    pivot_tokenizer: Any,
-    source_tokenizer: Any,
+    pivot_tokenizer: PreTrainedTokenizerFast,
+    source_tokenizer: PreTrainedTokenizerFast,
     config: AlignConfig,
     out: Path,
     advance: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, int | float]:
     """Align a source's representation with the pivot's and write the aligned rows into `out`; returns counts.
 
     Raises Refusal when the two are of different conversations, or a tokenizer has no chat template to tell its

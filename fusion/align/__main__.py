@@ -10,11 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusion.align import AlignConfig
 from fusion.command import command
 from fusion.configure import Refusal, typed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,7 @@ def run(settings: Mapping[str, Any]) -> None:
     _print_table(rows, f"{config.source} to {config.pivot}, {config.text}")
 
 
-def _tokenizer(key: str, path: Path) -> Any:
+def _tokenizer(key: str, path: Path) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     if not (path / "tokenizer.json").exists():

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +19,20 @@ from numpy.typing import NDArray
 from fusion.configure import Refusal
 from fusion.distribution import NO_TOKEN, TopK
 
+if TYPE_CHECKING:
+    from jaxtyping import Int32, UInt8
+
 _NO_TOKEN_16 = 0xFFFF
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedRow:
-    """One conversation: the source's distributions at the pivot's L labelled positions, in pivot ids."""
+    """One conversation: the source's distributions at the pivot's N labelled positions, in pivot ids."""
 
     conversation_id: str
     top: TopK
-    kind: NDArray[np.uint8]  # [L]: EMPTY, TRANSFERRED or ONE_HOT (fusion.align.matches)
-    source_position: NDArray[np.int32]  # [L], -1 unless transferred
+    kind: UInt8[NDArray[np.uint8], " N"]  # EMPTY, TRANSFERRED or ONE_HOT (fusion.align.matches)
+    source_position: Int32[NDArray[np.int32], " N"]  # -1 unless transferred
     nll: float  # in nats, the source's own on this conversation, over its own tokens
     tokens: int  # the source's own
     bytes: int  # of text that they cover
@@ -40,7 +43,7 @@ def write_shard(path: Path, rows: Sequence[AlignedRow]) -> None:
     from safetensors.numpy import save_file
 
     ids = np.concatenate([row.top.ids for row in rows])
-    arrays: dict[str, NDArray[Any]] = {
+    arrays: dict[str, NDArray[np.generic]] = {
         "ids": _narrow(ids),
         "log_probs": np.concatenate([row.top.log_probs for row in rows]).astype(np.float16),
         "tail": np.concatenate([row.top.tail for row in rows]).astype(np.float32),
@@ -131,7 +134,7 @@ class _AlignedRows(Sequence[AlignedRow]):
         return self._shard(shard)[index - int(self._first[shard])]
 
 
-def _narrow(ids: NDArray[np.int32]) -> NDArray[Any]:
+def _narrow(ids: NDArray[np.int32]) -> NDArray[np.int32] | NDArray[np.uint16]:
     if ids.size and ids.max() >= _NO_TOKEN_16:
         return ids
     return np.where(ids == NO_TOKEN, _NO_TOKEN_16, ids).astype(np.uint16)

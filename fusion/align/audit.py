@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from fusion.align.project import IdMap
 from fusion.configure import Refusal
 from fusion.conversation import read_conversations
 from fusion.vocabulary import Vocabulary, token_bytes, vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 NO_LABEL = -2  # stands for the end-of-turn token, whichever it is; never counted
 KINDS = ("prose", "other_script", "code", "digits", "cjk", "emoji")
@@ -60,8 +63,8 @@ def every_config() -> list[AlignConfig]:
 
 def audit(
     *,
-    pivot_tokenizer: Any,
-    source_tokenizer: Any,
+    pivot_tokenizer: PreTrainedTokenizerFast,
+    source_tokenizer: PreTrainedTokenizerFast,
     texts: Sequence[Sequence[str]],
     configs: Sequence[AlignConfig],
     advance: Callable[[int, int], None] | None = None,
@@ -76,8 +79,8 @@ def audit(
     source_rows = [text_row(source_tokenizer, turns) for turns in composed]
     kinds = [_kinds_of(turns, row) for turns, row in zip(composed, pivot_rows, strict=True)]
     pivot, source = vocabulary(pivot_tokenizer), vocabulary(source_tokenizer)
-    aligners: dict[tuple[Any, ...], SequenceAligner] = {}
-    maps: dict[tuple[Any, ...], IdMap] = {}
+    aligners: dict[tuple[object, ...], SequenceAligner] = {}
+    maps: dict[tuple[object, ...], IdMap] = {}
     rows: list[dict[str, Any]] = []
     for number, config in enumerate(configs):
         chosen = method(config)
@@ -101,7 +104,7 @@ def audit(
     return rows
 
 
-def text_row(tokenizer: Any, turns: Sequence[str]) -> TextRow:
+def text_row(tokenizer: PreTrainedTokenizerFast, turns: Sequence[str]) -> TextRow:
     """Tokenise each turn alone.  Special tokens that the text spells out stand for no text and are left out."""
     ids: list[NDArray[np.int32]] = []
     starts: list[NDArray[np.int64]] = []

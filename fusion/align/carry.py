@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from fusion.align.project import IdMap
 from fusion.configure import Refusal
 from fusion.distribution import TopK
 from fusion.vocabulary import same_tokenizer, vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 ROWS_PER_SHARD = 256
 
@@ -37,15 +40,15 @@ def carry(
     *,
     pivot: Sequence[Represented],
     source: Sequence[Represented],
-    pivot_tokenizer: Any,
-    source_tokenizer: Any,
+    pivot_tokenizer: PreTrainedTokenizerFast,
+    source_tokenizer: PreTrainedTokenizerFast,
     pivot_end_of_turn: int | None,
     source_end_of_turn: int | None,
     method: Method,
     out: Path,
     rows_per_shard: int = ROWS_PER_SHARD,
     advance: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, int | float]:
     """Write the aligned rows of `source` into `out` in the pivot's order; returns counts for the manifest.
 
     Rows are paired by conversation.  Where the two tokenizers are the same and so are a row's label ids, the row is

@@ -8,10 +8,13 @@ belongs to the chat template, whatever that is; it is START, and START only ever
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int32, Int64, UInt8
 
 START = -1
 EMPTY, TRANSFERRED, ONE_HOT = 0, 1, 2
@@ -19,7 +22,7 @@ EMPTY, TRANSFERRED, ONE_HOT = 0, 1, 2
 
 
 class Labelled(Protocol):
-    """The labelled tokens of one conversation under one tokenizer; [L] each (a RowRepresentation is one)."""
+    """The labelled tokens of one conversation under one tokenizer; [N] each (a RowRepresentation is one)."""
 
     @property
     def label_ids(self) -> NDArray[np.int32]: ...
@@ -33,27 +36,30 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Matches:
-    """Pivot position `i` is matched with source positions `positions[offset[i]:offset[i + 1]]`, ascending."""
+    """Pivot position `i` is matched with source positions `positions[offset[i]:offset[i + 1]]`, ascending.
 
-    offset: NDArray[np.int64]
-    positions: NDArray[np.int32]
+    N pivot positions, N + 1 offsets, M matches.
+    """
+
+    offset: Int64[NDArray[np.int64], " offsets"]
+    positions: Int32[NDArray[np.int32], " M"]
 
     def __len__(self) -> int:
         return len(self.offset) - 1
 
     @property
-    def counts(self) -> NDArray[np.int64]:
+    def counts(self) -> Int64[NDArray[np.int64], " N"]:
         """How many source positions each pivot position has."""
         return np.diff(self.offset)
 
-    def only(self) -> NDArray[np.int32]:
+    def only(self) -> Int32[NDArray[np.int32], " N"]:
         """The matched source position where there is exactly one, else -1."""
         single = self.counts == 1
         found = np.full(len(self), -1, np.int32)
         found[single] = self.positions[self.offset[:-1][single]]
         return found
 
-    def last(self) -> NDArray[np.int32]:
+    def last(self) -> Int32[NDArray[np.int32], " N"]:
         """The last matched source position, -1 where there is none."""
         some = self.counts > 0
         found = np.full(len(self), -1, np.int32)
@@ -63,10 +69,10 @@ class Matches:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Decision:
-    """For every pivot position [L] what it gets; `source_position` is -1 unless that is TRANSFERRED."""
+    """For every pivot position [N] what it gets; `source_position` is -1 unless that is TRANSFERRED."""
 
-    kind: NDArray[np.uint8]
-    source_position: NDArray[np.int32]
+    kind: UInt8[NDArray[np.uint8], " N"]
+    source_position: Int32[NDArray[np.int32], " N"]
 
 
 class SequenceAligner(Protocol):
@@ -81,8 +87,8 @@ class TransferRule(Protocol):
     def __call__(self, matches: Matches, pivot: Labelled, source: Labelled) -> Decision: ...
 
 
-def inputs(row: Labelled) -> NDArray[np.int32]:
-    """The token in front of every labelled one, START for the first of a turn. [L]"""
+def inputs(row: Labelled) -> Int32[NDArray[np.int32], " N"]:
+    """The token in front of every labelled one, START for the first of a turn. [N]"""
     tokens = np.empty(len(row.label_ids), np.int32)
     tokens[1:] = row.label_ids[:-1]
     if len(tokens):
@@ -91,18 +97,18 @@ def inputs(row: Labelled) -> NDArray[np.int32]:
     return tokens
 
 
-def decide(position: NDArray[np.int32], passes: NDArray[np.bool_]) -> Decision:
+def decide(position: Int32[NDArray[np.int32], " N"], passes: Bool[NDArray[np.bool_], " N"]) -> Decision:
     """Transfer where `passes`, the gold token elsewhere."""
     kind = np.where(passes, TRANSFERRED, ONE_HOT).astype(np.uint8)
     return Decision(kind=kind, source_position=np.where(passes, position, -1).astype(np.int32))
 
 
-def text_key(row: Labelled) -> NDArray[np.int64]:
-    """Where in the conversation's assistant text each label begins, as one ascending number. [L]"""
+def text_key(row: Labelled) -> Int64[NDArray[np.int64], " N"]:
+    """Where in the conversation's assistant text each label begins, as one ascending number. [N]"""
     return row.turn.astype(np.int64) << 32 | row.start.astype(np.int64)
 
 
-def same_prefix(decision: Decision, pivot: Labelled, source: Labelled) -> NDArray[np.bool_]:
+def same_prefix(decision: Decision, pivot: Labelled, source: Labelled) -> Bool[NDArray[np.bool_], " N"]:
     """Whether the text in front of pivot position and chosen source position is the same; False if none is chosen."""
     chosen = decision.source_position >= 0
     equal = np.zeros(len(chosen), np.bool_)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,9 @@ from fusion.align.project import IdMap, project
 from fusion.align.statistics import CoOccurrence, co_occurrence
 from fusion.distribution import TopK
 from fusion.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from jaxtyping import Int8
 
 MapBuilder = Callable[[VocabularyPair, Callable[[], CoOccurrence]], IdMap]
 RuleBuilder = Callable[[VocabularyPair, Callable[[], IdMap]], TransferRule]
@@ -133,7 +137,7 @@ class PreparedMethod:
             sum_collisions=self.method.sum_collisions,
         )
 
-    def _border(self, pivot: Labelled, source: Labelled, decision: Decision) -> NDArray[np.int8]:
+    def _border(self, pivot: Labelled, source: Labelled, decision: Decision) -> Int8[NDArray[np.int8], " N"]:
         """1 where the pivot's label has the template's last space in it and the source's has not, 2 the other way."""
         ours = _begins_outside(pivot, self._leads[0])
         theirs = np.append(_begins_outside(source, self._leads[1]), False)[decision.source_position]
@@ -148,4 +152,5 @@ def _spaces_in_front(vocabulary: Vocabulary) -> NDArray[np.int32]:
 
 def _begins_outside(row: Labelled, spaced_length: NDArray[np.int32]) -> NDArray[np.bool_]:
     inside = np.asarray(row.end) - np.asarray(row.start)
-    return (np.asarray(row.start) == 0) & (spaced_length[np.asarray(row.label_ids)] == inside + 1)
+    spaced = spaced_length[np.asarray(row.label_ids)] == inside + 1
+    return np.asarray((np.asarray(row.start) == 0) & spaced)

@@ -8,6 +8,7 @@ or, as in the papers' code, the likelier is kept and the other's mass goes to th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
@@ -16,17 +17,20 @@ from numpy.typing import NDArray
 from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, Decision
 from fusion.distribution import NO_TOKEN, TopK
 
+if TYPE_CHECKING:
+    from jaxtyping import Int8, Int32
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class IdMap:
-    """Source id to pivot id or NO_TOKEN, [V_source]; the other two rows are for the border of a turn (string_map)."""
+    """Source id to pivot id or NO_TOKEN, V ids; the other two rows are for the border of a turn (string_map)."""
 
-    ids: NDArray[np.int32]
-    ids_space_added: NDArray[np.int32] | None = None
-    ids_space_removed: NDArray[np.int32] | None = None
+    ids: Int32[NDArray[np.int32], " V"]
+    ids_space_added: Int32[NDArray[np.int32], " V"] | None = None
+    ids_space_removed: Int32[NDArray[np.int32], " V"] | None = None
 
-    def table(self) -> NDArray[np.int32]:
-        """The three rows, [3, V_source]: as it is, with a space put in front, with the space in front taken off."""
+    def table(self) -> Int32[NDArray[np.int32], "3 V"]:
+        """The three rows, [3, V]: as it is, with a space put in front, with the space in front taken off."""
         added = self.ids if self.ids_space_added is None else self.ids_space_added
         removed = self.ids if self.ids_space_removed is None else self.ids_space_removed
         return np.stack([self.ids, added, removed])
@@ -36,14 +40,14 @@ def project(
     source: TopK,
     decision: Decision,
     *,
-    gold: NDArray[np.int32],
-    id_table: NDArray[np.int32],
-    border: NDArray[np.int8],
+    gold: Int32[NDArray[np.int32], " N"],
+    id_table: Int32[NDArray[np.int32], "3 V"],
+    border: Int8[NDArray[np.int8], " N"],
     sum_collisions: bool,
 ) -> tuple[TopK, Decision]:
-    """The distributions at the L pivot positions that `decision` speaks of, in pivot ids and as many slots as `source`.
+    """The distributions at the N pivot positions that `decision` speaks of, in pivot ids and as many slots as `source`.
 
-    `gold` [L] are the ids that one-hot positions get, `border` [L] the row of `id_table` [3, V_source] to use.  A
+    `gold` [N] are the ids that one-hot positions get, `border` [N] the row of `id_table` [3, V] to use.  A
     transferred position of which no entry has a pivot id says nothing: it becomes EMPTY in the decision returned.
     """
     ids, log_probs, tail, kind = _project(

@@ -46,7 +46,8 @@ def _pairs(matches: Matches, ours: NDArray[np.int32], theirs: NDArray[np.int32])
     known = (source_ids != START) & (ours[where] != START)
     where, source_ids = where[known], source_ids[known]
     once = np.unique(where << 32 | source_ids)  # a source token twice in one match counts once
-    return (once & 0xFFFFFFFF) << 32 | ours[once >> 32].astype(np.int64)
+    pairs: NDArray[np.int64] = (once & 0xFFFFFFFF) << 32 | ours[once >> 32].astype(np.int64)
+    return pairs
 
 
 def _counted(

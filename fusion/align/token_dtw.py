@@ -67,7 +67,8 @@ class TokenDTW:
                 table[:, blank_columns] = cost_table(
                     source, source_ids.astype(np.int64), pivot, pivot_ids[blank_columns]
                 )
-        return _spread(table, row, at)
+        costs: NDArray[np.int32] = _spread(table, row, at)
+        return costs
 
 
 @njit(cache=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse.candidate import LABEL, Fused, TeacherCandidate, standing_in, taking_part
+
+if TYPE_CHECKING:
+    from jaxtyping import Float32, Float64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,7 @@ class AverageCE:
         taught_by = np.where(weight.max(0) > -np.inf, speaker[first, np.arange(weight.shape[1])], LABEL)
         return Fused(top=mixture(tops, log_weights, keep=self.keep), taught_by=taught_by.astype(np.int8))
 
-    def log_weights(self, entropies: NDArray[np.float64]) -> NDArray[np.float32]:
+    def log_weights(self, entropies: Float64[NDArray[np.float64], " S"]) -> Float32[NDArray[np.float32], " S"]:
         """Log of the candidates' weights; one whose cross-entropy is not a number gets none, unless all do."""
         known = np.isfinite(entropies)
         if not known.any():
@@ -63,11 +66,12 @@ class AverageCE:
         logits = np.exp(-safe) if self.weighting == "reward" else -safe / self.temperature
         logits = np.where(known, logits, -np.inf)
         logits -= logits.max()
-        return (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        log_weights: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
+        return log_weights
 
 
-def mixture(tops: Sequence[TopK], log_weights: NDArray[np.float32], *, keep: int | None = None) -> TopK:
-    """sum_i w_i P_i over sparse distributions [L, K_i]: the union of ids, likeliest first, mass conserved in the tail.
+def mixture(tops: Sequence[TopK], log_weights: Float32[NDArray[np.float32], " S"], *, keep: int | None = None) -> TopK:
+    """sum_i w_i P_i over sparse distributions [N, K_i]: the union of ids, likeliest first, mass conserved in the tail.
 
     `log_weights` [S] are the logs of weights that sum to one.  fp32 in log space throughout.
     """

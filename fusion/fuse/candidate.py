@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.distribution import TopK
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float32, Int8, Int32, Int64
 
 LABEL = -1  # taught by no model: the gold token alone
 
@@ -19,9 +22,9 @@ LABEL = -1  # taught by no model: the gold token alone
 class TeacherCandidate:
     """One model's next-token distributions for one conversation, in the pivot's ids; the pivot is candidate 0.
 
-    `nll` [nats], `tokens` and `bytes` are the model's own, over the assistant text in its own tokenisation.  `says` [L]
-    is False where the alignment gave nothing (EMPTY), so that the pivot's distribution stands in; `label` [L] is True
-    where it gave the gold token alone (ONE_HOT).  `gold_log_prob` [L] is log p(pivot's label), needed only by rules
+    `nll` [nats], `tokens` and `bytes` are the model's own, over the assistant text in its own tokenisation.  `says` [N]
+    is False where the alignment gave nothing (EMPTY), so that the pivot's distribution stands in; `label` [N] is True
+    where it gave the gold token alone (ONE_HOT).  `gold_log_prob` [N] is log p(pivot's label), needed only by rules
     that choose by position.
     """
 
@@ -30,9 +33,9 @@ class TeacherCandidate:
     nll: float
     tokens: int
     bytes: int
-    says: NDArray[np.bool_]
-    label: NDArray[np.bool_]
-    gold_log_prob: NDArray[np.float32] | None = None
+    says: Bool[NDArray[np.bool_], " N"]
+    label: Bool[NDArray[np.bool_], " N"]
+    gold_log_prob: Float32[NDArray[np.float32], " N"] | None = None
 
     def cross_entropy(self, unit: Literal["token", "byte"]) -> float:
         """Mean negative log-likelihood in nats per token of the model's own tokenisation, or per byte of text.
@@ -45,13 +48,13 @@ class TeacherCandidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Fused:
-    """The distributions to teach [L, K'], and which candidate each comes from: its index, or LABEL."""
+    """The distributions to teach [N, K'], and which candidate each comes from: its index, or LABEL."""
 
     top: TopK
-    taught_by: NDArray[np.int8]
+    taught_by: Int8[NDArray[np.int8], " N"]
 
 
-def standing_in(candidate: TeacherCandidate, pivot: TeacherCandidate) -> tuple[TopK, NDArray[np.bool_]]:
+def standing_in(candidate: TeacherCandidate, pivot: TeacherCandidate) -> tuple[TopK, Bool[NDArray[np.bool_], " N"]]:
     """The candidate's distributions with the pivot's where it says nothing, and where they are the gold token alone.
 
     Both are brought to the same number of slots.
@@ -86,7 +89,7 @@ def taking_part(candidates: Sequence[TeacherCandidate], *, fuse_with_pivot: bool
     return list(range(1, len(candidates)))
 
 
-def select(tops: Sequence[TopK], choice: NDArray[np.int64]) -> TopK:
+def select(tops: Sequence[TopK], choice: Int64[NDArray[np.int64], " N"]) -> TopK:
     """Position by position the distribution of `tops[choice]`; all have the same width."""
     rows = np.arange(len(choice))
     return TopK(
@@ -96,7 +99,7 @@ def select(tops: Sequence[TopK], choice: NDArray[np.int64]) -> TopK:
     )
 
 
-def gold_log_prob(top: TopK, gold: NDArray[np.int32]) -> NDArray[np.float32]:
-    """log p(gold) [L] as far as the kept entries say; where gold is in no slot, the tail's mass, which bounds it."""
+def gold_log_prob(top: TopK, gold: Int32[NDArray[np.int32], " N"]) -> Float32[NDArray[np.float32], " N"]:
+    """log p(gold) [N] as far as the kept entries say; where gold is in no slot, the tail's mass, which bounds it."""
     found = np.where(top.ids == gold[:, None], top.log_probs, -np.inf).max(-1, initial=-np.inf)
     return np.where((top.ids == gold[:, None]).any(-1), found, top.tail).astype(np.float32)

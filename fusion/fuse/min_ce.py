@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fusion.configure import Refusal
 from fusion.fuse.candidate import LABEL, Fused, TeacherCandidate, select, standing_in, taking_part, widened
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ class MinCE:
         return Fused(top=select(tops, choice), taught_by=choice.astype(np.int8))
 
 
-def bfloat16(values: NDArray[np.float64]) -> NDArray[np.float32]:
+def bfloat16(values: Float[NDArray[np.float32] | NDArray[np.float64], " S"]) -> Float32[NDArray[np.float32], " S"]:
     """Rounded to the nearest bfloat16, ties to even; infinities stay."""
     bits = values.astype(np.float32).view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))

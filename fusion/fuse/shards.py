@@ -8,7 +8,7 @@ int8.  Reading is lazy and by slices, so a training process holds one conversati
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class FusedRows:
     def __len__(self) -> int:
         return len(self._place)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[FusedRow]:
         return (self[name] for name in self._place)
 
     def __getitem__(self, conversation_id: str) -> FusedRow:
@@ -65,9 +65,12 @@ class FusedRows:
         shard = self._open[file]
 
         def part(name: str) -> NDArray[Any]:
+            rows: NDArray[Any]
             if start == end:  # safetensors refuses an empty slice at the end
-                return shard.get_tensor(name)[:0]
-            return shard.get_slice(name)[start:end]
+                rows = shard.get_tensor(name)[:0]
+            else:
+                rows = shard.get_slice(name)[start:end]
+            return rows
 
         stored = part("ids")
         ids = stored.astype(np.int32)
@@ -94,7 +97,7 @@ class FusedWriter:
         self._teachers = list(teachers)
         self._rows_per_shard = rows_per_shard
         self._held: list[tuple[str, NDArray[np.int32], Fused]] = []
-        self._shards: list[dict[str, Any]] = []
+        self._shards: list[Mapping[str, object]] = []
 
     def add(self, conversation_id: str, label_ids: NDArray[np.int32], fused: Fused) -> None:
         """Append one conversation."""

@@ -9,7 +9,7 @@ Positions that the pivot or the label teaches stay as they are.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,13 @@ from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse.candidate import Fused
 from fusion.fuse.shards import FusedWriter, open_fused
 
+if TYPE_CHECKING:
+    from jaxtyping import Int32
+
 _ROWS_PER_SHARD = 1024
 
 
-def shuffle(*, fused: Path, vocabulary: int, seed: int, out: Path) -> dict[str, Any]:
+def shuffle(*, fused: Path, vocabulary: int, seed: int, out: Path) -> dict[str, int]:
     """Write the targets in `fused` into `out` with the sources' alternatives shuffled; `vocabulary` counts the pivot's
     ids.  Returns how many positions there are and how many were changed.  Raises Refusal for a vocabulary of fewer
     than twice the kept ids.
@@ -45,9 +48,13 @@ def shuffle(*, fused: Path, vocabulary: int, seed: int, out: Path) -> dict[str, 
 
 
 def shuffled_ids(
-    ids: NDArray[np.int32], gold: NDArray[np.int32], *, vocabulary: int, generator: np.random.Generator
-) -> NDArray[np.int32]:
-    """`ids` [L, K] with every token but `gold` [L] replaced by one drawn evenly from the others, none twice in a row.
+    ids: Int32[NDArray[np.int32], "N K"],
+    gold: Int32[NDArray[np.int32], " N"],
+    *,
+    vocabulary: int,
+    generator: np.random.Generator,
+) -> Int32[NDArray[np.int32], "N K"]:
+    """`ids` [N, K] with every token but `gold` [N] replaced by one drawn evenly from the others, none twice in a row.
 
     Unused slots stay unused.  Raises Refusal where `vocabulary` is below 2 K, too few to draw from.
     """

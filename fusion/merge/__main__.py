@@ -68,10 +68,12 @@ def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None =
     Raises Refusal for that, for whatever the merge refuses, for a lost update where the recipe says refuse, and when
     the disk is full; nothing is left behind then.
     """
-    from fusion.artifacts import file_digest, git_commit, sync, versions
+    from fusion.artifacts import sync
     from fusion.merge.checkpoint_stream import merge
     from fusion.merge.shards import open_shards
-    from fusion.precision import judge_update, kept_as_stored
+    from fusion.precision import check_update, kept_as_stored
+    from fusion.runtime.digests import file_digest
+    from fusion.runtime.versions import git_commit, versions
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Refusal(f"{out} exists and is not empty: give another out, or remove it")
@@ -96,7 +98,7 @@ def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None =
         )
         notes = list(plan.notes)
         told = f"the merge, written in {facts['dtype']['stored']},"
-        judge_update(told, kept_as_stored(facts), "set dtype: float32", plan.recipe.lost_update, notes.append)
+        check_update(told, kept_as_stored(facts), "set dtype: float32", plan.recipe.lost_update, notes.append)
         for note in notes[len(plan.notes) :]:
             print(f"note: {note}", file=sys.stderr)
         inputs = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def is_embedding(name: str) -> bool:
     return name in _EMBEDDINGS
 
 
-def tied_to(head: str, names: Mapping[str, Any]) -> str | None:
+def tied_to(head: str, names: Collection[str]) -> str | None:
     """The input embeddings that the output head `head` shares when it is tied; None when `head` is no output head."""
     return next((name for name in _HEADS.get(head, ()) if name in names), None)
 

@@ -325,7 +325,8 @@ def _facts(
     def share(target: str) -> float:
         rows = [row for row in table if row["target"] == target]
         elements = sum(row["elements"] for row in rows)
-        return round(sum(row["kept_fraction"] * row["elements"] for row in rows) / max(elements, 1), 6)
+        kept: float = sum(row["kept_fraction"] * row["elements"] for row in rows) / max(elements, 1)
+        return round(kept, 6)
 
     return {
         "rules": [plain(rule) for rule in rules],

@@ -19,6 +19,7 @@ from fusion.configure import Refusal
 
 if TYPE_CHECKING:
     import torch
+    from jaxtyping import Float, Float32
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -53,17 +54,17 @@ class Piece:
     rows: NDArray[Any]
 
     @cached_property
-    def pivot(self) -> Tensor:
+    def pivot(self) -> Float32[Tensor, " n"]:
         """The pivot's elements."""
         return self._wide(self.rows[0])
 
     @cached_property
-    def targets(self) -> Tensor:
+    def targets(self) -> Float32[Tensor, "S n"]:
         """The targets' elements."""
         return self._wide(self.rows[1:])
 
     @cached_property
-    def deltas(self) -> Tensor:
+    def deltas(self) -> Float32[Tensor, "S n"]:
         """The task vectors, target minus pivot (Ilharco et al., arXiv 2212.04089)."""
         import torch
 
@@ -132,12 +133,12 @@ class PiecewiseRule(ABC):
 
     def __call__(
         self,
-        pivot: Tensor,
+        pivot: Float[Tensor, "*shape"],
         targets: Sequence[Tensor],
         *,
         generator: torch.Generator | None = None,
         context: Context | None = None,
-    ) -> Tensor:
+    ) -> Float[Tensor, "*shape"]:
         """One parameter that lies in memory, merged: fp32 arithmetic, the pivot's shape and dtype out.
 
         Raises Refusal as `measure` does, and when there is no target or one has another shape than the pivot.

@@ -299,7 +299,7 @@ def _translated(rule: str, parameters: Mapping[str, Any] | None, at: str, notes:
     return translated
 
 
-def _boolean(value: Any, at: str) -> bool:
+def _boolean(value: object, at: str) -> bool:
     if not isinstance(value, bool):
         raise Refusal(f"{at} is {value!r}: expected true or false")
     return value

@@ -10,13 +10,14 @@ import numpy as np
 from fusion.configure import Refusal
 
 if TYPE_CHECKING:
+    from jaxtyping import Float32, Shaped
     from numpy.typing import NDArray
     from torch import Tensor
 
     from fusion.merge.parameter import Piece
 
 
-def weighted_sum(vectors: Tensor | NDArray[Any], weights: Sequence[float]) -> Tensor:
+def weighted_sum(vectors: Shaped[Tensor | NDArray[Any], "S n"], weights: Sequence[float]) -> Float32[Tensor, " n"]:
     """sum_k w_k x_k in fp32, added in the targets' order; `vectors` has a row for each, fp32 or as stored."""
     import torch
 
@@ -27,7 +28,7 @@ def weighted_sum(vectors: Tensor | NDArray[Any], weights: Sequence[float]) -> Te
     return torch.from_numpy(total)
 
 
-def moved(piece: Piece, weights: Sequence[float]) -> Tensor:
+def moved(piece: Piece, weights: Sequence[float]) -> Float32[Tensor, " n"]:
     """theta_0 + sum_k w_k delta_k in fp32: the pivot moved along the weighted sum of the task vectors."""
     import torch
 
@@ -56,7 +57,7 @@ def shares(amounts: Sequence[float]) -> tuple[float, ...]:
     return tuple(amount / total for amount in amounts)
 
 
-def vote(vectors: Tensor, weights: Sequence[float]) -> Tensor:
+def vote(vectors: Float32[Tensor, "S n"], weights: Sequence[float]) -> Float32[Tensor, " n"]:
     """sum_k w_k v_k up to a positive factor, for its sign.
 
     Weights are divided by the largest, so equal ones are 1 and what cancels is exactly zero: differences of bf16
@@ -67,8 +68,12 @@ def vote(vectors: Tensor, weights: Sequence[float]) -> Tensor:
 
 
 def elected_sum(
-    vectors: Tensor, weights: Sequence[float], elected: Tensor, *, mean_above: float | None = None
-) -> Tensor:
+    vectors: Float32[Tensor, "S n"],
+    weights: Sequence[float],
+    elected: Float32[Tensor, " n"],
+    *,
+    mean_above: float | None = None,
+) -> Float32[Tensor, " n"]:
     """sum_k w_k v_k over the vectors that carry `elected`'s sign at a position, where zero elects plus.
 
     With `mean_above` it is divided by the sum of their weights, which is taken to be no smaller than that.  An entry
@@ -84,7 +89,7 @@ def elected_sum(
     return torch.from_numpy(total)
 
 
-def spread(piece: Piece) -> Tensor:
+def spread(piece: Piece) -> Float32[Tensor, " n"]:
     """sum_{i<j} (x_i - x_j)^2 = K^2 times the population variance over the K targets, at each position.
 
     Written over pairs it is exactly zero where all agree, free of cancellation, and does not depend on the targets'

@@ -12,12 +12,13 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from fusion.configure import Refusal
 from fusion.conversation import Conversation, read_conversations, write_conversations
 from fusion.pocket.dialogues import DOMAINS
 from fusion.pocket.tokenizers import train_tokenizer
+from fusion.runtime.work import Size
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
@@ -67,8 +68,16 @@ class PocketModel:
         if self.vocab_size < 320:
             raise ValueError(f"vocab_size is {self.vocab_size}: expected at least 320, of which 256 are bytes")
 
+    @property
+    def size(self) -> Size:
+        """Two embeddings and the layers' matrices, without norms and biases."""
+        matrices = 2 if self.architecture == "gpt_neox" else 3
+        layer = 4 * self.hidden_size**2 + matrices * self.hidden_size * self.intermediate_size
+        parameters = float(2 * self.vocab_size * self.hidden_size + self.layers * layer)
+        return Size(parameters=parameters, active=parameters, bytes_each=4, conversations=self.conversations)
 
-def build_checkpoint(config: PocketModel, text: Path, out: Path) -> dict[str, Any]:
+
+def build_checkpoint(config: PocketModel, text: Path, out: Path) -> dict[str, object]:
     """Write an untrained checkpoint into `out`, and beside it `train.jsonl`, the dialogues it is to be trained on.
 
     `text` is the directory that fusion.pocket.questions.write_dialogues wrote.  The tokenizer is trained on the
@@ -145,7 +154,7 @@ def model_settings(config: PocketModel, tokenizer: PreTrainedTokenizerFast) -> P
     """The architecture's Hugging Face configuration; input and output embeddings are not tied."""
     from transformers import GPTNeoXConfig, LlamaConfig, Qwen2Config
 
-    shared: dict[str, Any] = {
+    shared: dict[str, int | float | bool | None] = {
         "vocab_size": len(tokenizer),
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,

@@ -12,7 +12,6 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from fusion.conversation import Conversation, Message, write_conversations
 from fusion.pocket.dialogues import (
@@ -30,14 +29,14 @@ from fusion.pocket.dialogues import (
 BASELINE = "pocket_baseline"  # AlpacaEval's `generator`
 
 
-def write_dialogues(config: PocketData, out: Path) -> dict[str, Any]:
+def write_dialogues(config: PocketData, out: Path) -> dict[str, object]:
     """Write all files into `out`; how many dialogues each holds.
 
     Raises Refusal for more questions than a split has.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "questions").mkdir(exist_ok=True)
-    facts: dict[str, Any] = {}
+    facts: dict[str, object] = {}
     for domain in DOMAINS:
         stream = dialogues(domain=domain, split="train", seed=config.seed)
         some = [next(stream) for _ in range(config.train)]
@@ -81,7 +80,7 @@ def asked_dialogues(config: PocketData, domain: str) -> list[Dialogue]:
     return distinct(stream, config.questions + config.instructions, opening_of)
 
 
-def mt_bench_rows(rows: Sequence[Dialogue]) -> Iterator[dict[str, Any]]:
+def mt_bench_rows(rows: Sequence[Dialogue]) -> Iterator[dict[str, object]]:
     """Rows of a question file in MT-Bench's schema, numbered from 1; the category is the domain."""
     for number, row in enumerate(rows, start=1):
         yield {

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fusion.configure import Refusal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 _LOADING = threading.Lock()  # transformers sets process-wide defaults while it builds a model
 
 
-def load_tokenizer(checkpoint: Path) -> Any:
+def load_tokenizer(checkpoint: Path) -> PreTrainedTokenizerFast:
     """The checkpoint's tokenizer.  Raises Refusal when there is none."""
     from transformers import AutoTokenizer
 
@@ -23,7 +26,7 @@ def load_tokenizer(checkpoint: Path) -> Any:
         ) from error
 
 
-def load_model(checkpoint: Path, *, dtype: str, device_map: str | None, device: str | None) -> Any:
+def load_model(checkpoint: Path, *, dtype: str, device_map: str | None, device: str | None) -> PreTrainedModel:
     """The checkpoint's causal language model for inference; safetensors only, and no code from the checkpoint.
 
     Raises Refusal when it cannot be read, or when a tensor of its architecture is missing or of another shape.

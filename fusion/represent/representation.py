@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +77,7 @@ class ShardedRows(Sequence[RowRepresentation]):
         self._begins = [0, *np.cumsum(rows, dtype=np.int64).tolist()]
         self._open: dict[int, _OpenShard] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_open": {}}  # a process that gets a copy maps the files itself
 
     def __len__(self) -> int:

@@ -48,7 +48,7 @@ def write_shard(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
     draft.replace(path)
 
 
-def write_index(out: Path, content: Mapping[str, Any]) -> None:
+def write_index(out: Path, content: Mapping[str, object]) -> None:
     """Write `index.json`, which says that all shards are there."""
     draft = out / f".{INDEX}"
     draft.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n")

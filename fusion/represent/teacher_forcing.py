@@ -12,10 +12,10 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from fusion.template import LabelledRow, label_rows
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 # Positions whose fp32 distributions are held at once: 512 x 152,000 entries are 0.3 GB.
 _POSITIONS_AT_ONCE = 512
@@ -63,7 +64,7 @@ def represent(
     out: Path,
     device: str | None = None,
     advance: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> Mapping[str, object]:
     """Write the representation of `conversations` by the model in `checkpoint` into `out`; returns facts about it.
 
     `device` defaults to the accelerator when there is one.  Shards that an earlier, killed call with the same arguments
@@ -116,7 +117,6 @@ def represent(
     index = {
         "vocabulary": vocabulary,
         "k": min(config.k, vocabulary),
-        "checkpoint": {path.name: path.stat().st_size for path in sorted(checkpoint.iterdir()) if path.is_file()},
         "shards": [{"file": path.name, "rows": size} for path, size in zip(paths, sizes, strict=True)],
     }
     write_index(out, index)
@@ -138,7 +138,7 @@ def _same_job(out: Path, checkpoint: Path, conversations: Sequence[Conversation]
 
 # ------------------------------------------------------------------------------------------------ the forward pass
 def _rows(
-    model: Any,
+    model: PreTrainedModel,
     names: Sequence[str],
     labelled: Sequence[LabelledRow | None],
     config: RepresentConfig,
@@ -204,7 +204,11 @@ def _empty_row(name: str, k: int) -> RowRepresentation:
 
 
 def _check_lengths(
-    model: Any, labelled: Sequence[LabelledRow | None], lengths: Sequence[int], checkpoint: Path, vocabulary: int
+    model: PreTrainedModel,
+    labelled: Sequence[LabelledRow | None],
+    lengths: Sequence[int],
+    checkpoint: Path,
+    vocabulary: int,
 ) -> None:
     largest = max((int(row.input_ids.max()) for row in labelled if row is not None), default=0)
     if largest >= vocabulary:
@@ -234,7 +238,7 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _forward(model: Any, rows: Sequence[LabelledRow], k: int) -> tuple[TopK, NDArray[np.float32]]:
+def _forward(model: PreTrainedModel, rows: Sequence[LabelledRow], k: int) -> tuple[TopK, NDArray[np.float32]]:
     """TopK and gold log-probabilities of all labelled positions of `rows`, one row's after another's."""
     import torch
 
@@ -282,7 +286,7 @@ def _reduced(
 
 
 @contextlib.contextmanager
-def _only_at(model: Any, row_of: torch.Tensor, before: torch.Tensor) -> Iterator[None]:
+def _only_at(model: PreTrainedModel, row_of: torch.Tensor, before: torch.Tensor) -> Iterator[None]:
     """Let the model's output projection see the hidden states [B, T, H] at these places only, as [1, N, H].
 
     What a model does to logits after the projection (soft caps, scales) is element by element and stays its own.
@@ -292,7 +296,7 @@ def _only_at(model: Any, row_of: torch.Tensor, before: torch.Tensor) -> Iterator
         yield
         return
 
-    def pick(_module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    def pick(_module: object, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         hidden = arguments[0]
         return (hidden[row_of.to(hidden.device), before.to(hidden.device)][None], *arguments[1:])
 

@@ -7,9 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from fusion.configure import Refusal, typed
+from fusion.configure import Refusal, restored
 from fusion.train.config import TrainConfig
 from fusion.train.launch import FACTS, REFUSAL
+from fusion.train.objectives import OBJECTIVES
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
         initial=Path(text["initial"]),
         conversations=Path(text["conversations"]),
         fused=Path(text["fused"]) if text["fused"] else None,
-        config=typed({key: value for key, value in text["config"].items() if key != "type"}, TrainConfig, at="train"),
+        config=restored(text["config"], (TrainConfig, *OBJECTIVES.values())),
         out=out,
     )
     try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from fusion.train.objectives.cross_entropy import CrossEntropy
+from fusion.train.objectives.objective import Objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,11 +17,9 @@ class TrainConfig:
     run on other hardware changes `processes` and `gradient_accumulation` and takes the same steps.
     """
 
-    # The objective: lm_weight * SFT + (1 - lm_weight) * fusion.  Without fused targets the loss is SFT alone.
-    objective: Literal["ce", "kl"] = "ce"
+    # The loss: lm_weight * SFT + (1 - lm_weight) * objective.  Without fused targets it is SFT alone.
+    objective: Objective = field(default_factory=CrossEntropy)  # an entry of fusion.train.objectives.OBJECTIVES
     lm_weight: float = 0.9
-    temperature: float = 1.0  # of the teacher's distribution; the student's is never changed
-    tail: Literal["renormalise", "bucket"] = "renormalise"
     label_smoothing: float = 0.0  # of the SFT term
     # Mean over the labelled tokens of the whole step, or (the papers' code) of each micro-batch, these then averaged.
     normalisation: Literal["step", "micro_batch"] = "step"
@@ -53,7 +54,7 @@ class TrainConfig:
         for name in ("lm_weight", "label_smoothing", "warmup_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 0 to 1")
-        for name in ("temperature", "learning_rate", "epochs", "epsilon"):
+        for name in ("learning_rate", "epochs", "epsilon"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected more than 0")
         for name in ("batch_size", "gradient_accumulation", "max_length", "save_every", "processes", "threads"):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from fusion.train.launch import LOG
 from fusion.train.trainer import FusionTrainer
 
-LOG = "training_log.jsonl"
 PROGRESS = ".progress.json"
 CHECKPOINTS = ".checkpoints"
 _WHOLE = "complete"  # written into a checkpoint last
@@ -36,7 +35,7 @@ def trim_log(out: Path, steps: int) -> None:
 
 def _step(line: str) -> float:
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except ValueError:  # the line a killed process was writing
         return float("inf")
 
@@ -55,16 +54,18 @@ class StepLog(TrainerCallback):
         self._rate = 0.0
         self._held: list[tuple[int, float, Tensor]] = []
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         self._started = time.monotonic()
         self._show(state)
 
     def on_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
         self._rate = self.trainer._get_learning_rate()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         norm = self.trainer.gradient_norm
         sums = self.trainer.step_sums
         values = torch.cat([sums, torch.as_tensor(norm, dtype=sums.dtype, device=sums.device).reshape(1)])
@@ -76,12 +77,12 @@ class StepLog(TrainerCallback):
         if time.monotonic() - self._shown > 0.5:
             self._show(state)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         self.trainer.accelerator.wait_for_everyone()
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _WHOLE).touch()
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         self._write()
         self._show(state)
         self.seconds = time.monotonic() - self._started

@@ -8,12 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from fusion.configure import Refusal, plain
 from fusion.processes import child, last_lines, thread_settings
 from fusion.train.config import TrainConfig
 
+LOG = "training_log.jsonl"  # a line per optimizer step
 FACTS = ".facts.json"
 REFUSAL = ".refusal.txt"
 # What decides the trained weights; the store digests it, since the child is not reached by imports from here.
@@ -30,7 +30,7 @@ def train(
     config: TrainConfig,
     out: Path,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Train the checkpoint `initial` on `conversations`, towards `fused` targets if given; facts about the run.
 
     `out` receives a Hugging Face checkpoint (safetensors, tokenizer, chat template, generation config) and
@@ -72,7 +72,8 @@ def train(
         raise Refusal((out / REFUSAL).read_text())
     if status != 0 or not (out / FACTS).exists():
         raise RuntimeError(f"training ended with status {status}; the end of its log:\n{last_lines(log)}")
-    return json.loads((out / FACTS).read_text())
+    facts: dict[str, object] = json.loads((out / FACTS).read_text())
+    return facts
 
 
 def command(config: TrainConfig, job: Path) -> list[str]:

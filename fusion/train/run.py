@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,8 @@ from fusion.rounding import UpdateTally
 from fusion.template import LabelledRow, label_rows
 from fusion.train.batching import TrainingRow, schedule, steps_for
 from fusion.train.config import TrainConfig
-from fusion.train.journal import CHECKPOINTS, LOG, StepLog, newest_checkpoint, trim_log
+from fusion.train.journal import CHECKPOINTS, StepLog, newest_checkpoint, trim_log
+from fusion.train.launch import LOG
 from fusion.train.trainer import FusionTrainer, OrderedRows, on_cpu, training_arguments
 
 _PIECE = 2**20  # entries that are compared at a time
@@ -54,7 +54,7 @@ class TrainingJob:
     out: Path
 
 
-def run(job: TrainingJob) -> dict[str, Any] | None:
+def run(job: TrainingJob) -> dict[str, object] | None:
     """Train, and write a Hugging Face checkpoint into `job.out`; facts about the run, or None on all ranks but 0.
 
     A whole checkpoint in `out/.checkpoints` is continued from.  Raises Refusal for conversations without a label,
@@ -178,7 +178,7 @@ def _load(job: TrainingJob) -> PreTrainedModel:
     return model
 
 
-def _save(trainer: FusionTrainer, job: TrainingJob) -> dict[str, Any]:
+def _save(trainer: FusionTrainer, job: TrainingJob) -> dict[str, object]:
     """Write the checkpoint; for the manifest its precisions, and what they keep of what training changed."""
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.is_world_process_zero():
@@ -198,7 +198,9 @@ def _save(trainer: FusionTrainer, job: TrainingJob) -> dict[str, Any]:
     return precision
 
 
-def _measured(job: TrainingJob, state: Mapping[str, torch.Tensor], cast: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _measured(
+    job: TrainingJob, state: Mapping[str, torch.Tensor], cast: Mapping[str, torch.Tensor]
+) -> dict[str, object]:
     """At which precision the weights were found, trained and saved, and what is left there of what training changed.
 
     Counted are the initial checkpoint's parameters, tied ones once; training starts from them in its own precision.

@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,13 +17,14 @@ from transformers import Trainer, TrainingArguments
 
 from fusion.train.batching import TrainingRow, collate
 from fusion.train.config import TrainConfig
-from fusion.train.objective import Teacher, position_losses
+from fusion.train.losses import position_losses
+from fusion.train.objectives.objective import Teacher
 
 
 class OrderedRows(Dataset[TrainingRow]):
     """The rows in the order they are trained on, step after step."""
 
-    def __init__(self, rows: Sequence[TrainingRow], order: NDArray[Any]) -> None:
+    def __init__(self, rows: Sequence[TrainingRow], order: NDArray[np.int64]) -> None:
         self.rows = rows
         self.order = order.reshape(-1)
 
@@ -31,7 +32,7 @@ class OrderedRows(Dataset[TrainingRow]):
         return len(self.order)
 
     def __getitem__(self, index: int) -> TrainingRow:
-        return self.rows[self.order[index]]
+        return self.rows[int(self.order[index])]
 
 
 def on_cpu(config: TrainConfig) -> bool:
@@ -79,7 +80,7 @@ def training_arguments(config: TrainConfig, *, checkpoints: Path, steps: int) ->
     )
 
 
-def _fsdp(config: TrainConfig) -> dict[str, Any]:
+def _fsdp(config: TrainConfig) -> dict[str, str | int | bool]:
     return {
         "version": 2,
         "state_dict_type": "FULL_STATE_DICT",
@@ -108,7 +109,7 @@ class FusionTrainer(Trainer):
         self.gradient_norm: float | Tensor = 0.0
         self._narrow = "logits_to_keep" in inspect.signature(model.forward).parameters
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+    def _get_train_sampler(self, train_dataset: OrderedRows | None = None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Tensor]], device: torch.device) -> Tensor:
@@ -118,13 +119,13 @@ class FusionTrainer(Trainer):
         self.step_sums.zero_()
         return count
 
-    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: float | Tensor | None = None) -> float | Tensor:
         self.gradient_norm = 0.0 if grad_norm is None else grad_norm
         if hasattr(self.gradient_norm, "full_tensor"):  # sharded parameters have a sharded norm
             self.gradient_norm = self.gradient_norm.full_tensor()
         return self.gradient_norm
 
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+    def floating_point_ops(self, inputs: dict[str, Tensor]) -> int:
         """Not counted: walking over all parameters would cost a tiny model a tenth of its step."""
         return 0
 
@@ -134,7 +135,7 @@ class FusionTrainer(Trainer):
         inputs: dict[str, Tensor],
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
-    ) -> Any:
+    ) -> Tensor | tuple[Tensor, object]:
         """The loss of one micro-batch (fusion.train.batching.collate), scaled so that the step's sum is the mean."""
         columns, slots = inputs["columns"], inputs["slots"]
         extra = {"logits_to_keep": columns} if self._narrow else {}
@@ -152,8 +153,6 @@ class FusionTrainer(Trainer):
             inputs["gold"],
             teacher,
             objective=config.objective,
-            temperature=config.temperature,
-            tail=config.tail,
             label_smoothing=config.label_smoothing,
         )
         total = sft.sum()

@@ -70,7 +70,7 @@ def _run(shared: tuple[Any, ...], overrides: list[str], index: int) -> JobReturn
     )
 
 
-def _outcome(task: Any) -> JobReturn:
+def _outcome(task: object) -> JobReturn:
     import ray
 
     try:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from ablations.precisions import as_answered, hold_served, lost_notes, precisions, precisions_section, write_precisions
+from ablations.precisions import (
+    as_answered,
+    check_served,
+    lost_notes,
+    precisions,
+    precisions_section,
+    read_precisions,
+    write_precisions,
+)
 from eval.serve import VLLM, Automatic, ExistingEndpoint, Transformers
 from fusion.checkpoint import Checkpoint
 from fusion.configure import Refusal
@@ -79,6 +87,7 @@ def test_the_table_has_every_step_of_every_model(checkpoints, tmp_path):
     assert written["linear"]["cosine_stored"] == "1.0"
     assert (written["linear"]["cosine_served"], written["linear"]["moved_served"]) == ("0.18", "0.026")
     assert written["pivot"]["cosine_stored"] == ""
+    assert read_precisions(tmp_path / "precision.csv") == rows
     section = precisions_section(rows)
     assert all(len(row) == len(section.columns) for row in section.rows)
     assert [row[0].text for row in section.rows] == ["pivot", "target-a", "linear", "sce"]
@@ -101,14 +110,14 @@ def test_what_the_server_said_comes_before_what_its_settings_promise(checkpoints
 
 def test_a_server_that_would_lose_an_update_is_told_of_before_it_starts(checkpoints):
     said: list[str] = []
-    hold_served(checkpoints, VLLM(), "warn", said.append)
+    check_served(checkpoints, VLLM(), "warn", said.append)
     assert [line.split(",")[0] for line in said] == ["target-a", "linear"]  # sce was told of when it was written
     assert "served in bfloat16, loses a part" in said[0]
     with pytest.raises(Refusal, match=r"target-a, stored in float32 and served in bfloat16.*serve\.dtype=float32"):
-        hold_served(checkpoints, VLLM(), "refuse", said.append)
+        check_served(checkpoints, VLLM(), "refuse", said.append)
     said.clear()
-    hold_served(checkpoints, VLLM(dtype="float32"), "refuse", said.append)
-    hold_served(checkpoints, ExistingEndpoint(base_url="http://x/v1", model="m"), "refuse", said.append)
+    check_served(checkpoints, VLLM(dtype="float32"), "refuse", said.append)
+    check_served(checkpoints, ExistingEndpoint(base_url="http://x/v1", model="m"), "refuse", said.append)
     assert said == []
 
 

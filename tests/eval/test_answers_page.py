@@ -29,7 +29,9 @@ QUESTIONS = (
     Question(id="2", category="math", turns=("What is 2 + 2?", "And doubled?"), references=("4", "8")),
     Question(id="3", category="writing", turns=("Write of Wien.", "Longer.")),
 )
-RATINGS = {  # model -> the ratings of its questions' two turns; None is unscored
+RATINGS: dict[
+    str, list[tuple[int | None, ...]]
+] = {  # model -> the ratings of its questions' two turns; None is unscored
     "pivot": [(5, 5), (2, 2), (7, None)],
     "merged": [(6, 6), (9, 9), (7, 7)],
     "source": [(1, 1), (5, 5), (6, 6)],

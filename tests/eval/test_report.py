@@ -15,7 +15,7 @@ from eval.scores.metric_row import MetricRow
 from eval.tables import leaderboard, rounded, scores_table
 
 BOOTSTRAP = Bootstrap(resamples=200, seed=3)
-RATINGS = {  # model -> question -> (turn 1, turn 2)
+RATINGS: dict[str, dict[str, tuple[int | None, ...]]] = {  # model -> question -> (turn 1, turn 2)
     "pivot": {"1": (4, 6), "2": (5, 7), "3": (9, 3)},
     "sft": {"1": (4, 5), "2": (5, None), "3": (8, 3)},
     "sce": {"1": (6, 7), "2": (6, 8), "3": (9, 6)},
@@ -117,6 +117,20 @@ def test_the_leaderboard_orders_groups_and_marks_best_and_second(everyone):
     assert [row.model for row in rows] == ["pivot", "sft", "sce"]
     assert [row.cells[0].rank for row in rows] == [2, 0, 1]
     assert [row.unscored for row in rows] == [0, 1, 0]
+
+
+def test_models_that_print_alike_share_a_rank():
+    def rated(model: str, value: float) -> ScoredModel:
+        row = MetricRow(benchmark="mt_bench", metric="rating", slice="all", value=value, n=8, unscored=0)
+        return ScoredModel(model=model, group="Merged", benchmark="mt_bench", metrics=(row,), items=())
+
+    # Two decimals are printed: 7.12 twice, then 7.11, and 7.10 is third.
+    values = {"a": 7.1249, "b": 7.1151, "c": 7.1149, "d": 7.1}
+    rows = leaderboard(scores_table([rated(*each) for each in values.items()], bootstrap=BOOTSTRAP))
+    cells = {row.model: row.cells[0] for row in rows}
+    printed = {model: rounded(cell.value, cell.heading.decimals) for model, cell in cells.items()}
+    assert printed == {"a": "7.12", "b": "7.12", "c": "7.11", "d": "7.10"}
+    assert {model: cell.rank for model, cell in cells.items()} == {"a": 1, "b": 1, "c": 2, "d": 0}
 
 
 def test_a_report_has_every_form_and_the_same_bytes_each_time(everyone, tmp_path):

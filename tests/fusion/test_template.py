@@ -243,6 +243,21 @@ def test_rows_labelled_together_equal_rows_labelled_alone() -> None:
             np.testing.assert_array_equal(getattr(row, name), getattr(alone, name))
 
 
+def test_a_text_begins_once_though_the_tokenizer_would_begin_it_too() -> None:
+    tokenizer = _byte_level(OPENCHAT)
+    plain = label_row(tokenizer, _conversation("q", "an answer"), max_length=64)
+    begin = tokenizer.convert_tokens_to_ids("<s>")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", begin)]
+    )
+    assert tokenizer("q")["input_ids"][0] == begin  # as Llama's and Mistral's do
+    row = label_row(tokenizer, _conversation("q", "an answer"), max_length=64)
+    assert row is not None and plain is not None
+    assert row.input_ids.tolist().count(begin) == 1
+    for name in ("input_ids", "positions", "start", "end"):
+        np.testing.assert_array_equal(getattr(row, name), getattr(plain, name))
+
+
 def test_the_end_of_turn_is_what_the_template_writes_not_the_eos_token() -> None:
     tokenizer = _byte_level()
     assert tokenizer.eos_token == "</s>"

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ class Watched(RunProgress):
         self.seen: list[int] = []
 
     @contextlib.contextmanager
-    def stage(self, stage: str, what: str) -> Iterator[SimpleNamespace]:
+    def stage(self, stage: str, what: str) -> Iterator[Any]:
         def advance(done: int, total: int) -> None:
             self.seen.append(done)
             if len(self.seen) == self.most:

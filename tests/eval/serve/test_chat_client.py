@@ -322,8 +322,8 @@ def test_a_reply_that_a_gateway_sends_twice_answers_no_other_question():
                 length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
                 asked = json.loads(await reader.readexactly(length))["messages"][-1]["content"]
                 body = json.dumps(completion(f"to {asked}")).encode()
-                head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-                writer.write((head.encode() + body) * 2)
+                sent = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+                writer.write((sent.encode() + body) * 2)
                 await writer.drain()
 
     async def run() -> dict[str, ChatReply]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -25,8 +26,8 @@ from eval.serve import VLLM, Endpoint, Loaded, Serve, Transformers, chat_client
 from eval.serve.endpoint_client import Patience
 from eval.serve.machine import unavailable
 from eval.stages import Candidate
-from fusion.artifacts import directory_key
 from fusion.progress import RunProgress
+from fusion.runtime.digests import directory_key
 
 QUESTIONS = 40
 
@@ -162,6 +163,12 @@ class Mortal:
     started: int = 0
     asked: list[str] = field(default_factory=list)
     note: str = ""
+    modules: ClassVar[tuple[str, ...]] = ()
+    libraries: ClassVar[tuple[str, ...]] = ()
+    runs_on: ClassVar[None] = None
+
+    def identity(self) -> dict[str, str]:
+        return {"type": "Mortal"}
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say) -> Iterator["Mortal"]:
@@ -183,7 +190,7 @@ class Mortal:
                 return Loaded(how="unchanged", checkpoint=checkpoint, weights="w", seconds=0.0)
             self.close()
             how = "restarted"
-        self.left = self.lives[self.started]
+        self.left: int | None = self.lives[self.started]
         self.started += 1
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self.handler())
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()

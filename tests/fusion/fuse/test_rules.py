@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from fusion.configure import Refusal, choose
 from fusion.distribution import NO_TOKEN, TopK
-from fusion.fuse import FUSION_RULES, AverageCE, MinCE
-from fusion.fuse.average_ce import mixture
+from fusion.fuse import FUSION_RULES
+from fusion.fuse.average_ce import AverageCE, mixture
 from fusion.fuse.candidate import LABEL, TeacherCandidate, gold_log_prob
-from fusion.fuse.min_ce import bfloat16
+from fusion.fuse.min_ce import MinCE, bfloat16
 
 RULES = [
     MinCE(),

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def recipe(folder: Path, **keys: object) -> MergePlan:
     return read_recipe(folder / "recipe.yaml")
 
 
-def at(plan: MergePlan, layer: int | None, part: str = "mlp.up_proj") -> object:
+def at(plan: MergePlan, layer: int | None, part: str = "mlp.up_proj") -> Any:
     name = "model.embed_tokens.weight" if layer is None else f"model.layers.{layer}.{part}.weight"
     return plan.rules.rule_for(Context(name=name, layer=layer, layers=3))
 

@@ -1,6 +1,7 @@
 """One list of properties; every rule of MERGE_RULES meets those its formula implies."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ RETURNS_A_SINGLE_TARGET = {
 # sums of values on a grid exact: where a sum is zero but for rounding, the order of the targets would elect the sign.
 IN_ANY_ORDER = {"dare": {"density": 1.0, "weight": 1.0}, "ties": {"weight": 1.0}}
 
-VARIANTS = [
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in MERGE_RULES),
     ("ties", {"scope": "model", "aggregate": "sum"}),
     ("ties", {"count": "exactly", "density": 0.3}),

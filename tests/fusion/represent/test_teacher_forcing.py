@@ -10,7 +10,7 @@ import pytest
 
 from fusion.configure import Refusal
 from fusion.conversation import Conversation, Message
-from fusion.fuse.stage import pivot_candidate
+from fusion.fuse.fuse import pivot_candidate
 from fusion.represent import RepresentConfig, open_representation, represent
 from fusion.represent.teacher_forcing import batches
 from fusion.template import label_rows

@@ -13,9 +13,11 @@ import psutil
 import pytest
 import yaml
 
-from fusion.configure import Refusal, plain, typed
+from fusion.configure import Refusal, plain, restored, typed
+from fusion.runtime.fingerprint import module_digests
 from fusion.train.config import TrainConfig
-from fusion.train.launch import command, train
+from fusion.train.launch import MODULES, command, train
+from fusion.train.objectives import OBJECTIVES
 
 CONFIG = TrainConfig(max_steps=6, batch_size=4, learning_rate=3e-3, max_length=64, device="cpu")
 
@@ -30,10 +32,24 @@ def test_settings_and_launching_need_no_torch():
 
 
 def test_settings_survive_the_way_to_the_child():
-    config = dataclasses.replace(CONFIG, betas=(0.9, 0.95), max_steps=None)
-    text = json.loads(json.dumps(plain(config)))
-    assert text.pop("type") == "TrainConfig"
-    assert typed(text, TrainConfig) == config
+    for objective in OBJECTIVES.values():
+        config = dataclasses.replace(CONFIG, objective=objective(tail="bucket"), betas=(0.9, 0.95), max_steps=None)
+        text = json.loads(json.dumps(plain(config)))
+        assert restored(text, (TrainConfig, *OBJECTIVES.values())) == config
+
+
+def test_settings_of_another_version_are_refused():
+    text = plain(CONFIG)
+    text["objective"]["type"] = "OfLongAgo"
+    with pytest.raises(Refusal, match="there is no 'OfLongAgo' among TrainConfig, "):
+        restored(text, (TrainConfig, *OBJECTIVES.values()))
+
+
+def test_a_new_objective_leaves_the_finished_runs_of_the_others_as_they_are():
+    """What decides the trained weights reaches the default objective alone; the pipeline adds the one in use."""
+    reached = {name for name in module_digests(MODULES) if name.startswith("fusion.train.objectives")}
+    parts = ("cross_entropy", "objective", "outcomes")
+    assert reached == {f"fusion.train.objectives.{part}" for part in parts}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +59,8 @@ def test_settings_survive_the_way_to_the_child():
         ({"batch_size": 6, "processes": 4}, "batch_size 6 does not divide .* choose a multiple of 4"),
         ({"fsdp": True}, "fsdp shards over several processes"),
         ({"fsdp": True, "processes": 2, "device": "cpu"}, "fsdp shards over GPUs"),
-        ({"temperature": 0.0}, "temperature is 0.0: expected more than 0"),
+        ({"objective": "kl"}, "train.objective is 'kl': expected Objective"),
+        ({"epochs": 0.0}, "epochs is 0.0: expected more than 0"),
         ({"max_steps": 0}, "max_steps is 0"),
         ({"betas": (0.9, 1.0)}, "expected both in"),
     ],
@@ -103,10 +120,11 @@ def test_a_killed_run_continues_to_the_bytes_of_an_undisturbed_one(checkpoint, d
     train(**arguments, out=tmp_path / "whole")
     out = tmp_path / "killed"
     code = (
-        "from pathlib import Path; from fusion.configure import typed; from fusion.train.config import TrainConfig;"
-        "from fusion.train.launch import train; import json, sys; a = json.loads(sys.argv[1]); a['config'].pop('type');"
+        "from pathlib import Path; from fusion.configure import restored; from fusion.train.config import TrainConfig;"
+        "from fusion.train.objectives import OBJECTIVES; from fusion.train.launch import train; import json, sys;"
+        "a = json.loads(sys.argv[1]);"
         "train(initial=Path(a['initial']), conversations=Path(a['conversations']), fused=None,"
-        " config=typed(a['config'], TrainConfig), out=Path(a['out']))"
+        " config=restored(a['config'], (TrainConfig, *OBJECTIVES.values())), out=Path(a['out']))"
     )
     text = json.dumps(
         {"initial": str(checkpoint), "conversations": str(dialogues), "config": plain(config), "out": str(out)}

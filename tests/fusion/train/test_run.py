@@ -226,13 +226,14 @@ def test_a_label_at_the_very_first_token_is_left_out():
 
 
 @pytest.mark.parametrize("precision", ["bf16_mixed", "bf16_pure"])
-def test_reduced_precision_trains_and_saves_what_it_is_asked_for(precision, checkpoint, dialogues, tmp_path, trained):
+def test_reduced_precision_trains_nearly_as_fp32_does_and_not_exactly_so(
+    precision, checkpoint, dialogues, tmp_path, trained
+):
     out = tmp_path / "out"
-    run(job(checkpoint, dialogues, out, precision=precision, save_dtype="bfloat16"))
-    saved = load_file(out / "model.safetensors")
-    assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
-    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
-    assert log(out)[-1]["loss"] == pytest.approx(log(trained[0])[-1]["loss"], rel=0.05)
+    run(job(checkpoint, dialogues, out, precision=precision))
+    for ours, theirs in zip(log(out), log(trained[0]), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=0.01)
+        assert ours["loss"] != theirs["loss"]
 
 
 def test_what_saving_in_fewer_bits_leaves_of_training_is_measured(checkpoint, dialogues, tmp_path):

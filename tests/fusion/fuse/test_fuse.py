@@ -9,9 +9,10 @@ from fusion.align.aligned import AlignedRow, write_index, write_shard
 from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED
 from fusion.configure import Refusal
 from fusion.distribution import NO_TOKEN, TopK
-from fusion.fuse import AverageCE, MinCE
+from fusion.fuse.average_ce import AverageCE
+from fusion.fuse.fuse import fuse
+from fusion.fuse.min_ce import MinCE
 from fusion.fuse.shards import open_fused
-from fusion.fuse.stage import fuse
 from fusion.represent import shards as represented
 from fusion.represent.representation import RowRepresentation, packed_rows
 
