@@ -55,7 +55,7 @@ class UpdateTally:
         )
 
     def facts(self) -> dict[str, dict[str, float | None]]:
-        """For a manifest, by how the weights are held; a type that the weights overflow is left out."""
+        """For a manifest, by how the weights are kept; a type that the weights overflow is left out."""
         found = {}
         for held, sums in self._sums.items():
             if np.isfinite(sums).all():
