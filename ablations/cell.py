@@ -40,22 +40,19 @@ from fusion.progress import RunProgress, StageRecord
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """A finished cell on disk: `axes` are the overrides, seed apart, in which it differs from the cells it was found
-    with, as the sweep spelt them; `study` is the one it belongs to, or None; `weights` are the keys of its models'
-    weights and `checkpoints` their directories, by name; `stages` are the artifacts behind it, in the chain's order;
-    `code` is what they and the table were made by.
-    """
+    """A finished cell on disk."""
 
     path: Path
     name: str
     experiment: str
-    study: str | None
+    study: str | None  # the one it belongs to, or None
     seed: int
+    # The overrides, seed apart, in which it differs from the cells it was found with, as the sweep spelt them.
     axes: Mapping[str, str]
-    weights: Mapping[str, str]
-    checkpoints: Mapping[str, str] = field(default_factory=dict)
-    stages: tuple[StageRecord, ...] = ()
-    code: Code = field(default_factory=dict)
+    weights: Mapping[str, str]  # keys of its models' weights, by name
+    checkpoints: Mapping[str, str] = field(default_factory=dict)  # their directories, by name
+    stages: tuple[StageRecord, ...] = ()  # the artifacts behind it, in the chain's order
+    code: Code = field(default_factory=dict)  # what the artifacts and the table were made by
 
 
 def run_cell(

@@ -52,7 +52,7 @@ class Budget:
 class Line:
     """The stages of one kind: how many are to be computed, how many are there, and what the former take.
 
-    Hours are None where nobody knows them; `estimated` says that a rate behind them was not measured.
+    Hours are None where they are not known; `estimated` says that a rate behind them was not measured.
     """
 
     stage: str
@@ -78,7 +78,7 @@ class Plan:
     notes: tuple[str, ...]
 
     def takes(self) -> dict[str, float | None]:
-        """The plan under the names of the budget; None: nobody knows."""
+        """The plan under the names of the budget; None: not known."""
         money = [charge.money for charge in self.charges if charge.estimate.replies]
         return {
             "gpu_hours": sum(line.gpu_hours or 0.0 for line in self.lines),
@@ -121,7 +121,7 @@ def before_start(arguments: Sequence[str]) -> None:
 
 
 def hold(plan: Plan, budget: Budget) -> None:
-    """Raises Refusal when the plan takes more than the budget, or when nobody knows what it takes."""
+    """Raises Refusal when the plan takes more than the budget, or when what it takes is not known."""
     takes = plan.takes()
     for name, limit in budget.given.items():
         taken = takes[name]

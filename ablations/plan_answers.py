@@ -1,7 +1,7 @@
 """The evaluation's part of a plan: which answers, measurements and verdicts a cell asks for, and what judging takes.
 
 Answers are planned by `eval.stages` itself and verdicts under the keys of `eval.sittings`, both with a store that
-computes nothing.  Verdicts on answers that nobody has given yet are planned on placeholders.
+computes nothing.  Verdicts on answers that do not exist yet are planned on placeholders.
 """
 
 from __future__ import annotations

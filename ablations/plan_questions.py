@@ -1,4 +1,4 @@
-"""What stands in a plan for questions whose files are not there, and for answers that nobody has given yet.
+"""What stands in a plan for questions whose files are not there, and for answers that do not exist yet.
 
 As many and about as long as the published ones: MT-Bench has 80 questions of two turns in eight categories, AlpacaEval
 2 has 805 instructions.  Mean lengths in characters: MT-Bench's turns 202, the corrected references 1,465, answers of

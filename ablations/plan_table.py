@@ -97,7 +97,7 @@ def _totals(plan: Plan, gpu: bool) -> list[str]:
 
 
 def _time(hours: float | None, line: Line) -> str:
-    """A time, `~` before estimates; nothing where none is taken, a question mark where nobody knows."""
+    """A time, `~` before estimates; nothing where none is taken, a question mark where it is not known."""
     if hours is None:
         return "?"
     if not hours:

@@ -68,8 +68,8 @@ def ranking_table(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
                 continue
             ours, theirs = (np.array([[given[m][q] for q in questions] for m in models]) for given in (first, second))
             found = rank_agreement(ours, theirs, bootstrap)
-            told = [one, other, measure.title, _spelt(found), str(len(models)), str(len(questions))]
-            lines.append(f"| {' | '.join(told)} |")
+            row = [one, other, measure.title, _spelt(found), str(len(models)), str(len(questions))]
+            lines.append(f"| {' | '.join(row)} |")
     return lines
 
 

@@ -71,7 +71,7 @@ class Rates:
     verdicts: Rate
 
     def of(self, kind: str) -> Rate | None:
-        """The rate of a kind of work, None for one that nobody has measured."""
+        """The rate of a kind of work, None for one that was not measured."""
         found: Rate | None = getattr(self, kind, None) if kind in _kinds() else None
         return found
 
@@ -100,7 +100,7 @@ class Rates:
         return work.bytes + (rate.bytes_each * work.items if rate is not None else 0.0)
 
 
-def measured(stages: Iterable[PlannedStage], machine: str, told: str) -> Rates:
+def measured(stages: Iterable[PlannedStage], machine: str, made_by: str) -> Rates:
     """The rates of a finished run: each kind's seconds and bytes over its work.
 
     Where stages of a kind differ by half in size, the time to start is separated from the time for the work by least
@@ -113,11 +113,11 @@ def measured(stages: Iterable[PlannedStage], machine: str, told: str) -> Rates:
     lacking = [kind for kind, runs in found.items() if not runs]
     if lacking:
         raise Refusal(f"no finished stage tells the rate of {', '.join(lacking)}: finish the experiment first")
-    fitted: dict[str, Any] = {kind: _fitted(runs, told) for kind, runs in found.items()}
+    fitted: dict[str, Any] = {kind: _fitted(runs, made_by) for kind, runs in found.items()}
     return Rates(machine=machine, **fitted)
 
 
-def _fitted(runs: list[tuple[Work, Mapping[str, Any]]], told: str) -> Rate:
+def _fitted(runs: list[tuple[Work, Mapping[str, Any]]], made_by: str) -> Rate:
     import numpy as np
 
     units = np.array([float(work.units or 0) for work, _ in runs])
@@ -134,7 +134,7 @@ def _fitted(runs: list[tuple[Work, Mapping[str, Any]]], told: str) -> Rate:
         per_second=_digits(1 / slope),
         start=_digits(start),
         bytes_each=_digits(beside / items) if items else 0.0,
-        source=f"measured: {told}",
+        source=f"measured: {made_by}",
     )
 
 
@@ -153,11 +153,11 @@ def run(settings: dict[str, Any]) -> None:
     from ablations.plan import book_of
 
     book = book_of([settings])
-    told = f"experiment={settings['name']}"
-    rates = measured(book.stages.values(), str(settings["machine"]), told)
+    made_by = f"experiment={settings['name']}"
+    rates = measured(book.stages.values(), str(settings["machine"]), made_by)
     out = Path(settings["out"])
     out.write_text(
-        f"# Measured by python -m ablations.rates {told} from the manifests of a finished run.\n"
+        f"# Measured by python -m ablations.rates {made_by} from the manifests of a finished run.\n"
         + yaml.safe_dump(dataclasses.asdict(rates), sort_keys=False, width=110)
     )
     print(out)

@@ -35,9 +35,9 @@ def cells_section(cells: Sequence[Cell], where: Path, out: Path) -> Section:
              Entry(links=links), Entry(links=manifests)]
         )  # fmt: skip
     for path in sorted(where.rglob("failed.json")):
-        told = json.loads(path.read_text())
+        failure = json.loads(path.read_text())
         blank = [Entry() for _ in axes]
-        rows.append([Entry(text=told["name"]), *blank, Entry(), Entry(text=f"failed: {told['reason']}"), Entry(),
+        rows.append([Entry(text=failure["name"]), *blank, Entry(), Entry(text=f"failed: {failure['reason']}"), Entry(),
                      Entry()])  # fmt: skip
     return Section(
         title="Cells",

@@ -42,7 +42,7 @@ class ArmChoice:
 
 @dataclass(frozen=True)
 class Claim:
-    """What somebody said: over all questions `arm` is better than its reference, or worse, or equal."""
+    """A published statement: over all questions `arm` is better than its reference, or worse, or equal."""
 
     text: str
     source: str = field(kw_only=True)
@@ -84,18 +84,16 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """`held`: what all arms share.  `limits`: what the study can and cannot conclude, whatever it finds.  `models`: the
-    rows compared, in every setting; empty: all rows of the `groups`.  `also` gives further lines of Markdown for the
-    page, such as a table of something that is no score.
-    """
+    """One question about the recipe, and the comparison that answers it."""
 
     question: str
     claim: Claim
-    held: tuple[str, ...]
+    held: tuple[str, ...]  # what all arms share
     reference: ArmChoice
-    limits: str
-    models: tuple[str, ...] = ()
+    limits: str  # what the study can and cannot conclude, whatever it finds
+    models: tuple[str, ...] = ()  # the rows compared, in every setting; empty: all rows of the `groups`
     groups: tuple[str, ...] = ("Merged",)
+    # Further lines of Markdown for the page, such as a table of something that is no score.
     also: Callable[[Sequence[Cell], Bootstrap], Sequence[str]] | None = None
 
     def analyse(self, cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Finding]:

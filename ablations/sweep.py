@@ -131,9 +131,9 @@ def _refuse_twins(cells: Sequence[SweepCell]) -> None:
     for cell in cells:
         other = seen.setdefault(cell.folder, cell)
         if other is not cell:
-            told = " ".join(sorted(set(cell.overrides) ^ set(other.overrides)))
+            axes = " ".join(sorted(set(cell.overrides) ^ set(other.overrides)))
             raise Refusal(
-                f"two cells of the sweep would share the folder {cell.folder.name!r}: {told} is not part of a cell's"
+                f"two cells of the sweep would share the folder {cell.folder.name!r}: {axes} is not part of a cell's"
                 " name; sweep it in sweeps of their own"
             )
 

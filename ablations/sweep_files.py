@@ -49,16 +49,15 @@ class SweepCell:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a cell is: its stage, `done` of `total` units of it; stages `computed` and `reused`; times in seconds
-    since 1970."""
+    """How far a cell is.  Times are in seconds since 1970."""
 
     name: str
     state: Literal["running", "failed", "finished"]
-    stage: str = ""
+    stage: str = ""  # the one under way
     what: str = ""
-    done: int = 0
+    done: int = 0  # of `total` units of the stage
     total: int | None = None
-    computed: int = 0
+    computed: int = 0  # stages so far, as `reused`
     reused: int = 0
     started: float
     updated: float

@@ -103,7 +103,7 @@ def watching(cells: Sequence[SweepCell], *, here: bool) -> Iterator[None]:
 
 
 def _row(state: CellState, label: str) -> tuple[str, ...]:
-    told = f"[{_STYLES[state.state]}]{state.state}[/]"
+    state_text = f"[{_STYLES[state.state]}]{state.state}[/]"
     progress, failure = state.progress, state.failure
     if failure is not None:
         at = escape(f"{failure.where}: {failure.reason}" if failure.where else failure.reason)
@@ -113,22 +113,22 @@ def _row(state: CellState, label: str) -> tuple[str, ...]:
         share = f" {progress.done}/{progress.total}" if progress.total else ""
         at = escape(f"{progress.stage} {progress.what}{share}")
     if progress is None:
-        return escape(label), told, at, "", "", ""
+        return escape(label), state_text, at, "", "", ""
     until = time.time() if state.state == "running" else progress.updated
     stages = str(progress.computed + progress.reused)
-    return escape(label), told, at, stages, str(progress.computed), f"{until - progress.started:.0f}"
+    return escape(label), state_text, at, stages, str(progress.computed), f"{until - progress.started:.0f}"
 
 
 def _tell(cells: Sequence[SweepCell], ended: threading.Event) -> None:
-    told: dict[str, State] = {cell.name: state_of(cell).state for cell in cells}
+    shown: dict[str, State] = {cell.name: state_of(cell).state for cell in cells}
     named = labels(cells)
     last = False
     while not last:
         last = ended.wait(_EVERY)  # what changed before the end is still reported
         for number, state in enumerate(map(state_of, cells), start=1):
-            if state.state == told[state.cell.name] or state.state == "waiting":
+            if state.state == shown[state.cell.name] or state.state == "waiting":
                 continue
-            told[state.cell.name] = state.state
+            shown[state.cell.name] = state.state
             why = f": {state.failure.reason}" if state.failure else ""
             line = f"cell {number} of {len(cells)} {state.state}: {named[state.cell.name]}{why}"
             terminal().print(line, highlight=False, markup=False, soft_wrap=True)

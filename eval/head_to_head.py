@@ -21,9 +21,9 @@ from fusion.configure import Refusal
 
 
 def pair_up(jobs: Sequence[JudgingJob]) -> list[JudgingJob]:
-    """The same jobs, those of a pairwise benchmark bound to their opponents' answers; the baseline itself meets nobody.
+    """The same jobs, those of a pairwise benchmark bound to their opponents' answers; the baseline itself has none.
 
-    Raises Refusal for a baseline that is neither a file nor a model of the run, and when there is nobody to meet.
+    Raises Refusal for a baseline that is neither a file nor a model of the run, and when there is no opponent.
     """
     found = []
     for job in jobs:
@@ -95,7 +95,7 @@ def _baseline(benchmark: LoadedMTBenchPairwise, names: Sequence[str], entry: str
     if given is None:
         if len(names) < 2:
             raise Refusal(
-                f"{entry}: {', '.join(names)} has nobody to be compared with: evaluate two models, or {way_out}"
+                f"{entry}: {', '.join(names)} has no model to be compared with: evaluate two models, or {way_out}"
             )
         return None
     if benchmark.baseline:

@@ -36,15 +36,13 @@ Records = list[Verdict | Unscored]
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """`verdicts`: one per place, what the benchmark reads.  `said`: every record behind them, repeats, members and all.
-    `members`: of a panel, each member's own verdicts, before it saw the others'.  `costs`: of every judge model.
-    """
+    """The verdicts on one model's answers to one benchmark."""
 
     job: JudgingJob
-    verdicts: Records
-    said: Records
-    members: Mapping[str, Records]
-    costs: tuple[JudgeCost, ...]
+    verdicts: Records  # one per place: what the benchmark reads
+    said: Records  # every record behind them: repetitions, members and all
+    members: Mapping[str, Records]  # of a panel, each member's own verdicts, before it saw the others'
+    costs: tuple[JudgeCost, ...]  # of every judge model
 
 
 class Judging:

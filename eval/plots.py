@@ -72,7 +72,7 @@ def radar(table: pd.DataFrame, models: Sequence[str]) -> Figure | None:
     return figure
 
 
-def told_apart(table: pd.DataFrame, models: Sequence[str]) -> list[str]:
+def distinguishable(table: pd.DataFrame, models: Sequence[str]) -> list[str]:
     """The models of a radar: all of a few; of many the pivot, the baselines, and the best target and two best merges,
     by MT-Bench rating, one setting of each."""
     if len(models) <= _MOST_LINES // 2:

@@ -37,21 +37,17 @@ _LOGS = frozenset({"training_log.jsonl"})
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """One use of an artifact: made under `key` from `config`, `inputs` (contents by role), `code` (digests by module)
-    and `versions`; `output` has a digest for each file that came out, and `content` is one of all.
-
-    `code` is empty where the modules are not those that made the artifact any more.
-    """
+    """One use of an artifact: what it was made from, and what came out."""
 
     stage: str
     what: str
     key: str
     config: Any
-    inputs: Mapping[str, str]
-    code: Mapping[str, str]
+    inputs: Mapping[str, str]  # contents by role
+    code: Mapping[str, str]  # digests by module; empty where the modules are not those that made the artifact any more
     versions: Mapping[str, str]
-    output: Mapping[str, str]
-    content: str
+    output: Mapping[str, str]  # a digest for each file that came out
+    content: str  # a digest of all that came out
 
 
 def read_chain(report: Path) -> list[Link]:

@@ -138,7 +138,7 @@ def _plots(table: pd.DataFrame) -> dict[str, str]:
     shown = table.drop_duplicates("model")
     radar_models = list(shown.loc[~shown["group"].isin(("Sources", "Ensembles")), "model"])
     figures = {
-        "radar": plots.radar(table, plots.told_apart(table, radar_models)),
+        "radar": plots.radar(table, plots.distinguishable(table, radar_models)),
         "rating": plots.intervals(table, benchmark="mt_bench", metric="rating", title="MT-Bench rating"),
         "rating_difference": plots.intervals(
             table,

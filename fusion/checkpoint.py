@@ -32,23 +32,18 @@ class PocketTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """One entry of conf/model.  Exactly one of `path` and `pocket` is given.
+    """One entry of conf/model.  Exactly one of `path` and `pocket` is given."""
 
-    `label` is how tables name the model as a source (`source-<label>`) and its target (`target-<label>`).
-    `chat_template` replaces the checkpoint's own: a name in conf/template, or a Jinja file.  FuseChat renders every
-    source in the pivot's format, so its sources carry one.  `family`: whose weights it descends from, for the warning
-    before a judge of the same family.  `parameters`: how many it has, and of a mixture of experts how many a token
-    meets (`active_parameters`), for a plan made without the weights.
-    """
-
-    label: str
+    label: str  # names the model in tables as a source (`source-<label>`) and its target (`target-<label>`)
     path: str | None = None
     revision: str | None = None
+    # Replaces the checkpoint's own: a name in conf/template, or a Jinja file.  FuseChat renders every source in the
+    # pivot's format, so its sources carry one.
     chat_template: str | None = None
     trust_remote_code: bool = False
-    family: str | None = None
-    parameters: float | None = None
-    active_parameters: float | None = None
+    family: str | None = None  # whose weights it descends from, for the warning before a judge of the same family
+    parameters: float | None = None  # how many it has, for a plan made without the weights
+    active_parameters: float | None = None  # of a mixture of experts, how many a token meets
     pocket: PocketTraining | None = None
 
     def __post_init__(self) -> None:

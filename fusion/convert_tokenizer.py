@@ -48,11 +48,7 @@ PROBES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """A folder whose `raw` file becomes `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`.
-
-    `special` names control tokens with their ids: in a SentencePiece model they rename pieces, in a tiktoken file,
-    which has none, they come after its ranks.  `pattern` cuts text before merging (tiktoken only).
-    """
+    """A folder whose `raw` file becomes `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`."""
 
     folder: str
     raw: str
@@ -62,8 +58,10 @@ class Conversion:
     bos_token: str | None = None
     unk_token: str | None = None
     pad_token: str | None = None
+    # Control tokens with their ids: in a SentencePiece model they rename pieces, in a tiktoken file, which has none,
+    # they come after its ranks.
     special: Mapping[str, int] = field(default_factory=dict)
-    pattern: str | None = None
+    pattern: str | None = None  # cuts text before merging (tiktoken only)
 
     def __post_init__(self) -> None:
         if (self.form == "tiktoken") != (self.pattern is not None):

@@ -31,32 +31,26 @@ _TEACHES: Mapping[TeacherChoice, str] = {"fused": "fusion", "pivot": "self_disti
 
 @dataclass(frozen=True, kw_only=True)
 class FusionConfig:
-    """Everything the stages up to the merged checkpoints depend on.
-
-    `pivot` and `sources` name entries of `models`; `data` is either files or the pocket generator; `merge` maps a
-    merged model's name to its rule, and `merged` says how all of them are written.  `lost_update`: what is done where
-    rounding weights loses more than a hundredth of what training changed.  `teacher` says whose distributions the
-    targets learn: the `fused` ones, or for controls the `pivot`'s own (self-distillation) or the fused ones `shuffled`
-    (fusion.fuse.shuffle).  Of the fusion dialogues that `data` describes, the share `data_share` is used; more than 1
-    only of dialogues that are generated.
-    """
+    """Everything the stages up to the merged checkpoints depend on."""
 
     name: str
     seed: int
     lanes: int
-    pivot: str
-    sources: tuple[str, ...]
+    pivot: str  # an entry of `models`
+    sources: tuple[str, ...]  # entries of `models`
     models: Mapping[str, ModelConfig]
-    data: DataConfig | PocketData
-    data_share: float
+    data: DataConfig | PocketData  # files, or the pocket generator
+    data_share: float  # of the fusion dialogues that `data` describes; more than 1 only of dialogues that are generated
     represent: RepresentConfig
     align: AlignConfig
     fuse: FusionRule
+    # Whose distributions the targets learn: the `fused` ones, or for controls the `pivot`'s own (self-distillation) or
+    # the fused ones `shuffled` (fusion.fuse.shuffle)
     teacher: TeacherChoice
     train: TrainConfig
-    merge: Mapping[str, MergeRule]
-    merged: MergedConfig
-    lost_update: LostUpdate
+    merge: Mapping[str, MergeRule]  # rules by the merged model's name
+    merged: MergedConfig  # how all merged models are written
+    lost_update: LostUpdate  # what is done where rounding weights loses more than a hundredth of what training changed
     baselines: tuple[str, ...]
     artifacts: Path
     reuse: Reuse = "warn"

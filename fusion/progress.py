@@ -47,7 +47,7 @@ class StageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RunningStage:
-    """A stage under way, `done` of `total` units of it; total None where nobody counts them."""
+    """A stage under way, `done` of `total` units of it; total None where they are not counted."""
 
     stage: str
     what: str

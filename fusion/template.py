@@ -42,20 +42,19 @@ _PROBE = Conversation(
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledRow:
-    """One conversation under one tokenizer and its own chat template: `T` tokens, `L` of them labelled.
-
-    `input_ids[positions]` are the labelled tokens; each is predicted from the position before it.  `turn` numbers the
-    assistant turns; `start` and `end` are UTF-8 byte offsets of a token's text within its turn's content, clipped to
-    it.  A turn's end token has start = end = the content's length.  `content_bytes[n]` is the length of turn n's whole
-    content, also where truncation cut it; turns without any label at the end are left out.
-    """
+    """One conversation under one tokenizer and its own chat template: `T` tokens, `L` of them labelled."""
 
     conversation_id: str
-    input_ids: NDArray[np.int32]
+    input_ids: NDArray[np.int32]  # [T]
+    # [L] places of the labelled tokens in `input_ids`; each is predicted from the position before it.
     positions: NDArray[np.int32]
-    turn: NDArray[np.int16]
+    turn: NDArray[np.int16]  # [L] number of the assistant turn
+    # [L] first byte (UTF-8) of a token's text within its turn's content, clipped to it; of a turn's end token the
+    # content's length.
     start: NDArray[np.int32]
-    end: NDArray[np.int32]
+    end: NDArray[np.int32]  # [L] the byte behind it
+    # [turns] length of each turn's whole content, also where truncation cut it; turns without any label at the end are
+    # left out.
     content_bytes: NDArray[np.int32]
 
 

@@ -1,4 +1,4 @@
-"""Finished cells in somebody's experiment tracker: the trackers by name.
+"""Finished cells in an experiment tracker: the trackers by name.
 
     tracker = tracker_from(settings["tracking"], settings)      before the first stage: refuses what cannot work
     track(tracker, settings, out)                               after the cell is written: never raises

@@ -29,25 +29,22 @@ _SECRET_LENGTH = 12
 
 @dataclass(frozen=True, kw_only=True)
 class CellRecord:
-    """`digest` stands for the cell's settings, `result` for what they gave: equal when another run changed nothing.
-
-    `settings` are nested, as Hydra composed them; `unscored` maps the metrics without a value to the reason;
-    `stages` maps a stage to how many of its artifacts stand behind the cell and how many seconds they took when they
-    were computed, be it by this run or an earlier one.
-    """
+    """What trackers are given of a finished cell."""
 
     name: str
     experiment: str
     study: str | None
     seed: int
     axes: Mapping[str, str]
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any]  # nested, as Hydra composed them
     metrics: Mapping[str, float]
-    unscored: Mapping[str, str]
+    unscored: Mapping[str, str]  # the metrics without a value, with the reason
+    # By stage, how many of its artifacts stand behind the cell and how many seconds they took when they were computed,
+    # by this run or an earlier one.
     stages: Mapping[str, tuple[int, float]]
     files: tuple[Path, ...]
-    digest: str
-    result: str
+    digest: str  # stands for the cell's settings
+    result: str  # stands for what they gave: equal when another run changed nothing
 
     @property
     def group(self) -> str:

@@ -53,30 +53,27 @@ _OFFICIAL_INSTRUCTIONS = "e4356cd997a280afd66c7dd3f9d44a151d2e94a3d4c2b67ab5d364
 class AlpacaEval:
     """Settings of one AlpacaEval entry; paths are relative to `paths.data`.
 
-    `questions`: rows with instruction, output (the baseline's), generator (its name), dataset; None: made by the run
-    (the pocket set).  `baseline`: another model's outputs to compare with.  `gamed`: the package's df_gamed.csv, needed
-    for the official length-controlled rate.  The protocol fixes no sampling for the model under test; these defaults
-    are what most of the package's own model configs use.
-
-    `limit`, `only`: the first so many instructions, those of these subsets.  `orders` both: each pair is shown in both
-    orders, and its preference is their mean.  `length_control`: how the official rate's penalty is chosen;
-    `length_control_c` is the penalty where that is `fixed`, and on a set of one's own.
+    The protocol fixes no sampling for the model under test; these defaults are what most of the package's own model
+    configs use.
     """
 
     name: ClassVar[str] = "alpaca_eval"
     needs_judge: ClassVar[bool] = True
 
+    # Rows with instruction, output (the baseline's), generator (its name), dataset; None: made by the run (the pocket
+    # set).
     questions: str | None = None
-    baseline: str | None = None
-    gamed: str | None = None
+    baseline: str | None = None  # another model's outputs to compare with
+    gamed: str | None = None  # the package's df_gamed.csv, needed for the official length-controlled rate
     annotator: str = "weighted_alpaca_eval_gpt4_turbo"
     temperature: float = 0.7
     max_tokens: int = 2048
-    limit: int | None = None
-    only: tuple[str, ...] | None = None
+    limit: int | None = None  # the first so many instructions
+    only: tuple[str, ...] | None = None  # instructions of these subsets
+    # `both`: each pair is shown in both orders, and its preference is their mean.
     orders: Literal["published", "both"] = "published"
-    length_control: LengthControl = "package"
-    length_control_c: float = PENALTY_C
+    length_control: LengthControl = "package"  # how the official rate's penalty is chosen
+    length_control_c: float = PENALTY_C  # the penalty where `length_control` is fixed, and on a set of one's own
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:

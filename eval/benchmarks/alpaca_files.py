@@ -80,7 +80,7 @@ def annotation_rows(model: str, shown: ShownAnswers, *, annotator: str) -> list[
         row: dict[str, Any] = {
             "dataset": question.category,
             "instruction": question.turns[0],
-            # The same output on both sides is not shown to anybody.
+            # The same output on both sides is not shown to any judge.
             "output_1": baselines[question.id].turns[0] if question.id in baselines else own,
             "generator_1": name,
             "output_2": own,

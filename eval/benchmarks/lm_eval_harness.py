@@ -34,23 +34,20 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @dataclass(frozen=True, kw_only=True)
 class LMEvalHarness:
-    """Settings of one lm-eval entry.
-
-    `task_folder`: a folder of task YAMLs, relative to `paths.data`; None: the package's own tasks.  `$TASK_FOLDER` in
-    a YAML stands for that folder, so that it may name data beside it.  `offline` false lets the package's tasks fetch
-    theirs from the hub.  `backend`: `server` asks the running endpoint for token
-    log-probabilities, `hf` loads the checkpoint in this process, on `device` in `dtype` (auto: the checkpoint's own).
-    """
+    """Settings of one lm-eval entry."""
 
     name: ClassVar[str] = "lm_eval"
     needs_judge: ClassVar[bool] = False
 
     tasks: tuple[str | LMEvalTask, ...]
+    # A folder of task YAMLs, relative to `paths.data`, for which `$TASK_FOLDER` stands in a YAML, so that it may name
+    # data beside it; None: the package's own tasks.
     task_folder: str | None = None
-    offline: bool = True
+    offline: bool = True  # false lets the package's tasks fetch their data from the hub
+    # `server` asks the running endpoint for token log-probabilities, `hf` loads the checkpoint in this process.
     backend: Literal["server", "hf"] = "server"
-    device: str = "cpu"
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = "cpu"  # for hf
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # for hf; auto: the checkpoint's own
     num_fewshot: int | None = None
     limit: int | None = None
     apply_chat_template: bool = False

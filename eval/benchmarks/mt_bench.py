@@ -35,21 +35,17 @@ _UNKNOWN_CATEGORY_TEMPERATURE = 0.7
 
 @dataclass(frozen=True, kw_only=True)
 class MTBench:
-    """Settings of one MT-Bench entry; paths are relative to `paths.data`.
-
-    `questions` None: the question file is made by the run (the pocket set).  `references`: a name in REFERENCES, or a
-    file; None: known answers are the question file's own `reference` field.  The official field of that name is *not*
-    what fastchat's judge sees, so official entries name reference answers.  `temperature` None: fastchat's table by
-    category.
-    """
+    """Settings of one MT-Bench entry; paths are relative to `paths.data`."""
 
     name: ClassVar[str] = "mt_bench"
     needs_judge: ClassVar[bool] = True
 
-    questions: str | None = None
+    questions: str | None = None  # None: the question file is made by the run (the pocket set)
     judge_prompts: str | None = None
+    # A name in REFERENCES, or a file; None: known answers are the question file's own `reference` field.  The official
+    # field of that name is *not* what fastchat's judge sees, so official entries name reference answers.
     references: str | None = None
-    temperature: float | None = None
+    temperature: float | None = None  # None: fastchat's table by category
     max_tokens: int = 1024
 
     def __post_init__(self) -> None:

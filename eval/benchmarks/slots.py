@@ -61,7 +61,7 @@ def read_reply(
 ) -> Verdict | Unscored:
     """The value that `parse` finds in the reply; its ValueError becomes the reason why the slot is unscored."""
 
-    told: dict[str, Any] = {
+    common: dict[str, Any] = {
         **{field.name: getattr(request, field.name) for field in fields(Placed)},
         "judge": judge,
         "text": reply.text,
@@ -70,9 +70,9 @@ def read_reply(
     }
     if reply.failure is not None:
         kind: UnscoredKind = "not_recorded" if reply.missing else "rejected" if reply.rejected else "no_reply"
-        return Unscored(**told, reason=reply.failure, kind=kind)
+        return Unscored(**common, reason=reply.failure, kind=kind)
     try:
         value = parse(reply)
     except ValueError as error:
-        return Unscored(**told, reason=str(error), kind="unreadable")
-    return Verdict(**told, value=value, top_logprobs=reply.top_logprobs)
+        return Unscored(**common, reason=str(error), kind="unreadable")
+    return Verdict(**common, value=value, top_logprobs=reply.top_logprobs)

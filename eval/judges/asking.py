@@ -88,14 +88,14 @@ async def _ask_all(
             if failure == "refused" and error.status in _REFUSES_ALL:
                 raise JudgeFailure(
                     f"judge {address.model} at {client.address} refuses ({error.said}): check {address.remedy};"
-                    " what it said so far is kept"
+                    " its replies so far are kept"
                 ) from error
             reply = Reply(failure=f"no reply from the judge ({error})", rejected=failure == "refused")
         prompt, completion = (sum(counts) for counts in zip((0, 0), *spent, strict=True))
         hand_over(request, replace(reply, prompt_tokens=prompt, completion_tokens=completion))
         if silence.lasts(failure):
             raise JudgeFailure(
-                f"judge {address.model} at {client.address} does not answer ({reply.failure}): what it said so far is"
+                f"judge {address.model} at {client.address} does not answer ({reply.failure}): its replies so far are"
                 " kept; start it again and repeat the command"
             )
 

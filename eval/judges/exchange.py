@@ -20,22 +20,18 @@ RECORDED = "recorded"
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeRequest(Placed):
-    """One question put to a judge about one turn of one answer.
-
-    `messages` (role, content) is the benchmark's published prompt, filled in; empty where the prompt file was not
-    given, which only judges that read the fields can answer.  `answers` are the answers as shown: one for a rating,
-    two in shown order for a preference; `switched` says that the second is the baseline's.  `opponent`, `order` and
-    `repeat` tell several showings of one turn apart (`eval.records.Placed`).
-    """
+    """One question put to a judge about one turn of one answer."""
 
     benchmark: str
     model: str
     form: ReplyForm
     question: str
-    answers: tuple[str, ...]
+    answers: tuple[str, ...]  # as shown: one for a rating, two in shown order for a preference
     reference: str | None
+    # (role, content) of the benchmark's published prompt, filled in; empty where the prompt file was not given, which
+    # only judges that read the fields can answer.
     messages: tuple[Mapping[str, str], ...]
-    switched: bool = False
+    switched: bool = False  # the second answer is the baseline's
     temperature: float = 0.0
     max_tokens: int = 2048
     top_logprobs: int | None = None
@@ -45,18 +41,14 @@ class JudgeRequest(Placed):
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What the judge said.  `top_logprobs` are those of its first token, in nats.
-
-    `value` is set by replay alone: the verdict as the published file states it, in the benchmark's scale.  `failure`
-    says why there is no reply; asking again may help, unless it is `missing` from a replayed file or was `rejected`
-    by the endpoint for what it asks (too long, filtered).
-    """
+    """What the judge said."""
 
     text: str = ""
-    top_logprobs: tuple[tuple[str, float], ...] = ()
+    top_logprobs: tuple[tuple[str, float], ...] = ()  # of its first token, in nats
+    # Set by replay alone: the verdict as the published file states it, in the benchmark's scale.
     value: float | None = None
-    failure: str | None = None
-    missing: bool = False
-    rejected: bool = False
+    failure: str | None = None  # why there is no reply; asking again may help, unless it is `missing` or was `rejected`
+    missing: bool = False  # the replayed file does not hold it
+    rejected: bool = False  # by the endpoint for what it asks (too long, filtered)
     prompt_tokens: int = 0
     completion_tokens: int = 0

@@ -29,26 +29,22 @@ class Price:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelJudge(ABC):
-    """Settings that a judge model has wherever it runs.
-
-    `extra`: further fields of the request's body, which replace the benchmark's own (`{temperature: 0.7}`).
-    `repeats`: how often each request is asked; the mean counts.  `readings`: how often one whose reply cannot be read
-    (a refusal, a rating out of range) is asked before it stays unscored; the published protocols ask once.  `reply`: in
-    words, or as JSON.  `family`: whose model it is, for the warning before it judges relatives.  `budget`: refuse to
-    begin when the estimate at `price` exceeds it.
-    """
+    """Settings that a judge model has wherever it runs."""
 
     concurrency: int = 8
     timeout_seconds: float = 120.0
     attempts: int = 6
     longest_wait_seconds: float = 60.0
+    # Further fields of the request's body, which replace the benchmark's own (`{temperature: 0.7}`).
     extra: Mapping[str, Any] | None = None
-    repeats: int = 1
+    repeats: int = 1  # how often each request is asked; the mean counts
+    # How often a request is asked whose reply cannot be read (a refusal, a rating out of range) before it stays
+    # unscored; the published protocols ask once.
     readings: int = 1
-    reply: ReplyKind = "text"
-    family: str | None = None
+    reply: ReplyKind = "text"  # in words, or as JSON
+    family: str | None = None  # whose model it is, for the warning before it judges relatives
     price: Price | None = None
-    budget: float | None = None
+    budget: float | None = None  # refuse to begin when the estimate at `price` exceeds it
 
     def __post_init__(self) -> None:
         for name in ("repeats", "readings"):

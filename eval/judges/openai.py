@@ -31,7 +31,7 @@ class OpenAI(ModelJudge):
     def judge(self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]) -> None:
         """Hand over one reply per request, in the order of completion.
 
-        Raises JudgeFailure when there is no key, no prompt, or nobody who answers; a single question that stays
+        Raises JudgeFailure when there is no key, no prompt, or no answer at all; a single question that stays
         unanswered is a Reply with a `failure`.
         """
         if not requests:

@@ -29,14 +29,13 @@ _TIE = 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """`members` by name; `rule` and `layers` as above; `quorum`: the fewest members whose verdict can be read, None:
-    more than half of them.
-    """
+    """Judges by name, and how their verdicts become one."""
 
     members: Mapping[str, Member]
+    # Of the verdicts in all layers; `majority`: the median of ratings, the side with more votes.
     rule: Literal["mean", "majority"] = "mean"
-    layers: Literal[1, 2] = 1
-    quorum: int | None = None
+    layers: Literal[1, 2] = 1  # 2: each member judges again after reading what all of them said first
+    quorum: int | None = None  # the fewest members whose verdict can be read; None: more than half of them
 
     def __post_init__(self) -> None:
         if len(self.members) < 2:

@@ -11,7 +11,7 @@ from eval.records import Unscored, Verdict
 
 def review_request(request: JudgeRequest, reviews: Mapping[str, Verdict | Unscored], own: str) -> JudgeRequest | None:
     """The request of the second layer to the judge `own`: its first words, then everybody's, and the wish to judge
-    again in the same form.  None when nobody said anything.
+    again in the same form.  None when no judge gave a reply.
     """
     said = {name: review.text for name, review in reviews.items() if review.text}
     if not said:

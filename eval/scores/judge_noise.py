@@ -19,17 +19,14 @@ from eval.scores.intervals import Bootstrap, group_indices, percentile_interval,
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeNoise:
-    """`within`: variance of a verdict about its item's mean, the judge's; `between`: variance of the items' true values
-    (0 where the estimate is negative).  `standard_error`: of the mean over items of item means; `judge_share`: how much
-    of its square is the judge's, which more repetitions lower and more questions do not.
-    """
+    """The variance of verdicts, divided between items and repetitions."""
 
-    within: float
-    between: float
+    within: float  # variance of a verdict about its item's mean: the judge's own
+    between: float  # variance of the items' true values; 0 where the estimate is negative
     items: int
     verdicts: int
-    standard_error: float
-    judge_share: float
+    standard_error: float  # of the mean over items of item means
+    judge_share: float  # the judge's part of the squared error, which more repetitions lower and more questions do not
 
     @property
     def judge_sd(self) -> float:

@@ -7,23 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class MetricRow:
-    """A metric over a slice of items, in the unit of scores.csv (ratings 1 to 10, win rates in percent).
-
-    `n` counts the items behind `value`, `unscored` those left out.  `low` and `high` bound the interval where one was
-    computed.  `value` is None, with a `reason`, when the metric cannot be computed.  `variant` names a departure from
-    the published definition (such as `own_set`); empty means the published one.
-    """
+    """A metric over a slice of items, in the unit of scores.csv (ratings 1 to 10, win rates in percent)."""
 
     benchmark: str
     metric: str
     slice: str
-    value: float | None
-    low: float | None = None
+    value: float | None  # None, with a `reason`, when the metric cannot be computed
+    low: float | None = None  # the interval, where one was computed
     high: float | None = None
-    n: int
-    unscored: int
+    n: int  # items behind `value`
+    unscored: int  # items left out
     reason: str | None = None
-    variant: str = ""
+    variant: str = ""  # a departure from the published definition (such as `own_set`); empty: the published one
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.reason is not None):

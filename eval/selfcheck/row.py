@@ -7,19 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class CheckRow:
-    """`quantity` of `model` on `benchmark`, both numbers in the published unit.
-
-    `ok` is False where they differ by more than `tolerance`, or where either is missing (None: it cannot be computed
-    here, or was not published); `note` says what a reader must know of the row.
-    """
+    """A figure of `model` on `benchmark`, ours and the published one; `ok` is False where either is missing."""
 
     benchmark: str
     model: str
-    quantity: str
-    ours: float | None
-    published: float | None
-    tolerance: float
-    note: str = ""
+    quantity: str  # which figure; both numbers are in the published unit
+    ours: float | None  # None: it cannot be computed here
+    published: float | None  # None: it was not published
+    tolerance: float  # the largest difference that is no error
+    note: str = ""  # what a reader must know of the row
 
     def __post_init__(self) -> None:
         if self.tolerance < 0:

@@ -47,18 +47,14 @@ class ChatRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatReply:
-    """What came back: the model's turns in order, fewer than asked when `failure` says why the next one is missing
-    and `kind` what sort of failure it was.
-
-    `finish_reasons` is per turn ("stop", "length"); tokens are summed over turns; `first_token` holds, per turn, pairs
-    of token text and log-probability in nats where the request asked for them.
-    """
+    """What came back for one request."""
 
     id: str
-    turns: tuple[str, ...]
-    finish_reasons: tuple[str, ...] = ()
-    prompt_tokens: int = 0
+    turns: tuple[str, ...]  # the model's, in order; fewer than asked where `failure` says why the next one is missing
+    finish_reasons: tuple[str, ...] = ()  # per turn: stop, length
+    prompt_tokens: int = 0  # summed over turns, as `completion_tokens` are
     completion_tokens: int = 0
+    # Per turn, pairs of token text and log-probability in nats, where the request asked for them.
     first_token: tuple[tuple[tuple[str, float], ...], ...] = ()
     failure: str | None = None
     kind: FailureKind | None = None

@@ -1,4 +1,4 @@
-"""A server that somebody else runs: nothing is started, nothing is reloaded, the given checkpoint is taken on trust."""
+"""A server that is running already: nothing is started, nothing is reloaded, the given checkpoint is taken on trust."""
 
 from __future__ import annotations
 

@@ -53,13 +53,7 @@ _PORT_TAKEN = ("address already in use", "errno 98", "errno 48")
 class VLLM:
     """Settings of a vLLM server; None leaves vLLM's own default.
 
-    `kv_cache_gb` and `threads` count on CPU, `gpu_memory_utilization` on GPU.  `threads` = None is one on machines of
-    up to four cores, and vLLM's own binding of threads to cores on larger ones.  `reload` swaps weights of one
-    architecture in place; `probe` = forward compares the server with an independent forward pass after every start
-    and swap, none does not and therefore restarts for every checkpoint.  `port` = None takes a free one.
-
-    One server takes tensor_parallel x pipeline_parallel x data_parallel GPUs of `devices` (None: all that are visible).
-    Where there are more, up to `servers` servers are asked side by side (None: as many as the GPUs hold).
+    One server takes tensor_parallel x pipeline_parallel x data_parallel GPUs.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -69,16 +63,20 @@ class VLLM:
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     data_parallel: int = 1
-    devices: tuple[int | str, ...] | None = None
+    devices: tuple[int | str, ...] | None = None  # the GPUs to use; None: all that are visible
+    # How many servers are asked side by side where there are more GPUs; None: as many as the GPUs hold.
     servers: int | None = None
-    gpu_memory_utilization: float = 0.9
-    kv_cache_gb: int = 1
+    gpu_memory_utilization: float = 0.9  # on GPU only
+    kv_cache_gb: int = 1  # on CPU only
     enforce_eager: bool = True
     logprobs_mode: Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"] = "raw_logprobs"
+    # On CPU; None: one on machines of up to four cores, vLLM's own binding of threads to cores on larger ones.
     threads: int | None = None
-    port: int | None = None
-    start_timeout: float = 900.0
-    reload: bool = True
+    port: int | None = None  # None: a free one
+    start_timeout: float = 900.0  # seconds
+    reload: bool = True  # swap weights of one architecture in place
+    # `forward` compares the server with an independent forward pass after every start and swap; `none` does not, and
+    # therefore restarts for every checkpoint.
     probe: Literal["forward", "none"] = "forward"
 
     def __post_init__(self) -> None:

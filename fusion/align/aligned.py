@@ -27,19 +27,15 @@ _NO_TOKEN_16 = 0xFFFF
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedRow:
-    """One conversation: the source's distributions at the pivot's N labelled positions, in pivot ids.
-
-    `kind` [N]: EMPTY, TRANSFERRED or ONE_HOT (fusion.align.matches).  `source_position` [N] is -1 unless transferred.
-    `nll` (nats), `tokens` and `bytes` are the source's own on this conversation, over its own tokens.
-    """
+    """One conversation: the source's distributions at the pivot's N labelled positions, in pivot ids."""
 
     conversation_id: str
     top: TopK
-    kind: UInt8[NDArray[np.uint8], " N"]
-    source_position: Int32[NDArray[np.int32], " N"]
-    nll: float
-    tokens: int
-    bytes: int
+    kind: UInt8[NDArray[np.uint8], " N"]  # EMPTY, TRANSFERRED or ONE_HOT (fusion.align.matches)
+    source_position: Int32[NDArray[np.int32], " N"]  # -1 unless transferred
+    nll: float  # in nats, the source's own on this conversation, over its own tokens
+    tokens: int  # the source's own
+    bytes: int  # of text that they cover
 
 
 def write_shard(path: Path, rows: Sequence[AlignedRow]) -> None:

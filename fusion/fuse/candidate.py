@@ -20,21 +20,17 @@ LABEL = -1  # taught by no model: the gold token alone
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherCandidate:
-    """One model's next-token distributions for one conversation, in the pivot's ids; the pivot is candidate 0.
-
-    `nll` [nats], `tokens` and `bytes` are the model's own, over the assistant text in its own tokenisation.  `says` [N]
-    is False where the alignment gave nothing (EMPTY), so that the pivot's distribution stands in; `label` [N] is True
-    where it gave the gold token alone (ONE_HOT).  `gold_log_prob` [N] is log p(pivot's label), needed only by rules
-    that choose by position.
-    """
+    """One model's next-token distributions for one conversation, in the pivot's ids; the pivot is candidate 0."""
 
     name: str
     top: TopK
-    nll: float
-    tokens: int
-    bytes: int
+    nll: float  # in nats, over the assistant text in the model's own tokenisation
+    tokens: int  # of that text, the model's own
+    bytes: int  # of that text
+    # False where the alignment gave nothing (EMPTY), so that the pivot's distribution stands in.
     says: Bool[NDArray[np.bool_], " N"]
-    label: Bool[NDArray[np.bool_], " N"]
+    label: Bool[NDArray[np.bool_], " N"]  # True where the alignment gave the gold token alone (ONE_HOT)
+    # Log p(pivot's label), needed only by rules that choose by position.
     gold_log_prob: Float32[NDArray[np.float32], " N"] | None = None
 
     def cross_entropy(self, unit: Literal["token", "byte"]) -> float:

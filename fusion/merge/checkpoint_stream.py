@@ -64,9 +64,9 @@ def merge(
 
     `rule` is an entry of MERGE_RULES with its hyperparameters, or anything with `rule_for(context)` that gives one for
     each parameter.  `dtype` (torch's name) is the result's, by default of each parameter the widest that the pivot and
-    the targets have; `rounding` is how it is come by.  `names` call the targets in the table.  `embeddings: cut` takes
-    the first rows of a target's larger embeddings; `tokenizer: pivot` leaves the tokenizers uncompared.  `advance` is
-    called with the bytes of the pivot done.
+    the targets have; `rounding` is how numbers are rounded to it.  `names` call the targets in the table.  `embeddings:
+    cut` takes the first rows of a target's larger embeddings; `tokenizer: pivot` leaves the tokenizers uncompared.
+    `advance` is called with the bytes of the pivot done.
 
     Raises Refusal for a parameter that is missing, of another shape, or not finite, a shard that cannot be read, and
     models of another family or tokenizer; OSError when the disk is full.

@@ -22,22 +22,18 @@ SPLITS = {"train": 60, "fusion": 20, "validation": 10, "test": 10}  # percent of
 
 @dataclass(frozen=True, kw_only=True)
 class PocketData:
-    """How much of everything is written.  Counts are per domain.
-
-    `train` dialogues teach the four models to chat.  `fusion` dialogues are the fusion set: they are small and, for
-    `wrong_share` of them, wrong, as real mixtures are.  `asked` says which split the benchmarks' questions and
-    instructions come from: settings are chosen on validation questions, test questions are for the table.
-    `baseline_wrong_share` of AlpacaEval's baseline answers are wrong.
-    """
+    """How much of everything is written.  Counts are per domain."""
 
     seed: int = 0
-    train: int = 5100
-    fusion: int = 400
-    wrong_share: float = 0.1
+    train: int = 5100  # dialogues that teach the four models to chat
+    fusion: int = 400  # dialogues of the fusion set
+    wrong_share: float = 0.1  # of the fusion dialogues, as real mixtures have wrong answers too
+    # Which split the benchmarks' questions and instructions come from: settings are chosen on validation questions,
+    # test questions are for the table.
     asked: Literal["validation", "test"] = "test"
     questions: int = 160
     instructions: int = 50
-    baseline_wrong_share: float = 0.4
+    baseline_wrong_share: float = 0.4  # of AlpacaEval's baseline answers
 
     def __post_init__(self) -> None:
         for name in ("train", "fusion", "questions", "instructions"):

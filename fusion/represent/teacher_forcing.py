@@ -38,20 +38,15 @@ _POSITIONS_AT_ONCE = 512
 
 @dataclass(frozen=True, kw_only=True)
 class RepresentConfig:
-    """How a checkpoint is run over conversations and what is kept.
+    """How a checkpoint is run over conversations and what is kept."""
 
-    `k` entries a position; `batch_tokens` bounds a batch, padding included; `max_length` cuts conversations (tokens);
-    `dtype` is that of the weights, reductions are always fp32; `device_map` (for example "auto") spreads a model that
-    is larger than one accelerator; `threads` are CPU threads.
-    """
-
-    k: int = 10
-    batch_tokens: int = 16384
-    max_length: int = 2048
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    device_map: str | None = None
+    k: int = 10  # entries kept at a position
+    batch_tokens: int = 16384  # the most in a batch, padding included
+    max_length: int = 2048  # conversations are cut there (tokens)
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the weights; reductions are always fp32
+    device_map: str | None = None  # for example "auto", which spreads a model that is larger than one accelerator
     rows_per_shard: int = 1024
-    threads: int = 1
+    threads: int = 1  # of the CPU
 
     def __post_init__(self) -> None:
         for name in ("k", "batch_tokens", "rows_per_shard", "threads"):

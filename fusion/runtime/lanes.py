@@ -24,7 +24,8 @@ class Lanes:
         return self._pool.submit(work, what)
 
     def once(self, name: Hashable, make: Callable[[], T]) -> T:
-        """What `make` gives, called by whoever asks for `name` first; others wait for it, and get its error too.
+        """What `make` gives, called by the thread that asks for `name` first; others wait for it, and get its error
+        too.
 
         Whoever waits does so for work that is running in another thread, so lanes cannot wait for each other in vain.
         """

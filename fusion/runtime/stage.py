@@ -54,7 +54,7 @@ class Stage(StageRecipe):
     logs: tuple[str, ...] = ()
     # Whether it holds a model in memory, for which a GPU must be free.
     needs_gpu: bool = False
-    # How much work it is; without, nobody can tell.
+    # How much work it is; None: not known.
     work: Weigh | None = None
 
 

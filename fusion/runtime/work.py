@@ -18,7 +18,7 @@ class Work:
 
     # Which rate it goes by: often the stage's name.
     kind: str
-    # None where nobody can tell.
+    # None where it is not known.
     units: float | None
     # What its rate's bytes are counted by: positions, replies, dialogues.
     items: float = 0

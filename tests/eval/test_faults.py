@@ -205,7 +205,7 @@ def test_an_endpoint_that_dies_is_told_and_the_repeated_command_asks_only_what_i
     where = material(tmp_path, 100)
     with listening(Judge(lambda place: None)) as judge:
         judge.dies_after = 70
-        with pytest.raises(JudgeFailure, match="does not answer .* what it said so far is kept"):
+        with pytest.raises(JudgeFailure, match="does not answer .* its replies so far are kept"):
             evaluated(where, judge, tmp_path, attempts=1, concurrency=8)
         answered = set(judge.given)
         judge.dies_after = None

@@ -136,7 +136,7 @@ def test_nobody_to_meet_is_refused(data):
     with pytest.raises(Refusal, match=r"baseline emu is none of the models ant, bee, cow: set .*\.baseline"):
         evaluated(data, pairwise("emu"), judge)
     ant = data / "model_answer" / "ant.jsonl"
-    with pytest.raises(Refusal, match="ant has nobody to be compared with"):
+    with pytest.raises(Refusal, match="ant has no model to be compared with"):
         evaluated(data, pairwise(None), judge, ant)
     with pytest.raises(Refusal, match="would be compared with itself"):
         evaluated(data, pairwise("ant"), judge, ant)
