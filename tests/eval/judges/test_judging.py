@@ -228,7 +228,7 @@ def test_tokens_of_failed_attempts_are_counted_and_the_report_has_the_bill(endpo
     assert (cost.replies, cost.asked) == (QUESTIONS, QUESTIONS)
     notes = write_judging([scored], tmp_path, Bootstrap())
     assert notes == ["Judging took 112 tokens in 4 replies and cost 0.0033; 4 were asked for by this run."]
-    (row,) = csv.DictReader((tmp_path / "cost.csv").open())
+    (row,) = csv.DictReader((tmp_path / "cost.csv").read_text().splitlines())
     assert (row["judge"], row["prompt_tokens"], row["asked"]) == ("judge", "88", "4")
     scored, _, _ = hold(server.judge(price=Price(prompt=10, completion=100)))
     assert (scored.judged.costs[0].prompt_tokens, scored.judged.costs[0].asked) == (88, 0)
