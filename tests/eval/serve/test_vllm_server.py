@@ -21,6 +21,7 @@ from eval.serve.vllm_server import VLLMServer, flags, variables
 from fusion.configure import Refusal
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(unavailable() is not None, reason=f"vLLM cannot run here: {unavailable()}"),
 ]
