@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,16 @@ MapBuilder = Callable[[Pair, Callable[[], CoOccurrence]], IdMap]
 RuleBuilder = Callable[[Pair, Callable[[], IdMap]], TransferRule]
 
 
+class AlignerBuilder(Protocol):
+    """A sequence aligner's class, which makes one for the strings of a pair of vocabularies."""
+
+    @property
+    def knows_the_text(self) -> bool:
+        """Whether a match means that both tokens end at one place of the text, which no rule need guess then."""
+
+    def __call__(self, pair: Pair) -> SequenceAligner: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A sequence aligner, a vocabulary map and a transfer rule, under one reading.
@@ -40,7 +51,7 @@ class Method:
     such position to repeat itself).
     """
 
-    aligner: Callable[[Pair], SequenceAligner]
+    aligner: AlignerBuilder
     vocabulary_map: MapBuilder
     rule: RuleBuilder
     reading: Reading
