@@ -17,7 +17,6 @@ from ablations.plan_store import PlanningStore
 from ablations.plan_work import CHARACTERS_PER_TOKEN, Work
 from eval.benchmarks import LMEvalHarness, LoadedBenchmark
 from eval.config import EvalConfig
-from eval.ensembles import PackLLM
 from eval.ensembles.rows import EnsembleRows
 from eval.head_to_head import pair_up
 from eval.judges import ModelJudge
@@ -99,14 +98,12 @@ def plan_evaluation(
         for entry, harness in config.benchmarks.items():
             if isinstance(harness, LMEvalHarness):
                 run.measured(candidate, entry, harness)
-    for name, rule in config.ensembles.items():
+    for name, rule in ensembles.writing.items():
         for entry, benchmark in loaded.items():
             job = ensembles.written(run, name, entry, benchmark, answered)
-            if job is None:
-                continue
             stage = store.latest()
-            members = ensembles.members if isinstance(rule, PackLLM) else [job.candidate]
-            stage.work = _answering(store, members, benchmark, cached=not isinstance(rule, PackLLM))
+            members = ensembles.members if rule.together else [job.candidate]
+            stage.work = _answering(store, members, benchmark, cached=not rule.together)
             said = job.answers or placeholders(benchmark, model=job.candidate.model, key=stage.key)
             jobs.append(replace(job, answers=said))
     _plan_verdicts(jobs, coming, config, store, asked)

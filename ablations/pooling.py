@@ -86,15 +86,12 @@ def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Row]:
     return rows
 
 
-def counterpart(row: Row, model: str, rows: Sequence[Row]) -> Row | None:
-    """The one row of another model on the same benchmark that shares settings with this row; else None."""
+def counterpart(row: Row, others: Sequence[Row]) -> Row | None:
+    """The one of these rows that shares benchmark and settings with this row, and is another; else None."""
     found = [
         other
-        for other in rows
-        if other is not row
-        and other.model == model
-        and other.scored.benchmark == row.scored.benchmark
-        and other.settings & row.settings
+        for other in others
+        if other is not row and other.scored.benchmark == row.scored.benchmark and other.settings & row.settings
     ]
     return found[0] if len(found) == 1 else None
 

@@ -138,10 +138,8 @@ _GROUPS: Mapping[str, str] = {"SFT": "Baselines", "Multi": "Baselines"}
 
 
 def _role(row: pd.Series) -> str:
-    """A row of ours by its role: the baselines are SFT and Multi by name."""
-    if row["group"] != "Baselines":
-        return str(row["group"])
-    return {"sft": "SFT", "multi": "Multi"}.get(str(row["model"]).split(" (")[0], "Baselines")
+    """A row of ours by its role: the baselines are SFT and Multi, all others as their group."""
+    return {"sft": "SFT", "multi": "Multi"}.get(str(row["role"]), str(row["group"]))
 
 
 def _entry(cells: pd.DataFrame, heading: Heading) -> Entry:

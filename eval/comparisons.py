@@ -36,13 +36,21 @@ def scale_of(metric: str) -> float:
     return 100.0 if metric in PERCENT_METRICS else 1.0
 
 
-# The row that another is compared with when it is compared with "pivot" or "sft"; None: with none.
+# The model that another is compared with when it is compared with the "pivot" or "sft"; None: with none.
 ReferenceOf = Callable[[str, str], str | None]
 
 
-def named(model: str, other: str) -> str | None:
-    """A reference that is the same for all models: the one of that name."""
-    return None if other == model else other
+def the_one(scored: Sequence[ScoredModel]) -> ReferenceOf:
+    """A reference that is the same for all models: the one of that role; none for itself or of several."""
+    models: dict[str, dict[str, None]] = {}
+    for entry in scored:
+        models.setdefault(entry.role, {})[entry.model] = None
+
+    def reference(model: str, role: str) -> str | None:
+        found = [*models.get(role, ())]
+        return found[0] if len(found) == 1 and found != [model] else None
+
+    return reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +134,8 @@ def mean_model(scored: Sequence[ScoredModel], group: str, benchmark: str) -> Sco
         for item in entries[0].items
         if len(found := values.get((item.metric, item.question_id, item.turn), [])) == len(entries)
     )
-    return replace(entries[0], model=f"mean of {group.lower()}", metrics=(), items=items)
+    name = f"mean of {group.lower()}"
+    return replace(entries[0], model=name, row=name, role="", metrics=(), items=items)
 
 
 def smallest_difference(
@@ -135,12 +144,13 @@ def smallest_difference(
     metric: str,
     slice_name: str,
     to: str,
-    reference_of: ReferenceOf = named,
+    reference_of: ReferenceOf | None = None,
 ) -> float | None:
-    """The smallest true difference to the model `to` that the benchmark's questions could show (80% power, median
-    over the models compared), in the unit of scores.csv; None when nothing can be paired."""
+    """The smallest true difference to the model of the role `to` that the benchmark's questions could show (80% power,
+    median over the models compared), in the unit of scores.csv; None when nothing can be paired."""
     entries = {entry.model: entry for entry in scored if entry.benchmark == benchmark}
     scale = scale_of(metric)
+    reference_of = reference_of or the_one(scored)
     found = []
     for model, entry in entries.items():
         reference = entries.get(reference_of(model, to) or "")

@@ -73,14 +73,14 @@ def radar(table: pd.DataFrame, models: Sequence[str]) -> Figure | None:
 
 def told_apart(table: pd.DataFrame, models: Sequence[str]) -> list[str]:
     """The models of a radar: all of a few; of many the pivot, the baselines, and the best target and two best merges,
-    by MT-Bench rating, one setting of each."""
+    by MT-Bench rating, one setting of each row."""
     if len(models) <= _MOST_LINES // 2:
         return list(models)
     rows = table[(table["benchmark"] == "mt_bench") & (table["metric"] == "rating") & (table["slice"] == "all")]
     rows = rows[rows["model"].isin(models)]
-    rows = rows.assign(kind=rows["model"].str.split(" (", regex=False).str[0]).sort_values("value", ascending=False)
+    rows = rows.sort_values("value", ascending=False)
     most = {"Pivot": 1, "Baselines": 2, "Targets": 1, "Merged": 2}
-    best = rows.drop_duplicates("kind").groupby("group").cumcount()
+    best = rows.drop_duplicates("row").groupby("group").cumcount()
     kept = {model for model, group, n in zip(rows["model"], rows["group"], best.reindex(rows.index), strict=True)
             if n < most.get(group, 0)}  # fmt: skip
     return [model for model in models if model in kept]
@@ -142,7 +142,7 @@ def best_rows(title: str, rows: pd.DataFrame, value: str) -> tuple[str, pd.DataF
     """The rows of a plot, cut to the best 60 with those that others are compared with; its title says so."""
     if len(rows) <= MOST_ROWS:
         return title, rows
-    compared = rows["group"].isin(("Pivot", "Baselines")) & ~rows["model"].str.contains("(", regex=False)
+    compared = rows["group"].isin(("Pivot", "Baselines")) & (rows["model"] == rows["row"])
     best = rows[~compared].nlargest(MOST_ROWS - int(compared.sum()), value).index
     return f"{title}: best {MOST_ROWS} of {len(rows)}", rows[compared | rows.index.isin(best)]
 

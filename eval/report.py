@@ -9,8 +9,7 @@ import pandas as pd
 
 from eval import leaderboard_files, plots
 from eval.answers_page import answers_page
-from eval.comparisons import ReferenceOf, difference, mean_model, named, smallest_difference
-from eval.ensembles import oracles
+from eval.comparisons import ReferenceOf, difference, mean_model, smallest_difference
 from eval.judge_report import write_judging
 from eval.report_page import page
 from eval.report_sections import Section
@@ -35,7 +34,7 @@ def write_report(
     title: str,
     bootstrap: Bootstrap,
     links: Mapping[str, str] | None = None,
-    reference_of: ReferenceOf = named,
+    reference_of: ReferenceOf | None = None,
     sections: Callable[[pd.DataFrame], Sequence[Section]] = lambda table: (),
 ) -> pd.DataFrame:
     """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html}, answers.html and plots/*.svg into `out`, cost.csv and
@@ -71,19 +70,19 @@ def write_report(
 
 
 def items_table(scored: Sequence[ScoredModel]) -> pd.DataFrame:
-    """Every item behind the metrics: model, group, benchmark, metric, question_id, turn, category, value, reason."""
-    return pd.DataFrame(
-        [
-            (e.model, e.group, e.benchmark, i.metric, i.question_id, i.turn, i.category, i.value, i.reason or "")
-            for e in scored
-            for i in e.items
-        ],
-        columns=["model", "group", "benchmark", "metric", "question_id", "turn", "category", "value", "reason"],
-    )
+    """Every item behind the metrics: model, group, benchmark, metric, question_id, turn, category, value, reason, and
+    the model's role."""
+    columns = "model group benchmark metric question_id turn category value reason role"
+    rows = [
+        (e.model, e.group, e.benchmark, i.metric, i.question_id, i.turn, i.category, i.value, i.reason or "", e.role)
+        for e in scored
+        for i in e.items
+    ]
+    return pd.DataFrame(rows, columns=columns.split())
 
 
 def notes(
-    scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstrap, reference_of: ReferenceOf = named
+    scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstrap, reference_of: ReferenceOf | None = None
 ) -> list[str]:
     """What a reader must know below the table: the intervals, the smallest difference that could show, variants."""
     found = [
@@ -106,14 +105,15 @@ def notes(
                 f"{heading.title}: the smallest true difference to the pivot that these questions would show in 8 of 10"
                 f" cases is about {rounded(smallest, heading.decimals)}."
             )
-        if reference_of is named:  # else there are several sets of targets, and a table of their own
+        if reference_of is None:  # else there are several sets of targets, and a table of their own
             found += _mean_of_targets(scored, heading, bootstrap)
     shown = {(heading.benchmark, heading.metric) for heading in headings(table)}
     for (benchmark, metric), rows in table[table["variant"] != ""].groupby(["benchmark", "metric"], sort=False):
         kinds = ", ".join(sorted(rows["variant"].unique()))
         if (benchmark, metric) in shown:
             found.append(f"{benchmark} {metric} is the variant {kinds}: comparable with the same variant only.")
-    found += [f"{model} is an ORACLE, not a system: {why}." for model, why in oracles(table["model"].unique()).items()]
+    for row in table[table["oracle"] != ""].drop_duplicates("model").itertuples():
+        found.append(f"{row.model} is an ORACLE, not a system: {row.oracle}.")
     return found
 
 
@@ -122,7 +122,7 @@ def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap:
     mean = mean_model(scored, "Targets", heading.benchmark)
     parts = []
     for other in ("sft", "pivot"):
-        reference = next((e for e in scored if e.model == other and e.benchmark == heading.benchmark), None)
+        reference = next((e for e in scored if e.role == other and e.benchmark == heading.benchmark), None)
         if mean is None or reference is None:
             continue
         found = difference(mean, reference, heading.metric, heading.slice, bootstrap)

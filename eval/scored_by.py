@@ -38,6 +38,8 @@ def scored_by(
         items=tuple(job.benchmark.item_scores(judged.verdicts, job.answers)),
         shown=shown_answers(job.benchmark, job.answers, judged.said),
         judged=JudgedBy(costs=judged.costs, votes=votes, notes=tuple(notes)),
+        role=job.candidate.role,
+        oracle=job.candidate.oracle,
     )
 
 

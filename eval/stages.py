@@ -28,12 +28,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A checkpoint to evaluate: its row in the table, its directory, and the digest of its weights."""
+    """A checkpoint to evaluate: its row in the table, its directory, and the digest of its weights.
+
+    `role` and `oracle` are those of its row (`eval.scored.ScoredModel`).
+    """
 
     model: str
     group: str
     path: Path
     weights: str
+    role: str = ""
+    oracle: str = ""
 
 
 class Stages:
@@ -162,6 +167,8 @@ def scored_model(
         benchmark=benchmark,
         metrics=tuple(metrics),
         items=tuple(items),
+        role=candidate.role,
+        oracle=candidate.oracle,
     )
 
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from eval.comparisons import PERCENT_METRICS, ReferenceOf, compared, named
-from eval.ensembles import oracles
+from eval.comparisons import PERCENT_METRICS, ReferenceOf, compared, the_one
 from eval.judges.cost import JudgeCost
 from eval.scored import GROUPS, ScoredModel
 from eval.scores.intervals import Bootstrap
@@ -106,6 +105,7 @@ class LeaderboardRow:
 
     group: str
     model: str
+    role: str
     unscored: int
     cells: tuple[Cell, ...]
     judge_tokens: int | None = None
@@ -117,16 +117,17 @@ def scores_table(
     *,
     bootstrap: Bootstrap,
     against: Sequence[str] = ("pivot", "sft"),
-    reference_of: ReferenceOf = named,
+    reference_of: ReferenceOf | None = None,
 ) -> pd.DataFrame:
-    """One row per model, benchmark, metric and slice: SCORE_COLUMNS, `reason`, `variant`, and for each model in
-    `against` the difference to it, paired by question (`difference_to_<model>`, `_low`, `_high`), its p-value
-    (`p_to_<model>`), that value corrected by Holm over all models of the metric and slice (`p_holm_to_<model>`), and
-    the distance of the two values in percent of the reference's (`percent_to_<model>`).
+    """One row per model, benchmark, metric and slice: SCORE_COLUMNS, `reason`, `variant`, `row`, `role`, `oracle`, and
+    for each role in `against` the difference to its model, paired by question (`difference_to_<role>`, `_low`,
+    `_high`), its p-value (`p_to_<role>`), that value corrected by Holm over all models of the metric and slice
+    (`p_holm_to_<role>`), and the distance of the two values in percent of the reference's (`percent_to_<role>`).
 
     A difference is empty where the metric has no items (length-controlled rates are fits, not means) or the other
     model was not scored.
     """
+    reference_of = reference_of or the_one(scored)
     by_key = {(entry.model, entry.benchmark): entry for entry in scored}
     families: dict[tuple[str, str, str], list[tuple[ScoredModel, dict[str, Any]]]] = {}
     rows = []
@@ -138,6 +139,9 @@ def scores_table(
                 **{name: getattr(metric, name) for name in SCORE_COLUMNS[2:]},
                 "reason": metric.reason or "",
                 "variant": metric.variant,
+                "row": entry.row,
+                "role": entry.role,
+                "oracle": entry.oracle,
             }
             rows.append(row)
             families.setdefault((entry.benchmark, metric.metric, metric.slice), []).append((entry, row))
@@ -165,7 +169,7 @@ def scores_table(
                     }
     columns = ("difference_to_{}", "difference_to_{}_low", "difference_to_{}_high", "p_to_{}", "p_holm_to_{}")
     wanted = [name.format(other) for other in against for name in (*columns, "percent_to_{}")]
-    return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "reason", "variant", *wanted])
+    return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "reason", "variant", "row", "role", "oracle", *wanted])
 
 
 def headings(table: pd.DataFrame) -> list[Heading]:
@@ -187,7 +191,8 @@ def headings(table: pd.DataFrame) -> list[Heading]:
 def leaderboard(table: pd.DataFrame, costs: Sequence[JudgeCost] = ()) -> list[LeaderboardRow]:
     """The leaderboard's rows, models in the table's order within GROUPS, with what judging them took."""
     columns = headings(table)
-    models = table.drop_duplicates("model").set_index("model")["group"]
+    first = table.drop_duplicates("model").set_index("model")
+    models, roles = first["group"], first["role"]
     order = sorted(models.index, key=lambda name: (_group_order(models[name]), list(models.index).index(name)))
     lookup = {(row["model"], row["benchmark"], row["metric"], row["slice"]): row for row in table.to_dict("records")}
     rows = []
@@ -221,6 +226,7 @@ def leaderboard(table: pd.DataFrame, costs: Sequence[JudgeCost] = ()) -> list[Le
             LeaderboardRow(
                 group=models[model],
                 model=model,
+                role=roles[model],
                 unscored=int(unscored["unscored"].sum()),
                 cells=tuple(cells),
                 judge_tokens=tokens or None,
@@ -265,7 +271,7 @@ def _ranks(table: pd.DataFrame, heading: Heading) -> dict[str, int]:
         (table["benchmark"] == heading.benchmark)
         & (table["metric"] == heading.metric)
         & (table["slice"] == heading.slice)
-        & ~table["model"].isin([*oracles(table["model"])])
+        & (table["oracle"] == "")
     ].dropna(subset=["value"])
     values = {
         model: round(float(value), heading.decimals) for model, value in zip(rows["model"], rows["value"], strict=True)

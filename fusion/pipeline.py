@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fusion.artifacts import Artifact, Store
 from fusion.checkpoint import Checkpoint, ModelConfig, located
@@ -31,6 +31,14 @@ __all__ = ["FusedModels", "FusionConfig", "fusion_config", "run"]
 _IMPORTING = threading.Lock()
 _MAKING_ROOM = threading.Lock()
 _WITH_A_MODEL = frozenset({"pretrain", "represent", "train"})
+
+
+class Row(NamedTuple):
+    """A row of the table: its name, the group that it stands in, and what it is in the recipe (`Checkpoint`)."""
+
+    model: str
+    group: str
+    role: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +94,10 @@ class _Run:
         pivot = checkpoints[config.pivot]
         waiting: dict[str, Future[Checkpoint]] = {}
         if "sft" in config.baselines:
-            waiting["sft"] = self.lanes.submit(self.target, "sft", "Baselines", pivot, conversations, None)
+            sft = Row("sft", "Baselines", "sft")
+            waiting[sft.model] = self.lanes.submit(self.target, sft, pivot, conversations, None)
         for row, fused in self.taught(checkpoints, conversations):
-            group = "Baselines" if row == "multi" else "Targets"
-            waiting[row] = self.lanes.submit(self.target, row, group, pivot, conversations, fused)
+            waiting[row.model] = self.lanes.submit(self.target, row, pivot, conversations, fused)
         trained = {row: future.result() for row, future in _all(waiting).items()}
         targets = [trained[f"target-{config.models[name].label}"] for name in config.sources]
         merged = [self.merge(row, pivot, targets) for row in config.merge]
@@ -99,12 +107,13 @@ class _Run:
 
     def taught(
         self, checkpoints: Mapping[str, Checkpoint], conversations: Artifact
-    ) -> Iterator[tuple[str, Artifact | None]]:
+    ) -> Iterator[tuple[Row, Artifact | None]]:
         """What every target and Multi learn beside the labels, by row; None where the labels are everything."""
         config = self.config
-        learning = {f"target-{config.models[name].label}": [name] for name in config.sources}
+        labels = {name: config.models[name].label for name in config.sources}
+        learning = {Row(f"target-{label}", "Targets", "target"): [name] for name, label in labels.items()}
         if "multi" in config.baselines:
-            learning["multi"] = list(config.sources)
+            learning[Row("multi", "Baselines", "multi")] = list(config.sources)
         if config.train.lm_weight == 1:
             yield from dict.fromkeys(learning).items()
             return
@@ -120,7 +129,7 @@ class _Run:
         pivot = representations[config.pivot]
         for row, sources in learning.items():
             fused = self.fuse(pivot, {name: aligned[name] for name in sources})
-            yield row, self.shuffle(row, pivot, fused) if config.teacher == "shuffled" else fused
+            yield row, self.shuffle(row.model, pivot, fused) if config.teacher == "shuffled" else fused
 
     def produce(
         self,
@@ -155,17 +164,17 @@ class _Run:
     def checkpoint(self, name: str, conversations: Artifact) -> Checkpoint:
         """The pivot or a source: found on disk or the hub, or trained from scratch."""
         config = self.config.models[name]
-        row = "pivot" if name == self.config.pivot else f"source-{config.label}"
-        group = "Pivot" if name == self.config.pivot else "Sources"
+        pivot = name == self.config.pivot
+        row = Row("pivot", "Pivot", "pivot") if pivot else Row(f"source-{config.label}", "Sources", "source")
         if config.pocket is None:
             directory, key = self.locate(config, self.store.root)
-            return Checkpoint(model=row, group=group, path=directory, key=key)
+            return Checkpoint(**row._asdict(), path=directory, key=key)
         from fusion.pocket.models import build_checkpoint
 
         model = config.pocket.model
         random = self.produce(
             "initialise",
-            row,
+            row.model,
             config=model,
             inputs={"dialogues": content_key(conversations, "train")},
             modules=("fusion.pocket.models",),
@@ -173,7 +182,7 @@ class _Run:
             seed=model.seed,
         )
         text = random.path / "train.jsonl"
-        return self._train("pretrain", row, group, random, text, random.key, None, config.pocket.train)
+        return self._train("pretrain", row, random, text, random.key, None, config.pocket.train)
 
     def represent(self, checkpoint: Checkpoint, conversations: Artifact) -> Artifact:
         """A model's next-token distributions on the assistant's tokens of every conversation."""
@@ -266,9 +275,7 @@ class _Run:
             seed=self.config.seed,
         )
 
-    def target(
-        self, row: str, group: str, pivot: Checkpoint, conversations: Artifact, fused: Artifact | None
-    ) -> Checkpoint:
+    def target(self, row: Row, pivot: Checkpoint, conversations: Artifact, fused: Artifact | None) -> Checkpoint:
         """The pivot fine-tuned on the conversations, towards the fused distributions where there are any."""
         train = self.config.train
         if fused is None:  # SFT does not depend on what only the fusion term reads: one run serves a sweep over it
@@ -281,7 +288,7 @@ class _Run:
                 tail=plain_sft.tail,
             )
         text = conversations.path / FUSION
-        return self._train("train", row, group, pivot, text, content_key(conversations, "fusion"), fused, train)
+        return self._train("train", row, pivot, text, content_key(conversations, "fusion"), fused, train)
 
     def merge(self, row: str, pivot: Checkpoint, targets: Sequence[Checkpoint]) -> Checkpoint:
         """The targets merged in weight space by the rule that the table's row is named after."""
@@ -305,13 +312,12 @@ class _Run:
             ),
             seed=self.config.seed,
         )
-        return Checkpoint(model=row, group="Merged", path=artifact.path, key=artifact.key)
+        return Checkpoint(model=row, group="Merged", role="merged", path=artifact.path, key=artifact.key)
 
     def _train(
         self,
         stage: str,
-        row: str,
-        group: str,
+        row: Row,
         initial: Checkpoint | Artifact,
         text: Path,
         text_key: str,
@@ -322,7 +328,7 @@ class _Run:
 
         artifact = self.produce(
             stage,
-            row,
+            row.model,
             config=config,
             inputs={"initial": initial.key, "text": text_key, **({"fused": fused.key} if fused else {})},
             modules=MODULES,
@@ -336,7 +342,7 @@ class _Run:
             ),
             seed=config.seed,
         )
-        return Checkpoint(model=row, group=group, path=artifact.path, key=artifact.key)
+        return Checkpoint(**row._asdict(), path=artifact.path, key=artifact.key)
 
 
 def _import_transformers() -> None:
