@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from ablations.plan_questions import answer_tokens, placeholders, stand_in
 from ablations.plan_store import PlanningStore
 from ablations.plan_work import CHARACTERS_PER_TOKEN, Work
-from eval.benchmarks import LMEvalHarness, LoadedBenchmark
+from eval.benchmarks import LoadedBenchmark
 from eval.config import EvalConfig
 from eval.ensembles.rows import EnsembleRows
 from eval.head_to_head import pair_up
@@ -69,11 +69,7 @@ def plan_evaluation(
     run = Stages(config, progress, _no_server)
     run.store = store
     ensembles = EnsembleRows(candidates, config, progress)
-    loaded = {
-        entry: _loaded(entry, config, questions.get(entry), asked)
-        for entry, found in config.benchmarks.items()
-        if not isinstance(found, LMEvalHarness)
-    }
+    loaded = {entry: _loaded(entry, config, questions.get(entry), asked) for entry in config.judged}
     wanted = {
         entry: [_settings(entry, config, questions.get(entry)), plain(config.serve), plain(config.judges[entry])]
         for entry in loaded
@@ -95,9 +91,8 @@ def plan_evaluation(
                 ensembles.measure(run, candidate, entry, benchmark, answers)
             _weigh_perplexity(store, candidate, benchmark)
             jobs.append(Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers))
-        for entry, harness in config.benchmarks.items():
-            if isinstance(harness, LMEvalHarness):
-                run.measured(candidate, entry, harness)
+        for entry, harness in config.measured.items():
+            run.measured(candidate, entry, harness)
     for name, rule in ensembles.writing.items():
         for entry, benchmark in loaded.items():
             job = ensembles.written(run, name, entry, benchmark, answered)
@@ -112,8 +107,7 @@ def plan_evaluation(
 def _loaded(entry: str, config: EvalConfig, made: Path | None, asked: Asked) -> LoadedBenchmark:
     known = digest(_settings(entry, config, made))
     if known not in asked.loaded:
-        benchmark = config.benchmarks[entry]
-        assert not isinstance(benchmark, LMEvalHarness)
+        benchmark = config.judged[entry]
         try:
             asked.loaded[known] = benchmark.load(benchmark.files(config.data, questions=made))
         except Refusal as refusal:

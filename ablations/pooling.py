@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ablations.cell import Cell, read_scored
-from eval.comparisons import in_slice, scale_of
+from eval.benchmarks import metric_of
+from eval.comparisons import in_slice
 from eval.records import ItemScore
 from eval.scored import JudgedBy, ScoredModel, pooled_question, question_of
 from eval.scores.intervals import Bootstrap, mean_interval
@@ -169,7 +170,7 @@ def _pooled_metric(
     values = [item.value for item in chosen if item.value is not None]
     if values:
         groups = [question_of(item.question_id) for item in chosen if item.value is not None]
-        found = mean_interval(scale_of(row.metric) * np.array(values), groups, bootstrap)
+        found = mean_interval(metric_of(row.benchmark, row.metric).scale * np.array(values), groups, bootstrap)
         return replace(
             row,
             value=found.value,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.benchmarks import metric_of
 from eval.records import ItemScore
 from eval.scored import ScoredModel
 from eval.scores.intervals import (
@@ -17,24 +18,6 @@ from eval.scores.intervals import (
     minimum_detectable_difference,
 )
 from eval.scores.paired import paired
-
-PERCENT_METRICS = frozenset(
-    {
-        "win_rate",
-        "discrete_win_rate",
-        "length_controlled_win_rate",
-        "standard_error",
-        "pairwise_win_rate",
-        "position_consistency",
-        "first_position_bias",
-    }
-)
-
-
-def scale_of(metric: str) -> float:
-    """What takes an item's value to the unit of scores.csv: shares become percent."""
-    return 100.0 if metric in PERCENT_METRICS else 1.0
-
 
 # The model that another is compared with when it is compared with the "pivot" or "sft"; None: with none.
 ReferenceOf = Callable[[str, str], str | None]
@@ -66,11 +49,11 @@ class Comparison:
 def compared(
     pairs: Sequence[tuple[ScoredModel, ScoredModel]], metric: str, slice_name: str, bootstrap: Bootstrap
 ) -> list[Comparison | None]:
-    """Each model compared with its reference; None for two without a common item.
+    """Each model compared with its reference on one benchmark; None for two without a common item.
 
     Pairs with items on the same questions, which is the rule, are computed together.
     """
-    scale = scale_of(metric)
+    scale = metric_of(pairs[0][0].benchmark, metric).scale if pairs else 1.0
     families: dict[tuple[str, ...], list[tuple[int, NDArray[np.float64]]]] = {}
     for number, (first, second) in enumerate(pairs):
         questions, left, right = common(first, second, metric, slice_name)
@@ -149,7 +132,7 @@ def smallest_difference(
     """The smallest true difference to the model of the role `to` that the benchmark's questions could show (80% power,
     median over the models compared), in the unit of scores.csv; None when nothing can be paired."""
     entries = {entry.model: entry for entry in scored if entry.benchmark == benchmark}
-    scale = scale_of(metric)
+    scale = metric_of(benchmark, metric).scale
     reference_of = reference_of or the_one(scored)
     found = []
     for model, entry in entries.items():

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from eval import leaderboard_files, plots
 from eval.answers_page import answers_page
+from eval.benchmarks import judged
 from eval.comparisons import ReferenceOf, difference, mean_model, smallest_difference
 from eval.judge_report import write_judging
 from eval.report_page import page
@@ -133,19 +135,20 @@ def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap:
 
 
 def _plots(table: pd.DataFrame) -> dict[str, str]:
+    """Of every judged benchmark its primary metric: with intervals, as difference to the pivot; ratings by category;
+    against the answers' length where that is a metric."""
     shown = table.drop_duplicates("model")
-    radar_models = list(shown.loc[~shown["group"].isin(("Sources", "Ensembles")), "model"])
-    figures = {
-        "radar": plots.radar(table, plots.told_apart(table, radar_models)),
-        "rating": plots.intervals(table, benchmark="mt_bench", metric="rating", title="MT-Bench rating"),
-        "rating_difference": plots.intervals(
-            table,
-            benchmark="mt_bench",
-            metric="rating",
-            title="MT-Bench: difference to the pivot",
-            difference_to="pivot",
-        ),
-        "win_rate": plots.intervals(table, benchmark="alpaca_eval", metric="win_rate", title="AlpacaEval win rate, %"),
-        "length": plots.lengths(table),
-    }
+    models = list(shown.loc[~shown["group"].isin(("Sources", "Ensembles")), "model"])
+    figures: dict[str, Figure | None] = {}
+    for name in table["benchmark"].unique():
+        benchmark = judged(name)
+        if benchmark is None:
+            continue
+        metric = benchmark.primary
+        if metric.unit == "rating":
+            figures["radar"] = plots.radar(table, name, metric, plots.told_apart(table, name, metric, models))
+        figures[metric.name] = plots.intervals(table, name, metric)
+        figures[f"{metric.name}_difference"] = plots.intervals(table, name, metric, difference_to="pivot")
+        for length in (one for one in benchmark.metrics if one.unit == "characters"):
+            figures["length"] = plots.lengths(table, name, metric, length)
     return {name: plots.svg(figure) for name, figure in figures.items() if figure is not None}

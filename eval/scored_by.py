@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from eval.benchmarks import LoadedBenchmark
 from eval.judging import Judged
 from eval.records import Place, Unscored, Verdict
 from eval.scored import JudgedBy, ScoredModel
@@ -24,7 +25,7 @@ def scored_by(
     metrics = [
         *job.benchmark.metrics(judged.verdicts, job.answers, bootstrap),
         *beside,
-        *noise_rows(job.benchmark.name, judged.said if not judged.members else [], bootstrap),
+        *noise_rows(job.benchmark, judged.said if not judged.members else [], bootstrap),
     ]
     votes = {
         name: {record.place: record.value for record in records if isinstance(record, Verdict)}
@@ -43,8 +44,10 @@ def scored_by(
     )
 
 
-def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], bootstrap: Bootstrap) -> list[MetricRow]:
-    """`rating_judge_sd` or `win_rate_judge_sd`: the standard deviation of repeated verdicts on one item; `..._share`:
+def noise_rows(
+    benchmark: LoadedBenchmark, records: Sequence[Verdict | Unscored], bootstrap: Bootstrap
+) -> list[MetricRow]:
+    """The primary metric's `..._judge_sd`: the standard deviation of repeated verdicts on one item; `..._judge_share`:
     the judge's part of the squared standard error, in percent.  None where no request was repeated.
 
     Preferences are taken in percent of a win, as win rates are.
@@ -56,17 +59,18 @@ def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], bootstrap:
             values.setdefault((*record.place[:4], 0), []).append(record.value)
     if not repeated:
         return []
-    name, scale = ("rating", 1.0) if benchmark == "mt_bench" else ("win_rate", 100.0)
+    primary = benchmark.settings.primary
+    scale, (deviation, part) = primary.scale, primary.of_judge()
     row = MetricRow(
-        benchmark=benchmark,
-        metric=f"{name}_judge_sd",
+        benchmark=benchmark.name,
+        metric=deviation.name,
         slice="all",
         value=None,
         n=len(values),
         unscored=len(repeated) - len(values),
         reason="no request was scored twice",
     )
-    share = replace(row, metric=f"{name}_judge_share")
+    share = replace(row, metric=part.name)
     try:
         found = judge_noise([*values.values()])
     except ValueError:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from eval.answers import collect_answers
-from eval.benchmarks import LMEvalHarness
-from eval.benchmarks.protocol import Asking
+from eval.benchmarks.protocol import Asking, MeasuredBenchmark
 from eval.config import EvalConfig
 from eval.errors import HarnessFailure, ServerFailure
 from eval.records import Answer, ItemScore, read_records, write_records
@@ -120,20 +119,20 @@ class Stages:
             replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)
         ]
 
-    def measured(self, candidate: Candidate, entry: str, harness: LMEvalHarness) -> list[ItemScore]:
-        """What lm-eval finds on its tasks, one score per document.
+    def measured(self, candidate: Candidate, entry: str, harness: MeasuredBenchmark) -> list[ItemScore]:
+        """What a benchmark that measures by itself finds, one score per document.
 
         Where transformers serves, it also measures: in this process, as it answers chat requests only.
         """
         chosen = engine(self.serve)
-        if isinstance(chosen, Transformers) and harness.backend == "server":
-            harness = replace(harness, backend="hf", device=chosen.device, dtype=chosen.dtype)
+        if isinstance(chosen, Transformers) and harness.served:
+            harness = harness.in_process(device=chosen.device, dtype=chosen.dtype)
 
         def build(out: Path) -> Mapping[str, Any]:
             def measure(endpoint: Endpoint | None) -> list[ItemScore]:
                 return harness.measure(checkpoint=candidate.path, data=self.config.data, endpoint=endpoint)
 
-            items = self.with_server(candidate, measure) if harness.backend == "server" else measure(None)
+            items = self.with_server(candidate, measure) if harness.served else measure(None)
             write_records(out / "items.jsonl", items)
             return {"items": len(items)}
 
@@ -142,7 +141,7 @@ class Stages:
                 "measured",
                 config={"harness": harness, "serve": serving_key(self.config.serve)},
                 inputs={"weights": candidate.weights, **harness.origin(self.config.data)},
-                modules=("eval.benchmarks.lm_eval_harness",),
+                modules=(type(harness).__module__,),
                 build=build,
             )
             shown.finished(artifact)

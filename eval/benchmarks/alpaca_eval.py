@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from eval.benchmarks.alpaca_metrics import (
+    METRICS,
+    WIN_RATE,
     Comparison,
     length_row,
     official_rows,
@@ -41,6 +43,7 @@ from eval.judges.exchange import RECORDED, JudgeRequest, Reply
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, wanted
 from eval.scores.intervals import Bootstrap
 from eval.scores.length_control import PENALTY_C, LengthControl
+from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
 from eval.scores.win_rate import discrete
 from fusion.configure import Refusal, nearest
@@ -65,6 +68,8 @@ class AlpacaEval:
 
     name: ClassVar[str] = "alpaca_eval"
     needs_judge: ClassVar[bool] = True
+    primary: ClassVar[Metric] = WIN_RATE
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
 
     questions: str | None = None
     baseline: str | None = None

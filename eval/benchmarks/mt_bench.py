@@ -22,6 +22,7 @@ from eval.judges.exchange import JudgeRequest, Reply
 from eval.judges.recorded_judgments import NO_SCORE
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, texts, wanted
 from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
 from fusion.configure import Refusal
 
@@ -29,6 +30,13 @@ from fusion.configure import Refusal
 REFERENCES: Mapping[str, str] = {
     author: f"mt_bench/reference_answer/{author}.jsonl" for author in ("gpt-4", "gpt-4-0125-preview")
 }
+RATING = Metric(
+    name="rating",
+    unit="rating",
+    decimals=2,
+    shown=(("all", "MT-Bench"), ("turn1", "turn 1"), ("turn2", "turn 2")),
+    title="MT-Bench rating",
+)
 # fastchat's `gen_model_answer` falls back to this for a category its table does not have.
 _UNKNOWN_CATEGORY_TEMPERATURE = 0.7
 
@@ -45,6 +53,8 @@ class MTBench:
 
     name: ClassVar[str] = "mt_bench"
     needs_judge: ClassVar[bool] = True
+    primary: ClassVar[Metric] = RATING
+    metrics: ClassVar[tuple[Metric, ...]] = (RATING, Metric(name="rating_fastchat", unit="rating", decimals=2))
 
     questions: str | None = None
     judge_prompts: str | None = None

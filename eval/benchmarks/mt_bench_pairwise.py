@@ -26,8 +26,17 @@ from eval.judges.exchange import JudgeRequest, Reply
 from eval.judges.recorded_judgments import NO_SCORE
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict
 from eval.scores.intervals import Bootstrap
+from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
 from fusion.configure import Refusal
+
+WIN_RATE = Metric(
+    name="pairwise_win_rate",
+    unit="percent",
+    decimals=1,
+    shown=(("all", "MT-Bench pairwise %"),),
+    title="MT-Bench pairwise win rate",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +49,18 @@ class MTBenchPairwise:
 
     name: ClassVar[str] = "mt_bench_pairwise"
     needs_judge: ClassVar[bool] = True
+    primary: ClassVar[Metric] = WIN_RATE
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        WIN_RATE,
+        Metric(
+            name="position_consistency", unit="percent", sense=0, decimals=1, shown=(("all", "same in both orders %"),)
+        ),
+        Metric(name="first_position_bias", unit="percent", sense=0, decimals=1),
+        Metric(name="pairwise_wins", unit="count", decimals=0),
+        Metric(name="pairwise_ties", unit="count", sense=0, decimals=0),
+        Metric(name="pairwise_losses", unit="count", sense=-1, decimals=0),
+        Metric(name="pairwise_win_rate_fastchat", unit="percent", decimals=1),
+    )
 
     questions: str | None = None
     judge_prompts: str | None = None

@@ -13,13 +13,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from eval.judges.exchange import JudgeRequest, Reply
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict
 from eval.scores.intervals import Bootstrap
+from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
+from eval.serve.server import Endpoint
 from fusion.configure import Refusal
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,9 @@ class Asking(Protocol):
 class LoadedBenchmark(Asking, Protocol):
     """A benchmark with its files read."""
 
+    @property
+    def settings(self) -> JudgedBenchmark: ...
+
     def read_answers(self, path: Path) -> list[Answer]:
         """Answers in the package's own file format."""
 
@@ -83,14 +90,41 @@ class LoadedBenchmark(Asking, Protocol):
 
 
 class JudgedBenchmark(Protocol):
-    """A judged benchmark's settings: one entry of conf/benchmark."""
+    """A judged benchmark's settings: one entry of conf/benchmark.
+
+    `metrics`: all that its rows may hold, in the order of the leaderboard's columns; `primary`: the one whose items the
+    judge's verdicts are, whose unscored items are the benchmark's, and which studies compare.
+    """
 
     name: ClassVar[str]
     needs_judge: ClassVar[bool]
+    metrics: ClassVar[tuple[Metric, ...]]
+    primary: ClassVar[Metric]
 
     def files(self, data: Path, *, questions: Path | None = None) -> BenchmarkFiles: ...
 
     def load(self, files: BenchmarkFiles) -> LoadedBenchmark: ...
+
+
+class MeasuredBenchmark(Protocol):
+    """The settings of a benchmark that asks, parses and scores by itself."""
+
+    name: ClassVar[str]
+    needs_judge: ClassVar[bool]
+
+    @property
+    def served(self) -> bool:
+        """Whether it asks a running server."""
+
+    def in_process(self, *, device: str, dtype: Dtype) -> MeasuredBenchmark:
+        """The same on a model that this process loads."""
+
+    def measure(self, *, checkpoint: Path, data: Path, endpoint: Endpoint | None = None) -> list[ItemScore]: ...
+
+    def origin(self, data: Path) -> dict[str, str]:
+        """Versions and digests of what it is made from, for the key of what it measures."""
+
+    def metrics(self, scores: Sequence[ItemScore], bootstrap: Bootstrap) -> list[MetricRow]: ...
 
 
 def next_messages(question: Question, said: Sequence[str]) -> list[dict[str, str]]:

@@ -221,12 +221,12 @@ class EnsembleRows:
 def main_scores(judged: Judged) -> dict[str, float]:
     """The mean of the main score over a question's turns, for questions of which every turn was scored.
 
-    The main score of a benchmark is the metric its item scores begin with: rating, or win rate.
+    The main score of a benchmark is its primary metric.
     """
     items = judged.job.benchmark.item_scores(judged.verdicts, judged.job.answers)
     values: dict[str, list[float | None]] = {}
     for item in items:
-        if item.metric == items[0].metric:
+        if item.metric == judged.job.benchmark.settings.primary.name:
             values.setdefault(item.question_id, []).append(item.value)
     return {
         question_id: float(np.mean([value for value in found if value is not None]))

@@ -16,6 +16,7 @@ from ablations.pooled_report import write_pooled_report
 from ablations.pooling import Row, pooled
 from ablations.published import Published, PublishedColumn, PublishedRow, comparison
 from ablations.report_plots import coefficient_map, heat_maps, layer_weights, seed_spread
+from eval.benchmarks.mt_bench import RATING
 from eval.judge_report import cost_csv
 from eval.judges.cost import JudgeCost
 from eval.plots import best_rows, svg, told_apart
@@ -136,7 +137,12 @@ def test_of_many_settings_a_radar_shows_one_of_each_row_and_the_plots_keep_what_
         ],
         columns=["model", "group", "row", "benchmark", "metric", "slice", "value"],
     )
-    assert told_apart(table, [*table["model"]]) == ["pivot", "sft (ours)", "sce (align=39)", "ties (align=39)"]
+    assert told_apart(table, "mt_bench", RATING, [*table["model"]]) == [
+        "pivot",
+        "sft (ours)",
+        "sce (align=39)",
+        "ties (align=39)",
+    ]
     _, kept = best_rows("t", table, "value")
     assert len(kept) == 60 and {"pivot", "sft (ours)"} <= set(kept["model"])
 
