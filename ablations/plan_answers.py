@@ -12,14 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ablations.plan_questions import answer_tokens, placeholders, stand_in
+from ablations.plan_questions import answer_tokens, placeholders
 from ablations.plan_store import PlanningStore
 from ablations.plan_work import CHARACTERS_PER_TOKEN, Work
 from eval.benchmarks import LoadedBenchmark
 from eval.config import EvalConfig
 from eval.ensembles.rows import EnsembleRows
 from eval.head_to_head import pair_up
-from eval.judges import ModelJudge
 from eval.judges.cost import Estimate
 from eval.judging_cost import expected
 from eval.records import Answer
@@ -85,7 +84,7 @@ def plan_evaluation(
             asked.planned.add(whose)
             answers = _answers(run, store, candidate, entry, benchmark)
             answered[candidate.model, entry] = answers
-            if store.latest().found is None and benchmark.name != "mt_bench_pairwise":
+            if store.latest().found is None and benchmark.head_to_head is None:
                 coming[len(jobs)] = whose
             with contextlib.suppress(FileNotFoundError):  # there are no perplexities to read yet
                 ensembles.measure(run, candidate, entry, benchmark, answers)
@@ -111,7 +110,7 @@ def _loaded(entry: str, config: EvalConfig, made: Path | None, asked: Asked) -> 
         try:
             asked.loaded[known] = benchmark.load(benchmark.files(config.data, questions=made))
         except Refusal as refusal:
-            found = stand_in(benchmark)
+            found = benchmark.stand_in()
             if found is None:
                 raise
             asked.unknown[entry] = str(refusal)
@@ -125,7 +124,7 @@ def _settings(entry: str, config: EvalConfig, made: Path | None) -> list[Any]:
 
 def _needed_again(candidate: Candidate, benchmark: LoadedBenchmark, ensembles: EnsembleRows) -> bool:
     """Whether this cell's ensembles, or other models compared with it, need answers that were planned before."""
-    return benchmark.name == "mt_bench_pairwise" or bool(ensembles.config.ensembles and candidate in ensembles.members)
+    return benchmark.head_to_head is not None or bool(ensembles.config.ensembles and candidate in ensembles.members)
 
 
 def _answers(
@@ -177,7 +176,7 @@ def _plan_verdicts(
         if any(entered):
             new.append(sitting)
     for judge, held in by_judge(new):
-        if isinstance(judge, ModelJudge):
+        if judge.is_model:
             for entry in dict.fromkeys(sitting.job.entry for sitting in held):
                 found = expected([sitting for sitting in held if sitting.job.entry == entry], keeping)
                 price = judge.price

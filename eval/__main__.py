@@ -69,14 +69,13 @@ def recorded_answers(config: EvalConfig) -> Path | None:
 
     Raises Refusal for a file of judgments: they hold an answer only inside the judge's prompt.
     """
-    from eval.judges.recorded import Recorded
     from eval.records import read_rows
     from fusion.configure import Refusal
 
     judges = list(config.judges.values())
-    if len(judges) != 1 or not isinstance(judges[0], Recorded):
+    if len(judges) != 1 or judges[0].replayed is None:
         return None
-    path = Path(judges[0].file)
+    path, _ = judges[0].replayed
     if "output_2" not in read_rows(path)[0]:
         raise Refusal(
             f"{path} holds verdicts without the answers they are on (in judgments these stand only inside the judge's"

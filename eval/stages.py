@@ -101,7 +101,7 @@ class Stages:
                     "answers",
                     config={
                         "asked": digest(asked),
-                        "benchmark": getattr(benchmark, "asked_as", benchmark.name),
+                        "benchmark": benchmark.asked_as,
                         "serve": serving_key(self.config.serve),
                     },
                     inputs={"weights": candidate.weights},

@@ -33,7 +33,7 @@ _MAKING_ROOM = threading.Lock()
 _WITH_A_MODEL = frozenset({"pretrain", "represent", "train"})
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A row of the table: its name, the group that it stands in, and what it is in the recipe (`Checkpoint`)."""
 
     model: str
@@ -94,7 +94,7 @@ class _Run:
         pivot = checkpoints[config.pivot]
         waiting: dict[str, Future[Checkpoint]] = {}
         if "sft" in config.baselines:
-            sft = Row("sft", "Baselines", "sft")
+            sft = TableRow("sft", "Baselines", "sft")
             waiting[sft.model] = self.lanes.submit(self.target, sft, pivot, conversations, None)
         for row, fused in self.taught(checkpoints, conversations):
             waiting[row.model] = self.lanes.submit(self.target, row, pivot, conversations, fused)
@@ -107,13 +107,13 @@ class _Run:
 
     def taught(
         self, checkpoints: Mapping[str, Checkpoint], conversations: Artifact
-    ) -> Iterator[tuple[Row, Artifact | None]]:
+    ) -> Iterator[tuple[TableRow, Artifact | None]]:
         """What every target and Multi learn beside the labels, by row; None where the labels are everything."""
         config = self.config
         labels = {name: config.models[name].label for name in config.sources}
-        learning = {Row(f"target-{label}", "Targets", "target"): [name] for name, label in labels.items()}
+        learning = {TableRow(f"target-{label}", "Targets", "target"): [name] for name, label in labels.items()}
         if "multi" in config.baselines:
-            learning[Row("multi", "Baselines", "multi")] = list(config.sources)
+            learning[TableRow("multi", "Baselines", "multi")] = list(config.sources)
         if config.train.lm_weight == 1:
             yield from dict.fromkeys(learning).items()
             return
@@ -165,7 +165,7 @@ class _Run:
         """The pivot or a source: found on disk or the hub, or trained from scratch."""
         config = self.config.models[name]
         pivot = name == self.config.pivot
-        row = Row("pivot", "Pivot", "pivot") if pivot else Row(f"source-{config.label}", "Sources", "source")
+        row = TableRow("pivot", "Pivot", "pivot") if pivot else TableRow(f"source-{config.label}", "Sources", "source")
         if config.pocket is None:
             directory, key = self.locate(config, self.store.root)
             return Checkpoint(**row._asdict(), path=directory, key=key)
@@ -275,7 +275,7 @@ class _Run:
             seed=self.config.seed,
         )
 
-    def target(self, row: Row, pivot: Checkpoint, conversations: Artifact, fused: Artifact | None) -> Checkpoint:
+    def target(self, row: TableRow, pivot: Checkpoint, conversations: Artifact, fused: Artifact | None) -> Checkpoint:
         """The pivot fine-tuned on the conversations, towards the fused distributions where there are any."""
         train = self.config.train
         if fused is None:  # SFT does not depend on what only the fusion term reads: one run serves a sweep over it
@@ -317,7 +317,7 @@ class _Run:
     def _train(
         self,
         stage: str,
-        row: Row,
+        row: TableRow,
         initial: Checkpoint | Artifact,
         text: Path,
         text_key: str,

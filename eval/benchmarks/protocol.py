@@ -10,7 +10,7 @@ rows = loaded.metrics(verdicts, answers, bootstrap)   # score
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
@@ -64,6 +64,10 @@ class Asking(Protocol):
         """The protocol's name, as the `benchmark` column of scores.csv has it."""
 
     @property
+    def asked_as(self) -> str:
+        """The name that its answers are kept under; benchmarks that ask alike share it."""
+
+    @property
     def questions(self) -> tuple[Question, ...]: ...
 
     def sampling(self, question: Question) -> Sampling: ...
@@ -72,8 +76,37 @@ class Asking(Protocol):
 class LoadedBenchmark(Asking, Protocol):
     """A benchmark with its files read."""
 
+    # About how many tokens an answer to one turn has, where max_tokens allows; for plans.
+    usual_answer_tokens: ClassVar[int]
+    # The module that reads a judge model's reply.  The benchmark's own holds its statistics too, and a change of those
+    # must not ask a paid judge again; what is asked is in the key word for word.
+    reading: ClassVar[str]
+
     @property
     def settings(self) -> JudgedBenchmark: ...
+
+    @property
+    def annotator(self) -> str:
+        """Which of several ways to ask and to read is chosen; empty where there is one."""
+
+    @property
+    def baseline_name(self) -> str:
+        """Whose answers the judge sees beside the model's, where a request names no opponent."""
+
+    @property
+    def head_to_head(self) -> HeadToHead | None:
+        """The benchmark itself where it compares models of the run with each other."""
+
+    def recorded_rows(
+        self,
+        file: Path,
+        model: str | None,
+        answers: Sequence[Answer],
+        verdicts: Sequence[Verdict | Unscored],
+        bootstrap: Bootstrap,
+    ) -> Sequence[MetricRow]:
+        """What a replayed file says by its own package's way of counting, where that can differ from ours; `model` is
+        the judged model's name there."""
 
     def read_answers(self, path: Path) -> list[Answer]:
         """Answers in the package's own file format."""
@@ -87,6 +120,55 @@ class LoadedBenchmark(Asking, Protocol):
     def metrics(
         self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
     ) -> list[MetricRow]: ...
+
+
+class JudgedAlone:
+    """What is so of a loaded benchmark unless it says otherwise: it compares no models of the run."""
+
+    name: ClassVar[str]
+    usual_answer_tokens: ClassVar[int] = 260
+    baseline_name: str = "baseline"
+
+    @property
+    def asked_as(self) -> str:
+        return self.name
+
+    @property
+    def annotator(self) -> str:
+        return ""
+
+    @property
+    def head_to_head(self) -> HeadToHead | None:
+        return None
+
+    def recorded_rows(
+        self,
+        file: Path,
+        model: str | None,
+        answers: Sequence[Answer],
+        verdicts: Sequence[Verdict | Unscored],
+        bootstrap: Bootstrap,
+    ) -> Sequence[MetricRow]:
+        return ()
+
+
+class HeadToHead(LoadedBenchmark, Protocol):
+    """A benchmark that compares models of the run with each other."""
+
+    @property
+    def opponents(self) -> Mapping[str, Sequence[Answer]]:
+        """By name the answers that one model is compared with."""
+
+    @property
+    def baseline(self) -> tuple[Answer, ...]:
+        """The answers from the baseline's file, where it is one."""
+
+    @property
+    def compared_with(self) -> str | None:
+        """The baseline: a model of the run by its name, or a file; None: all pairs."""
+
+    def against(self, opponents: Mapping[str, Sequence[Answer]]) -> HeadToHead:
+        """The benchmark for one model, with the answers of those it is compared with."""
 
 
 class JudgedBenchmark(Protocol):
@@ -104,6 +186,9 @@ class JudgedBenchmark(Protocol):
     def files(self, data: Path, *, questions: Path | None = None) -> BenchmarkFiles: ...
 
     def load(self, files: BenchmarkFiles) -> LoadedBenchmark: ...
+
+    def stand_in(self) -> LoadedBenchmark | None:
+        """The benchmark without its files, about as large as published, for plans; None where that is not known."""
 
 
 class MeasuredBenchmark(Protocol):

@@ -14,16 +14,15 @@ from typing import ClassVar, Protocol, TypeVar
 import jinja2
 
 from eval.ensembles.random_source import draw
-from eval.ensembles.selection import Need
+from eval.ensembles.selection import Made, Need
 from eval.records import Answer, Question
 from fusion.command import CONF
 from fusion.configure import Refusal
 
-Row = TypeVar("Row", covariant=True)
 T = TypeVar("T")
 
 
-class Asks(Protocol[Row]):
+class Asks(Protocol[Made]):
     """Members whose answers are known, beside models that can be asked."""
 
     @property
@@ -34,7 +33,7 @@ class Asks(Protocol[Row]):
     def said(self) -> Sequence[Mapping[str, Answer]]:
         """Each member's answers by question."""
 
-    def ask(self, model: str, questions: tuple[Question, ...]) -> Row:
+    def ask(self, model: str, questions: tuple[Question, ...]) -> Made:
         """The answers of one model of the run to other questions than the benchmark's."""
 
 

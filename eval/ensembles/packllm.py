@@ -19,11 +19,10 @@ from typing import ClassVar, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.ensembles.selection import Need
+from eval.benchmarks.protocol import Dtype
+from eval.ensembles.selection import Made, Need
 
-Row = TypeVar("Row", covariant=True)
 T = TypeVar("T")
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,10 +61,10 @@ class PackLLM(ABC):
         return members.mix(self)
 
 
-class Mixes(Protocol[Row]):
+class Mixes(Protocol[Made]):
     """Members that can decode together."""
 
-    def mix(self, rule: PackLLM) -> Row:
+    def mix(self, rule: PackLLM) -> Made:
         """The answers that all members give together, token by token."""
 
 

@@ -19,7 +19,6 @@ from typing import cast
 import numpy as np
 
 from eval.benchmarks import LoadedBenchmark
-from eval.benchmarks.mt_bench_pairwise import LoadedMTBenchPairwise
 from eval.benchmarks.protocol import Sampling
 from eval.config import EvalConfig
 from eval.ensembles import PREFIX
@@ -47,6 +46,10 @@ class Asked:
     name: str
     questions: tuple[Question, ...]
     benchmark: LoadedBenchmark
+
+    @property
+    def asked_as(self) -> str:
+        return self.name
 
     def sampling(self, question: Question) -> Sampling:
         return self.benchmark.sampling(question)
@@ -199,11 +202,10 @@ class EnsembleRows:
             + ", ".join(f"{name} {counts[name]}" for name in (member.job.candidate.model for member in members))
         )
         names = dict.fromkeys(name for member in members for name in member.members)
-        benchmark = job.benchmark
-        if isinstance(benchmark, LoadedMTBenchPairwise):  # whoever any member met; a chosen answer never met itself
-            boards = [member.job.benchmark for member in members]
-            met = [board.opponents for board in boards if isinstance(board, LoadedMTBenchPairwise)]
-            benchmark = benchmark.against({name: said for opponents in met for name, said in opponents.items()})
+        benchmark, games = job.benchmark, job.benchmark.head_to_head
+        if games is not None:  # whoever any member met; a chosen answer never met itself
+            boards = [board for member in members if (board := member.job.benchmark.head_to_head) is not None]
+            benchmark = games.against({name: said for board in boards for name, said in board.opponents.items()})
         return Judged(
             job=replace(
                 job,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, TypeVar
 
 from eval.ensembles.perplexity import Surprise
 from eval.records import Answer
@@ -38,6 +38,8 @@ class Option:
 
 
 Options = Mapping[str, Sequence[Option]]
+# What a row of a rule that writes is to its caller.
+Made = TypeVar("Made", covariant=True)
 # What a rule needs besides answers and verdicts: the members as models, their perplexities on what they said.
 Need = Literal["models", "perplexities"]
 

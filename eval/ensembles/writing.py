@@ -12,13 +12,12 @@ from typing import ClassVar, Protocol, TypeVar
 
 from eval.ensembles.fusion_of_n import Asks
 from eval.ensembles.packllm import Mixes
-from eval.ensembles.selection import Need
+from eval.ensembles.selection import Made, Need
 
-Row = TypeVar("Row", covariant=True)
 T = TypeVar("T")
 
 
-class Members(Asks[Row], Mixes[Row], Protocol[Row]):
+class Members(Asks[Made], Mixes[Made], Protocol[Made]):
     """The members of an ensemble on one benchmark, with all that can be done with them."""
 
 

@@ -16,14 +16,18 @@ from typing import Any
 
 from eval.errors import JudgeFailure
 from eval.judges.exchange import RECORDED, JudgeRequest, Reply
+from eval.judges.protocol import Identity, Member
 from eval.judges.recorded_judgments import Judgments, PairJudgments, rows_of
 from eval.records import wanted
+from eval.serve import Serve
+from fusion.artifacts import file_digest
+from fusion.configure import plain
 
 _HELD = {"rating": "ratings", "verdict_letter": "verdicts on pairs"}  # by form; whatever else is a preference
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
+class Recorded(Member):
     """Settings: the `file` with the verdicts, and `model`, the judged model's name there.
 
     `model` None: the model's own name, else the one whose judged answers are these.
@@ -35,6 +39,14 @@ class Recorded:
     @property
     def label(self) -> str:
         return f"{RECORDED}:{Path(self.file).name}"
+
+    @property
+    def replayed(self) -> tuple[Path, str | None]:
+        return Path(self.file), self.model
+
+    def identity(self, weights_of: Callable[[Path], str], served_as: Serve) -> Identity:
+        settings = {name: value for name, value in plain(self).items() if name != "file"}
+        return settings, {"recorded": file_digest(Path(self.file))}
 
     def judge(self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]) -> None:
         """Hand over one reply per request, in order; what the file does not hold is missing, with the reason.

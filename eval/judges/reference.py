@@ -20,12 +20,13 @@ from typing import Literal
 
 from eval.errors import JudgeFailure
 from eval.judges.exchange import JudgeRequest, Reply
+from eval.judges.protocol import Member
 
 Credit = Literal["edit", "exact", "contains"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reference:
+class Reference(Member):
     """`credit`: how strict it is, as the module's first lines say."""
 
     credit: Credit = "edit"
