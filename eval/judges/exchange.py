@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from eval.records import Placed
 
-# How a reply says its verdict: "Rating: [[7]]"; the token "m" or "M" with its probabilities; a JSON ranking of both;
-# the letter of the better answer, "[[A]]", "[[B]]", or "[[C]]" for a tie.
-ReplyForm = Literal["rating", "preference_token", "ranked_models", "verdict_letter"]
 # The label of a judge that replays a file begins with this.
 RECORDED = "recorded"
 
@@ -23,14 +20,15 @@ class JudgeRequest(Placed):
     """One question put to a judge about one turn of one answer.
 
     `messages` (role, content) is the benchmark's published prompt, filled in; empty where the prompt file was not
-    given, which only judges that read the fields can answer.  `answers` are the answers as shown: one for a rating,
-    two in shown order for a preference; `switched` says that the second is the baseline's.  `opponent`, `order` and
-    `repeat` tell several showings of one turn apart (`eval.records.Placed`).
+    given, which only judges that read the fields can answer.  `form`: how the reply says its verdict
+    (`eval.judges.forms`).  `answers` are the answers as shown: one for a rating, two in shown order for a preference;
+    `switched` says that the second is the baseline's.  `opponent`, `order` and `repeat` tell several showings of one
+    turn apart (`eval.records.Placed`).
     """
 
     benchmark: str
     model: str
-    form: ReplyForm
+    form: str
     question: str
     answers: tuple[str, ...]
     reference: str | None

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.judges.exchange import JudgeRequest
+from eval.judges.forms import FORMS
 from eval.judges.protocol import Board, Member
 from eval.records import Unscored, Verdict
-
-_TIE = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,7 @@ class Panel:
         if self.rule == "mean":
             value = statistics.fmean(scored)
         else:
-            value = statistics.median(scored) if request.form == "rating" else _majority(scored)
+            value = FORMS[request.form].majority(scored)
         return Verdict(
             question_id=request.question_id,
             turn=request.turn,
@@ -100,8 +99,3 @@ class Panel:
             opponent=request.opponent,
             order=request.order,
         )
-
-
-def _majority(preferences: Sequence[float]) -> float:
-    lead = sum((value > _TIE) - (value < _TIE) for value in preferences)
-    return 2.0 if lead > 0 else 1.0 if lead < 0 else _TIE

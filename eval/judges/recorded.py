@@ -16,14 +16,13 @@ from typing import Any
 
 from eval.errors import JudgeFailure
 from eval.judges.exchange import RECORDED, JudgeRequest, Reply
+from eval.judges.forms import FORMS
 from eval.judges.protocol import Identity, Member
 from eval.judges.recorded_judgments import Judgments, PairJudgments, rows_of
 from eval.records import wanted
 from eval.serve import Serve
 from fusion.artifacts import file_digest
 from fusion.configure import plain
-
-_HELD = {"rating": "ratings", "verdict_letter": "verdicts on pairs"}  # by form; whatever else is a preference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +68,7 @@ class Recorded(Member):
         else:
             raise JudgeFailure(f"{path} holds neither judgments (fastchat) nor annotations (alpaca-eval)")
         for request in requests:
-            if _HELD.get(request.form, "preferences") != held:
+            if FORMS[request.form].held != held:
                 raise JudgeFailure(f"{path} holds {held}, which {request.benchmark} does not use")
             hand_over(request, replies(request))
 
