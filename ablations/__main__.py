@@ -13,9 +13,10 @@ from fusion.command import command
 
 
 def arguments(given: Sequence[str]) -> list[str]:
-    """The command line as Hydra shall see it: of a sweep that is resumed, what it was started with.
+    """The command line for Hydra; with `resume`, the one that the sweep was started with.
 
-    A plan is printed, and a budget held against one, before Hydra starts anything.
+    With `plan=true` or a budget the plan is made first, and printed or compared with the budget, before Hydra starts
+    anything.
     """
     from ablations.plan import before_start
 

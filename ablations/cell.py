@@ -13,6 +13,15 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.made_by import Code, code_of, scoring_code
+from ablations.precisions import (
+    as_answered,
+    check_served,
+    lost_notes,
+    precisions,
+    precisions_section,
+    write_precisions,
+)
 from ablations.tracking import track, tracker_from
 from eval.config import EvalConfig, eval_config
 from eval.judges.cost import JudgeCost
@@ -34,7 +43,7 @@ class Cell:
     """A finished cell on disk: `axes` are the overrides, seed apart, in which it differs from the cells it was found
     with, as the sweep spelt them; `study` is the one it belongs to, or None; `weights` are the keys of its models'
     weights, `checkpoints` their directories and `roles` what they are in the recipe, by name; `stages` are the
-    artifacts behind it, in the chain's order.
+    artifacts behind it, in the chain's order; `code` is what they and the table were made by.
     """
 
     path: Path
@@ -47,6 +56,7 @@ class Cell:
     checkpoints: Mapping[str, str] = field(default_factory=dict)
     roles: Mapping[str, str] = field(default_factory=dict)
     stages: tuple[StageRecord, ...] = ()
+    code: Code = field(default_factory=dict)
 
 
 def run_cell(
@@ -61,17 +71,29 @@ def run_cell(
 ) -> pd.DataFrame:
     """Compute or reuse every stage of the composed experiment and write the cell's report into `out`.
 
-    `servers` stay up for the next cell; without, the cell's own end with it.  `shown` is told of every stage.  Returns
-    the score table.  Raises Refusal for settings or input that a stage will not work on.
+    With `servers`, running servers are reused and left running; without, the cell stops those it started.  `shown`
+    follows the progress of every stage.  Returns the score table.  Raises Refusal for settings or input that a stage
+    will not work on.
     """
     tracker = tracker_from(settings)
     fusing: FusionConfig = fusion_config(settings)
     evaluating = evaluation_config(settings, fusing)
     with shown or RunProgress() as progress:
         fused: FusedModels = run(fusing, progress, make_room=servers.make_room if servers else lambda: None)
+        check_served(fused.checkpoints, evaluating.serve, fusing.lost_update, progress.note)
         scored = evaluate(candidates(fused), evaluating, progress, own_questions(fused), servers=servers)
         progress.note(f"stages: {progress.computed} computed, {progress.reused} reused")
-    table = write_report(scored, out, title=fusing.name, bootstrap=evaluating.bootstrap)
+    held = precisions(fused.checkpoints, as_answered(progress.records(), evaluating.serve))
+    table = write_report(
+        scored,
+        out,
+        title=fusing.name,
+        bootstrap=evaluating.bootstrap,
+        links={"precision.csv": "precision.csv"},
+        sections=lambda _: [precisions_section(held)],
+        remarks=lost_notes(held),
+    )
+    write_precisions(held, out / "precision.csv")
     cell = {
         "name": name,
         "experiment": fusing.name,
@@ -83,6 +105,7 @@ def run_cell(
         "roles": {checkpoint.model: checkpoint.role for checkpoint in fused.checkpoints},
         "models": {row: entry.path for row, entry in given_models(fusing).items()},  # None: trained here
         "stages": [asdict(record) for record in progress.records()],
+        "code": scoring_code(),
         "scoring": {
             "benchmarks": plain(evaluating.benchmarks),
             "judges": plain(evaluating.judges),
@@ -144,9 +167,11 @@ def find_cells(where: Path) -> list[Cell]:
             weights=row["weights"],
             checkpoints=row.get("checkpoints", {}),
             roles=row.get("roles", {}),
-            stages=tuple(StageRecord(**stage) for stage in row.get("stages", ())),
+            stages=stages,
+            code=code_of(stages, row.get("code", "")),
         )
         for path, row in rows.items()
+        for stages in [tuple(StageRecord(**stage) for stage in row.get("stages", ()))]
     ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ablations.measures import measures_of, where
-from ablations.pooling import Row, counterpart
+from ablations.pooling import PooledRow, counterpart
 from eval.comparisons import Comparison, common, compared
 from eval.report_sections import Entry, Section
 from eval.scores.intervals import Bootstrap
@@ -39,14 +39,14 @@ class Contrast:
     """A row less another by one measure, in the unit of scores.csv."""
 
     table: str
-    row: Row
-    other: Row
+    row: PooledRow
+    other: PooledRow
     measure: Heading
     found: Comparison
     p_holm: float
 
 
-def contrasts(rows: Sequence[Row], bootstrap: Bootstrap) -> list[Contrast]:
+def contrasts(rows: Sequence[PooledRow], bootstrap: Bootstrap) -> list[Contrast]:
     """Both tables by every measure that has the rows for them."""
     merged = [row for row in rows if row.scored.group == "Merged"]
     fused = [row for row in rows if row.scored.group in ("Targets", "Merged") or row.scored.role == "multi"]
@@ -61,7 +61,7 @@ def contrasts(rows: Sequence[Row], bootstrap: Bootstrap) -> list[Contrast]:
 
 
 def _family(
-    table: str, measure: Heading, pairs: Sequence[tuple[Row, Row | None]], bootstrap: Bootstrap
+    table: str, measure: Heading, pairs: Sequence[tuple[PooledRow, PooledRow | None]], bootstrap: Bootstrap
 ) -> list[Contrast]:
     chosen = [(row, other) for row, other in pairs if other and row.scored.benchmark == measure.benchmark]
     scored = [(row.scored, other.scored) for row, other in chosen]
@@ -75,9 +75,9 @@ def _family(
     ]
 
 
-def best_target(row: Row, rows: Sequence[Row], measure: Heading) -> Row | None:
+def best_target(row: PooledRow, rows: Sequence[PooledRow], measure: Heading) -> PooledRow | None:
     """The target of the same settings with the highest mean on the questions that it shares with the row."""
-    targets: dict[str, list[Row]] = {}
+    targets: dict[str, list[PooledRow]] = {}
     for found in rows:
         if found.scored.group == "Targets":
             targets.setdefault(found.model, []).append(found)

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from ablations.cell import Cell
+from ablations.precisions import facts_of
 from eval.scores.intervals import Bootstrap
 from fusion.configure import Refusal
+from fusion.precision import Kept, kept_as_served, kept_as_stored
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +104,42 @@ def delta_table(cells: Sequence[Cell], *, axis: str, reference: str) -> list[str
     return lines
 
 
-def precision_table(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
-    """The deltas by training precision."""
-    return delta_table(cells, axis="train.precision", reference="fp32")
+def kept_table(cells: Sequence[Cell], *, axis: str) -> list[str]:
+    """A Markdown table of what the files of every setting's merges keep of the update, and what bf16 would keep of
+    them: mean and range over seeds, from the merges' manifests."""
+    found: dict[tuple[str, str], list[tuple[Kept, Kept]]] = {}
+    for cell in cells:
+        for model, path in cell.checkpoints.items():
+            facts = facts_of(Path(path))
+            stored, narrow = kept_as_stored(facts), kept_as_served(facts, "bfloat16")
+            if "rounding" in facts.get("dtype", {}) and stored is not None and narrow is not None:
+                found.setdefault((model, cell.axes.get(axis, "")), []).append((stored, narrow))
+    lines = [
+        "",
+        "What merges keep of the update (merged minus pivot), in their files and computed with in bf16, mean (least to"
+        " most) over seeds; 1 is all of it, cosine times norm ratio the share along the update:",
+        "",
+        f"| merge | {axis} | cosine | norm ratio | entries moved | cosine in bf16 | norm ratio in bf16 | n |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (model, setting), both in found.items():
+        cells_ = [
+            model,
+            setting,
+            _range([one.cosine for one, _ in both if one.cosine is not None]),
+            _range([one.norm_ratio for one, _ in both if one.norm_ratio is not None]),
+            _range([100 * one.moved for one, _ in both], unit="%"),
+            _range([one.cosine for _, one in both if one.cosine is not None]),
+            _range([one.norm_ratio for _, one in both if one.norm_ratio is not None]),
+            str(len(both)),
+        ]
+        lines.append(f"| {' | '.join(cells_)} |")
+    return lines
+
+
+def precision_tables(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
+    """The targets' deltas and what merges keep of theirs, by the precision of training and merging."""
+    return [*delta_table(cells, axis="row", reference="precision/fp32"), *kept_table(cells, axis="row")]
 
 
 def _range(values: Sequence[float], *, unit: str = "") -> str:

@@ -4,8 +4,8 @@
     python -m ablations plan=true -m experiment=pocket align=em,mined merge=linear,sce report.out=reports/plan
 
 The pipeline itself is walked, with a store that computes nothing (`ablations.plan_store`), so every stage has the key
-that a run gives it, is counted once over all cells, and is known to be there or not.  A `budget` is held against the
-plan before the first cell starts, whatever launches it.
+that a run gives it, is counted once over all cells, and is known to be there or not.  A plan above a `budget` is
+refused before the first cell starts, whichever launcher is used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from fusion.configure import Refusal, typed
 
 if TYPE_CHECKING:
-    from ablations.plan_answers import Asked, Charge
+    from ablations.plan_answers import Charge, Demand
     from ablations.plan_store import Book, PlannedStage
     from ablations.rates import Rates
     from ablations.sweep_cells import Sweep
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """The most that a run or a sweep may take; None: as much as it wants.  `money` in the currency of the prices."""
+    """The most that a run or a sweep may take; None: no limit.  `money` in the currency of the prices."""
 
     gpu_hours: float | None = None
     cpu_hours: float | None = None
@@ -142,11 +142,11 @@ def hold(plan: Plan, budget: Budget) -> None:
 
 def plan_of(sweep: Sweep) -> Plan:
     """The plan of a sweep, or of a run that is none.  Raises Refusal for settings that a cell would refuse."""
-    from ablations.plan_answers import Asked
+    from ablations.plan_answers import Demand
     from ablations.rates import Rates
 
     cells = [sweep.compose(cell) for cell in sweep.cells]
-    asked = Asked()
+    asked = Demand()
     book = book_of((cell.settings for cell in cells), asked)
     first = cells[0].settings
     rates = typed(first["rates"], Rates, at="rates")
@@ -164,18 +164,18 @@ def plan_of(sweep: Sweep) -> Plan:
     )
 
 
-def book_of(cells: Iterable[Mapping[str, Any]], asked: Asked | None = None) -> Book:
+def book_of(cells: Iterable[Mapping[str, Any]], asked: Demand | None = None) -> Book:
     """Every stage of the cells with these settings, each once.  Raises Refusal for settings a cell would refuse."""
     from rich.console import Console
 
     from ablations.cell import candidates, evaluation_config, own_questions
-    from ablations.plan_answers import Asked, plan_evaluation
+    from ablations.plan_answers import Demand, plan_evaluation
     from ablations.plan_store import Book, PlanningStore
     from ablations.plan_work import dialogues_of
     from fusion.pipeline import fusion_config, run
     from fusion.progress import RunProgress
 
-    asked = Asked() if asked is None else asked
+    asked = Demand() if asked is None else asked
     book = Book()
     with tempfile.TemporaryDirectory(prefix="fusechat-plan-") as scratch:
         for settings in cells:
@@ -214,7 +214,7 @@ def _lines(stages: Sequence[PlannedStage], rates: Rates) -> Iterable[Line]:
         )
 
 
-def _notes(compute: Sequence[PlannedStage], asked: Asked, rates: Rates) -> Iterable[str]:
+def _notes(compute: Sequence[PlannedStage], asked: Demand, rates: Rates) -> Iterable[str]:
     for entry, why in asked.unknown.items():
         yield f"{entry}: counted as published, since its files are not there ({why.split(':')[0]})"
     if any(stage.stage == "measured" for stage in compute):

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from ablations.plan_questions import answer_tokens, placeholders
 from ablations.plan_store import PlanningStore
-from ablations.plan_work import CHARACTERS_PER_TOKEN, Work
+from ablations.plan_work import CHARACTERS_PER_TOKEN
 from eval.benchmarks import LoadedBenchmark
 from eval.config import EvalConfig
 from eval.ensembles.rows import EnsembleRows
@@ -22,10 +22,13 @@ from eval.head_to_head import pair_up
 from eval.judges.cost import Estimate
 from eval.judging_cost import expected
 from eval.records import Answer
-from eval.sittings import Job, Keeping, Sitting, by_judge, sittings_of
+from eval.serve import Serve
+from eval.sittings import JudgingJob, Keeping, Sitting, by_judge, sittings_of
 from eval.stages import Candidate, Stages, digest
 from fusion.configure import Refusal, plain
+from fusion.precision import ITEM_BYTES
 from fusion.progress import RunProgress
+from fusion.runtime.work import Size, Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,7 @@ class Charge:
 
 
 @dataclass(kw_only=True)
-class Asked:
+class Demand:
     """What the cells of a plan ask of models and judges.
 
     `planned`: whose answers to what, judged by whom, were planned in an earlier cell; `loaded`: benchmarks by settings
@@ -59,7 +62,7 @@ def plan_evaluation(
     questions: Mapping[str, Path],
     *,
     store: PlanningStore,
-    asked: Asked,
+    asked: Demand,
 ) -> None:
     """Enter the stages of one cell's evaluation into the store's book, and its judges' charges into `asked`.
 
@@ -74,7 +77,7 @@ def plan_evaluation(
         for entry in loaded
     }
     answered: dict[tuple[str, str], list[Answer]] = {}
-    jobs: list[Job] = []
+    jobs: list[JudgingJob] = []
     coming: dict[int, str] = {}  # by the job's number: whose answers are still to come
     for candidate in candidates:
         for entry, benchmark in loaded.items():
@@ -89,7 +92,7 @@ def plan_evaluation(
             with contextlib.suppress(FileNotFoundError):  # there are no perplexities to read yet
                 ensembles.measure(run, candidate, entry, benchmark, answers)
             _weigh_perplexity(store, candidate, benchmark)
-            jobs.append(Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers))
+            jobs.append(JudgingJob(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers))
         for entry, harness in config.measured.items():
             run.measured(candidate, entry, harness)
     for name, rule in ensembles.writing.items():
@@ -103,7 +106,7 @@ def plan_evaluation(
     _plan_verdicts(jobs, coming, config, store, asked)
 
 
-def _loaded(entry: str, config: EvalConfig, made: Path | None, asked: Asked) -> LoadedBenchmark:
+def _loaded(entry: str, config: EvalConfig, made: Path | None, asked: Demand) -> LoadedBenchmark:
     known = digest(_settings(entry, config, made))
     if known not in asked.loaded:
         benchmark = config.judged[entry]
@@ -132,8 +135,16 @@ def _answers(
 ) -> list[Answer]:
     answers = run.answers(candidate, entry, benchmark)
     stage = store.latest()
-    stage.work = _answering(store, [candidate], benchmark, cached=True)
+    work = _answering(store, [candidate], benchmark, cached=True)
+    stage.work = replace(work, holds=_held(store.book.sizes[candidate.weights], run.serve))
     return answers or placeholders(benchmark, model=candidate.model, key=stage.key)
+
+
+def _held(size: Size, serve: Serve) -> float:
+    """Bytes in memory while it is served: those on disk, unless the server takes the weights to another type."""
+    types = {each: dtype for dtype, each in reversed([*ITEM_BYTES.items()])}
+    served = serve.precision(types[round(size.bytes_each)])
+    return size.bytes if served is None else size.parameters * ITEM_BYTES[served]
 
 
 def _answering(store: PlanningStore, members: Sequence[Candidate], benchmark: LoadedBenchmark, *, cached: bool) -> Work:
@@ -164,7 +175,7 @@ def _prompt_tokens(benchmark: LoadedBenchmark) -> float:
 
 
 def _plan_verdicts(
-    jobs: Sequence[Job], coming: Mapping[int, str], config: EvalConfig, store: PlanningStore, asked: Asked
+    jobs: Sequence[JudgingJob], coming: Mapping[int, str], config: EvalConfig, store: PlanningStore, asked: Demand
 ) -> None:
     keeping = Keeping(config)
     paired = pair_up(jobs)
@@ -185,9 +196,11 @@ def _plan_verdicts(
 
 
 def _enter(sitting: Sitting, repeat: int, keeping: Keeping, store: PlanningStore, whose: str | None) -> bool:
-    """Whether the verdicts are new to the book; a key that no verdicts can have yet is told from whose answers come."""
+    """Whether the verdicts are new to the book.  While the answers do not exist, the key is derived from whose they
+    will be.
+    """
     if whose is None:
-        key = store.key("verdicts", **keeping.recipe(sitting, repeat))
+        key = store.key(keeping.recipe(sitting, repeat))
     else:
         key = digest([whose, sitting.name, sitting.layer, repeat])
     what = " · ".join(filter(None, (sitting.job.candidate.model, sitting.job.entry, sitting.name)))

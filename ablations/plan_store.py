@@ -8,18 +8,22 @@ them is keyed by their content.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ablations.plan_work import Dialogues, Size, Work, fusion_work
-from fusion.artifacts import Artifact, Store, directory_key, file_digest
+from fusion.artifacts import Artifact, Store
 from fusion.checkpoint import ModelConfig, checkpoint_directory, dressed, on_this_disk, template_file
 from fusion.configure import Refusal
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
+from fusion.precision import ITEM_BYTES
+from fusion.runtime.digests import directory_key, file_digest
+from fusion.runtime.stage import Advance, Stage
+from fusion.runtime.work import Dialogues, Known, Size, Work
 
 _READ_BELOW = 2**24  # bytes; larger files are not read for a plan, so weights never seen before have a key of their own
 
@@ -63,34 +67,26 @@ class PlanningStore(Store):
     book: Book
     dialogues: Dialogues
 
-    def produce(
-        self,
-        stage: str,
-        *,
-        config: Any,
-        inputs: Mapping[str, str],
-        modules: Sequence[str],
-        build: Callable[[Path], Mapping[str, Any] | None],
-        seed: int | None = None,
-    ) -> Artifact:
-        """The artifact as it was found, unread; or, where there is none, its key and place without any file."""
-        key = self.key(stage, config=config, inputs=inputs, modules=modules)
-        path = self.path(stage, key)
-        found = self.manifest(stage, key)
-        work, size = fusion_work(stage, config, inputs, self.dialogues, self.book.sizes)
-        if size is not None:
-            self.book.sizes[key] = size
-        self.book.enter(stage, key, found=found, work=work)
-        if found is not None:
-            return Artifact(stage=stage, key=key, path=path, manifest=found, reused=True)
+    def produce(self, stage: Stage, advance: Advance = lambda done, total: None) -> Artifact:
+        """The artifact as it was found, unread; or, where there is none, its key and place, and a content that no
+        artifact has: what is made from it is still to be made, whatever the store holds."""
+        key = self.key(stage)
+        path = self.path(stage.name, key)
+        found = self.manifest(stage.name, key)
+        work, size = (None, None) if stage.work is None else stage.work(Known(self.dialogues, self.book.sizes))
+        self.book.enter(stage.name, key, found=found, work=work)
         files: dict[str, Any] = {"fusion.jsonl": {"sha256": key}}
-        if isinstance(config, PocketData):
-            path = self.scratch / stage / key
+        if found is None and isinstance(stage.config, PocketData):
+            path = self.scratch / stage.name / key
             if not path.exists():
-                write_dialogues(config, path)
+                write_dialogues(stage.config, path)
             written = [file for file in path.rglob("*") if file.is_file()]
             files = {str(file.relative_to(path)): {"sha256": file_digest(file)} for file in written}
-        return Artifact(stage=stage, key=key, path=path, manifest={"files": files}, reused=False)
+        manifest = {"files": files} if found is None else found
+        artifact = Artifact(stage=stage.name, key=key, path=path, manifest=manifest, reused=found is not None)
+        if size is not None:
+            self.book.sizes[artifact.content] = size
+        return artifact
 
     def latest(self) -> PlannedStage:
         """The stage entered last."""
@@ -114,7 +110,9 @@ class PlanningStore(Store):
         else:
             directory = checkpoint_directory(model)
             weights = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
-            size = _said(model) if model.parameters else Size(parameters=weights / 2, active=weights / 2, bytes_each=2)
+            each = ITEM_BYTES[_stored(directory)]
+            held = Size(parameters=weights / each, active=weights / each, bytes_each=each)
+            size = replace(_said(model), bytes_each=each) if model.parameters else held
             template = template_file(model)
             if template is not None:
                 directory = dressed(directory, template, self.scratch)
@@ -137,6 +135,13 @@ def _said(model: ModelConfig) -> Size:
             " it is: add parameters: 7.2e9, or fetch it"
         )
     return Size(parameters=model.parameters, active=model.active_parameters or model.parameters, bytes_each=2)
+
+
+def _stored(directory: Path) -> str:
+    """The type of a checkpoint's weights by its config; bfloat16, as most are published, where that says nothing."""
+    config = json.loads((directory / "config.json").read_text())
+    noted = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch.")
+    return noted if noted in ITEM_BYTES else "bfloat16"
 
 
 def _small_digest(path: Path) -> str:

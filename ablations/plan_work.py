@@ -1,14 +1,10 @@
-"""How much work a stage is, from its settings and the sizes of its inputs; no time, no money and no machine yet.
-
-Tokens that a model learns from or predicts are counted as floating-point operations: 2 per parameter and token
-forwards, 6 with the backward pass (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), attention left out.
-"""
+"""How many dialogues a planned experiment fuses on, and how long they are."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +12,7 @@ from fusion.configure import Refusal, typed
 from fusion.conversation import DataConfig, load_conversations
 from fusion.experiment import FusionConfig
 from fusion.pocket.dialogues import DOMAINS, PocketData
-from fusion.pocket.models import PocketModel
-from fusion.represent import RepresentConfig
-from fusion.train.config import TrainConfig
+from fusion.runtime.work import Dialogues
 
 CHARACTERS_PER_TOKEN = 4.0
 # Of the pocket set in the pocket models' tokenizers, template included; counted over its 900 fusion dialogues.
@@ -34,50 +28,6 @@ class Expected:
     tokens: float
     labelled: float
     source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dialogues:
-    """The fusion set: how many, and tokens of each; `written`: how many the data stage writes in all."""
-
-    count: int
-    tokens: float
-    labelled: float
-    written: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """A checkpoint: its parameters, those that a token meets, bytes of each on disk.
-
-    `conversations`: what an untrained pocket model is to learn from.
-    """
-
-    parameters: float
-    active: float
-    bytes_each: float
-    conversations: int = 0
-
-    @property
-    def bytes(self) -> float:
-        """On disk."""
-        return self.parameters * self.bytes_each
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """`units` of work of a `kind` that rates know, or None where nobody knows how many.
-
-    On disk `bytes`, and besides what each of the `items` takes; `working` bytes are there while the stage runs.
-    `holds` bytes of weights are in memory meanwhile.
-    """
-
-    kind: str
-    units: float | None
-    items: float = 0
-    bytes: float = 0
-    working: float = 0
-    holds: float = 0
 
 
 def dialogues_of(config: FusionConfig, expected: Mapping[str, Any] | None) -> Dialogues:
@@ -107,62 +57,6 @@ def dialogues_of(config: FusionConfig, expected: Mapping[str, Any] | None) -> Di
     tokens = sum(len(message.content) for message in said) / CHARACTERS_PER_TOKEN
     labelled = sum(len(message.content) for message in said if message.role == "assistant") / CHARACTERS_PER_TOKEN
     return _drawn(len(found), tokens / len(found), labelled / len(found), config)
-
-
-def pocket_size(config: PocketModel) -> Size:
-    """An untrained pocket model: two embeddings and the layers' matrices, without norms and biases."""
-    matrices = 2 if config.architecture == "gpt_neox" else 3
-    layer = 4 * config.hidden_size**2 + matrices * config.hidden_size * config.intermediate_size
-    parameters = float(2 * config.vocab_size * config.hidden_size + config.layers * layer)
-    return Size(parameters=parameters, active=parameters, bytes_each=4, conversations=config.conversations)
-
-
-def fusion_work(
-    stage: str, config: Any, inputs: Mapping[str, str], dialogues: Dialogues, sizes: Mapping[str, Size]
-) -> tuple[Work, Size | None]:
-    """A stage of `fusion.pipeline`: its work, and of a checkpoint its size.  `sizes` are the checkpoints' by key."""
-    positions = dialogues.count * dialogues.labelled
-    if stage == "data":
-        return Work(kind="dialogues", units=dialogues.written, items=dialogues.written), None
-    if stage == "initialise":
-        made = pocket_size(config)
-        return Work(kind="initialise", units=made.conversations, items=made.conversations, bytes=made.bytes), made
-    if stage in ("pretrain", "train"):
-        initial = sizes[inputs["initial"]]
-        return _training(config, initial, initial.conversations if stage == "pretrain" else dialogues.count, dialogues)
-    if stage == "represent":
-        return _representing(config, sizes[inputs["checkpoint"]], dialogues), None
-    if stage == "merge":
-        pivot, *targets = (sizes[key] for key in inputs.values())
-        read = pivot.bytes + sum(target.bytes for target in targets)
-        return Work(kind="merge", units=read, bytes=pivot.bytes), pivot
-    if stage in ("align", "fuse"):
-        return Work(kind=stage, units=positions, items=positions), None
-    return Work(kind=stage, units=None), None
-
-
-def _training(config: TrainConfig, initial: Size, conversations: int, dialogues: Dialogues) -> tuple[Work, Size]:
-    seen = config.max_steps * config.batch_size if config.max_steps else config.epochs * conversations
-    trained = replace(initial, bytes_each=4 if config.save_dtype == "float32" else 2, conversations=0)
-    weights = 2 if config.precision == "bf16_pure" else 4
-    work = Work(
-        kind="train",
-        units=6 * initial.active * seen * min(dialogues.tokens, config.max_length),
-        items=math.ceil(seen / config.batch_size),
-        bytes=trained.bytes,
-        working=initial.parameters * (weights + _ADAM),
-    )
-    return work, trained
-
-
-def _representing(config: RepresentConfig, size: Size, dialogues: Dialogues) -> Work:
-    tokens = dialogues.count * min(dialogues.tokens, config.max_length)
-    return Work(
-        kind="represent",
-        units=2 * size.active * tokens,
-        items=dialogues.count * dialogues.labelled * config.k / 10,
-        holds=size.parameters * (2 if config.dtype == "bfloat16" else 4),
-    )
 
 
 def _drawn(count: int, tokens: float, labelled: float, config: FusionConfig) -> Dialogues:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,8 @@ from matplotlib.figure import Figure
 from ablations.cell import Cell
 from ablations.contrasts import contrast_sections, contrast_table, contrasts
 from ablations.findings import findings_section, write_findings
-from ablations.pooling import Row, counterpart, long_table, pooled
+from ablations.pooling import PooledRow, counterpart, long_table, pooled
+from ablations.precisions import Precision, precisions_section, read_precisions
 from ablations.published import Published, compare_section, comparison, shapes
 from ablations.report_cells import artifact, artifacts_section, cells_section
 from ablations.report_plots import coefficient_map, heat_maps, seed_spread
@@ -46,7 +48,7 @@ def write_pooled_report(
         below = [*studied, *_contrasts(rows, bootstrap, out), *_plots(rows, models, bootstrap, out)]
         if published is not None:
             below.append(_beside(published, table, out))
-        return [*below, cells_section(cells, where, out), *artifacts_section(cells, out)]
+        return [*below, *_precisions(rows), cells_section(cells, where, out), *artifacts_section(cells, out)]
 
     table = write_report(
         [row.scored for row in rows],
@@ -61,7 +63,7 @@ def write_pooled_report(
     return table
 
 
-def _references(rows: Sequence[Row]) -> Mapping[tuple[str, str], str]:
+def _references(rows: Sequence[PooledRow]) -> Mapping[tuple[str, str], str]:
     """The pivot and the SFT baseline of the same settings, by label."""
     return {
         (row.label, role): found.label
@@ -86,7 +88,7 @@ def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[li
     return sections, links
 
 
-def _contrasts(rows: Sequence[Row], bootstrap: Bootstrap, out: Path) -> list[Section]:
+def _contrasts(rows: Sequence[PooledRow], bootstrap: Bootstrap, out: Path) -> list[Section]:
     found = contrasts(rows, bootstrap)
     sections = contrast_sections(found, bootstrap)
     contrast_table(found).to_csv(out / "contrasts.csv", index=False, lineterminator="\n")
@@ -94,7 +96,7 @@ def _contrasts(rows: Sequence[Row], bootstrap: Bootstrap, out: Path) -> list[Sec
     return sections
 
 
-def _plots(rows: Sequence[Row], models: Sequence[str], bootstrap: Bootstrap, out: Path) -> list[Section]:
+def _plots(rows: Sequence[PooledRow], models: Sequence[str], bootstrap: Bootstrap, out: Path) -> list[Section]:
     maps, spread = heat_maps(rows, models, bootstrap), seed_spread(rows)
     coefficients, notes = _coefficients(rows)
     parts = {
@@ -111,8 +113,8 @@ def _plots(rows: Sequence[Row], models: Sequence[str], bootstrap: Bootstrap, out
     ]
 
 
-def _coefficients(rows: Sequence[Row]) -> tuple[dict[str, Figure], list[str]]:
-    """Of the first seed of each merged row; a rule that weighs all alike is told in a sentence."""
+def _coefficients(rows: Sequence[PooledRow]) -> tuple[dict[str, Figure], list[str]]:
+    """The coefficients of each merged row's first seed: a plot, or a sentence where the rule weighs all alike."""
     figures: dict[str, Figure] = {}
     notes: dict[str, None] = {}
     left_out = 0
@@ -134,6 +136,18 @@ def _coefficients(rows: Sequence[Row]) -> tuple[dict[str, Figure], list[str]]:
     if left_out:
         notes[f"{left_out} more are not drawn; every merged checkpoint has its coefficients.parquet."] = None
     return figures, list(notes)
+
+
+def _precisions(rows: Sequence[PooledRow]) -> list[Section]:
+    """Of each row's first seed; nothing of cells that do not say."""
+    found: dict[str, Precision] = {}
+    for row in rows:
+        cell, _ = next(iter(row.runs.values()))
+        file = cell.path / "precision.csv"
+        own = [one for one in read_precisions(file) if one.model == row.model] if file.exists() else []
+        for one in own:
+            found.setdefault(row.label, replace(one, model=row.label))
+    return [precisions_section([*found.values()])] if found else []
 
 
 def _beside(published: Published, table: pd.DataFrame, out: Path) -> Section:

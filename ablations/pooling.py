@@ -11,9 +11,7 @@ import pandas as pd
 
 from ablations.cell import Cell, read_scored
 from eval.benchmarks import metric_of
-from eval.comparisons import in_slice
-from eval.records import ItemScore
-from eval.scored import JudgedBy, ScoredModel, pooled_question, question_of
+from eval.scored import ItemColumns, JudgedBy, ScoredModel, pooled_question
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
 from fusion.configure import Refusal
@@ -43,7 +41,7 @@ def long_table(cells: Sequence[Cell]) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PooledRow:
     """A model under the settings that change it, on one benchmark: `scored` pools its seeds and bears its label.
 
     `axes` are those swept axes, with their values, that change the model's weights or scores; `settings` the values of
@@ -62,7 +60,7 @@ class Row:
         return self.scored.model
 
 
-def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Row]:
+def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[PooledRow]:
     """Each model of the cells once for each setting that changes it, seeds pooled, in the order of the cells."""
     read = [(cell, read_scored(cell)) for cell in cells]
     axes = _axes_by_model(read)
@@ -76,7 +74,7 @@ def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Row]:
         suffix = ", ".join(f"{axis}={value}" for axis, value in own)
         by_seed = {cell.seed: (cell, entry) for cell, entry in reversed(runs)}
         rows.append(
-            Row(
+            PooledRow(
                 model=model,
                 axes=dict(own),
                 settings=frozenset(tuple(cell.axes.values()) for cell, _ in runs),
@@ -87,7 +85,7 @@ def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Row]:
     return rows
 
 
-def counterpart(row: Row, others: Sequence[Row]) -> Row | None:
+def counterpart(row: PooledRow, others: Sequence[PooledRow]) -> PooledRow | None:
     """The one of these rows that shares benchmark and settings with this row, and is another; else None."""
     found = [
         other
@@ -98,8 +96,9 @@ def counterpart(row: Row, others: Sequence[Row]) -> Row | None:
 
 
 def _axes_by_model(read: Sequence[tuple[Cell, Sequence[ScoredModel]]]) -> dict[str, list[str]]:
-    """The swept axes that change each model: an axis does not when, the other axes and the seed held, it never gives
-    other weights or other scores."""
+    """The swept axes that change each model: an axis does not when, with the other axes and the seed unchanged, it
+    never gives other weights or other scores.
+    """
     seen: dict[str, dict[int, tuple[Cell, list[object]]]] = {}
     for place, (cell, entries) in enumerate(read):
         for entry in entries:
@@ -123,7 +122,8 @@ def _changing(runs: Sequence[tuple[Cell, Hashable]]) -> list[str]:
 
 def _indifferent(axis: str, runs: Sequence[tuple[Cell, Hashable]]) -> bool:
     """Whether runs that differ in an axis and the seed are the same for the same seed, as far as seeds can be compared:
-    a value whose seeds no other value has cannot be told from another seed."""
+    a value that shares no seed with another value cannot be distinguished from a change of seed.
+    """
     if len({what for _, what in runs}) == 1:
         return True
     by_seed: dict[int, set[Hashable]] = {}
@@ -148,11 +148,12 @@ def pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootstr
         for cell, scored in kept
         for item in scored.items
     )
-    metrics = first.metrics
+    pooled_model = replace(first, model=name, items=items, judged=_judging(name, kept))
     if len({cell.weights.get(scored.model, str(cell.seed)) for cell, scored in kept}) > 1:
         every = [scored for _, scored in kept]
-        metrics = tuple(_pooled_metric(row, items, every, bootstrap) for row in first.metrics)
-    return replace(first, model=name, metrics=metrics, items=items, judged=_judging(name, kept))
+        metrics = tuple(_pooled_metric(row, pooled_model.columns, every, bootstrap) for row in first.metrics)
+        return replace(pooled_model, metrics=metrics)
+    return pooled_model
 
 
 def _judging(name: str, runs: Sequence[tuple[Cell, ScoredModel]]) -> JudgedBy | None:
@@ -164,20 +165,21 @@ def _judging(name: str, runs: Sequence[tuple[Cell, ScoredModel]]) -> JudgedBy | 
 
 
 def _pooled_metric(
-    row: MetricRow, items: Sequence[ItemScore], runs: Sequence[ScoredModel], bootstrap: Bootstrap
+    row: MetricRow, items: Mapping[str, ItemColumns], runs: Sequence[ScoredModel], bootstrap: Bootstrap
 ) -> MetricRow:
-    chosen = [item for item in items if item.metric == row.metric and in_slice(item, row.slice)]
-    values = [item.value for item in chosen if item.value is not None]
-    if values:
-        groups = [question_of(item.question_id) for item in chosen if item.value is not None]
-        found = mean_interval(metric_of(row.benchmark, row.metric).scale * np.array(values), groups, bootstrap)
+    columns = items.get(row.metric) or ItemColumns.of([])
+    within = columns.within(row.slice)
+    scored = np.flatnonzero(within & ~np.isnan(columns.values))
+    if len(scored):
+        groups = [columns.questions[place] for place in scored]
+        found = mean_interval(metric_of(row.benchmark, row.metric).scale * columns.values[scored], groups, bootstrap)
         return replace(
             row,
             value=found.value,
             low=found.low,
             high=found.high,
             n=found.n,
-            unscored=len(chosen) - len(values),
+            unscored=int(within.sum()) - len(scored),
             reason=None,
         )
     # A metric that is no mean over items (a standard error, a length-controlled fit): the mean over the runs.

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from ablations.arms import MEAN_OF_TARGETS, Arm, arms_of
 from ablations.cell import Cell
 from ablations.measures import measures_of
-from eval.comparisons import in_slice
-from eval.scored import ScoredModel, question_of
+from eval.scored import ItemColumns, ScoredModel
 from eval.scores.agreement import spearman
 from eval.scores.intervals import Bootstrap, Interval, percentile_interval, resample_counts
 from eval.tables import Heading
@@ -76,10 +75,10 @@ def ranking_table(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
 
 def _by_question(scored: ScoredModel, measure: Heading) -> Mapping[str, float]:
     """The mean over a question's turns and runs; questions with nothing scored are left out."""
+    columns = scored.columns.get(measure.metric) or ItemColumns.of([])
     values: dict[str, list[float]] = {}
-    for item in scored.items:
-        if item.metric == measure.metric and item.value is not None and in_slice(item, measure.slice):
-            values.setdefault(question_of(item.question_id), []).append(item.value)
+    for place in np.flatnonzero(columns.within(measure.slice) & ~np.isnan(columns.values)):
+        values.setdefault(columns.questions[place], []).append(columns.values[place])
     return {question: float(np.mean(found)) for question, found in values.items()}
 
 

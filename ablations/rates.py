@@ -20,7 +20,7 @@ from fusion.configure import Refusal
 
 if TYPE_CHECKING:
     from ablations.plan_store import PlannedStage
-    from ablations.plan_work import Work
+    from fusion.runtime.work import Work
 
 # The work that a GPU does where there is one; all other work is a CPU's.
 _ON_GPU = ("train", "represent", "answers")
@@ -103,8 +103,8 @@ class Rates:
 def measured(stages: Iterable[PlannedStage], machine: str, told: str) -> Rates:
     """The rates of a finished run: each kind's seconds and bytes over its work.
 
-    Where stages of a kind differ by half in size, a start is told from the work by least squares.  Raises Refusal for
-    a kind of which no stage is finished.
+    Where stages of a kind differ by half in size, the time to start is separated from the time for the work by least
+    squares.  Raises Refusal for a kind of which no stage is finished.
     """
     found: dict[str, list[tuple[Work, Mapping[str, Any]]]] = {kind: [] for kind in _kinds()}
     for stage in stages:

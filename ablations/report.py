@@ -7,6 +7,7 @@ axis changes is shown once for each value of the axis; others are shown once.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fusion.command import command
 def run(settings: dict[str, Any]) -> None:
     """Write the report of the cells that `cells` names into `out`."""
     from ablations.cell import find_cells
+    from ablations.made_by import disagreements
     from ablations.pooled_report import write_pooled_report
     from ablations.pooling import cells_directory
     from ablations.published import Published
@@ -28,7 +30,10 @@ def run(settings: dict[str, Any]) -> None:
     published = typed(settings["compare"], Published, at="compare") if settings.get("compare") else None
     where = cells_directory(str(settings["cells"]), Path(settings["paths"]["artifacts"]))
     models = tuple(settings.get("rows", ()))
-    table = write_pooled_report(find_cells(where), where, out, bootstrap=bootstrap, models=models, published=published)
+    cells = find_cells(where)
+    for sentence in disagreements({cell.name: cell.code for cell in cells}):
+        print(f"note: {sentence}; repeat the sweep to have all by one", file=sys.stderr)
+    table = write_pooled_report(cells, where, out, bootstrap=bootstrap, models=models, published=published)
     show(table, out)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ablations.cell import Cell
+from ablations.made_by import disagreements
 from eval.report_sections import Entry, Section
 
 _PAGES = {
@@ -40,7 +41,10 @@ def cells_section(cells: Sequence[Cell], where: Path, out: Path) -> Section:
                      Entry()])  # fmt: skip
     return Section(
         title="Cells",
-        notes=("A model's name leads to the manifest of its checkpoint: settings, inputs, code, seed, file digests.",),
+        notes=(
+            "A model's name leads to the manifest of its checkpoint: settings, inputs, code, seed, file digests.",
+            *disagreements({cell.name: cell.code for cell in cells}),
+        ),
         columns=("Cell", *axes, "seed", "State", "Pages", "Manifests"),
         numeric=frozenset({"seed"}),
         rows=rows,

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablations.measures import measures_of
-from ablations.pooling import Row
+from ablations.pooling import PooledRow
 from eval.benchmarks import metric_of
 from eval.plots import COLOURS, MOST_ROWS, OTHER, framed, listed, widest
 from eval.scored import GROUPS, ScoredModel, question_of
@@ -35,7 +35,7 @@ class Point:
     values: np.ndarray
 
 
-def heat_maps(rows: Sequence[Row], models: Sequence[str], bootstrap: Bootstrap) -> dict[str, Figure]:
+def heat_maps(rows: Sequence[PooledRow], models: Sequence[str], bootstrap: Bootstrap) -> dict[str, Figure]:
     """For each benchmark and each pair of axes that have several values a map of means over everything else, by name.
 
     `models`: whose scores; none: those of all merges, where their rules are one more axis.
@@ -55,7 +55,7 @@ def heat_maps(rows: Sequence[Row], models: Sequence[str], bootstrap: Bootstrap) 
     return found
 
 
-def seed_spread(rows: Sequence[Row]) -> dict[str, Figure]:
+def seed_spread(rows: Sequence[PooledRow]) -> dict[str, Figure]:
     """For each benchmark every model that seeds change: the pooled estimate, its interval, and each seed's value."""
     found = {}
     for measure in measures_of(row.scored for row in rows):
@@ -115,7 +115,7 @@ def layer_weights(table: pd.DataFrame) -> pd.DataFrame:
     return wide.reindex(index=order, columns=list(dict.fromkeys(rows["target"])))
 
 
-def _points(rows: Sequence[Row], measure: Heading, *, with_rule: bool) -> list[Point]:
+def _points(rows: Sequence[PooledRow], measure: Heading, *, with_rule: bool) -> list[Point]:
     found = []
     rules = {row.model for row in rows}
     # Where the rule is swept, every rule has settings of its own, and the axis is there already.
@@ -188,7 +188,7 @@ def _names(points: Sequence[Point]) -> list[str]:
     return list(dict.fromkeys(axis for point in points for axis in point.axes))
 
 
-def _weights(row: Row) -> int:
+def _weights(row: PooledRow) -> int:
     return len({cell.weights.get(row.model, str(cell.seed)) for cell, _ in row.runs.values()})
 
 

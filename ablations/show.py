@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eval.tables import DAGGER, Cell, leaderboard, rounded
+from eval.tables import DAGGER, TableCell, leaderboard, rounded
 
 
 def show(table: pd.DataFrame, out: Path) -> None:
@@ -36,7 +36,7 @@ def show(table: pd.DataFrame, out: Path) -> None:
     console.print(f"report: {out / 'leaderboard.html'}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     heading = cell.heading
     value = rounded(cell.value, heading.decimals)
     value = {1: f"[bold]{value}[/]", 2: f"[underline]{value}[/]"}.get(cell.rank, value)

@@ -4,10 +4,10 @@ What is swept lies in conf/study/<name>.yaml; what is claimed and compared in ab
 
     STUDY = Study(
         question="Which merge rule?",
-        claim=Claim("SCE merges best.", source="FuseChat-2.0, section 3.3", arm=Place(model="sce")),
+        claim=Claim("SCE merges best.", source="FuseChat-2.0, section 3.3", arm=ArmChoice(model="sce")),
         held=("sources", "targets"),
         models=("linear", "ties", "sce"),
-        reference=Place(model="linear"),
+        reference=ArmChoice(model="linear"),
         limits="Targets of one pivot only.",
     )
     findings = STUDY.analyse(cells, bootstrap)
@@ -34,7 +34,7 @@ from eval.tables import Heading
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class ArmChoice:
     """An arm by its model and its setting; what is None is the arm's own."""
 
     model: str | None = None
@@ -47,7 +47,7 @@ class Claim:
 
     text: str
     source: str = field(kw_only=True)
-    arm: Place = field(kw_only=True)
+    arm: ArmChoice = field(kw_only=True)
     expects: Literal["better", "worse", "equal"] = field(kw_only=True, default="better")
 
 
@@ -93,7 +93,7 @@ class Study:
     question: str
     claim: Claim
     held: tuple[str, ...]
-    reference: Place
+    reference: ArmChoice
     limits: str
     models: tuple[str, ...] = ()
     groups: tuple[str, ...] = ("Merged",)

@@ -1,7 +1,7 @@
 """A sweep as its parent sees it: which cells are missing, their launch, what became of them, and how to go on.
 
 Hydra makes the cells (hydra_plugins.fusechat_lab.cell_sweeper) and its launchers run them, here or in other processes;
-what they tell comes back through the files in the sweep's folder (ablations.sweep_files).
+what they report comes back through the files in the sweep's folder (ablations.sweep_files).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from ablations.made_by import outdated, read_code
 from ablations.pooling import cells_directory
 from ablations.sweep_files import SweepCell, fail, forget, state_of, where_stopped, write_cells
 from ablations.sweep_view import failures_table, watching
@@ -64,6 +65,9 @@ def launch_cells(
             + f"; {len(missing)} to run",
             highlight=False,
         )
+        finished = [state.cell.folder for state in states if state.state == "finished"]
+        for sentence in outdated(read_code(finished)):
+            terminal().print(f"{sentence}; start the sweep anew to have all by one", highlight=False, soft_wrap=True)
     for cell in missing:
         forget(cell)
     target = str(master.hydra.launcher._target_).rsplit(".", 1)[-1]
@@ -144,7 +148,7 @@ def _settle_folder(master: DictConfig, folder: Path) -> None:
 
 
 def _launch(batch: list[SweepCell], texts: dict[str, list[str]], launcher: Launcher, *, queued: bool) -> None:
-    """Launch the cells, and again those that had no turn when the launcher lost one of its processes."""
+    """Launch the cells; launch again those not yet started when the launcher lost one of its processes."""
     waiting = batch
     while waiting:
         lost = _lost(launcher, [texts[cell.name] for cell in waiting])
@@ -164,7 +168,7 @@ def _launch(batch: list[SweepCell], texts: dict[str, list[str]], launcher: Launc
 
 
 def _lost(launcher: Launcher, overrides: list[list[str]]) -> str | None:
-    """Launch; what the launcher raises is said of all its cells and told by their files."""
+    """Launch; an error of the launcher itself is written to the files of all its cells."""
     try:
         for outcome in launcher.launch(overrides, initial_job_idx=0):
             _ = outcome.return_value

@@ -38,7 +38,9 @@ _LOGGED = "log.txt"
 
 @dataclass(frozen=True, kw_only=True)
 class SweepCell:
-    """One cell of a sweep: its overrides, its name (those that tell it from others) and its folder."""
+    """One cell of a sweep: its overrides, its name (the overrides in which it differs from the others) and its
+    folder.
+    """
 
     name: str
     overrides: tuple[str, ...]
@@ -106,7 +108,7 @@ def read_cells(sweep: Path) -> list[SweepCell]:
 
 
 def labels(cells: Sequence[SweepCell]) -> dict[str, str]:
-    """By a cell's name, the overrides that not all cells share: what a reader tells them apart by."""
+    """By a cell's name, the overrides that not all cells share, by which a reader can distinguish them."""
     shared = set.intersection(*(set(cell.overrides) for cell in cells)) if len(cells) > 1 else set()
     return {cell.name: " ".join(one for one in cell.overrides if one not in shared) or cell.name for cell in cells}
 
@@ -148,7 +150,7 @@ def fail(cell: SweepCell, reason: str, *, error: BaseException | None = None, wh
 
 
 def where_stopped(state: CellState) -> str:
-    """The stage that a cell was at, as far as its last sign of life tells."""
+    """The stage that a cell was at when it last wrote its progress."""
     progress = state.progress
     return "" if progress is None else f"{progress.stage} {progress.what}".strip()
 

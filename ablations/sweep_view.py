@@ -124,7 +124,7 @@ def _tell(cells: Sequence[SweepCell], ended: threading.Event) -> None:
     named = labels(cells)
     last = False
     while not last:
-        last = ended.wait(_EVERY)  # what changed before the end is still told
+        last = ended.wait(_EVERY)  # what changed before the end is still reported
         for number, state in enumerate(map(state_of, cells), start=1):
             if state.state == told[state.cell.name] or state.state == "waiting":
                 continue

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from bench.row import Row, by_turns, once, spelled
-from bench.texts import ROW_TOKENS, Material, TextRow, material
+from bench.row import BenchRow, by_turns, once, spelled
+from bench.texts import ROW_TOKENS, BenchText, Material, material
 from fusion.align import SEQUENCE_ALIGNERS
-from fusion.align.pair import Pair
+from fusion.align.pair import VocabularyPair
 from fusion.vocabulary import vocabulary
 
 _ROWS = 32
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[BenchRow]:
     """Both bars, on the same rows."""
     made = material(_ROWS)
     ours = [made.row(made.pivot, text) for text in made.texts]
     theirs = [made.row(made.source, text) for text in made.texts]
-    pair = Pair(pivot=vocabulary(made.pivot), source=vocabulary(made.source))
+    pair = VocabularyPair(pivot=vocabulary(made.pivot), source=vocabulary(made.source))
     yield _byte_span(made, pair, ours, theirs)
     yield _token_dtw(made, pair, ours, theirs)
 
 
-def _byte_span(made: Material, pair: Pair, ours: list[TextRow], theirs: list[TextRow]) -> Row:
+def _byte_span(made: Material, pair: VocabularyPair, ours: list[BenchText], theirs: list[BenchText]) -> BenchRow:
     aligner = SEQUENCE_ALIGNERS["byte_span"](pair)
     backends = [tokenizer.backend_tokenizer for tokenizer in (made.pivot, made.source)]
     aligning, *tokenising = by_turns(
@@ -33,7 +33,7 @@ def _byte_span(made: Material, pair: Pair, ours: list[TextRow], theirs: list[Tex
         repeats=7,
     )
     quicker = min(tokenising)
-    return Row(
+    return BenchRow(
         what=f"aligning {ROW_TOKENS}-token rows by byte offsets ({made.name})",
         measured=f"{spelled(aligning / len(ours))} a row, {aligning / quicker:.3f} of tokenising it",
         bar="at most 1 of tokenising the text",
@@ -41,7 +41,7 @@ def _byte_span(made: Material, pair: Pair, ours: list[TextRow], theirs: list[Tex
     )
 
 
-def _token_dtw(made: Material, pair: Pair, ours: list[TextRow], theirs: list[TextRow]) -> Row:
+def _token_dtw(made: Material, pair: VocabularyPair, ours: list[BenchText], theirs: list[BenchText]) -> BenchRow:
     aligner = SEQUENCE_ALIGNERS["token_dtw"](pair)
     (compiled,) = by_turns(lambda: [aligner(a, b) for a, b in zip(ours, theirs, strict=True)], repeats=3)
     oracle: list[list[list[int]]] = []
@@ -51,7 +51,7 @@ def _token_dtw(made: Material, pair: Pair, ours: list[TextRow], theirs: list[Tex
     equal = got == oracle[0]
     times = plain / (compiled / len(ours))
     verdict = "equal" if equal else "NOT EQUAL"
-    return Row(
+    return BenchRow(
         what=f"the papers' DP on {ROW_TOKENS}-token rows, compiled, beside plain Python",
         measured=f"{spelled(compiled / len(ours))} a row, {times:,.0f} times faster, {verdict}",
         bar="at least 100 times, equal",
@@ -59,7 +59,7 @@ def _token_dtw(made: Material, pair: Pair, ours: list[TextRow], theirs: list[Tex
     )
 
 
-def plain_matches(pair: Pair, pivot: TextRow, source: TextRow) -> list[list[int]]:
+def plain_matches(pair: VocabularyPair, pivot: BenchText, source: BenchText) -> list[list[int]]:
     """The paper's warping path written out: for each pivot position of one turn, the source positions matched with it.
 
     Cost of two tokens: the Levenshtein distance of their strings without spaces, or with them where nothing else is

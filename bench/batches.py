@@ -6,23 +6,23 @@ from collections.abc import Iterator
 
 import torch
 
-from bench.row import Row, by_turns, spelled
+from bench.row import BenchRow, by_turns, spelled
 from fusion.train.batching import time_collation
 from fusion.train.objective import Teacher, position_losses
 
 _POSITIONS, _VOCABULARY, _K = 512, 32_000, 10
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[BenchRow]:
     """The batch's bars and the loss's."""
     size, seconds = time_collation(rows=4, length=2048, vocabulary=_VOCABULARY, k=_K)
-    yield Row(
+    yield BenchRow(
         what="fused targets in a batch of 4 x 2048, k=10: size",
         measured=f"{size / 1e6:.2f} MB",
         bar="under 2 MB",
         reached=size < 2e6,
     )
-    yield Row(
+    yield BenchRow(
         what="fused targets in a batch of 4 x 2048, k=10: building it",
         measured=spelled(seconds),
         bar="under 20 ms",
@@ -31,7 +31,7 @@ def rows() -> Iterator[Row]:
     yield _loss()
 
 
-def _loss() -> Row:
+def _loss() -> BenchRow:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(_POSITIONS, _VOCABULARY, generator=generator) * 3
     gold = torch.randint(_VOCABULARY, (_POSITIONS,), generator=generator)
@@ -49,7 +49,7 @@ def _loss() -> Row:
     expected = dense()
     difference = float(((gathered() - expected) / expected).abs().max())
     by_gather, by_dense = by_turns(gathered, dense, repeats=5)
-    return Row(
+    return BenchRow(
         what=f"fusion loss by gather, {_POSITIONS} positions, V={_VOCABULARY:,}, beside the dense loss",
         measured=f"within {difference:.1e} of it, {by_dense / by_gather:.1f} times faster",
         bar="within 1e-5 of it, relative",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.row import Row
+from bench.row import BenchRow
 from fusion.distribution import TopK
 from fusion.represent.representation import RowRepresentation, packed_rows
 from fusion.represent.shards import write_shard
@@ -16,7 +16,7 @@ from fusion.represent.shards import write_shard
 _K, _LENGTH, _ROWS = 10, 200, 64
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[BenchRow]:
     """One row for each vocabulary size."""
     for size in (32_000, 151_646):
         generator = np.random.default_rng(0)
@@ -25,7 +25,7 @@ def rows() -> Iterator[Row]:
             path = Path(folder) / "shard.safetensors"
             write_shard(path, packed_rows(made, vocabulary=size))
             each = path.stat().st_size / sum(len(row.label_ids) for row in made)
-        yield Row(
+        yield BenchRow(
             what=f"representation on disk, k={_K}, vocabulary of {size:,}, {_LENGTH} labels a conversation",
             measured=f"{each:.1f} bytes a labelled token",
             bar="at most 60 bytes",

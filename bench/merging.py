@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.row import Row, once
+from bench.row import BenchRow, once
 
 TARGETS = 3
 SHARDS = 4
@@ -43,7 +43,7 @@ _OF_MERGEKIT = {"linear": 0.4, "task_arithmetic": 0.4, "dare": 0.25, "ties": 0.1
 _BAR_FROM = 1000  # MB; below, the copy's memory stays in the cache and starting the threads counts
 
 
-def rows(megabytes: int = _MEGABYTES, directory: Path | None = None, repeats: int = 3) -> list[Row]:
+def rows(megabytes: int = _MEGABYTES, directory: Path | None = None, repeats: int = 3) -> list[BenchRow]:
     """Each rule's median seconds, its ratios to the copy's and to mergekit's, and the most anonymous memory held."""
     import torch
 
@@ -71,7 +71,7 @@ def rows(megabytes: int = _MEGABYTES, directory: Path | None = None, repeats: in
         theirs = _mergekit_seconds(models, root)
     medians = {name: statistics.median(taken) for name, taken in seconds.items()}
     found = [
-        Row(
+        BenchRow(
             what=f"plain safetensors copy, {TARGETS + 1} x {megabytes} MB",
             measured=f"{medians['copy']:.2f} s",
             bar="",
@@ -82,7 +82,7 @@ def rows(megabytes: int = _MEGABYTES, directory: Path | None = None, repeats: in
         ratio = medians[name] / medians["copy"]
         bar = _OF_COPY.get(name)
         found.append(
-            Row(
+            BenchRow(
                 what=f"merging by {name}",
                 measured=f"{medians[name]:.2f} s, {ratio:.2f} x the copy",
                 bar=f"at most {bar} x, of 1200 MB" if bar else "",
@@ -92,7 +92,7 @@ def rows(megabytes: int = _MEGABYTES, directory: Path | None = None, repeats: in
     for name, taken in theirs.items():
         ratio, bar = medians[name] / taken, _OF_MERGEKIT[name]
         found.append(
-            Row(
+            BenchRow(
                 what=f"merging by {name}, beside mergekit",
                 measured=f"{medians[name]:.2f} s, {ratio:.3f} x mergekit's {taken:.1f} s",
                 bar=f"at most {bar} x, of 1200 MB",
@@ -101,9 +101,9 @@ def rows(megabytes: int = _MEGABYTES, directory: Path | None = None, repeats: in
         )
     if not theirs:
         what = "merging beside mergekit"
-        found.append(Row(what=what, measured="mergekit not installed here", bar="", reached=None))
+        found.append(BenchRow(what=what, measured="mergekit not installed here", bar="", reached=None))
     found.append(
-        Row(
+        BenchRow(
             what="anonymous memory while merging",
             measured=f"{anonymous.peak} MB",
             bar="at most 1024 MB",

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from bench.chromium import Page, browser, find
-from bench.row import Row, once, spelled
+from bench.row import BenchRow, once, spelled
 from eval.records import Answer, ItemScore, Question, Verdict
 from eval.report import write_report
 from eval.scored import ScoredModel
@@ -26,7 +26,7 @@ BAR = 2.0
 WORDS = "the of and to in that is was for it with as his on be at by had not are but from or have an they which".split()
 
 
-def rows() -> list[Row]:
+def rows() -> list[BenchRow]:
     """Seconds to write and to open the reports of both benchmarks at their published sizes."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
@@ -35,9 +35,9 @@ def rows() -> list[Row]:
             scored, out = judged(benchmark, questions=questions, turns=turns), Path(folder) / benchmark
             taken = once(partial(write_report, scored, out, title="bench", bootstrap=Bootstrap()))
             size = (out / "answers.html").stat().st_size / 1e6
-            found.append(Row(what=f"report of {what} written", measured=spelled(taken), bar="", reached=None))
+            found.append(BenchRow(what=f"report of {what} written", measured=spelled(taken), bar="", reached=None))
             if find() is None:
-                found.append(Row(what=f"{what} opened", measured="no Chromium here", bar="", reached=None))
+                found.append(BenchRow(what=f"{what} opened", measured="no Chromium here", bar="", reached=None))
                 continue
             with browser() as page:
                 board = opening(page, out / "leaderboard.html", "document.querySelector('tbody tr')")
@@ -46,7 +46,7 @@ def rows() -> list[Row]:
             for name, seconds in (("leaderboard", board), (f"answers ({size:.0f} MB)", answers)):
                 reached = seconds < bar if bar else None
                 found.append(
-                    Row(what=f"{name} of {what} opened", measured=spelled(seconds), bar=wanted, reached=reached)
+                    BenchRow(what=f"{name} of {what} opened", measured=spelled(seconds), bar=wanted, reached=reached)
                 )
     return found
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class BenchRow:
     """What was measured, the figure, and the bar; `reached` is None where there is no bar to reach."""
 
     what: str

@@ -7,7 +7,7 @@ import random
 import tempfile
 from pathlib import Path
 
-from bench.row import Row, once, spelled
+from bench.row import BenchRow, once, spelled
 from eval.benchmarks import MTBench
 from eval.benchmarks.fastchat_rules import fastchat_common
 from eval.config import EvalConfig
@@ -24,7 +24,7 @@ BOOTSTRAP = Bootstrap()
 WORDS = "the answer is clear and correct but leaves out a step that the question asks for so it loses a little".split()
 
 
-def rows() -> list[Row]:
+def rows() -> list[BenchRow]:
     """Seconds from fastchat's files to scores.csv, all models together; importing fastchat (11 s) is apart."""
     fastchat_common()
     with tempfile.TemporaryDirectory() as folder:
@@ -32,7 +32,7 @@ def rows() -> list[Row]:
         answers = _written(where)
         taken = once(lambda: _scored(where, answers))
     return [
-        Row(
+        BenchRow(
             what=f"{MODELS * QUESTIONS * 2:,} recorded judgments of {MODELS} models scored, with reports",
             measured=spelled(taken),
             bar=f"under {BAR:g} s",

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.row import Row, spelled
+from bench.row import BenchRow, spelled
 from bench.texts import sentences, trained
 from eval.serve import VLLM, Server, engine, serving
 from eval.serve.automatic import Automatic
-from eval.serve.chat_client import ChatReply, ChatRequest, Patience, ask
+from eval.serve.chat_client import ChatReply, ChatRequest, ask
+from eval.serve.endpoint_client import Patience
 
 _QUESTIONS, _TOKENS = 80, 64
 _CONCURRENCY = Patience().concurrency  # as answers are really asked: all 80 at once
@@ -39,11 +40,11 @@ _TINY = _Size(name="0.7 M", layers=2, hidden=128, alone=20)
 _SMALL = _Size(name="100 M", layers=14, hidden=768, alone=4)
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[BenchRow]:
     """Both bars, or one row that says why vLLM cannot be started here."""
     chosen = engine(Automatic(dtype="float32"))
     if not isinstance(chosen, VLLM):
-        yield Row(what="serving", measured="vLLM does not run here", bar="", reached=None)
+        yield BenchRow(what="serving", measured="vLLM does not run here", bar="", reached=None)
         return
     text = sentences(4)
     words = text.split()
@@ -59,13 +60,13 @@ def rows() -> Iterator[Row]:
             yield _answering(server, small, questions, _SMALL, bar=None)
 
 
-def _reload(server: Server, checkpoints: Sequence[Path]) -> Row:
+def _reload(server: Server, checkpoints: Sequence[Path]) -> BenchRow:
     first = server.load(checkpoints[0])
     again = [server.load(checkpoints[turn % 2]) for turn in (1, 2, 3, 4, 5)]
     seconds = statistics.median(loaded.seconds for loaded in again)
     start = first.seconds
     in_place = all(loaded.how == "reloaded" for loaded in again)
-    return Row(
+    return BenchRow(
         what="a second checkpoint into a running server, checks and probe included",
         measured=f"{spelled(seconds)}, {start / seconds:.0f} times faster than the start ({spelled(start)})",
         bar="at least 20 times faster",
@@ -73,7 +74,9 @@ def _reload(server: Server, checkpoints: Sequence[Path]) -> Row:
     )
 
 
-def _answering(server: Server, checkpoint: Path, questions: Sequence[str], size: _Size, *, bar: float | None) -> Row:
+def _answering(
+    server: Server, checkpoint: Path, questions: Sequence[str], size: _Size, *, bar: float | None
+) -> BenchRow:
     """Completion tokens a second, since a random model may end an answer early."""
     requests = [ChatRequest(id=str(i), turns=(q,), max_tokens=_TOKENS) for i, q in enumerate(questions)]
     generated = _one_by_one(checkpoint)
@@ -91,7 +94,7 @@ def _answering(server: Server, checkpoint: Path, questions: Sequence[str], size:
         rounds.append((speed, generated(questions[: size.alone])))
     together, alone = (statistics.median(speeds) for speeds in zip(*rounds, strict=True))
     times = statistics.median(speed / other for speed, other in rounds)
-    return Row(
+    return BenchRow(
         what=f"answering {_QUESTIONS} questions, {size.name} parameters: vLLM, all at once, beside one by one",
         measured=f"{together:,.0f} tokens/s beside {alone:,.0f}, {times:.1f} times faster",
         bar=f"at least {bar:g} times" if bar else "",

@@ -18,7 +18,7 @@ ROW_TOKENS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextRow:
+class BenchText:
     """One text under one tokenizer, as a single assistant turn; arrays [L]."""
 
     label_ids: NDArray[np.int32]
@@ -36,12 +36,12 @@ class Material:
     source: Any
     texts: list[str]
 
-    def row(self, tokenizer: Any, text: str) -> TextRow:
+    def row(self, tokenizer: Any, text: str) -> BenchText:
         """The labelled row of an ASCII text, where a character is a byte."""
         encoded = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
         start, end = np.array(encoded.offsets, np.int32).T
         length = len(encoded.ids)
-        return TextRow(
+        return BenchText(
             label_ids=np.array(encoded.ids, np.int32),
             turn=np.zeros(length, np.int16),
             start=np.ascontiguousarray(start),

@@ -27,9 +27,9 @@ def run(settings: dict[str, Any]) -> int | None:
     from eval.pipeline import evaluate, judge_answers
     from eval.report import write_report
     from eval.stages import Candidate
-    from fusion.artifacts import directory_key
     from fusion.configure import Refusal
     from fusion.progress import RunProgress
+    from fusion.runtime.digests import directory_key
 
     if settings["out"] is None:
         raise Refusal("out is missing: give it as out=VALUE")

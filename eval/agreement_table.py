@@ -12,7 +12,7 @@ import numpy as np
 
 from eval.scores.agreement import STATISTICS, agreement, fleiss_agreement, percent_agreement
 from eval.scores.intervals import Bootstrap, Interval
-from eval.votes import TIE, Item, Kind, Votes
+from eval.votes import TIE, Item, VoteKind, Votes
 
 COLUMNS = ("first", "second", "kind", "statistic", "value", "low", "high", "n", "items")
 
@@ -70,7 +70,7 @@ def agreement_rows(raters: Sequence[Votes], bootstrap: Bootstrap) -> list[Agreem
     return [*rows, *(row for kind in ("rating", "preference") if (row := _of_all(raters, kind, bootstrap)))]
 
 
-def _of_all(raters: Sequence[Votes], kind: Kind, bootstrap: Bootstrap) -> AgreementRow | None:
+def _of_all(raters: Sequence[Votes], kind: VoteKind, bootstrap: Bootstrap) -> AgreementRow | None:
     """Fleiss' kappa where three raters or more voted once each on the same items; of preferences on the side."""
     held = [rater for rater in raters if rater.kind == kind]
     if len(held) < 3:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.benchmarks import metric_of
-from eval.records import ItemScore
 from eval.scored import ScoredModel
 from eval.scores.intervals import (
     Bootstrap,
@@ -88,15 +87,6 @@ def common(
     kept = np.flatnonzero(own.within(slice_name) & ~np.isnan(own.values) & ~np.isnan(values))
     questions = own.questions if len(kept) == len(own.questions) else tuple(own.questions[i] for i in kept)
     return questions, own.values[kept], values[kept]
-
-
-def in_slice(item: ItemScore, slice_name: str) -> bool:
-    """Whether an item belongs to `all`, `turn1`, `turn2` or a category."""
-    if slice_name == "all":
-        return True
-    if slice_name in ("turn1", "turn2"):
-        return item.turn == int(slice_name[-1])
-    return item.category == slice_name
 
 
 def mean_model(scored: Sequence[ScoredModel], group: str, benchmark: str) -> ScoredModel | None:

@@ -13,6 +13,7 @@ from eval.judges import Member, Panel, judge_from
 from eval.judges.kinship import Kinship
 from eval.scores.intervals import Bootstrap
 from eval.serve import SERVERS, Serve
+from fusion.artifacts import Reuse
 from fusion.configure import Refusal, choose, typed
 
 
@@ -27,6 +28,7 @@ class EvalConfig:
     data: Path
     artifacts: Path
     lanes: int = 1
+    reuse: Reuse = "warn"
     ensembles: Mapping[str, Ensemble] = field(default_factory=dict)
     ensemble_members: tuple[str, ...] = ("Sources",)
     kinship: Kinship = field(default_factory=Kinship)
@@ -70,6 +72,7 @@ def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
         data=Path(paths["data"]).expanduser(),
         artifacts=Path(paths["artifacts"]).expanduser(),
         lanes=settings.get("lanes", 1),
+        reuse=settings.get("reuse", "warn"),
         ensembles={
             rule: choose(ENSEMBLES, given, at=f"ensembles.{rule}")
             for rule, given in (settings.get("ensembles") or {}).items()

@@ -16,11 +16,11 @@ from eval.benchmarks.protocol import HeadToHead
 from eval.benchmarks.verdict_letter import LOSS, WIN
 from eval.judging import Judged
 from eval.records import Answer, Unscored, Verdict
-from eval.sittings import Job
+from eval.sittings import JudgingJob
 from fusion.configure import Refusal
 
 
-def pair_up(jobs: Sequence[Job]) -> list[Job]:
+def pair_up(jobs: Sequence[JudgingJob]) -> list[JudgingJob]:
     """The same jobs, those of a pairwise benchmark bound to their opponents' answers; the baseline itself meets nobody.
 
     Raises Refusal for a baseline that is neither a file nor a model of the run, and when there is nobody to meet.
@@ -43,7 +43,7 @@ def pair_up(jobs: Sequence[Job]) -> list[Job]:
 
 
 def both_sides(judged: Sequence[Judged]) -> list[Judged]:
-    """In all pairs, every model with the verdicts on all its pairs; whatever else was judged as it is."""
+    """For an all-pairs benchmark, give every model the verdicts on all its pairs; return other entries unchanged."""
     found = []
     for one in judged:
         games = one.job.benchmark.head_to_head
@@ -85,8 +85,8 @@ def _seen_by(model: str, judged: Judged, records: Sequence[Verdict | Unscored]) 
     return turned
 
 
-def _named(job: Job) -> tuple[Answer, ...]:
-    """A job's answers under its model's name in the table, by which opponents are told apart."""
+def _named(job: JudgingJob) -> tuple[Answer, ...]:
+    """A job's answers under its model's name in the table, which identifies opponents."""
     return tuple(replace(answer, model=job.candidate.model) for answer in job.answers)
 
 

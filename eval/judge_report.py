@@ -1,4 +1,4 @@
-"""What a report tells of its judges: cost.csv, and how far the members of a panel agreed (agreement.csv and .md)."""
+"""What a report says about its judges: cost.csv, and how far the members of a panel agreed (agreement.csv and .md)."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from eval.judges.cost import JudgeCost
 from eval.records import Place
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
-from eval.votes import Item, Kind, Votes
+from eval.votes import Item, VoteKind, Votes
 
 
 def write_judging(scored: Sequence[ScoredModel], out: Path, bootstrap: Bootstrap) -> list[str]:
     """Write cost.csv where a judge model judged and agreement.{csv,md} where a panel did; return the report's notes.
 
-    What an earlier report left and this one has not is removed.
+    Files that an earlier report wrote and this one does not are removed.
     """
     found_by = [entry.judged for entry in scored if entry.judged is not None]
     notes = [*dict.fromkeys(note for one in found_by for note in one.notes)]
@@ -64,13 +64,13 @@ def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list
     ]
 
 
-def _kind(benchmark: str) -> Kind:
+def _kind(benchmark: str) -> VoteKind:
     known = judged(benchmark)
     return "rating" if known is not None and known.primary.unit == "rating" else "preference"
 
 
 def _from_one_side(model: str, place: Place, value: float) -> tuple[Item, float]:
-    """A verdict on a pair of models is told of both of them, each from its side: here from one."""
+    """A verdict on a pair of models is recorded for both, each from its own side; keep one of the two."""
     question, turn, opponent, order, _ = place
     if opponent and opponent < model:
         return (question, turn, (opponent, model, str(order and 3 - order))), 3 - value

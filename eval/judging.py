@@ -2,8 +2,8 @@
 
     judged = Judging(config, progress).all(jobs)      # one Judged per job, in order
 
-One judge sits at a time, over all models and benchmarks, so that a judge model of our own is served once.  A member of
-a panel has its verdicts under the same key as a judge that sits alone; what a panel makes of them is arithmetic.
+One judge at a time judges all models and benchmarks, so that a judge model of our own is served once.  The verdicts of
+a panel's member have the same key as those of the same judge alone; combining them is arithmetic.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from eval.judges.repeats import collapse
 from eval.judges.review import review_request
 from eval.judging_cost import announce_cost, cost_note
 from eval.records import Unscored, Verdict, read_verdicts, write_records
-from eval.sittings import JOURNAL, Job, Keeping, Sitting, by_judge, seats, sittings_of
-from eval.stages import Unfinished
+from eval.sittings import JOURNAL, JudgingJob, Keeping, Sitting, by_judge, seats, sittings_of
 from fusion.progress import RunProgress
+from fusion.runtime.stage import Advance, Stage, Unfinished
 
 Records = list[Verdict | Unscored]
 
@@ -37,7 +37,7 @@ class Judged:
     `members`: of a panel, each member's own verdicts, before it saw the others'.  `costs`: of every judge model.
     """
 
-    job: Job
+    job: JudgingJob
     verdicts: Records
     said: Records
     members: Mapping[str, Records]
@@ -55,8 +55,8 @@ class Judging:
         self._records: dict[tuple[int, str, int], Records] = {}  # by seat
         self._asked: dict[tuple[int, str, int], int] = {}
 
-    def all(self, jobs: Sequence[Job]) -> list[Judged]:
-        """Raises Refusal when a judge cannot be had, is too dear, or must not judge its own family."""
+    def all(self, jobs: Sequence[JudgingJob]) -> list[Judged]:
+        """Raises Refusal when a judge is not available, would exceed its budget, or must not judge its own family."""
         plans = [job.benchmark.plan(job.answers) for job in jobs]
         sittings = sittings_of(jobs, plans, self.config)
         self._look_for_kin(sittings)
@@ -90,18 +90,18 @@ class Judging:
         self._records[sitting.seat] = [r if r.judge == NOBODY else replace(r, judge=label) for r in found]
 
     def _verdicts(self, sitting: Sitting, asker: Judge, repeat: int) -> Records:
-        """One asking: one record per request of the plan, each on disk before the next is asked."""
+        """One repetition: one record per request of the plan, each on disk before the next is asked."""
         job = sitting.job
         plan, waiting = self._plan(sitting, repeat)
 
-        def build(out: Path) -> Mapping[str, Any]:
+        def build(out: Path, advance: Advance) -> Mapping[str, Any]:
             done = 0
 
             def counted(_: object) -> None:
                 nonlocal done
                 done += 1
                 self._asked[sitting.seat] = self._asked.get(sitting.seat, 0) + 1
-                shown.advance(done, len(plan.requests))
+                advance(done, len(plan.requests))
 
             found = collect_verdicts(
                 benchmark=job.benchmark,
@@ -118,15 +118,15 @@ class Judging:
             return {"verdicts": len(found), "unscored": sum(isinstance(v, Unscored) for v in found)}
 
         named = " · ".join(filter(None, (job.candidate.model, job.entry, sitting.name)))
-        with self.progress.stage("judge", named) as shown:
-            try:
-                recipe = self.keeping.recipe(sitting, repeat)
-                artifact = self.keeping.store.produce("verdicts", **recipe, build=build)
-            except Unfinished as unfinished:
-                self.progress.note(f"{named}: {unfinished} verdicts are missing; repeat the command to ask again")
-                records: Records = unfinished.records
-                return records
-            shown.finished(artifact)
+        recipe = self.keeping.recipe(sitting, repeat)
+        libraries = self.keeping.libraries(sitting)
+        stage = Stage(**vars(recipe), what=named, build=build, libraries=libraries)
+        try:
+            artifact = self.progress.produce(self.keeping.store, stage)
+        except Unfinished as unfinished:
+            self.progress.note(f"{named}: {unfinished} verdicts are missing; repeat the command to ask again")
+            records: Records = unfinished.records
+            return records
         return read_verdicts(artifact.path / "verdicts.jsonl")
 
     def _plan(self, sitting: Sitting, repeat: int) -> tuple[JudgingPlan, Records]:
@@ -159,7 +159,7 @@ class Judging:
                 asked.append(wanted)
         return JudgingPlan(requests=tuple(asked), settled=tuple(settled)), [*waiting]
 
-    def _judged(self, number: int, job: Job, plan: JudgingPlan) -> Judged:
+    def _judged(self, number: int, job: JudgingJob, plan: JudgingPlan) -> Judged:
         judge = self.config.judges[job.entry]
         panel = judge.board
         records = {(name, layer): self._records[number, name, layer] for name, _, layer in seats(judge)}

@@ -60,7 +60,7 @@ def spelt(money: float) -> str:
 
 
 def expected(sittings: Sequence[Sitting], keeping: Keeping) -> Estimate:
-    """What one judge has still to say on one benchmark, at the rates of what it said there before."""
+    """What one judge's missing replies on one benchmark will take, at the rates of its earlier replies there."""
     earlier: list[tuple[JudgeRequest, Verdict | Unscored]] = []
     wanted: dict[int, list[JudgeRequest]] = {1: [], 2: []}
     members = 0

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from eval.judging_cost import spelt
-from eval.tables import DAGGER, Cell, LeaderboardRow, costs_known, percents, rounded
+from eval.tables import DAGGER, LeaderboardRow, TableCell, costs_known, percents, rounded
 
 _LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
 
@@ -86,7 +86,7 @@ def _titles(rows: Sequence[LeaderboardRow]) -> list[str]:
     return [cell.heading.title for cell in rows[0].cells]
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: TableCell) -> str:
     heading = cell.heading
     if cell.value is None:
         return f"— ({cell.reason})" if cell.reason else "—"
@@ -100,7 +100,7 @@ def _markdown_cell(cell: Cell) -> str:
     return text
 
 
-def _latex_cell(cell: Cell) -> str:
+def _latex_cell(cell: TableCell) -> str:
     heading = cell.heading
     if cell.value is None:
         return "--"
@@ -112,7 +112,7 @@ def _latex_cell(cell: Cell) -> str:
     return text
 
 
-def _latex_interval(cell: Cell) -> str:
+def _latex_interval(cell: TableCell) -> str:
     if cell.low is None or cell.high is None:
         return ""
     low, high = (_ascii(rounded(bound, cell.heading.decimals)) for bound in (cell.low, cell.high))

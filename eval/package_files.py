@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from eval.benchmarks import MTBench, MTBenchPairwise
-from eval.benchmarks.fastchat_files import Row, answer_rows, file_name, pair_rows, single_rows, write_jsonl
+from eval.benchmarks.fastchat_files import FileRow, answer_rows, file_name, pair_rows, single_rows, write_jsonl
 from eval.benchmarks.mt_bench import LoadedMTBench
 from eval.benchmarks.mt_bench_pairwise import LoadedMTBenchPairwise
 from eval.benchmarks.slots import NOBODY
@@ -55,7 +55,7 @@ def _answers(models: Sequence[Named]) -> dict[str, Sequence[Answer]]:
 
 def _judgments(
     benchmark: LoadedMTBench | LoadedMTBenchPairwise, models: Sequence[Named], label: str, written: float
-) -> Iterator[Row]:
+) -> Iterator[FileRow]:
     paired: set[frozenset[str]] = set()
     for model, shown in models:
         verdicts: list[Verdict | Unscored] = collapse([r for r in shown.verdicts if r.judge in (label, NOBODY)])

@@ -28,7 +28,7 @@ from eval.serve import Serve
 from eval.serve.lanes import plan
 from eval.serve.machine import visible_gpus
 from eval.serve.standing import Servers, StartedServer
-from eval.sittings import Job
+from eval.sittings import JudgingJob
 from eval.stages import Candidate, Stages, scored_model
 from fusion.configure import Refusal
 from fusion.progress import RunProgress
@@ -44,9 +44,9 @@ def evaluate(
 ) -> list[ScoredModel]:
     """Every candidate on every benchmark, in the candidates' order.
 
-    `questions` gives the question file of the entries whose questions the run made itself; the others name theirs
-    below `paths.data`.  Servers are taken from `servers` and stay up there; without, they end with the evaluation.
-    Raises Refusal for missing files, a server that cannot be had, a judge that cannot be asked.
+    `questions` gives the question file of the entries whose questions the run made itself; the others name theirs below
+    `paths.data`.  With `servers`, running servers are reused and left running; without, the evaluation stops those it
+    started.  Raises Refusal for missing files, a server that cannot be started, a judge that is not available.
     """
     if servers is None:
         with Servers() as own:
@@ -80,7 +80,7 @@ def evaluate(
     )
     servers.make_room()  # for ensembles' models, and for judges that are served
     jobs = [
-        Job(candidate=candidate, entry=entry, benchmark=benchmark, answers=answered[candidate.model, entry])
+        JudgingJob(candidate=candidate, entry=entry, benchmark=benchmark, answers=answered[candidate.model, entry])
         for candidate in candidates
         for entry, benchmark in loaded.items()
     ]
@@ -117,13 +117,13 @@ def judge_answers(
     jobs = []
     for model, answers in by_model.items():
         candidate = Candidate(model=model, group="Models", path=path, weights="")
-        jobs.append(Job(candidate=candidate, entry=entry, benchmark=loaded, answers=answers))
+        jobs.append(JudgingJob(candidate=candidate, entry=entry, benchmark=loaded, answers=answers))
     ensembles = EnsembleRows([job.candidate for job in jobs], config, progress, served=False)
     return judge(jobs, config, progress, selected=ensembles.selected)
 
 
 def judge(
-    jobs: Sequence[Job],
+    jobs: Sequence[JudgingJob],
     config: EvalConfig,
     progress: RunProgress,
     *,

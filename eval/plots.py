@@ -36,7 +36,8 @@ matplotlib.rcParams.update(_SETTINGS)
 
 def radar(table: pd.DataFrame, benchmark: str, rating: Metric, models: Sequence[str]) -> Figure | None:
     """Ratings by category, one line per model; None below three categories and above 20 models, where lines cannot be
-    told apart.  The axis starts a point below the lowest rating, which its title says."""
+    distinguished.  The axis starts a point below the lowest rating, which its title says.
+    """
     rows = table[(table["benchmark"] == benchmark) & (table["metric"] == rating.name)]
     categories = [name for name in rows["slice"].unique() if name not in ("all", "turn1", "turn2")]
     rows = rows[rows["model"].isin(models) & rows["slice"].isin(categories)].dropna(subset=["value"])

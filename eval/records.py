@@ -59,7 +59,8 @@ class Answer:
 
 
 # Which showing of an answer a verdict is on: question, turn, the model it was compared with (empty where it is rated
-# alone), order of showing (0: the protocol's own; 1: shown first; 2: shown second), and the how-manieth asking.
+# alone), order of showing (0: the protocol's own; 1: shown first; 2: shown second), and the repetition, 0 for the first
+# time it is asked.
 Place = tuple[str, int, str, int, int]
 
 
@@ -200,7 +201,7 @@ def read_verdicts(path: Path) -> list[Verdict | Unscored]:
 
 class Journal:
     """Append-only records.  Each append reaches the operating system before it returns, so killing this process loses
-    nothing; the disk is told to keep it at most `sync_seconds` later (0: before `append` returns).
+    nothing; it is synced to disk at most `sync_seconds` later (0: before `append` returns).
     """
 
     def __init__(self, path: Path, *, sync_seconds: float = 1.0) -> None:

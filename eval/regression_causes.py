@@ -1,7 +1,7 @@
 """Two chains beside each other: which artifact changed first, and by what.
 
 An artifact changed when its content did.  One that was computed again, under another key, and holds the same bytes, is
-told apart: what changed there did no harm.  A change has causes of its own (a setting, a module, a data file, a
+listed separately: what changed there did no harm.  A change has causes of its own (a setting, a module, a data file, a
 library) or follows from what it was made of.
 """
 
@@ -14,9 +14,9 @@ from typing import Any, Literal
 from eval.ensembles import PREFIX
 from eval.regression_chain import Link
 
-Kind = Literal["config", "code", "data", "library", "unexplained"]
+CauseKind = Literal["config", "code", "data", "library", "unexplained"]
 Status = Literal["changed", "same bytes", "new", "gone"]
-Place = tuple[str, str, int]
+LinkPlace = tuple[str, str, int]
 # Settings that are digests of content: what they say when it did not come from an earlier link.
 _CONTENT = {
     "asked": "other questions, or asked in another way",
@@ -36,7 +36,7 @@ UNEXPLAINED = (
 class Cause:
     """Why an artifact is not what it was."""
 
-    kind: Kind
+    kind: CauseKind
     text: str
 
     def __str__(self) -> str:
@@ -69,8 +69,8 @@ class Change:
 def compare_chains(now: Sequence[Link], kept: Sequence[Link]) -> list[Change]:
     """Every link that was computed in another way or has other content, in the order of the chain, then those gone."""
     known, present = dict(_placed(kept)), dict(_placed(now))
-    keys = {link.key for link in kept} | {link.key for link in now}
-    changed: set[Place] = set()
+    contents = {link.content for link in kept} | {link.content for link in now}
+    changed: set[LinkPlace] = set()
     found = []
     for place, link in present.items():
         before = known.get(place)
@@ -78,7 +78,7 @@ def compare_chains(now: Sequence[Link], kept: Sequence[Link]) -> list[Change]:
             found.append(Change(stage=link.stage, what=link.what, status="new"))
             continue
         follows = any(parent in changed for parent in _parents(place, link, present))
-        causes = tuple(_own(before, link, keys, follows))
+        causes = tuple(_own(before, link, contents, follows))
         files = tuple(
             name for name in {**before.output, **link.output} if before.output.get(name) != link.output.get(name)
         )
@@ -101,7 +101,7 @@ def compare_chains(now: Sequence[Link], kept: Sequence[Link]) -> list[Change]:
     return found + [Change(stage=place[0], what=place[1], status="gone") for place in known if place not in present]
 
 
-def _placed(links: Sequence[Link]) -> Iterator[tuple[Place, Link]]:
+def _placed(links: Sequence[Link]) -> Iterator[tuple[LinkPlace, Link]]:
     seen: dict[tuple[str, str], int] = {}
     for link in links:
         name = (link.stage, link.what)
@@ -109,16 +109,16 @@ def _placed(links: Sequence[Link]) -> Iterator[tuple[Place, Link]]:
         yield (*name, seen[name]), link
 
 
-def _parents(place: Place, link: Link, present: Mapping[Place, Link]) -> Iterator[Place]:
-    """What a link is made of: by the keys of its inputs, and by the contents that its settings are digests of."""
+def _parents(place: LinkPlace, link: Link, present: Mapping[LinkPlace, Link]) -> Iterator[LinkPlace]:
+    """What a link is made of: by the contents of its inputs, and by those that its settings are digests of."""
     inputs = set(link.inputs.values())
-    yield from (other for other, found in present.items() if found.key in inputs and other != place)
+    yield from (other for other, found in present.items() if found.content in inputs and other != place)
     for other in present:
         if _holds_content_of(place, other):
             yield other
 
 
-def _holds_content_of(place: Place, other: Place) -> bool:
+def _holds_content_of(place: LinkPlace, other: LinkPlace) -> bool:
     (stage, what, _), (stage_of_other, other_what, _) = place, other
     if stage == "table":
         return stage_of_other == "score"
@@ -131,7 +131,7 @@ def _holds_content_of(place: Place, other: Place) -> bool:
     return stage_of_other == "data" and stage != "data"
 
 
-def _own(before: Link, after: Link, keys: set[str], follows: bool) -> Iterator[Cause]:
+def _own(before: Link, after: Link, contents: set[str], follows: bool) -> Iterator[Cause]:
     for name, old, new in _differences(before.config, after.config):
         if name not in _CONTENT:
             yield Cause(kind="config", text=f"{name or 'settings'} {_spell(old)} -> {_spell(new)}")
@@ -145,7 +145,7 @@ def _own(before: Link, after: Link, keys: set[str], follows: bool) -> Iterator[C
         yield Cause(kind="config", text=f"made of {', '.join(after.inputs)}; was of {', '.join(before.inputs)}")
     for role in before.inputs.keys() & after.inputs.keys():
         old, new = before.inputs[role], after.inputs[role]
-        if old != new and not {old, new} & keys and not (follows and role in _OF_DATA):
+        if old != new and not {old, new} & contents and not (follows and role in _OF_DATA):
             yield Cause(kind="data", text=f"the input {role} is another ({old[:12]} -> {new[:12]})")
     for name in before.versions.keys() & after.versions.keys():
         if before.versions[name] != after.versions[name]:

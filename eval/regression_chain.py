@@ -18,8 +18,11 @@ from typing import Any
 import pandas as pd
 
 from eval.tables import SCORE_COLUMNS
-from fusion.artifacts import code_digest, file_digest, module_digests, versions
+from fusion.artifacts import content_of
 from fusion.configure import Refusal
+from fusion.runtime.digests import file_digest
+from fusion.runtime.fingerprint import code_digest, module_digests
+from fusion.runtime.versions import versions
 
 # Entry modules of what turns verdicts into items, and items into the table; how a server runs is in neither.
 _SCORE = ("eval.scored_by",)
@@ -28,15 +31,14 @@ _NO_ARITHMETIC = "eval.serve"
 # What of a file says when, where or from which keys it was made, not what is in it.
 _NOT_CONTENT: Mapping[str, frozenset[str]] = {
     "answers.jsonl": frozenset({"model", "weights"}),
-    "index.json": frozenset({"checkpoint"}),
 }
 _LOGS = frozenset({"training_log.jsonl"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """One use of an artifact: made under `key` from `config`, `inputs` (keys by role), `code` (digests by module) and
-    `versions`; `output` has a digest for each file that came out.
+    """One use of an artifact: made under `key` from `config`, `inputs` (contents by role), `code` (digests by module)
+    and `versions`; `output` has a digest for each file that came out, and `content` is one of all.
 
     `code` is empty where the modules are not those that made the artifact any more.
     """
@@ -49,6 +51,7 @@ class Link:
     code: Mapping[str, str]
     versions: Mapping[str, str]
     output: Mapping[str, str]
+    content: str
 
 
 def read_chain(report: Path) -> list[Link]:
@@ -116,6 +119,7 @@ def _link(entry: Mapping[str, str]) -> Link:
             for name, noted in manifest["files"].items()
             if Path(name).name not in _LOGS
         },
+        content=content_of(manifest),
     )
 
 
@@ -153,6 +157,7 @@ def _scoring(report: Path, settings: Any) -> list[Link]:
                 code=code,
                 versions=versions(),
                 output=output,
+                content=_digest(output),
             )
         )
     return links

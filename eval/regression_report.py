@@ -12,7 +12,7 @@ from eval.regression_scores import Moved
 
 ACCEPT = "`make eval UPDATE=1` keeps what is there now"
 ELSEWHERE = (
-    "Numbers of another library or machine cannot be told from a regression: keep a baseline of the commit to compare"
+    "A difference made by another library or machine looks like a regression: keep a baseline of the commit to compare"
     " with, made with the same ones"
 )
 _SHOWN = 4  # names of models in one line

@@ -19,7 +19,7 @@ from eval.tables import SCORE_COLUMNS
 from fusion.configure import Refusal
 
 KEY = ["model", "benchmark", "metric", "slice"]
-Kind = Literal["regressed", "improved", "shifted", "missing", "unscored", "within", "new"]
+ChangeKind = Literal["regressed", "improved", "shifted", "missing", "unscored", "within", "new"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Moved:
     Beyond its interval it has `regressed`, `improved`, or, where more is neither better nor worse, `shifted`.
     """
 
-    kind: Kind
+    kind: ChangeKind
     model: str
     benchmark: str
     metric: str
@@ -82,7 +82,7 @@ def _known(now: dict[Any, Any], known: dict[Any, Any]) -> Iterator[Moved]:
             continue
         row = now.get(place)
         after = _number(row["value"]) if row is not None else None
-        kind: Kind
+        kind: ChangeKind
         if row is None:
             kind = "missing"
         elif after is None:
@@ -111,7 +111,7 @@ def _new(now: dict[Any, Any], known: dict[Any, Any]) -> Iterator[Moved]:
             yield Moved(kind="new", **names, before=None, low=None, high=None, after=_number(row["value"]))
 
 
-def _direction(gain: float) -> Kind:
+def _direction(gain: float) -> ChangeKind:
     return "shifted" if not gain else "improved" if gain > 0 else "regressed"
 
 

@@ -38,17 +38,19 @@ def write_report(
     links: Mapping[str, str] | None = None,
     reference_of: ReferenceOf | None = None,
     sections: Callable[[pd.DataFrame], Sequence[Section]] = lambda table: (),
+    remarks: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html}, answers.html and plots/*.svg into `out`, cost.csv and
     agreement.{csv,md} where judges gave cause; return the table.  `answers.html` needs models that carry their answers.
-    `links` (label to address) join those of the page, `sections` (made from the table) come below its leaderboard.
+    `links` (label to address) join those of the page, `sections` (made from the table) come below its leaderboard, and
+    `remarks` stand last below every form of it.
     """
     out.mkdir(parents=True, exist_ok=True)
     table = scores_table(scored, bootstrap=bootstrap, reference_of=reference_of)
     table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
     items_table(scored).to_csv(out / "items.csv", index=False, lineterminator="\n")
     rows = leaderboard(table, [cost for entry in scored if entry.judged for cost in entry.judged.costs])
-    remarks = [*notes(scored, table, bootstrap, reference_of), *write_judging(scored, out, bootstrap)]
+    remarks = [*notes(scored, table, bootstrap, reference_of), *write_judging(scored, out, bootstrap), *remarks]
     (out / "leaderboard.md").write_text(f"# {title}\n\n" + leaderboard_files.markdown(rows, remarks))
     (out / "leaderboard.csv").write_text(leaderboard_files.wide_csv(rows))
     (out / "leaderboard.tex").write_text(leaderboard_files.latex(rows, remarks))

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from eval.answers_page import anchors
 from eval.leaderboard_files import judging
 from eval.report_sections import Section, as_html, header
-from eval.tables import DAGGER, Cell, LeaderboardRow, costs_known, percents, rounded
+from eval.tables import DAGGER, LeaderboardRow, TableCell, costs_known, percents, rounded
 
 _STYLE = """
 :root { color-scheme: light dark }
@@ -103,7 +103,7 @@ def _row(row: LeaderboardRow, place: int, *, answers: bool, beside: Sequence[str
     )
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     heading = cell.heading
     if cell.value is None:
         return f'<td data-value="">—<small>{html.escape(cell.reason)}</small></td>'

@@ -27,7 +27,7 @@ class JudgedBy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
+class ItemColumns:
     """The items of one metric side by side; `places` are question and turn, `values` NaN where an item has none."""
 
     places: tuple[tuple[str, int], ...]
@@ -37,7 +37,7 @@ class Columns:
     values: NDArray[np.float64]
 
     @classmethod
-    def of(cls, items: Sequence[ItemScore]) -> Columns:
+    def of(cls, items: Sequence[ItemScore]) -> ItemColumns:
         return cls(
             places=tuple((item.question_id, item.turn) for item in items),
             questions=tuple(question_of(item.question_id) for item in items),
@@ -90,12 +90,12 @@ class ScoredModel:
         object.__setattr__(self, "role", self.role or self.row)
 
     @functools.cached_property
-    def columns(self) -> Mapping[str, Columns]:
+    def columns(self) -> Mapping[str, ItemColumns]:
         """The items by metric, as arrays."""
         by_metric: dict[str, list[ItemScore]] = {}
         for item in self.items:
             by_metric.setdefault(item.metric, []).append(item)
-        return {metric: Columns.of(items) for metric, items in by_metric.items()}
+        return {metric: ItemColumns.of(items) for metric, items in by_metric.items()}
 
 
 def pooled_question(question_id: str, run: str) -> str:

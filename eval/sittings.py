@@ -1,4 +1,4 @@
-"""One judge on one model's answers: what its verdicts are kept under, and what of them is there already."""
+"""One judge's verdicts on one model's answers: their cache key, and those already on disk."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from eval.benchmarks import LoadedBenchmark
 from eval.benchmarks.protocol import JudgingPlan
 from eval.config import EvalConfig
 from eval.judges import Member, Panel
+from eval.judges.forms import FORMS
 from eval.records import Answer, Unscored, Verdict, read_verdicts
 from eval.stages import Candidate, digest
-from fusion.artifacts import Store, directory_key
+from fusion.artifacts import Store
 from fusion.configure import plain
+from fusion.runtime.digests import directory_key
+from fusion.runtime.stage import StageRecipe
 
 JOURNAL = ".verdicts.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class JudgingJob:
     """One model's answers to one benchmark, to be judged by the judge of the entry."""
 
     candidate: Candidate
@@ -31,10 +34,10 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Sitting:
-    """One judge on the job of that `number`; `name` is the panel member's, empty for a judge that sits alone."""
+    """One judge on the job of that `number`; `name` is the panel member's, empty for a judge outside a panel."""
 
     number: int
-    job: Job
+    job: JudgingJob
     plan: JudgingPlan
     name: str
     judge: Member
@@ -55,21 +58,21 @@ class Sitting:
         return self.judge.readings
 
     def asking(self, repeat: int) -> JudgingPlan:
-        """The plan of one asking; what needs no judge is settled in the first."""
+        """The plan of one repetition; what needs no judge is settled in the first."""
         requests = tuple(replace(request, repeat=repeat) for request in self.plan.requests)
         return JudgingPlan(requests=requests, settled=() if repeat else self.plan.settled)
 
 
 class Keeping:
-    """Where verdicts are kept, and under which key: what can change a verdict is in it, neither price nor patience."""
+    """Where verdicts are kept, and under which key: what can change a verdict is in it; prices and timeouts are not."""
 
     def __init__(self, config: EvalConfig) -> None:
         self.config = config
-        self.store = Store(root=config.artifacts)
+        self.store = Store(root=config.artifacts, reuse=config.reuse)
         self._weights: dict[Path, str] = {}
         self._plans: dict[tuple[int, int], str] = {}  # digests, by job and repeat
 
-    def recipe(self, sitting: Sitting, repeat: int) -> dict[str, Any]:
+    def recipe(self, sitting: Sitting, repeat: int) -> StageRecipe:
         """What the store makes the key of: judge, plan, how a reply is read, and for a second layer the first.
 
         A member of a panel has the key that the same judge has alone.
@@ -81,19 +84,25 @@ class Keeping:
             "plan": self._plan(sitting, repeat),
             "benchmark": [job.benchmark.name, job.benchmark.annotator],
         }
-        modules = [*sitting.judge.modules(type(job.benchmark).__module__, job.benchmark.reading)]
+        own = type(job.benchmark).__module__
+        modules = [*sitting.judge.modules(own, job.benchmark.reading, self.config.serve)]
+        modules += sorted({type(FORMS[request.form]).__module__ for request in sitting.plan.requests})
         panel = self.config.judges[job.entry].board
         if sitting.layer == 2 and panel is not None:
             config["reviewer"] = sitting.name
             modules.append("eval.judges.review")
             for name, member in panel.members.items():
                 first = self.recipe(replace(sitting, name=name, judge=member, layer=1), 0)
-                inputs[f"first-{name}"] = self.store.key("verdicts", **first)
-        return {"config": config, "inputs": inputs, "modules": modules}
+                inputs[f"first-{name}"] = self.store.key(first)
+        return StageRecipe(name="verdicts", config=config, inputs=inputs, modules=tuple(modules))
+
+    def libraries(self, sitting: Sitting) -> tuple[str, ...]:
+        """The packages that read a reply, and of a served judge those that compute it."""
+        return ("alpaca-eval", "fschat", *sitting.judge.libraries(self.config.serve))
 
     def found(self, sitting: Sitting, repeat: int) -> list[Verdict | Unscored]:
-        """The records of a finished or an unfinished asking."""
-        key = self.store.key("verdicts", **self.recipe(sitting, repeat))
+        """The records of a finished or an unfinished repetition."""
+        key = self.store.key(self.recipe(sitting, repeat))
         finished = self.store.path("verdicts", key) / "verdicts.jsonl"
         return read_verdicts(finished if finished.exists() else self.store.unfinished("verdicts", key) / JOURNAL)
 
@@ -111,14 +120,14 @@ class Keeping:
 
 
 def seats(judge: Member | Panel) -> list[tuple[str, Member, int]]:
-    """(name, judge, layer) of whoever judges."""
+    """(name, judge, layer) of every judge: one, or a panel's members in each layer."""
     panel = judge.board
     if panel is None:
         return [("", cast(Member, judge), 1)]
     return [(name, member, layer) for layer in range(1, panel.layers + 1) for name, member in panel.members.items()]
 
 
-def sittings_of(jobs: Sequence[Job], plans: Sequence[JudgingPlan], config: EvalConfig) -> list[Sitting]:
+def sittings_of(jobs: Sequence[JudgingJob], plans: Sequence[JudgingPlan], config: EvalConfig) -> list[Sitting]:
     """Every judge on every job."""
     return [
         Sitting(number=number, job=job, plan=plan, name=name, judge=judge, layer=layer)

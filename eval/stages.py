@@ -17,10 +17,13 @@ from eval.records import Answer, ItemScore, read_records, write_records
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
 from eval.serve import Endpoint, Serve, Transformers, engine
+from eval.serve.checkpoint import noted_dtype
 from eval.serve.standing import StartedServer
 from fusion.artifacts import Store
 from fusion.configure import plain
 from fusion.progress import RunProgress
+from fusion.runtime.stage import Advance, Stage, Unfinished
+from fusion.runtime.versions import MODELS
 
 T = TypeVar("T")
 
@@ -48,9 +51,10 @@ class Stages:
     ) -> None:
         self.config = config
         self.serve = serve or config.serve  # pinned to GPUs, where several servers run
-        self.store = Store(root=config.artifacts)
+        self.store = Store(root=config.artifacts, reuse=config.reuse)
         self.progress = progress
         self.server = server
+        self.computed_in: str | None = None  # the precision of what answered last
 
     def with_server(
         self, candidate: Candidate, ask: Callable[[Endpoint], T], *, complete: Callable[[T], bool] = lambda found: True
@@ -61,7 +65,7 @@ class Stages:
         the caller's ServerFailure.
         """
         server = self.server()
-        server.load(candidate.path)
+        self.computed_in = server.load(candidate.path).dtype
         try:
             found = ask(server.endpoint)
         except (ServerFailure, HarnessFailure):
@@ -78,7 +82,9 @@ class Stages:
             [question.id, list(question.turns), plain(benchmark.sampling(question))] for question in benchmark.questions
         ]
 
-        def build(out: Path) -> Mapping[str, Any]:
+        chosen = engine(self.config.serve)
+
+        def build(out: Path, advance: Advance) -> Mapping[str, Any]:
             def ask(endpoint: Endpoint) -> tuple[list[Answer], int]:
                 return collect_answers(
                     benchmark=benchmark,
@@ -86,34 +92,37 @@ class Stages:
                     model=candidate.model,
                     weights=candidate.weights,
                     journal=out / ".answers.jsonl",
-                    advance=shown.advance,
+                    advance=advance,
                 )
 
             answers, passing = self.with_server(candidate, ask, complete=lambda found: not found[1])
             if passing:
                 raise Unfinished(answers, passing)
             write_records(out / "answers.jsonl", answers)
-            return {"answers": len(answers), "failed": sum(answer.reason is not None for answer in answers)}
+            failed = sum(answer.reason is not None for answer in answers)
+            return {"answers": len(answers), "failed": failed, "dtype": self.computed_in}
 
-        with self.progress.stage("answer", f"{candidate.model} · {entry}") as shown:
-            try:
-                artifact = self.store.produce(
-                    "answers",
-                    config={
-                        "asked": digest(asked),
-                        "benchmark": benchmark.asked_as,
-                        "serve": serving_key(self.config.serve),
-                    },
-                    inputs={"weights": candidate.weights},
-                    modules=("eval.answers",),
-                    build=build,
-                )
-            except Unfinished as unfinished:
-                self.progress.note(
-                    f"{candidate.model}, {entry}: {unfinished} answers failed; repeat the command to ask again"
-                )
-                return unfinished.records
-            shown.finished(artifact)
+        stage = Stage(
+            name="answers",
+            what=f"{candidate.model} · {entry}",
+            config={
+                "asked": digest(asked),
+                "benchmark": benchmark.asked_as,
+                "serve": chosen.identity(),
+            },
+            inputs={"weights": candidate.weights},
+            modules=("eval.answers", *chosen.modules),
+            build=build,
+            libraries=chosen.libraries,
+            device=chosen.runs_on,
+        )
+        try:
+            artifact = self.progress.produce(self.store, stage)
+        except Unfinished as unfinished:
+            self.progress.note(
+                f"{candidate.model}, {entry}: {unfinished} answers failed; repeat the command to ask again"
+            )
+            return unfinished.records
         # Equal weights under another name share their answers.
         return [
             replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)
@@ -128,32 +137,29 @@ class Stages:
         if isinstance(chosen, Transformers) and harness.served:
             harness = harness.in_process(device=chosen.device, dtype=chosen.dtype)
 
-        def build(out: Path) -> Mapping[str, Any]:
+        def build(out: Path, advance: Advance) -> Mapping[str, Any]:
             def measure(endpoint: Endpoint | None) -> list[ItemScore]:
                 return harness.measure(checkpoint=candidate.path, data=self.config.data, endpoint=endpoint)
 
-            items = self.with_server(candidate, measure) if harness.served else measure(None)
+            by_server = harness.served
+            in_process = Transformers(dtype=harness.dtype).precision(noted_dtype(candidate.path))
+            items = self.with_server(candidate, measure) if by_server else measure(None)
             write_records(out / "items.jsonl", items)
-            return {"items": len(items)}
+            return {"items": len(items), "dtype": self.computed_in if by_server else in_process}
 
-        with self.progress.stage("measure", f"{candidate.model} · {entry}") as shown:
-            artifact = self.store.produce(
-                "measured",
-                config={"harness": harness, "serve": serving_key(self.config.serve)},
-                inputs={"weights": candidate.weights, **harness.origin(self.config.data)},
-                modules=(type(harness).__module__,),
-                build=build,
-            )
-            shown.finished(artifact)
+        served = harness.served
+        stage = Stage(
+            name="measured",
+            what=f"{candidate.model} · {entry}",
+            config={"harness": harness, "serve": chosen.identity() if served else None},
+            inputs={"weights": candidate.weights, **harness.origin(self.config.data)},
+            modules=(type(harness).__module__, *(chosen.modules if served else ())),
+            build=build,
+            libraries=(*harness.libraries, *(chosen.libraries if served else MODELS)),
+            device=chosen.runs_on if served else harness.device,
+        )
+        artifact = self.progress.produce(self.store, stage)
         return read_records(artifact.path / "items.jsonl", ItemScore)
-
-
-class Unfinished(Exception):
-    """Some records may still be had by asking again, so the stage is not finished; `records` serve this run's table."""
-
-    def __init__(self, records: Any, missing: int) -> None:
-        super().__init__(missing)
-        self.records = records
 
 
 def scored_model(
@@ -169,12 +175,6 @@ def scored_model(
         role=candidate.role,
         oracle=candidate.oracle,
     )
-
-
-def serving_key(serve: Serve) -> dict[str, Any]:
-    """What of the server's settings can change an answer: which engine, at which precision, cut at which length."""
-    found = plain(engine(serve))
-    return {name: found[name] for name in ("type", "dtype", "max_model_len") if name in found}
 
 
 def digest(value: Any) -> str:

@@ -46,7 +46,7 @@ class Heading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class TableCell:
     """A model under one heading, as in `scores_table`, not yet rounded; without a value `reason` says why.
 
     `difference` is to the pivot, `percent` the estimate's distance from the pivot's in percent of the pivot's, `p_holm`
@@ -84,7 +84,7 @@ class LeaderboardRow:
     model: str
     role: str
     unscored: int
-    cells: tuple[Cell, ...]
+    cells: tuple[TableCell, ...]
     judge_tokens: int | None = None
     judge_money: float | None = None
 
@@ -184,7 +184,7 @@ def leaderboard(table: pd.DataFrame, costs: Sequence[JudgeCost] = ()) -> list[Le
             place = (model, heading.benchmark, heading.metric, heading.slice)
             found = lookup.get(place, {})
             cells.append(
-                Cell(
+                TableCell(
                     heading=heading,
                     value=_number(found.get("value")),
                     low=_number(found.get("low")),
@@ -225,7 +225,7 @@ def rounded(value: float | None, decimals: int, *, sign: bool = False) -> str:
     return text.replace("-", "−")
 
 
-def percents(cell: Cell) -> str:
+def percents(cell: TableCell) -> str:
     """The distance to the pivot in percent, as the papers print it; nothing where it is none or means nothing."""
     if cell.percent is None or not cell.heading.ranked:
         return ""

@@ -19,7 +19,7 @@ from fusion.configure import Refusal
 
 # Question, turn, and the models that were rated or compared, in the order of their names.
 Item = tuple[str, int, tuple[str, ...]]
-Kind = Literal["rating", "preference"]
+VoteKind = Literal["rating", "preference"]
 TIE = 1.5
 
 
@@ -32,7 +32,7 @@ class Votes:
     """
 
     rater: str
-    kind: Kind
+    kind: VoteKind
     nameless: bool = False
     by_item: dict[Item, list[float]] = field(default_factory=dict)
     replaced: int = 0
@@ -80,7 +80,7 @@ def read_votes(path: Path, *, questions: Mapping[str, str]) -> Votes:
     rows = read_rows(path)
     if "type" in rows[0]:
         return _ours(path)
-    readers: dict[str, tuple[Kind, Callable[[Votes, Mapping[str, Any], _Row], None]]] = {
+    readers: dict[str, tuple[VoteKind, Callable[[Votes, Mapping[str, Any], _Row], None]]] = {
         "preference": ("preference", lambda votes, row, want: _annotation(votes, want, questions)),
         "winner": ("preference", lambda votes, row, want: _human(votes, want)),
         "g1_winner": ("preference", lambda votes, row, want: _pair(votes, want)),
@@ -116,7 +116,7 @@ def _ours(path: Path) -> Votes:
     if not records:
         raise Refusal(f"{path} has no scored verdict")
     # Both scales begin at 1; no judge of ratings gives nothing above 2.
-    kind: Kind = "preference" if max(record.value for record in records) <= 2 else "rating"
+    kind: VoteKind = "preference" if max(record.value for record in records) <= 2 else "rating"
     judge = next((record.judge for record in records if record.judge != "none"), "none")
     votes = Votes(rater=f"{path.parent.name}/{path.name} ({judge})", kind=kind, nameless=True)
     for record in records:

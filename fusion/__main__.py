@@ -22,4 +22,4 @@ def run(settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    command("fusion", run)
+    command("fusion", run, unused=("serve", "benchmark", "judge", "ensembles", "rates"))

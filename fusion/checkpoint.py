@@ -13,10 +13,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusion.artifacts import directory_key
 from fusion.command import CONF
 from fusion.configure import Refusal, nearest
 from fusion.pocket.models import PocketModel
+from fusion.runtime.digests import directory_key, files_below
 from fusion.train.config import TrainConfig
 
 _HANDOVER = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt", "*.tiktoken")
@@ -65,9 +65,9 @@ class Checkpoint:
 
     model: str
     group: str
-    role: str
     path: Path
     key: str
+    role: str = ""
 
 
 def checkpoint_directory(config: ModelConfig) -> Path:
@@ -126,16 +126,21 @@ def template_file(config: ModelConfig) -> Path | None:
 
 
 def dressed(directory: Path, template: Path, root: Path) -> Path:
-    """A directory of links to the files of `directory`, with `template` as its chat template; made once in `root`."""
+    """A directory of links to the files of `directory`, with `template` as its chat template; made once in `root`.
+
+    It is another one as soon as files come, go or are replaced by others (a model that was written in other shards).
+    """
     text = template.read_text()
-    name = hashlib.sha256(f"{directory.resolve()}\n{text}".encode()).hexdigest()[:20]
+    files = {str(path.relative_to(directory)): path.resolve() for path in files_below(directory)}
+    files.pop("chat_template.jinja", None)
+    name = hashlib.sha256(f"{directory.resolve()}\n{sorted(files.items())}\n{text}".encode()).hexdigest()[:20]
     final = root / "dressed" / name
     if not final.exists():
         final.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(dir=final.parent, prefix=".draft-"))
-        for path in sorted(directory.iterdir()):
-            if path.is_file() and path.name != "chat_template.jinja":
-                (draft / path.name).symlink_to(path.resolve())
+        for inner, path in files.items():
+            (draft / inner).parent.mkdir(parents=True, exist_ok=True)
+            (draft / inner).symlink_to(path)
         (draft / "chat_template.jinja").write_text(text)
         try:
             draft.rename(final)
@@ -163,9 +168,9 @@ def _from_hub(config: ModelConfig) -> Path:
 
     try:
         return Path(snapshot_download(str(config.path), revision=config.revision, allow_patterns=list(_HANDOVER)))
-    except Exception as error:  # the hub client raises a dozen types; all mean: not to be had
+    except Exception as error:  # the hub client raises a dozen types; all mean: not available
         raise Refusal(
-            f"model '{config.label}': {config.path} is neither a directory nor to be had from the hub"
+            f"model '{config.label}': {config.path} is neither a directory nor available from the hub"
             f" ({type(error).__name__}: {str(error).splitlines()[0]}). Give a local directory as path, or check the"
             " name, the network and HF_TOKEN"
         ) from error

@@ -11,11 +11,13 @@ arguments shows the traceback of a refusal.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import sys
+import textwrap
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -54,12 +56,17 @@ def command(
     run: Callable[[dict[str, Any]], int | None],
     *,
     arguments: Callable[[Sequence[str]], list[str]] = list,
+    unused: Collection[str] = (),
 ) -> NoReturn:
     """Compose `conf/<root>.yaml` with the command line's overrides, call `run`, and exit.
 
     `arguments` may say in full what the command line says in short.  With `-m`, or a study that asks for it, Hydra
-    calls `run` once for each cell of the sweep.
+    calls `run` once for each cell of the sweep.  `unused` are config groups that are composed for other commands'
+    sake and have no effect on this one, so that --help leaves them out.
     """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(root, unused=unused))
+        sys.exit(0)
     debug = any(argument.replace(" ", "").lower() == "debug=true" for argument in sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting, so that we give the message
     for name, value in processor_settings().items():  # torch and numpy are not imported yet
@@ -95,6 +102,50 @@ def compose(root: str, overrides: list[str]) -> dict[str, Any]:
     return plain_settings(composed)
 
 
+def help_text(root: str, *, unused: Collection[str] = ()) -> str:
+    """The first comment of `conf/<root>.yaml`, the command's config groups, and its settings as they are written there.
+
+    Read from the files without composing them, so that --help is immediate.
+    """
+    whole = (CONF / f"{root}.yaml").read_text()
+    comment = [line[2:] for line in itertools.takewhile(lambda line: line.startswith("#"), whole.splitlines())]
+    groups, settings = _groups_and_settings(root)
+    entries = {group: group_names(group) for group in dict.fromkeys(groups) if group not in unused}
+    found = [*comment, ""]
+    if entries:
+        found += ["Config groups, given as group=entry:", ""]
+        for group, names in entries.items():
+            found += textwrap.wrap(
+                f"{group}: {', '.join(names)}", 118, initial_indent="  ", subsequent_indent=" " * (len(group) + 4)
+            )
+        found.append("")
+    found += ["Settings and their defaults:", "", *(f"  {line}" for line in settings), ""]
+    return "\n".join([*found, "--cfg job prints all settings with what the groups and the command line make of them."])
+
+
+def _groups_and_settings(root: str) -> tuple[list[str], list[str]]:
+    """The groups among the defaults of a file and of the files it includes, and the lines of their settings."""
+    import yaml
+
+    lines = (CONF / f"{root}.yaml").read_text().splitlines()
+    top = [number for number, line in enumerate(lines) if line[:1].isalpha()]  # where a top-level key begins
+    groups: list[str] = []
+    settings: list[str] = []
+    for begin, end in itertools.pairwise([*top, len(lines)]):
+        key = lines[begin].split(":")[0]
+        if key == "defaults":
+            for entry in yaml.safe_load("\n".join(lines[begin:end]))["defaults"]:
+                if isinstance(entry, dict):
+                    groups += [group for group in entry if not group.startswith("override ")]
+                elif entry != "_self_":
+                    more, inherited = _groups_and_settings(entry)
+                    groups += more
+                    settings += inherited
+        elif key != "hydra":
+            settings += lines[begin:end]
+    return groups, [line for line in settings if line.strip() and not line.startswith("#")]
+
+
 def plain_settings(composed: Any) -> dict[str, Any]:
     """What Hydra composed as plain types.  Raises Refusal for a value that is missing or leads nowhere."""
     from omegaconf.errors import OmegaConfBaseException
@@ -118,8 +169,9 @@ def group_entry(group: str, name: str) -> dict[str, Any]:
 
 
 def group_names(group: str) -> list[str]:
-    """The entries of a config group."""
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    """The entries of a config group, those of its folders as folder/entry."""
+    folder = CONF / group
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
 
 
 def hydra_message(error: BaseException) -> str:

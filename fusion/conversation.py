@@ -293,7 +293,7 @@ def _messages(turns: Any, key: str, *, role: str, text: str, roles: Mapping[str,
 def _id(given: Any, messages: Sequence[Message], unnamed: Counter[str]) -> str:
     if given is None:
         base = content_id(messages)
-        unnamed[base] += 1  # the same dialogue twice in one file is two rows, told apart by their order
+        unnamed[base] += 1  # the same dialogue twice in one file is two rows, distinguished by their order
         return base if unnamed[base] == 1 else f"{base}-{unnamed[base]}"
     if isinstance(given, bool) or not isinstance(given, (str, int)) or given == "":
         raise ValueError(f"id is {given!r}: expected text or a whole number")

@@ -2,60 +2,77 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fusion.artifacts import Artifact, file_digest
+from fusion.artifacts import Artifact
+from fusion.conversation import DataConfig
 from fusion.experiment import FusionConfig
 from fusion.pocket.dialogues import PocketData
+from fusion.runtime.digests import content_key, file_digest
+from fusion.runtime.stage import Advance, Stage
+from fusion.runtime.work import Known, Work
 
 FUSION = "fusion.jsonl"
 
 
-def dialogues(config: FusionConfig, produce: Callable[..., Artifact]) -> Artifact:
+def dialogues_stage(config: FusionConfig) -> Stage:
     """`fusion.jsonl`, and for the pocket experiment the dialogues its models are trained and asked on.
 
-    `produce` makes a stage of them (fusion.pipeline).  Of files, `data_share` draws that share; raises Refusal for what
-    `load_conversations` refuses.
+    Of files, `data_share` draws that share; the build raises Refusal for what `load_conversations` refuses.
     """
-    data, share, seed = config.data, config.data_share, config.seed
-    if isinstance(data, PocketData):
+    data = config.data
+    return _written(data) if isinstance(data, PocketData) else _read(data, config.data_share, config.seed)
+
+
+def _written(data: PocketData) -> Stage:
+    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
         from fusion.pocket.questions import write_dialogues
 
-        return produce(
-            "data",
-            "pocket dialogues",
-            config=data,
-            inputs={},
-            modules=("fusion.pocket.questions",),
-            build=lambda out, shown: write_dialogues(data, out),
-            seed=data.seed,
-        )
-    from fusion.conversation import load_conversations, subsample, write_conversations
+        return write_dialogues(data, out)
 
-    def build(out: Path, shown: object) -> Mapping[str, Any]:
+    return Stage(
+        name="data",
+        what="pocket dialogues",
+        config=data,
+        inputs={},
+        modules=("fusion.pocket.questions",),
+        build=build,
+        seed=data.seed,
+        work=_work,
+    )
+
+
+def _read(data: DataConfig, share: float, seed: int) -> Stage:
+    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+        from fusion.conversation import load_conversations, subsample, write_conversations
+
         found = load_conversations(data, seed=seed)
         found = subsample(found, max(1, round(share * len(found))), seed=seed)
         write_conversations(out / FUSION, found)
         return {"conversations": len(found)}
 
     files = [Path(name).expanduser() for name in data.files]
-    return produce(
-        "data",
-        "conversations",
-        config=[data, seed] if share == 1 else [data, seed, share],
+    return Stage(
+        name="data",
+        what="conversations",
+        config=[data, seed, share],
         inputs={f"file-{i}": file_digest(path) for i, path in enumerate(files) if path.is_file()},
         modules=("fusion.conversation",),
         build=build,
         seed=seed,
+        work=_work,
     )
 
 
-def content_key(conversations: Artifact, prefix: str) -> str:
-    """A digest of the files whose names begin so: the fusion set may change without the pocket models' own dialogues,
-    and the questions without either."""
-    files = conversations.manifest["files"]
-    chosen = sorted((name, entry["sha256"]) for name, entry in files.items() if name.startswith(prefix))
-    return hashlib.sha256(repr(chosen).encode()).hexdigest()[:20]
+def _work(known: Known) -> tuple[Work, None]:
+    written = known.dialogues.written
+    return Work(kind="dialogues", units=written, items=written), None
+
+
+def content_of(conversations: Artifact, prefix: str) -> str:
+    """A key of the files whose names begin so: the fusion set may change without the pocket models' own dialogues, and
+    the questions without either."""
+    files = conversations.manifest["files"].items()
+    return content_key([(name, noted["sha256"]) for name, noted in files if name.startswith(prefix)])

@@ -29,11 +29,3 @@ class TopK:
 
     def __getitem__(self, rows: slice | NDArray[np.int64] | NDArray[np.bool_]) -> TopK:
         return TopK(ids=self.ids[rows], log_probs=self.log_probs[rows], tail=self.tail[rows])
-
-
-def one_hot(gold: NDArray[np.int32], k: int) -> TopK:
-    """All mass on the gold token, in slot 0 of `k`."""
-    ids = np.full((len(gold), k), NO_TOKEN, np.int32)
-    log_probs = np.full((len(gold), k), -np.inf, np.float32)
-    ids[:, 0], log_probs[:, 0] = gold, 0.0
-    return TopK(ids=ids, log_probs=log_probs, tail=np.full(len(gold), -np.inf, np.float32))

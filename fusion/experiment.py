@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fusion.align import AlignConfig
+from fusion.artifacts import Reuse
 from fusion.checkpoint import ModelConfig
 from fusion.command import group_entry
 from fusion.configure import Refusal, choose, typed
@@ -16,10 +17,15 @@ from fusion.conversation import DataConfig
 from fusion.fuse import FUSION_RULES, FusionRule
 from fusion.merge import MERGE_RULES, MergeRule
 from fusion.pocket.dialogues import PocketData
+from fusion.precision import LostUpdate, MergedConfig
 from fusion.represent import RepresentConfig
+from fusion.tasks.learner import Learner
 from fusion.train.config import TrainConfig
 
-Teacher = Literal["fused", "pivot", "shuffled"]
+TeacherChoice = Literal["fused", "pivot", "shuffled"]
+_BASELINES = ("sft", "multi")
+# The task (fusion.tasks) by which targets and Multi learn from each teacher.
+_TEACHES: Mapping[TeacherChoice, str] = {"fused": "fusion", "pivot": "self_distillation", "shuffled": "shuffled"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +33,11 @@ class FusionConfig:
     """Everything the stages up to the merged checkpoints depend on.
 
     `pivot` and `sources` name entries of `models`; `data` is either files or the pocket generator; `merge` maps a
-    merged model's name to its rule.  `teacher` says whose distributions the targets learn: the `fused` ones, or for
-    controls the `pivot`'s own (self-distillation) or the fused ones `shuffled` (fusion.fuse.shuffle).  Of the fusion
-    dialogues that `data` describes, the share `data_share` is used; more than 1 only of dialogues that are generated.
+    merged model's name to its rule, and `merged` says how all of them are written.  `lost_update`: what is done where
+    rounding weights loses more than a hundredth of what training changed.  `teacher` says whose distributions the
+    targets learn: the `fused` ones, or for controls the `pivot`'s own (self-distillation) or the fused ones `shuffled`
+    (fusion.fuse.shuffle).  Of the fusion dialogues that `data` describes, the share `data_share` is used; more than 1
+    only of dialogues that are generated.
     """
 
     name: str
@@ -43,11 +51,14 @@ class FusionConfig:
     represent: RepresentConfig
     align: AlignConfig
     fuse: FusionRule
-    teacher: Teacher
+    teacher: TeacherChoice
     train: TrainConfig
     merge: Mapping[str, MergeRule]
+    merged: MergedConfig
+    lost_update: LostUpdate
     baselines: tuple[str, ...]
     artifacts: Path
+    reuse: Reuse = "warn"
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -59,8 +70,27 @@ class FusionConfig:
         if self.data_share <= 0 or (self.data_share > 1 and isinstance(self.data, DataConfig)):
             raise ValueError(f"data_share is {self.data_share}: expected more than 0, and of files at most 1")
         for name in self.baselines:
-            if name not in ("sft", "multi"):
-                raise ValueError(f"baseline {name!r}: valid names are sft and multi")
+            if name not in _BASELINES:
+                raise ValueError(f"baseline {name!r}: valid names are {' and '.join(_BASELINES)}")
+
+    @property
+    def learners(self) -> tuple[Learner, ...]:
+        """The rows that are trained from the pivot: the baselines, then a target per source.
+
+        Where all weight lies on the labels no teacher is read, so every learner is fine-tuned on them.
+        """
+        taught = "sft" if self.train.lm_weight == 1 else _TEACHES[self.teacher]
+        known = {
+            "sft": Learner(row="sft", group="Baselines", role="sft", task="sft"),
+            "multi": Learner(row="multi", group="Baselines", role="multi", task=taught, sources=self.sources),
+        }
+        targets = (
+            Learner(
+                row=f"target-{self.models[name].label}", group="Targets", role="target", task=taught, sources=(name,)
+            )
+            for name in self.sources
+        )
+        return (*(known[name] for name in self.baselines), *targets)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +98,8 @@ class _Named:
     """The settings that are not groups.
 
     `pivot_choice` n lets the pivot and the n-th source change places, 0 none; `source_count` keeps the first so many
-    sources.  So a study varies either without knowing any model's name.
+    sources.  So a study varies either without knowing any model's name.  `pocket_dtype`: in which models that are
+    trained from scratch are saved, if not as their entries have it.
     """
 
     name: str
@@ -77,10 +108,13 @@ class _Named:
     pivot: str
     sources: tuple[str, ...]
     baselines: tuple[str, ...]
-    teacher: Teacher = "fused"
+    teacher: TeacherChoice = "fused"
     pivot_choice: int = 0
     source_count: int | None = None
     data_share: float = 1.0
+    lost_update: LostUpdate = "warn"
+    pocket_dtype: Literal["float32", "bfloat16"] | None = None
+    reuse: Reuse = "warn"
 
     def roles(self) -> tuple[str, tuple[str, ...]]:
         """The pivot and the sources.  Raises Refusal for a source that is not there."""
@@ -107,7 +141,9 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
     pivot, sources = named.roles()
     mounted = settings.get("model") or {}
     models = {
-        name: typed(mounted.get(name) or group_entry("model", name), ModelConfig, at=f"model.{name}")
+        name: _stored_in(
+            named.pocket_dtype, typed(mounted.get(name) or group_entry("model", name), ModelConfig, at=f"model.{name}")
+        )
         for name in (pivot, *sources)
     }
     data = settings.get("data")
@@ -126,6 +162,7 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
             models=models,
             data=_data(data, named.data_share),
             data_share=named.data_share,
+            reuse=named.reuse,
             represent=typed(settings.get("represent") or {}, RepresentConfig, at="represent"),
             align=typed(settings.get("align") or {}, AlignConfig, at="align"),
             fuse=choose(FUSION_RULES, settings.get("fuse") or {}, at="fuse"),
@@ -135,10 +172,19 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
                 for name, rule in merges.items()
                 if "name" in rule  # else an experiment's settings for a rule that was not chosen
             },
+            merged=typed(settings.get("merged") or {}, MergedConfig, at="merged"),
+            lost_update=named.lost_update,
             artifacts=Path(settings["paths"]["artifacts"]).expanduser(),
         )
     except ValueError as error:
         raise Refusal(str(error)) from error
+
+
+def _stored_in(dtype: Literal["float32", "bfloat16"] | None, model: ModelConfig) -> ModelConfig:
+    if dtype is None or model.pocket is None:
+        return model
+    train = dataclasses.replace(model.pocket.train, save_dtype=dtype)
+    return dataclasses.replace(model, pocket=dataclasses.replace(model.pocket, train=train))
 
 
 def _data(settings: Mapping[str, Any], share: float) -> DataConfig | PocketData:

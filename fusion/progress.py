@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fusion.artifacts import Artifact
+from fusion.artifacts import Artifact, Store
+from fusion.runtime.stage import Stage, Unfinished
 
 # The stages of a run by their place in the store, none before what it is made from.
 CHAIN = (
@@ -32,12 +32,6 @@ CHAIN = (
 )
 
 
-class Advance(Protocol):
-    """Told how much of a stage is done."""
-
-    def __call__(self, done: int, total: int) -> None: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class StageRecord:
     """An artifact that a run made or reused, and what it used it for: a model, or a model's answers to a benchmark."""
@@ -46,6 +40,9 @@ class StageRecord:
     what: str
     key: str
     path: str
+    # Where its code began, and the digest of that code.
+    modules: tuple[str, ...] = ()
+    code: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +68,7 @@ class RunProgress:
         self.reused = 0
         self.failed_in = ""
         self._finished: list[StageRecord] = []
+        self._noted: set[str] = set()
         self._lock = threading.Lock()
         self._bars = Progress(
             SpinnerColumn(),
@@ -98,6 +96,8 @@ class RunProgress:
         started = time.monotonic()
         try:
             yield shown
+        except Unfinished:  # its records are there, and it is asked again another time
+            raise
         except BaseException:
             self.failed_in = self.failed_in or f"{stage} {what}"
             raise
@@ -106,14 +106,31 @@ class RunProgress:
         artifact = shown.artifact
         with self._lock:
             if artifact is not None:
-                self._finished.append(
-                    StageRecord(stage=artifact.stage, what=what, key=artifact.key, path=str(artifact.path))
+                record = StageRecord(
+                    stage=artifact.stage,
+                    what=what,
+                    key=artifact.key,
+                    path=str(artifact.path),
+                    modules=tuple(artifact.manifest.get("modules", ())),
+                    code=artifact.manifest.get("code", ""),
                 )
+                self._finished.append(record)
             if artifact is not None and artifact.reused:
                 self.reused += 1
                 return
             self.computed += 1
         self.console.print(f"  {stage:<10} {what:<28} {time.monotonic() - started:6.1f} s", highlight=False)
+
+    def produce(self, store: Store, stage: Stage) -> Artifact:
+        """What `stage` leaves in `store`, made while a bar shows how far it is, or found from before."""
+        with self.stage(stage.name, stage.what) as shown:
+            artifact = store.produce(stage, shown.advance)
+            shown.finished(artifact)
+        if artifact.differs:
+            self.note_once(
+                f"reused from another environment ({', '.join(artifact.differs)}): reuse=same_versions computes again"
+            )
+        return artifact
 
     def running(self) -> list[RunningStage]:
         """The stages under way, the one begun last at the end."""
@@ -135,6 +152,14 @@ class RunProgress:
     def note(self, text: str) -> None:
         """A sentence the user should see, above the bars."""
         self.console.print(text, highlight=False)
+
+    def note_once(self, text: str) -> None:
+        """The same, but not again in this run."""
+        with self._lock:
+            if text in self._noted:
+                return
+            self._noted.add(text)
+        self.note(text)
 
 
 @functools.cache

@@ -56,11 +56,6 @@ class LabelledRow:
     content_bytes: NDArray[np.int32]
 
 
-def label_row(tokenizer: Any, conversation: Conversation, *, max_length: int) -> LabelledRow | None:
-    """`label_rows` of one conversation."""
-    return label_rows(tokenizer, [conversation], max_length=max_length)[0]
-
-
 def label_rows(tokenizer: Any, conversations: Sequence[Conversation], *, max_length: int) -> list[LabelledRow | None]:
     """Render, tokenise and label conversations; None where no label lies in the first `max_length` tokens.
 
@@ -102,7 +97,7 @@ _END_OF_TURN: WeakKeyDictionary[Any, tuple[str, int]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Turn:
+class _AssistantTurn:
     """Where an assistant's content lies in the rendered text, in bytes; `skipped` bytes of its beginning are not there
     because the template trims whitespace, and `length` is that of the content as given."""
 
@@ -121,7 +116,7 @@ class _Tokens:
     first: NDArray[np.int64]
     last: NDArray[np.int64]
     special: NDArray[np.bool_]
-    turns: Sequence[_Turn]
+    turns: Sequence[_AssistantTurn]
 
 
 def _label(row: _Tokens, end_of_turn: int, conversation: Conversation, max_length: int) -> LabelledRow | None:
@@ -159,13 +154,13 @@ def _label(row: _Tokens, end_of_turn: int, conversation: Conversation, max_lengt
     )
 
 
-def _holds_template(row: _Tokens, turn: _Turn, position: int) -> bool:
+def _holds_template(row: _Tokens, turn: _AssistantTurn, position: int) -> bool:
     """Whether the token spells more of the template than whitespace."""
     first, last = int(row.first[position]), int(row.last[position])
     return bool((row.text[first : max(first, turn.start)] + row.text[min(last, turn.end) : last]).strip())
 
 
-def _end_token(row: _Tokens, turn: _Turn) -> int | None:
+def _end_token(row: _Tokens, turn: _AssistantTurn) -> int | None:
     """The first token after the content that is not whitespace of the template."""
     position = int(np.searchsorted(row.first, turn.end, side="left"))
     if position and row.special[position - 1] and row.last[position - 1] > turn.end:
@@ -200,7 +195,7 @@ def _tokenised(tokenizer: Any, conversations: Sequence[Conversation]) -> Iterato
         first, last = spans[::2].copy(), spans[1::2].copy()
         _spell_out(raw, [spelled[token_id] or b"" for token_id in ids], special, first, last)
         turns = [
-            _Turn(start=int(byte_at[begin]), end=int(byte_at[end]), skipped=skipped, length=length)
+            _AssistantTurn(start=int(byte_at[begin]), end=int(byte_at[end]), skipped=skipped, length=length)
             for begin, end, skipped, length in contents
         ]
         yield _Tokens(text=raw, ids=token_ids, first=first, last=last, special=special, turns=turns)

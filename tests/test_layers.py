@@ -10,8 +10,20 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("fusion", "eval", "ablations")
+# What `eval` may borrow of `fusion`: keeping, starting and checking things, and the one edit distance; a checkpoint
+# directory is the handover.
 # What `eval` may borrow of `fusion`: keeping, starting and checking things; a checkpoint directory is the handover.
-SHARED = ("fusion.artifacts", "fusion.configure", "fusion.processes", "fusion.command", "fusion.progress")
+GROUND = [f"fusion.runtime.{path.stem}" for path in sorted((ROOT / "fusion/runtime").glob("[a-z]*.py"))]
+SHARED = (
+    "fusion.artifacts",
+    "fusion.configure",
+    "fusion.processes",
+    "fusion.command",
+    "fusion.progress",
+    "fusion.edit_distance",
+    "fusion.precision",
+    *GROUND,
+)
 HEAVY = (
     "vllm",
     "transformers",

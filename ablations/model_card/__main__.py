@@ -30,8 +30,8 @@ def run(settings: dict[str, Any]) -> None:
     """Write the folder.  Raises Refusal for a cell, a model or files that are not there, and for a folder that is."""
     from ablations.model_card.card import write_card
     from ablations.model_card.chain import read_chain
-    from fusion.artifacts import file_digest
     from fusion.configure import Refusal, typed
+    from fusion.runtime.digests import file_digest
 
     given = typed(settings, CardCommand)
     out = Path(given.out)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
-from ablations.model_card.chain import Chain, Link
+from ablations.model_card.chain import Chain, ChainArtifact
 from eval.tables import Heading, rounded
 from fusion.configure import choose
 from fusion.merge import MERGE_RULES
@@ -60,7 +60,7 @@ def write_card(chain: Chain, out: Path, *, title: str) -> None:
 
 def recipe_of(chain: Chain) -> dict[str, Any]:
     """The merge as `python -m fusion.merge` reads it, with the models' directories as the store has them."""
-    described, seed = chain.merge.manifest["config"]
+    described, seed, *merged = chain.merge.manifest["config"]
     name = next(name for name, rule in MERGE_RULES.items() if rule.__name__ == described["type"])
     fields = {key: value for key, value in described.items() if key != "type"}
     return written_recipe(
@@ -68,6 +68,7 @@ def recipe_of(chain: Chain) -> dict[str, Any]:
         pivot=chain.named(chain.pivot),
         targets=[chain.named(target) for target in chain.targets],
         seed=seed,
+        merged=merged[0] if merged else None,
     )
 
 
@@ -133,7 +134,7 @@ def judges(chain: Chain) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def settings_of(link: Link) -> str:
+def settings_of(link: ChainArtifact) -> str:
     """The settings in an artifact's manifest on one line, to be cut where they are long: the manifest has them all."""
     text = _spelt(link.manifest["config"])
     return text if len(text) <= 120 else f"{text[:117]}..."

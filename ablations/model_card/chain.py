@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusion.artifacts import content_of
 from fusion.configure import Refusal, nearest
 
 # Between the model and the benchmark in what a stage was about, as the pipeline writes it.
@@ -15,7 +16,7 @@ _ASKED = " · "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Link:
+class ChainArtifact:
     """One artifact of the chain; `what` is the model or source it was about."""
 
     stage: str
@@ -23,6 +24,11 @@ class Link:
     key: str
     path: Path
     manifest: Mapping[str, Any]
+
+    @property
+    def content(self) -> str:
+        """What later links name it by."""
+        return content_of(self.manifest)
 
     @property
     def file(self) -> str:
@@ -39,8 +45,8 @@ class Chain:
     model: str
     cell: Mapping[str, Any]
     folder: Path
-    merge: Link
-    links: tuple[Link, ...]
+    merge: ChainArtifact
+    links: tuple[ChainArtifact, ...]
     pivot: Path
     targets: tuple[Path, ...]
 
@@ -76,7 +82,7 @@ def read_chain(folder: Path, model: str) -> Chain:
         raise Refusal(f"'{model}' is no merged model of the cell in {folder}: {nearest(model, merges)}")
     found = [_link(stage) for stage in cell["stages"]]
     merge = next(link for link in found if link.stage == "merge" and link.what == model)
-    rows = {key: row for row, key in cell["weights"].items()}
+    rows = {key: row for row, key in reversed(cell["weights"].items())}  # of equal weights, the first
     inputs: Mapping[str, str] = merge.manifest["inputs"]
     directories = {role: Path(cell["checkpoints"][rows[key]]) for role, key in inputs.items()}
     return Chain(
@@ -90,7 +96,7 @@ def read_chain(folder: Path, model: str) -> Chain:
     )
 
 
-def _link(stage: Mapping[str, str]) -> Link:
+def _link(stage: Mapping[str, str]) -> ChainArtifact:
     path = Path(stage["path"])
     try:
         manifest = json.loads((path / "manifest.json").read_text())
@@ -98,18 +104,19 @@ def _link(stage: Mapping[str, str]) -> Link:
         raise Refusal(
             f"{path} is not there: give the command in the directory where the cell was run, or run the cell again"
         ) from error
-    return Link(stage=stage["stage"], what=stage["what"], key=stage["key"], path=path, manifest=manifest)
+    return ChainArtifact(stage=stage["stage"], what=stage["what"], key=stage["key"], path=path, manifest=manifest)
 
 
-def _behind(found: Sequence[Link], merge: Link) -> list[Link]:
+def _behind(found: Sequence[ChainArtifact], merge: ChainArtifact) -> list[ChainArtifact]:
     """What `merge` was made of, the dialogues, and its own answers and verdicts, in the cell's order."""
-    by_key = {link.key: link for link in found}
-    wanted, waiting = {merge.key}, [merge.key]
+    by_content = {link.content: link for link in found}
+    wanted, waiting = {merge.key}, [merge]
     while waiting:
-        for key in by_key[waiting.pop()].manifest["inputs"].values():
-            if key in by_key and key not in wanted:
-                wanted.add(key)
-                waiting.append(key)
+        for content in waiting.pop().manifest["inputs"].values():
+            link = by_content.get(content)
+            if link is not None and link.key not in wanted:
+                wanted.add(link.key)
+                waiting.append(link)
     own = [link for link in found if link.what.split(_ASKED)[0] == merge.what or link.stage == "data"]
     wanted |= {link.key for link in own}
     return [link for link in found if link.key in wanted]

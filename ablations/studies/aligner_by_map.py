@@ -1,17 +1,17 @@
 """Positions and vocabularies are two choices: which of them makes the difference?"""
 
-from ablations.study import Claim, Place, Study
+from ablations.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Does the sequence aligner matter, or the vocabulary map?",
     claim=Claim(
         "Exact positions with strings mapped exactly are better than the papers' warping with edit distance.",
         source="this project: the audit finds positions that warping gets wrong",
-        arm=Place(model="mean of targets", axes={"align.aligner": "byte_span", "align.vocabulary_map": "string"}),
+        arm=ArmChoice(model="mean of targets", axes={"align.aligner": "byte_span", "align.vocabulary_map": "string"}),
     ),
     held=("dialogues", "sources", "fusion rule", "training", "questions"),
     models=("mean of targets", "sce"),
-    reference=Place(axes={"align.aligner": "token_dtw", "align.vocabulary_map": "min_edit_distance"}),
+    reference=ArmChoice(axes={"align.aligner": "token_dtw", "align.vocabulary_map": "min_edit_distance"}),
     limits="how aligner and map act together on targets of this pivot. Both act through the fused distributions"
     " alone, so at a high lm_weight little can show; the audit (python -m fusion.align) measures alignment"
     " itself.",

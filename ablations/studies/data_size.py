@@ -1,17 +1,17 @@
 """How many fusion dialogues?"""
 
-from ablations.study import Claim, Place, Study
+from ablations.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="How does the number of fusion dialogues matter?",
     claim=Claim(
         "More dialogues help fusion.",
         source="FuseChat (arXiv 2408.07990), which uses 95,000",
-        arm=Place(model="mean of targets", axes={"data_share": "1.0"}),
+        arm=ArmChoice(model="mean of targets", axes={"data_share": "1.0"}),
     ),
     held=("sources", "alignment", "fusion rule", "steps", "questions"),
     models=("mean of targets", "sft", "sce"),
-    reference=Place(axes={"data_share": "0.25"}),
+    reference=ArmChoice(axes={"data_share": "0.25"}),
     limits="more of the same dialogues at equal steps, so a larger set is also seen fewer times. Other dialogues, or"
     " more steps with more data, are other questions.",
 )

@@ -1,17 +1,17 @@
 """Who teaches: the model with the lowest cross-entropy (per token or per byte), or all in proportion to it?"""
 
-from ablations.study import Claim, Place, Study
+from ablations.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Which fusion rule?",
     claim=Claim(
         "MinCE teaches better than AvgCE.",
         source="FuseLLM (arXiv 2401.10491)",
-        arm=Place(model="mean of targets", axes={"fuse": "min_ce"}),
+        arm=ArmChoice(model="mean of targets", axes={"fuse": "min_ce"}),
     ),
     held=("dialogues", "sources", "alignment", "training", "questions"),
     models=("mean of targets", "multi", "sce"),
-    reference=Place(axes={"fuse": "average_ce"}),
+    reference=ArmChoice(axes={"fuse": "average_ce"}),
     limits="who should teach among these sources with this alignment. The rules differ only where sources and pivot"
     " disagree about a text; where one model is best almost everywhere they teach the same.",
 )

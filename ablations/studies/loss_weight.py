@@ -1,17 +1,17 @@
 """How much should the labels weigh beside the fused distributions?"""
 
-from ablations.study import Claim, Place, Study
+from ablations.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Which loss weight lambda?",
     claim=Claim(
         "Fusion with lambda 0.9 is better than fine-tuning on the labels alone.",
         source="FuseChat (arXiv 2408.07990), where lambda is 0.9",
-        arm=Place(model="mean of targets", axes={"train.lm_weight": "0.9"}),
+        arm=ArmChoice(model="mean of targets", axes={"train.lm_weight": "0.9"}),
     ),
     held=("dialogues", "sources", "alignment", "fusion rule", "steps", "questions"),
     models=("mean of targets", "linear"),
-    reference=Place(axes={"train.lm_weight": "1.0"}),
+    reference=ArmChoice(axes={"train.lm_weight": "1.0"}),
     limits="the best weight at this learning rate and number of steps; another schedule may prefer another. At weight 1"
     " all targets are one model, so merging adds nothing there, and SCE, which keeps what targets disagree about, would"
     " give back the pivot: it is left out.",

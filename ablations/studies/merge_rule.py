@@ -1,16 +1,16 @@
 """Which merge rule?  All rules on the same targets, each beside the plain mean."""
 
-from ablations.study import Claim, Place, Study
+from ablations.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Which merge rule makes the best model of the targets?",
     claim=Claim(
         "SCE merges better than the plain mean.",
         source="FuseChat (arXiv 2408.07990), which chose it",
-        arm=Place(model="sce"),
+        arm=ArmChoice(model="sce"),
     ),
     held=("dialogues", "sources", "alignment", "fusion rule", "training", "questions"),
-    reference=Place(model="linear"),
+    reference=ArmChoice(model="linear"),
     limits="rules at their default hyperparameters on one set of targets. A rule that loses might win when tuned,"
     " and the best of seven on the same questions looks better than it is.",
 )

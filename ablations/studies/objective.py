@@ -1,18 +1,18 @@
 """Cross-entropy against the fused distribution, or Kullback-Leibler divergence from it?"""
 
-from ablations.study import Claim, Place, Study
+from ablations.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Which fusion objective?",
     claim=Claim(
         "Both objectives have the same gradient, so they train the same model.",
         source="arithmetic: KL is cross-entropy less the target's entropy, which has no gradient",
-        arm=Place(model="mean of targets", axes={"train.objective": "kl"}),
+        arm=ArmChoice(model="mean of targets", axes={"train.objective": "kl"}),
         expects="equal",
     ),
     held=("dialogues", "sources", "alignment", "fusion rule", "questions"),
     models=("mean of targets", "sce"),
-    reference=Place(axes={"train.objective": "ce"}),
+    reference=ArmChoice(axes={"train.objective": "ce"}),
     limits="whether this program trains the same under both names, up to rounding. Equality cannot be shown, only a"
     " difference ruled out that the questions could have seen.",
 )

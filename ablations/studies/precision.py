@@ -1,21 +1,24 @@
-"""Training in fp32, with bf16 arithmetic, or with bf16 weights, and what that does to the task vectors."""
+"""Training in fp32, with bf16 arithmetic, or with bf16 weights, and merges rounded to bf16: what that does to task
+vectors and scores."""
 
-from ablations.deltas import precision_table
-from ablations.study import Claim, Place, Study
+from ablations.deltas import precision_tables
+from ablations.study import ArmChoice, Claim, Study
 
 STUDY = Study(
-    question="Does the precision of training matter?",
+    question="Does the precision of training and of merging matter?",
     claim=Claim(
         "With pure bf16 weights small updates are lost, and the targets are worse.",
         source="arithmetic: bf16 has 8 significant bits; FuseChat's released training is pure bf16",
-        arm=Place(model="mean of targets", axes={"train.precision": "bf16_pure"}),
+        arm=ArmChoice(model="mean of targets", axes={"row": "precision/bf16_pure"}),
         expects="worse",
     ),
-    held=("dialogues", "sources", "fused targets", "steps", "learning rate", "questions"),
+    held=("dialogues", "sources", "fused targets", "steps", "learning rate", "questions", "pivots stored in bf16"),
     models=("sft", "mean of targets", "linear", "sce"),
-    reference=Place(axes={"train.precision": "fp32"}),
+    reference=ArmChoice(axes={"row": "precision/fp32"}),
     limits="precision at this learning rate. What bf16 loses depends on the size of a step beside the size of a weight:"
-    " at 100 times smaller steps, as for 7B models, far more vanishes. An fp32 pivot is also rounded before pure bf16"
-    " training begins, which the norm counts and the column in bf16 does not.",
-    also=precision_table,
+    " at 100 times smaller steps, as for 7B models, far more vanishes, from a merge too, so a rounded merge that does"
+    " as well here may do worse there: the second table says how much of the update was left to be judged. Rows that"
+    " round merges alone leave SFT and the targets as they are. What rounding at each step of pure bf16 training loses"
+    " shows in the first table only.",
+    also=precision_tables,
 )

@@ -22,7 +22,7 @@ from eval.benchmarks import stand_ins
 from eval.benchmarks.alpaca_metrics import (
     METRICS,
     WIN_RATE,
-    Comparison,
+    BaselineComparison,
     length_row,
     official_rows,
     own_set_row,
@@ -272,7 +272,7 @@ class LoadedAlpacaEval(JudgedAlone):
         found = {
             v.question_id for v in verdicts if isinstance(v, Verdict) or v.kind not in ("not_recorded", "no_answer")
         }
-        comparison = Comparison(
+        comparison = BaselineComparison(
             baseline_name=self.baseline_name,
             baseline=self.baseline,
             own=tuple(said.get(question.id) for question in self.questions),

@@ -48,7 +48,7 @@ _OWN_SET_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class BaselineComparison:
     """A model beside the baseline, instruction by instruction: `own[i]` None: no answer; `preferences[i]` (1 to 2)
     None: unscored; `absent`: positions of which a replayed file has no row at all.
     """
@@ -90,7 +90,7 @@ class Comparison:
         )
 
 
-def win_rate_rows(comparison: Comparison, bootstrap: Bootstrap) -> list[MetricRow]:
+def win_rate_rows(comparison: BaselineComparison, bootstrap: Bootstrap) -> list[MetricRow]:
     """win_rate, standard_error and discrete_win_rate by the package, the rates with intervals by instruction."""
     preferences = [value for value in comparison.preferences if value is not None]
     rows = [comparison.empty_row(name, "nothing was scored") for name in _RATES]
@@ -110,7 +110,7 @@ def win_rate_rows(comparison: Comparison, bootstrap: Bootstrap) -> list[MetricRo
     ]
 
 
-def own_set_row(comparison: Comparison, bootstrap: Bootstrap, *, c: float) -> MetricRow:
+def own_set_row(comparison: BaselineComparison, bootstrap: Bootstrap, *, c: float) -> MetricRow:
     """The length-controlled rate on an instruction set of one's own, variant `own_set`."""
     scored = comparison.scored
     shares = comparison.shares[scored]
@@ -126,7 +126,7 @@ def own_set_row(comparison: Comparison, bootstrap: Bootstrap, *, c: float) -> Me
     return replace(row, value=100 * value, low=100 * low, high=100 * high, reason=None)
 
 
-def refused_row(comparison: Comparison, *, whole: int) -> MetricRow:
+def refused_row(comparison: BaselineComparison, *, whole: int) -> MetricRow:
     """No length-controlled rate on a subset drawn here, of `whole` instructions."""
     return comparison.empty_row(
         _CONTROLLED,
@@ -136,7 +136,7 @@ def refused_row(comparison: Comparison, *, whole: int) -> MetricRow:
 
 
 def official_rows(
-    comparison: Comparison,
+    comparison: BaselineComparison,
     gamed: Path | None,
     bootstrap: Bootstrap,
     *,
@@ -188,7 +188,9 @@ def official_rows(
     return [slipped, replace(rate, metric=f"{_CONTROLLED}_matched"), slipped_error, refit]
 
 
-def position_bias_row(comparison: Comparison, pairs: Sequence[JudgedPair | None], bootstrap: Bootstrap) -> MetricRow:
+def position_bias_row(
+    comparison: BaselineComparison, pairs: Sequence[JudgedPair | None], bootstrap: Bootstrap
+) -> MetricRow:
     """How much more than half the answer shown first is preferred, in percent points, over pairs shown both ways."""
     row = replace(comparison.empty_row("position_bias", "no pair was judged in both orders"), n=0)
     biases = [pair.first_bias for pair in pairs if pair is not None and pair.first_bias is not None]
@@ -197,7 +199,7 @@ def position_bias_row(comparison: Comparison, pairs: Sequence[JudgedPair | None]
     return _with_interval(replace(row, n=len(biases)), 100 * math.fsum(biases) / len(biases), biases, bootstrap)
 
 
-def length_row(comparison: Comparison, bootstrap: Bootstrap) -> MetricRow:
+def length_row(comparison: BaselineComparison, bootstrap: Bootstrap) -> MetricRow:
     """Mean length of the model's answers."""
     lengths = [float(len(said)) for said in comparison.own if said is not None]
     row = replace(
@@ -221,7 +223,7 @@ def _with_interval(row: MetricRow, value: float, items: Sequence[float], bootstr
 
 
 def _published(
-    comparison: Comparison, positions: Sequence[int], gamed: Path, how: LengthControl, c: float, *, same: bool
+    comparison: BaselineComparison, positions: Sequence[int], gamed: Path, how: LengthControl, c: float, *, same: bool
 ) -> dict[str, float]:
     """The package takes a model under the baseline's name for the baseline; here what it says decides, not its name."""
     shares = comparison.shares

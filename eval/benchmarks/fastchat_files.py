@@ -25,7 +25,7 @@ from eval.records import Answer, Question, Unscored, Verdict
 _NOTHING_SAID = "$ERROR$"  # fastchat's text of a judge that did not answer
 _NO_ROW = ("no_answer", "not_recorded")
 
-Row = dict[str, Any]
+FileRow = dict[str, Any]
 
 
 def file_name(model: str) -> str:
@@ -33,13 +33,13 @@ def file_name(model: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", model).strip("_") or "_"
 
 
-def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
+def write_jsonl(path: Path, rows: Iterable[FileRow]) -> None:
     """One row per line, the whole file at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def answer_rows(answers: Sequence[Answer], *, written: float) -> list[Row]:
+def answer_rows(answers: Sequence[Answer], *, written: float) -> list[FileRow]:
     """Rows of model_answer; `written` is the time stamp in seconds.  Questions without any answer have no row."""
     return [
         {
@@ -64,7 +64,7 @@ def single_rows(
     model: str,
     judge: str,
     written: float,
-) -> list[Row]:
+) -> list[FileRow]:
     """Rows of `<judge>_single.jsonl` for one model, in the order of the requests."""
     known = {question.id: question for question in questions}
     found = {record.place: record for record in verdicts}
@@ -98,7 +98,7 @@ def pair_rows(
     names: Mapping[str, str],
     judge: str,
     written: float,
-) -> list[Row]:
+) -> list[FileRow]:
     """Rows of `<judge>_pair.jsonl` for one model's pairs: it is model_1, and game 1 is the one that shows it first.
     `names` are the opponents' in the files.
     """
@@ -113,7 +113,7 @@ def pair_rows(
         records = [found.get(first.place), found.get(second.place)]
         if not all(map(_has_row, records)):
             continue
-        row: Row = {
+        row: FileRow = {
             "question_id": _id(question_id),
             "model_1": model,
             "model_2": names[opponent],

@@ -6,26 +6,23 @@ stand beside ours (one verdict per question and turn) wherever the two can diffe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from eval.benchmarks.single_rating import HIGHEST, LOWEST
-from eval.judges.recorded_judgments import NO_SCORE
+from eval.judges.recorded_judgments import NO_SCORE, JudgmentRow
 from eval.records import Question
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
 
-Row = Mapping[str, Any]
 
-
-def counted_alike(rows: Sequence[Row]) -> bool:
+def counted_alike(rows: Sequence[JudgmentRow]) -> bool:
     """Whether one model's rows hold one readable rating per question and turn, so that both ways of counting agree."""
     places = {(row["question_id"], row["turn"]) for row in rows}
     return len(places) == len(rows) and all(LOWEST <= row["score"] <= HIGHEST for row in rows)
 
 
-def fastchat_rows(rows: Sequence[Row], questions: Sequence[Question], bootstrap: Bootstrap) -> list[MetricRow]:
+def fastchat_rows(rows: Sequence[JudgmentRow], questions: Sequence[Question], bootstrap: Bootstrap) -> list[MetricRow]:
     """`rating_fastchat` over all of one model's rows, each turn and each category; `unscored` counts its -1 rows."""
     values = [None if row["score"] == NO_SCORE else float(row["score"]) for row in rows]
     blank = MetricRow(
@@ -41,7 +38,7 @@ def fastchat_rows(rows: Sequence[Row], questions: Sequence[Question], bootstrap:
 
 
 def fastchat_pair_rows(
-    rows: Sequence[Row], model: str, questions: Sequence[Question], bootstrap: Bootstrap
+    rows: Sequence[JudgmentRow], model: str, questions: Sequence[Question], bootstrap: Bootstrap
 ) -> list[MetricRow]:
     """`pairwise_win_rate_fastchat` (percent) over all of one model's pairs; `unscored` counts those with an error."""
     outcomes = [outcome(row, model) for row in rows]
@@ -58,7 +55,7 @@ def fastchat_pair_rows(
     return _slices(blank, rows, values, questions, bootstrap)
 
 
-def outcome(row: Row, model: str) -> float | None:
+def outcome(row: JudgmentRow, model: str) -> float | None:
     """1 where `model` won both games of a pair's row, 0 where the other did, else 0.5; None for an error."""
     first, second = row["g1_winner"], row["g2_winner"]
     if "error" in (first, second):
@@ -70,7 +67,7 @@ def outcome(row: Row, model: str) -> float | None:
 
 def _slices(
     blank: MetricRow,
-    rows: Sequence[Row],
+    rows: Sequence[JudgmentRow],
     values: Sequence[float | None],
     questions: Sequence[Question],
     bootstrap: Bootstrap,

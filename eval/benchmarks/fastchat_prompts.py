@@ -12,15 +12,15 @@ from eval.records import Question
 from fusion.configure import Refusal
 
 Prompts = Mapping[str, Mapping[str, Any]]
-Kind = Literal["single", "pair"]
-_NAMES: Mapping[Kind, tuple[str, str]] = {
+PromptKind = Literal["single", "pair"]
+_NAMES: Mapping[PromptKind, tuple[str, str]] = {
     "single": ("single-v1", "single-math-v1"),
     "pair": ("pair-v2", "pair-math-v1"),
 }
 _SECOND_TURN = "-multi-turn"
 
 
-def judge_prompts(path: Path, kind: Kind) -> Prompts:
+def judge_prompts(path: Path, kind: PromptKind) -> Prompts:
     """The prompts by name.  Raises Refusal for a file that is not fastchat's or lacks one of this kind."""
     try:
         prompts: Prompts = fastchat_common().load_judge_prompts(str(path))
@@ -37,13 +37,13 @@ def needs_reference(question: Question) -> bool:
     return question.category in fastchat_common().NEED_REF_CATS
 
 
-def prompt_name(kind: Kind, question: Question, turn: int) -> str:
+def prompt_name(kind: PromptKind, question: Question, turn: int) -> str:
     """Its published name: with known answers where the category needs them, with both turns at the second."""
     return _NAMES[kind][needs_reference(question)] + (_SECOND_TURN if turn > 1 else "")
 
 
 def judge_messages(
-    prompts: Prompts, kind: Kind, question: Question, turn: int, said: Mapping[str, Sequence[str]]
+    prompts: Prompts, kind: PromptKind, question: Question, turn: int, said: Mapping[str, Sequence[str]]
 ) -> tuple[Mapping[str, str], ...]:
     """The prompt filled in; none without prompts.  `said`: the turns of each answer shown, by its field in the prompt
     (`answer`, or `answer_a` and `answer_b`).  Raises Refusal when the category needs a known answer and there is none.

@@ -60,7 +60,7 @@ def fastchat_means(judgments: Path) -> dict[str, dict[str, float]]:
     """The mean ratings that fastchat's own `show_result` prints for an unpacked `<judge>_single.jsonl`: by slice
     (`turn1`, `turn2`, `all`), then by model.
     """
-    first, second, average = _shown_by("display_result_single", judgments)
+    first, second, average = shown_by("display_result_single", judgments)
     return {
         "turn1": {model: float(row.score) for (model, _), row in first.iterrows()},
         "turn2": {model: float(row.score) for (model, _), row in second.iterrows()},
@@ -68,15 +68,7 @@ def fastchat_means(judgments: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def fastchat_win_rates(judgments: Path, *, baseline: str | None) -> dict[str, dict[str, float]]:
-    """What fastchat's own `show_result` prints for an unpacked `<judge>_pair.jsonl`: by model `win`, `loss`, `tie`
-    (pairs), `win_rate`, `loss_rate` and `win_rate_adjusted` (0 to 1).
-    """
-    (table,) = _shown_by("display_result_pairwise", judgments, baseline_model=baseline)
-    return {model: {name: float(value) for name, value in row.items()} for model, row in table.iterrows()}
-
-
-def _shown_by(function: str, judgments: Path, *, baseline_model: str | None = None) -> list[Any]:
+def shown_by(function: str, judgments: Path, *, baseline_model: str | None = None) -> list[Any]:
     """The tables that one of show_result's functions prints; the module needs pandas and nothing heavy."""
     spec = importlib.util.find_spec("fastchat.llm_judge.show_result")
     if spec is None or spec.loader is None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from eval.benchmarks.lm_eval_scores import LMEvalTask, task_scores
-from eval.benchmarks.protocol import Dtype, find
+from eval.benchmarks.protocol import ModelDtype, find
 from eval.errors import HarnessFailure
 from eval.records import ItemScore
 from eval.scores.intervals import Bootstrap, mean_interval
@@ -44,13 +44,14 @@ class LMEvalHarness:
 
     name: ClassVar[str] = "lm_eval"
     needs_judge: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("lm-eval",)
 
     tasks: tuple[str | LMEvalTask, ...]
     task_folder: str | None = None
     offline: bool = True
     backend: Literal["server", "hf"] = "server"
     device: str = "cpu"
-    dtype: Dtype = "auto"
+    dtype: ModelDtype = "auto"
     num_fewshot: int | None = None
     limit: int | None = None
     apply_chat_template: bool = False
@@ -85,7 +86,7 @@ class LMEvalHarness:
     def served(self) -> bool:
         return self.backend == "server"
 
-    def in_process(self, *, device: str, dtype: Dtype) -> LMEvalHarness:
+    def in_process(self, *, device: str, dtype: ModelDtype) -> LMEvalHarness:
         """The same tasks on a model that this process loads."""
         return replace(self, backend="hf", device=device, dtype=dtype)
 

@@ -19,7 +19,7 @@ from typing import ClassVar
 from eval.benchmarks.fastchat_means import fastchat_pair_rows
 from eval.benchmarks.fastchat_prompts import judge_messages, judge_prompts
 from eval.benchmarks.mt_bench import LoadedMTBench, MTBench
-from eval.benchmarks.paired_games import ORDERS, Pair, pairwise_rows
+from eval.benchmarks.paired_games import ORDERS, GamePair, pairwise_rows
 from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, Sampling, find
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.benchmarks.verdict_letter import LOSS, TIE, WIN, parse_verdict
@@ -192,11 +192,11 @@ class LoadedMTBenchPairwise(JudgedAlone):
 
         return read_reply(request, reply, judge=judge, parse=parse)
 
-    def pairs(self, verdicts: Sequence[Verdict | Unscored]) -> list[Pair]:
+    def pairs(self, verdicts: Sequence[Verdict | Unscored]) -> list[GamePair]:
         """Every pair of games, in the order of the questions and then of the opponents."""
         found = {(record.question_id, record.turn, record.opponent, record.order): record for record in verdicts}
         return [
-            Pair(
+            GamePair(
                 question=question,
                 turn=turn,
                 opponent=opponent,
@@ -210,7 +210,7 @@ class LoadedMTBenchPairwise(JudgedAlone):
         """One `pairwise_win_rate` (0 to 1) per question and turn: the mean outcome over the opponents that have
         one.  The baseline itself has no items and no rows.
         """
-        found: dict[tuple[str, int], list[Pair]] = {}
+        found: dict[tuple[str, int], list[GamePair]] = {}
         for pair in self.pairs(verdicts):
             found.setdefault((pair.question.id, pair.turn), []).append(pair)
         scores = []

@@ -15,7 +15,7 @@ ORDERS = (1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class GamePair:
     """The two games of one turn against one opponent: the model's preference in each, or why there is none."""
 
     question: Question
@@ -47,7 +47,7 @@ class Pair:
         return "not judged" if missing is None else missing.reason
 
 
-def pairwise_rows(name: str, pairs: Sequence[Pair], bootstrap: Bootstrap) -> list[MetricRow]:
+def pairwise_rows(name: str, pairs: Sequence[GamePair], bootstrap: Bootstrap) -> list[MetricRow]:
     """One slice's rows.
 
     `pairwise_win_rate`: (wins + ties / 2) / pairs in percent, fastchat's `win_rate_adjusted`.  `pairwise_wins`, `_ties`

@@ -1,9 +1,9 @@
 """Two answers shown as "m" and "M", and which one a judge prefers: alpaca-eval's annotators, read from its package.
 
 An annotator is a folder of the installed package: a prompt and a configs.yaml that says how the reply is requested and
-parsed.  The prompt text, the request fields and the parsing functions are the package's; which answer is shown first
-is drawn from the instruction exactly as the package draws it, so published annotations can be told apart from ours by
-the judge alone.
+parsed.  The prompt text, the request fields and the parsing functions are the package's; which answer is shown first is
+drawn from the instruction exactly as the package draws it, so published annotations differ from ours in the judge
+alone.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from eval.scores.metric_row import MetricRow
 from eval.serve.server import Endpoint
 from fusion.configure import Refusal
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+ModelDtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,11 +197,20 @@ class MeasuredBenchmark(Protocol):
     name: ClassVar[str]
     needs_judge: ClassVar[bool]
 
+    # The packages that compute its items.
+    libraries: ClassVar[tuple[str, ...]]
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def dtype(self) -> ModelDtype: ...
+
     @property
     def served(self) -> bool:
         """Whether it asks a running server."""
 
-    def in_process(self, *, device: str, dtype: Dtype) -> MeasuredBenchmark:
+    def in_process(self, *, device: str, dtype: ModelDtype) -> MeasuredBenchmark:
         """The same on a model that this process loads."""
 
     def measure(self, *, checkpoint: Path, data: Path, endpoint: Endpoint | None = None) -> list[ItemScore]: ...

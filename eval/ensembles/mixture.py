@@ -145,7 +145,7 @@ class Unanswerable(Exception):
 def token_starts(prompt: Prompt) -> dict[tuple[int, int], int]:
     """Where tokens of the user's text begin: (message, characters of it before the token) to the token's place.
 
-    Left out are tokens whose border cannot be told from the offsets: within a character, or beside trimmed white space.
+    Left out are tokens whose border the offsets do not show: within a character, or beside trimmed white space.
     """
     found: dict[tuple[int, int], int] = {}
     offsets = prompt.tokens.offsets

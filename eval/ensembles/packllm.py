@@ -19,7 +19,7 @@ from typing import ClassVar, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.benchmarks.protocol import Dtype
+from eval.benchmarks.protocol import ModelDtype
 from eval.ensembles.selection import Made, Need
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class PackLLM(ABC):
     together: ClassVar[bool] = True
 
     per: Literal["token", "byte"] = "token"
-    dtype: Dtype = "auto"
+    dtype: ModelDtype = "auto"
     device: str = "cpu"
 
     @abstractmethod

@@ -74,7 +74,7 @@ def measure(
     longest: int,
     at_once: int = _AT_ONCE,
 ) -> dict[str, Surprise | str]:
-    """The surprise of every question that was answered completely, or the reason why it cannot be had."""
+    """The surprise of every question that was answered completely, or the reason why there is none."""
     said = {answer.question_id: answer for answer in answers if answer.reason is None}
 
     def one(question: Question) -> Surprise | str:

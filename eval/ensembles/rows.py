@@ -31,7 +31,7 @@ from eval.judging import Judged
 from eval.records import Answer, Question, Unscored, Verdict
 from eval.scored import ScoredModel
 from eval.serve.standing import starter
-from eval.sittings import Job
+from eval.sittings import JudgingJob
 from eval.stages import Candidate, Stages, digest
 from fusion.configure import Refusal
 from fusion.progress import RunProgress
@@ -40,8 +40,8 @@ GROUP = "Ensembles"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A benchmark's way of asking with other questions."""
+class FusorQuestions:
+    """A benchmark's way of asking with other questions: what the fusor is asked."""
 
     name: str
     questions: tuple[Question, ...]
@@ -70,20 +70,20 @@ class MembersOn:
     def questions(self) -> tuple[Question, ...]:
         return self.benchmark.questions
 
-    def ask(self, model: str, questions: tuple[Question, ...]) -> Job:
+    def ask(self, model: str, questions: tuple[Question, ...]) -> JudgingJob:
         own = self.rows.candidate(self.name)
-        asked = Asked(name=self.benchmark.name, questions=questions, benchmark=self.benchmark)
+        asked = FusorQuestions(name=self.benchmark.name, questions=questions, benchmark=self.benchmark)
         fusor = self.rows.candidates[model]
         candidate = replace(own, path=fusor.path, weights=fusor.weights)
         return self._job(candidate, self.run.answers(candidate, self.entry, asked))
 
-    def mix(self, rule: PackLLM) -> Job:
+    def mix(self, rule: PackLLM) -> JudgingJob:
         candidate, members = self.rows.candidate(self.name), self.rows.members
         answers = mixed_answers(self.run, candidate, members, self.entry, self.benchmark, rule)
         return self._job(candidate, answers)
 
-    def _job(self, candidate: Candidate, answers: Sequence[Answer]) -> Job:
-        return Job(candidate=candidate, entry=self.entry, benchmark=self.benchmark, answers=answers)
+    def _job(self, candidate: Candidate, answers: Sequence[Answer]) -> JudgingJob:
+        return JudgingJob(candidate=candidate, entry=self.entry, benchmark=self.benchmark, answers=answers)
 
 
 class EnsembleRows:
@@ -125,7 +125,7 @@ class EnsembleRows:
 
     def jobs(
         self, loaded: Mapping[str, LoadedBenchmark], answered: Mapping[tuple[str, str], Sequence[Answer]]
-    ) -> list[Job]:
+    ) -> list[JudgingJob]:
         """The answers of the rules that write their own."""
         found = []
         with contextlib.ExitStack() as stack:
@@ -143,7 +143,7 @@ class EnsembleRows:
         entry: str,
         benchmark: LoadedBenchmark,
         answered: Mapping[tuple[str, str], Sequence[Answer]],
-    ) -> Job:
+    ) -> JudgingJob:
         """The own answers of a rule that writes to one benchmark."""
         said = [by_question(answered[member.model, entry]) for member in self.members]
         members = MembersOn(rows=self, run=run, name=name, entry=entry, benchmark=benchmark, said=said)
@@ -237,7 +237,7 @@ def main_scores(judged: Judged) -> dict[str, float]:
     }
 
 
-def _all_answers(job: Job) -> dict[str, Answer]:
+def _all_answers(job: JudgingJob) -> dict[str, Answer]:
     """An answer to every question: answers from a file may be fewer."""
     model = job.candidate.model
     none = {q.id: Answer(question_id=q.id, model=model, turns=(), reason="no answer") for q in job.benchmark.questions}

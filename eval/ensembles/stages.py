@@ -13,7 +13,9 @@ from eval.ensembles.packllm import PackLLM
 from eval.ensembles.perplexity import Surprise, measure_here, measure_served, read_surprises, write_surprises
 from eval.records import Answer, Journal, Question, read_records, write_records
 from eval.serve import Endpoint, Transformers, engine
-from eval.stages import Candidate, Stages, digest, serving_key
+from eval.stages import Candidate, Stages, digest
+from fusion.runtime.stage import Advance, Stage
+from fusion.runtime.versions import MODELS
 
 
 def surprises(
@@ -24,7 +26,7 @@ def surprises(
     spoken = [[question.id, conversation(question, said[question.id])] for question in questions]
     serve = engine(run.serve)
 
-    def build(out: Path) -> Mapping[str, Any]:
+    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
         if isinstance(serve, Transformers):
             found = measure_here(
                 candidate.path,
@@ -43,15 +45,17 @@ def surprises(
         write_surprises(out / "surprises.jsonl", found)
         return {"conversations": len(found), "unmeasured": sum(isinstance(one, str) for one in found.values())}
 
-    with run.progress.stage("perplexity", f"{candidate.model} · {entry}") as shown:
-        artifact = run.store.produce(
-            "perplexity",
-            config={"said": digest(spoken), "serve": serving_key(run.serve)},
-            inputs={"weights": candidate.weights},
-            modules=("eval.ensembles.perplexity",),
-            build=build,
-        )
-        shown.finished(artifact)
+    stage = Stage(
+        name="perplexity",
+        what=f"{candidate.model} · {entry}",
+        config={"said": digest(spoken), "serve": serve.identity()},
+        inputs={"weights": candidate.weights},
+        modules=("eval.ensembles.perplexity", *serve.modules),
+        build=build,
+        libraries=serve.libraries,
+        device=serve.runs_on,
+    )
+    artifact = run.progress.produce(run.store, stage)
     return read_surprises(artifact.path / "surprises.jsonl")
 
 
@@ -68,7 +72,7 @@ def mixed_answers(
         [question.id, list(question.turns), benchmark.sampling(question).max_tokens] for question in benchmark.questions
     ]
 
-    def build(out: Path) -> Mapping[str, Any]:
+    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
         from eval.ensembles.local_model import LocalModel
         from eval.ensembles.mixture import Mixture, Unanswerable
 
@@ -87,19 +91,21 @@ def mixed_answers(
                     answer = replace(answer, turns=reason.turns, reason=str(reason))
                 journal.append(answer)
                 done[question.id] = answer
-                shown.advance(len(done), len(benchmark.questions))
+                advance(len(done), len(benchmark.questions))
         write_records(out / "answers.jsonl", [done[question.id] for question in benchmark.questions])
         return {"answers": len(done), "failed": sum(answer.reason is not None for answer in done.values())}
 
-    with run.progress.stage("answer", f"{candidate.model} · {entry}") as shown:
-        artifact = run.store.produce(
-            "answers",
-            config={"asked": digest(asked), "benchmark": benchmark.name, "rule": rule},
-            inputs={f"weights.{place}": member.weights for place, member in enumerate(members)},
-            modules=("eval.ensembles.mixture",),
-            build=build,
-        )
-        shown.finished(artifact)
+    stage = Stage(
+        name="answers",
+        what=f"{candidate.model} · {entry}",
+        config={"asked": digest(asked), "benchmark": benchmark.name, "rule": rule},
+        inputs={f"weights.{place}": member.weights for place, member in enumerate(members)},
+        modules=("eval.ensembles.mixture",),
+        build=build,
+        libraries=MODELS,
+        device=rule.device,
+    )
+    artifact = run.progress.produce(run.store, stage)
     return [replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)]
 
 

@@ -3,8 +3,7 @@
     map_into(reference, other)[i]     # the id in `other` whose logit stands for the reference's token i
 
 A token's text is what decoding adds when the token follows an ordinary one, so that a space is a space whatever marks
-it.  Pieces of characters decode to nothing readable and go by their written form.  Exact; the search visits texts by
-difference of length, which bounds the distance from below, and computes all distances of one length at once.
+it.  Pieces of characters decode to nothing readable and go by their written form.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.configure import Refusal
+from fusion.edit_distance import nearest_ids, numbered
 
 _UNREADABLE = "\ufffd"
 
@@ -49,60 +49,10 @@ def map_into(reference: Sequence[str | None], other: Sequence[str | None]) -> ND
             known.setdefault(text, number)
     if not known:
         raise ValueError("the other vocabulary has no token with a text")
-    search = _Search(known)
-    found = np.full(len(reference), -1, np.int64)
-    for number, text in enumerate(reference):
-        if text is not None:
-            equal = known.get(text)
-            found[number] = search.nearest(text) if equal is None else equal
+    found = np.array([-1 if text is None else known.get(text, -1) for text in reference], np.int64)
+    strange = [number for number, text in enumerate(reference) if text is not None and text not in known]
+    texts = [text for number in strange if (text := reference[number]) is not None]
+    ours, others = numbered(texts, list(known))
+    # `known` is in the order of ids, so the first of several at one distance has the lowest.
+    found[strange] = np.array([*known.values()])[nearest_ids(ours, np.arange(len(texts)), others)]
     return found
-
-
-class _Search:
-    """Texts by length: the codes [length, texts] of their characters, and their ids."""
-
-    def __init__(self, known: dict[str, int]) -> None:
-        by_length: dict[int, list[tuple[int, str]]] = {}
-        for text, number in known.items():
-            by_length.setdefault(len(text), []).append((number, text))
-        self._ids = {length: np.array([number for number, _ in rows]) for length, rows in by_length.items()}
-        self._codes = {
-            length: np.ascontiguousarray(codes([text for _, text in rows]).reshape(len(rows), length).T)
-            for length, rows in by_length.items()
-        }
-        self._lengths = sorted(by_length)
-
-    def nearest(self, text: str) -> int:
-        own = codes([text])
-        best, best_id = 2**62, -1
-        for length in sorted(self._lengths, key=lambda length: abs(length - len(text))):
-            if abs(length - len(text)) > best:
-                break
-            distances = edit_distances(own, self._codes[length])
-            least = int(distances.min())
-            if least <= best:
-                number = int(self._ids[length][distances == least].min())
-                best, best_id = least, number if least < best else min(number, best_id)
-        return best_id
-
-
-def codes(texts: Sequence[str]) -> NDArray[np.int32]:
-    """The Unicode code points of the texts, end to end."""
-    return np.array([ord(letter) for text in texts for letter in text], np.int32)
-
-
-def edit_distances(text: NDArray[np.int32], others: NDArray[np.int32]) -> NDArray[np.int16]:
-    """Levenshtein distance of `text` [n] to each column of `others` [m, N]; insert, delete and replace cost 1."""
-    length, count = others.shape
-    # above[j]: the distances of the text's first letters, one fewer than now, to the first j of each other text.
-    above = np.repeat(np.arange(length + 1, dtype=np.int16)[:, None], count, axis=1)
-    row = np.empty_like(above)
-    for i, letter in enumerate(text, start=1):
-        differs = others != letter
-        row[0] = i
-        for j in range(1, length + 1):
-            np.minimum(above[j], row[j - 1], out=row[j])
-            row[j] += 1
-            np.minimum(row[j], above[j - 1] + differs[j - 1], out=row[j])
-        above, row = row, above
-    return above[length]

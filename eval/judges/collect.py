@@ -26,8 +26,8 @@ def collect_verdicts(
 
     `journal` must belong to exactly this plan, benchmark and judge (an artifact's directory does).  Each verdict is in
     it before the worker that asked for it asks again; a question the judge never answered is asked once more on the
-    next call, and of two records on one place the later counts, with the tokens of both.  `on_verdict` is told of each
-    new one.  A reply that cannot be read is asked for up to `readings` times, over all calls.
+    next call, and of two records on one place the later counts, with the tokens of both.  `on_verdict` is called with
+    each new one.  A reply that cannot be read is asked for up to `readings` times, over all calls.
     """
     latest: dict[Place, Verdict | Unscored] = {}
     read: Counter[Place] = Counter()  # replies, whatever they said

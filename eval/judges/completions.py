@@ -1,6 +1,6 @@
 """What is sent to a judge model for one request, and what its completion says: all that can change a verdict.
 
-How patiently it is asked is elsewhere (`eval.judges.asking`), so that a better retry leaves paid verdicts valid.
+Retries and timeouts are elsewhere (`eval.serve.endpoint_client`), so that changing them leaves paid verdicts valid.
 
 With `reply="json"` the judge is asked for one JSON object, and its `rating` or `verdict` field is written the way the
 benchmark's own prompt wants it said, so the benchmark's parser reads both kinds alike.  A JSON reply carries no
@@ -46,19 +46,20 @@ def body(request: JudgeRequest, *, reply: ReplyKind, extra: Mapping[str, Any], s
 
 
 def read_completion(completion: Any, request: JudgeRequest, *, reply: ReplyKind) -> Reply:
-    """Text (or the arguments of a forced function call) and first-token probabilities.
+    """Text (or the arguments of a forced function call) and first-token probabilities of a decoded completion.
 
     Raises ValueError when the body is not a completion.
     """
     try:
-        choice = completion.choices[0]
-        text = choice.message.content or ""
-        if choice.message.tool_calls:
-            text = choice.message.tool_calls[0].function.arguments
-        first = choice.logprobs.content[:1] if choice.logprobs and choice.logprobs.content else []
-        top = tuple((entry.token, entry.logprob) for token in first for entry in token.top_logprobs)
-    except (AttributeError, IndexError, TypeError) as error:
-        raise ValueError(f"the body is not a chat completion ({error})") from error
+        choice = completion["choices"][0]
+        message = choice["message"]
+        text = message.get("content") or ""
+        if message.get("tool_calls"):
+            text = message["tool_calls"][0]["function"]["arguments"]
+        first = ((choice.get("logprobs") or {}).get("content") or [])[:1]
+        top = tuple((entry["token"], entry["logprob"]) for token in first for entry in token["top_logprobs"])
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(f"the body is not a chat completion ({error!r})") from error
     if reply == "json":
         return said_in_words(text, request)
     return Reply(text=text, top_logprobs=top)
@@ -66,8 +67,8 @@ def read_completion(completion: Any, request: JudgeRequest, *, reply: ReplyKind)
 
 def usage(completion: Any) -> tuple[int, int]:
     """Prompt and completion tokens as the endpoint counts them; 0 where it does not say."""
-    found = getattr(completion, "usage", None)
-    return getattr(found, "prompt_tokens", None) or 0, getattr(found, "completion_tokens", None) or 0
+    found = (completion.get("usage") if isinstance(completion, dict) else None) or {}
+    return found.get("prompt_tokens") or 0, found.get("completion_tokens") or 0
 
 
 def said_in_words(text: str, request: JudgeRequest) -> Reply:

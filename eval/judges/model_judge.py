@@ -1,4 +1,4 @@
-"""What every judge that is a language model is told besides where it is."""
+"""Settings shared by all judges that are language models."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from eval.judges.asking import Patience
 from eval.judges.completions import ReplyKind
 from eval.judges.price import Price
 from eval.judges.protocol import Member
+from eval.serve import Serve
+from eval.serve.endpoint_client import Patience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +39,10 @@ class ModelJudge(Member):
     budget: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "attempts", "repeats", "readings"):
+        for name in ("repeats", "readings"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)}: expected at least 1")
-        if self.timeout_seconds <= 0 or self.longest_wait_seconds < 0:
-            raise ValueError(
-                f"timeout_seconds {self.timeout_seconds}, longest_wait_seconds {self.longest_wait_seconds}: expected"
-                " seconds above 0"
-            )
+        _ = self.patience  # checks its own range
         if self.budget is not None and (self.price is None or self.budget <= 0):
             raise ValueError(f"budget is {self.budget}: expected more than 0, and a price to hold it against")
 
@@ -58,9 +55,9 @@ class ModelJudge(Member):
             longest_wait_seconds=self.longest_wait_seconds,
         )
 
-    def modules(self, benchmark: str, reading: str) -> tuple[str, ...]:
+    def modules(self, benchmark: str, reading: str, served_as: Serve) -> tuple[str, ...]:
         return "eval.judges.completions", "eval.benchmarks.slots", reading
 
     def labelled(self, name: str) -> str:
-        """`name`, and that it replied in JSON, which is another way of asking."""
+        """`name`, marked where the judge replies in JSON: the same model, asked in another way."""
         return f"{name} (json)" if self.reply == "json" else name

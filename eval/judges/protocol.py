@@ -75,9 +75,13 @@ class Member(ABC):
         directory, `served_as` says how the models under test are served."""
         return plain(self), {}
 
-    def modules(self, benchmark: str, reading: str) -> tuple[str, ...]:
+    def modules(self, benchmark: str, reading: str, served_as: Serve) -> tuple[str, ...]:
         """The modules that make and read its replies, of the `benchmark`'s own and the one `reading` its replies."""
         return "eval.judges.collect", type(self).__module__, benchmark
+
+    def libraries(self, served_as: Serve) -> tuple[str, ...]:
+        """The packages that compute its replies here."""
+        return ()
 
     def running(self, serve: Serve, stack: contextlib.ExitStack, *, logs: Path, say: Callable[[str], None]) -> Judge:
         """Who is asked: itself, a `Judge`, unless something must be started, which ends with `stack`."""

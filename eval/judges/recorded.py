@@ -21,8 +21,8 @@ from eval.judges.protocol import Identity, Member
 from eval.judges.recorded_judgments import Judgments, PairJudgments, rows_of
 from eval.records import wanted
 from eval.serve import Serve
-from fusion.artifacts import file_digest
 from fusion.configure import plain
+from fusion.runtime.digests import file_digest
 
 
 @dataclass(frozen=True, kw_only=True)

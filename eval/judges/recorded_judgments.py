@@ -26,7 +26,7 @@ _NO_VERDICT = "the file holds no verdict on this turn"
 _BEFORE = ("'s Answer]\n", "### Assistant A:\n", "### Assistant B:\n")
 _AFTER = ("\n[The End of ", "\n\n### User:", "\n\n<|The End of ")
 
-Row = Mapping[str, Any]
+JudgmentRow = Mapping[str, Any]
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -50,8 +50,10 @@ def shows(prompt: str, answer: str) -> bool:
 class Judgments:
     """Single-answer judgments of one model: `named` is its name in the file, `rows` are all its rows in file order."""
 
-    def __init__(self, path: Path, rows: Sequence[Row], model: str | None, requests: Sequence[JudgeRequest]) -> None:
-        by_model: dict[str, dict[tuple[str, int], list[Row]]] = {}
+    def __init__(
+        self, path: Path, rows: Sequence[JudgmentRow], model: str | None, requests: Sequence[JudgeRequest]
+    ) -> None:
+        by_model: dict[str, dict[tuple[str, int], list[JudgmentRow]]] = {}
         for number, row in enumerate(rows, start=1):
             names = ("question_id", "turn", "model", "judgment", "score")
             question_id, turn, judged, _, _ = wanted(dict(row), *names, path=path, number=number)
@@ -84,9 +86,9 @@ class Judgments:
 class PairJudgments:
     """Judgments on pairs of models; `model` is the requesting model's name in the file, None: its own."""
 
-    def __init__(self, path: Path, rows: Sequence[Row], model: str | None) -> None:
+    def __init__(self, path: Path, rows: Sequence[JudgmentRow], model: str | None) -> None:
         self._path, self._model = path, model
-        self._found: dict[tuple[str, int, frozenset[str]], list[Row]] = {}
+        self._found: dict[tuple[str, int, frozenset[str]], list[JudgmentRow]] = {}
         for number, row in enumerate(rows, start=1):
             names = (
                 "question_id",
@@ -102,7 +104,7 @@ class PairJudgments:
             self._found.setdefault((str(question_id), turn, frozenset((str(first), str(second)))), []).append(row)
         self._pairs = {pair for _, _, pair in self._found}
 
-    def rows(self, model: str, opponents: Iterable[str]) -> list[Row]:
+    def rows(self, model: str, opponents: Iterable[str]) -> list[JudgmentRow]:
         """Every row on a pair of `model` and one of the opponents."""
         pairs = {frozenset((model, opponent)) for opponent in opponents}
         return [row for (_, _, pair), rows in self._found.items() if pair in pairs for row in rows]
@@ -135,7 +137,7 @@ class PairJudgments:
         return Reply(text=str(row[f"{game}_judgment"]), value=_preference(row, row[f"{game}_winner"], own))
 
 
-def _preference(row: Row, winner: str, own: str) -> float:
+def _preference(row: JudgmentRow, winner: str, own: str) -> float:
     if winner == _ERROR:
         return NO_SCORE
     if winner == "tie":
@@ -143,7 +145,7 @@ def _preference(row: Row, winner: str, own: str) -> float:
     return 2.0 if row[winner] == own else 1.0
 
 
-def _on(request: JudgeRequest, found: Mapping[tuple[str, int], Sequence[Row]]) -> list[Row]:
+def _on(request: JudgeRequest, found: Mapping[tuple[str, int], Sequence[JudgmentRow]]) -> list[JudgmentRow]:
     """The judgments of this turn whose prompt shows the very answer that is asked about."""
     rows = found.get((request.question_id, request.turn), ())
     return [row for row in rows if shows(row.get("user_prompt", ""), request.answers[0])]

@@ -60,32 +60,8 @@ def rating(answer: str, reference: str, credit: Credit = "edit") -> int:
         return 1
     if credit == "contains" and reference in answer:
         return 10
+    from fusion.edit_distance import edit_distance  # loads numba, half a second that --help and other judges save
+
     longer = max(len(answer), len(reference))
     # Whole numbers, so that the floor does not depend on rounding.
     return 1 + 8 * (longer - edit_distance(answer, reference)) // longer
-
-
-def edit_distance(first: str, second: str) -> int:
-    """Levenshtein distance in characters; insert, delete and replace cost 1.
-
-    Bit-parallel (Myers 1999, in the form of Hyyrö 2003): a column of the usual table is two integers, one bit per
-    character of `first`, saying where it grows and where it falls.
-    """
-    if not first or not second:
-        return len(first) + len(second)
-    places: dict[str, int] = {}
-    for number, character in enumerate(first):
-        places[character] = places.get(character, 0) | 1 << number
-    full, last = (1 << len(first)) - 1, 1 << (len(first) - 1)
-    grows, falls, distance = full, 0, len(first)
-    for character in second:
-        equal = places.get(character, 0)
-        vertical = equal | falls
-        diagonal = (((equal & grows) + grows) ^ grows) | equal
-        up = falls | ~(diagonal | grows) & full
-        down = grows & diagonal
-        distance += bool(up & last) - bool(down & last)
-        up, down = (up << 1 | 1) & full, down << 1 & full
-        grows = down | ~(vertical | up) & full
-        falls = up & vertical
-    return distance

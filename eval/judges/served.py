@@ -44,10 +44,15 @@ class Served(ModelJudge):
         return found
 
     def identity(self, weights_of: Callable[[Path], str], served_as: Serve) -> Identity:
-        found = plain(engine(self.serve or served_as))
-        serve = {name: found[name] for name in ("type", "dtype", "max_model_len", "logprobs_mode") if name in found}
+        serve = engine(self.serve or served_as).identity()
         config = {"type": "Served", "serve": serve, "reply": self.reply, "extra": plain(self.extra)}
         return {**config, "readings": self.readings}, {"judge": weights_of(self.directory)}
+
+    def modules(self, benchmark: str, reading: str, served_as: Serve) -> tuple[str, ...]:
+        return *super().modules(benchmark, reading, served_as), *engine(self.serve or served_as).modules
+
+    def libraries(self, served_as: Serve) -> tuple[str, ...]:
+        return engine(self.serve or served_as).libraries
 
     def running(self, serve: Serve, stack: contextlib.ExitStack, *, logs: Path, say: Callable[[str], None]) -> Judge:
         """Raises Refusal when there is no checkpoint."""
@@ -120,7 +125,7 @@ class RunningJudge:
 
 
 def _context(base_url: str, key: str) -> int | None:
-    """The server's longest sequence where it tells it: vLLM rejects a wish for more reply tokens than that."""
+    """The server's longest sequence where it reports one: vLLM rejects requests for more reply tokens than that."""
     status, reply = Control(root=base_url, key=key).get("/models")
     models = reply.get("data") if status == 200 and isinstance(reply, dict) else None
     found = models[0].get("max_model_len") if models else None

@@ -7,10 +7,10 @@ of rows enters a resample 0, 1, 2, ... times.  Everything here is a pure functio
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,20 +91,6 @@ def mean_interval(values: ArrayLike, groups: Sequence[Hashable], bootstrap: Boot
     return Interval(value=mean, low=low, high=high, n=rows.size)
 
 
-def paired_difference(
-    first: ArrayLike, second: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap
-) -> Interval | None:
-    """Mean of `first - second` over the rows that both have, clustered by group; None when they share no row.
-
-    Row i of both is the same question, turn and seed; NaN marks a row that one of them lacks.
-    """
-    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    kept = np.flatnonzero(~np.isnan(difference))
-    if kept.size == 0:
-        return None
-    return mean_interval(difference[kept], [groups[i] for i in kept], bootstrap)
-
-
 def clustered_standard_error(values: ArrayLike, groups: Sequence[Hashable]) -> float:
     """Standard error of the mean over rows when whole groups were sampled.
 
@@ -115,8 +101,15 @@ def clustered_standard_error(values: ArrayLike, groups: Sequence[Hashable]) -> f
     index, count = group_indices(groups)
     if count < 2:
         raise ValueError(f"{count} group: a standard error needs at least two")
-    residuals = np.bincount(index, weights=rows - rows.mean(), minlength=count)
-    return float(math.sqrt(count / (count - 1) * np.sum(residuals**2)) / rows.size)
+    sums = np.bincount(index, weights=rows - rows.mean(), minlength=count)
+    return float(clustered_error(sums, np.bincount(index, minlength=count)))
+
+
+def clustered_error(sums: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.float64]:
+    """`clustered_standard_error` [...] from each group's sum of rows [..., G] and number of rows [G], two or more."""
+    groups, rows = len(sizes), sizes.sum()
+    residuals = sums - sums.sum(axis=-1, keepdims=True) / rows * sizes
+    return np.asarray(np.sqrt(groups / (groups - 1) * np.sum(residuals**2, axis=-1)) / rows)
 
 
 def minimum_detectable_difference(standard_error: float, *, confidence: float = 0.95, power: float = 0.8) -> float:

@@ -1,5 +1,5 @@
 """How much of an uncertainty is the judge's own: repeated verdicts split into what differs between items and what
-differs between askings.
+differs between repetitions.
 
 One-way random-effects analysis of variance with unequal group sizes (Searle, Casella and McCulloch 1992, section 3.6):
 item i of k has n_i verdicts y_ij = mean + item_i + noise_ij.
@@ -21,7 +21,7 @@ from eval.scores.intervals import Bootstrap, group_indices, percentile_interval,
 class JudgeNoise:
     """`within`: variance of a verdict about its item's mean, the judge's; `between`: variance of the items' true values
     (0 where the estimate is negative).  `standard_error`: of the mean over items of item means; `judge_share`: how much
-    of its square is the judge's, which more askings lower and more questions do not.
+    of its square is the judge's, which more repetitions lower and more questions do not.
     """
 
     within: float
@@ -35,12 +35,6 @@ class JudgeNoise:
     def judge_sd(self) -> float:
         """Standard deviation of repeated verdicts on one item."""
         return math.sqrt(self.within)
-
-    @property
-    def reliability(self) -> float:
-        """The correlation of two verdicts on one item, ICC(1,1) of Shrout and Fleiss (1979)."""
-        total = self.within + self.between
-        return self.between / total if total else 1.0
 
 
 def judge_noise(items: Sequence[Sequence[float]]) -> JudgeNoise:
@@ -75,7 +69,7 @@ def judge_noise(items: Sequence[Sequence[float]]) -> JudgeNoise:
 def judge_sd_interval(
     items: Sequence[Sequence[float]], questions: Sequence[str], bootstrap: Bootstrap
 ) -> tuple[float, float] | None:
-    """Percentile interval of the standard deviation between askings, whole questions resampled; None below two.
+    """Percentile interval of the standard deviation between repetitions, whole questions resampled; None below two.
 
     `questions[i]` is the question of item i.
     """

@@ -41,7 +41,7 @@ _GAMED_WEIGHT = 0.1
 
 
 class EqualLengths(ValueError):
-    """Every pair has the same length difference, so its effect cannot be told from the intercept."""
+    """Every pair has the same length difference, so its effect cannot be separated from the intercept."""
 
 
 def length_term(own: ArrayLike, baseline: ArrayLike, counts: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
@@ -103,7 +103,7 @@ def own_set(preferences: ArrayLike, own: ArrayLike, baseline: ArrayLike, *, c: f
     if target.size == 0:
         raise ValueError("no scored items")
     if np.ptp(np.asarray(baseline, dtype=np.float64) - np.asarray(own, dtype=np.float64)) == 0:
-        raise EqualLengths("all answers differ from the baseline's by the same length: its effect cannot be told")
+        raise EqualLengths("all answers differ from the baseline's by the same length: its effect cannot be estimated")
     return float(_own_set_fits(target, length_term(own, baseline)[None], np.ones((1, target.size)), c)[0])
 
 

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.scores.intervals import Bootstrap, Interval, group_indices, percentile_interval, resample_counts
+from eval.scores.intervals import (
+    Bootstrap,
+    Interval,
+    clustered_error,
+    group_indices,
+    percentile_interval,
+    resample_counts,
+)
 from eval.scores.sign_flip import sign_flip_ps
 
 
@@ -40,9 +47,7 @@ def paired(differences: NDArray[np.float64], groups: Sequence[Hashable], bootstr
     if count > 1:
         counts = resample_counts(count, bootstrap)
         sizes = np.bincount(index, minlength=count).astype(np.float64)
-        # intervals.clustered_standard_error, of all rows at once
-        residuals = sums - means[:, None] * sizes
-        errors = (np.sqrt(count / (count - 1) * np.sum(residuals**2, axis=1)) / rows).tolist()
+        errors = clustered_error(sums, sizes).tolist()
         draws = (counts @ sums.T) / (counts @ sizes)[:, None]
         bounds = [percentile_interval(column, bootstrap.confidence) for column in draws.T]
     return [

@@ -8,12 +8,11 @@ distribution is assumed, and a question's turns are flipped together because the
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from eval.scores.intervals import batches, group_indices
+from eval.scores.intervals import batches
 
 FLIPS = 9_999
 
@@ -33,25 +32,12 @@ def swaps(groups: int, flips: int, seed: int) -> NDArray[np.int8]:
     return drawn
 
 
-def sign_flip_p(differences: ArrayLike, groups: Sequence[Hashable], *, flips: int = FLIPS, seed: int = 0) -> float:
-    """Two-sided p-value of the mean of `differences` (one per row; `groups` names each row's question).
+def sign_flip_ps(sums: NDArray[np.float64], *, flips: int = FLIPS, seed: int = 0) -> list[float]:
+    """Two-sided p-values of several models: `sums` [models, G] are the differences of each added up by question.
 
     Exact where all 2**G swaps of G questions are no more than `flips` + 1; else (1 + as extreme) / (1 + flips) of
     random ones, which is never 0 and never too small on average (Phipson and Smyth 2010).
-    Raises ValueError without rows or below one flip.
     """
-    rows = np.asarray(differences, dtype=np.float64)
-    if rows.size == 0 or rows.size != len(groups):
-        raise ValueError(f"{rows.size} differences and {len(groups)} groups: expected as many of both, at least one")
-    if flips < 1:
-        raise ValueError(f"flips is {flips}: expected at least 1")
-    index, count = group_indices(groups)
-    sums = np.bincount(index, weights=rows, minlength=count).astype(np.float64)
-    return sign_flip_ps(sums[None], flips=flips, seed=seed)[0]
-
-
-def sign_flip_ps(sums: NDArray[np.float64], *, flips: int = FLIPS, seed: int = 0) -> list[float]:
-    """`sign_flip_p` of several models at once: `sums` [models, groups] are the differences added up by question."""
     seen = np.abs(sums.sum(axis=1))
     # Sums that are equal on paper differ in their last bits by the order of adding.
     reach = seen - 1e-9 * np.maximum(1.0, np.abs(sums).sum(axis=1))

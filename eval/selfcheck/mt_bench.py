@@ -20,7 +20,7 @@ from eval.benchmarks.fastchat_rules import fastchat_means
 from eval.benchmarks.mt_bench import LoadedMTBench
 from eval.benchmarks.single_rating import parse_rating
 from eval.judges.recorded import Recorded
-from eval.judges.recorded_judgments import NO_SCORE, shows
+from eval.judges.recorded_judgments import NO_SCORE, JudgmentRow, shows
 from eval.records import Answer, Unscored, Verdict, read_rows
 from eval.scores.intervals import Bootstrap
 from eval.selfcheck.row import CheckRow
@@ -29,8 +29,6 @@ from eval.selfcheck.row import CheckRow
 EXACT = 1e-9
 _WHOLE = ("all", "turn1", "turn2")
 _NO_INTERVALS = Bootstrap(resamples=2)
-
-Row = Mapping[str, Any]
 
 
 def rows(data: Path) -> list[CheckRow]:
@@ -58,7 +56,7 @@ def rows(data: Path) -> list[CheckRow]:
     return found
 
 
-def _ratings(path: Path, model: str, rows: Sequence[Row]) -> CheckRow:
+def _ratings(path: Path, model: str, rows: Sequence[JudgmentRow]) -> CheckRow:
     failed = sum(row["score"] == NO_SCORE for row in rows)
     equal = sum(_rating(row["judgment"]) == row["score"] for row in rows)
     note = f"{failed} of them -1: unscored" if failed else ""
@@ -73,7 +71,7 @@ def _rating(judgment: str) -> float:
 
 
 def _prompts(
-    path: Path, model: str, rows: Sequence[Row], benchmark: LoadedMTBench, answers: Sequence[Answer]
+    path: Path, model: str, rows: Sequence[JudgmentRow], benchmark: LoadedMTBench, answers: Sequence[Answer]
 ) -> CheckRow:
     """How many prompts are rebuilt to the byte, of those that show the very answers that are here."""
     requests = {(request.question_id, request.turn): request for request in benchmark.plan(answers).requests}
@@ -94,7 +92,7 @@ def _prompts(
 def _means(
     path: Path,
     model: str,
-    rows: Sequence[Row],
+    rows: Sequence[JudgmentRow],
     benchmark: LoadedMTBench,
     answers: Sequence[Answer],
     printed: Mapping[str, Mapping[str, float]],
@@ -129,12 +127,12 @@ def _one_verdict_each(path: Path, model: str, benchmark: LoadedMTBench, answers:
     return {row.slice: row for row in benchmark.metrics(verdicts, answers, _NO_INTERVALS)}
 
 
-def _printed(rows: Sequence[Row], benchmark: LoadedMTBench) -> dict[str, dict[str, float]]:
+def _printed(rows: Sequence[JudgmentRow], benchmark: LoadedMTBench) -> dict[str, dict[str, float]]:
     """Means by slice and model as fastchat's show_result prints them; it knows no categories, so each is a file."""
     category = {question.id: question.category for question in benchmark.questions}
     with tempfile.TemporaryDirectory() as folder:
 
-        def shown(name: str, kept: Sequence[Row]) -> dict[str, dict[str, float]]:
+        def shown(name: str, kept: Sequence[JudgmentRow]) -> dict[str, dict[str, float]]:
             path = Path(folder) / f"{name}.jsonl"
             path.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
             return fastchat_means(path)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from eval.serve.machine import unavailable
 from eval.serve.server import Server
@@ -32,6 +32,27 @@ class Automatic:
         """The server that will be used on this machine, and why it is not vLLM (empty when it is)."""
         reason = unavailable()
         return (self._vllm(), "") if reason is None else (self._transformers(), reason)
+
+    def precision(self, stored: str) -> str | None:
+        """The chosen server's."""
+        return self.chosen()[0].precision(stored)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Those of the server that will be used."""
+        return self.chosen()[0].modules
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return self.chosen()[0].libraries
+
+    @property
+    def runs_on(self) -> str:
+        return self.chosen()[0].runs_on
+
+    def identity(self) -> Mapping[str, Any]:
+        """That of the server that will be used."""
+        return self.chosen()[0].identity()
 
     def start(self, *, logs: Path, say: Callable[[str], None]) -> AbstractContextManager[Server]:
         """The chosen server's own context manager."""

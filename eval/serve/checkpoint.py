@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusion.artifacts import noted_digest
 from fusion.configure import Refusal
+from fusion.precision import TORCH_NAMES, widest
+from fusion.runtime.digests import file_digest
 
 # They say where a config came from, not what the model computes.
 _PROVENANCE = frozenset({"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"})
@@ -81,16 +84,26 @@ def differences(served: Signature, wanted: Signature) -> list[str]:
     return found
 
 
+def noted_dtype(checkpoint: Path) -> str:
+    """torch's name of the type that a checkpoint's config gives its weights, or where it gives none, of the widest
+    that its files hold.  Raises Refusal when config or weights are missing.
+    """
+    config = _config(checkpoint)
+    noted = config.get("dtype") or config.get("torch_dtype")
+    if noted:
+        return str(noted).removeprefix("torch.")
+    codes = {code for shard in shards(checkpoint) for code, _ in header(shard).values()}
+    return widest(TORCH_NAMES[code] for code in codes & TORCH_NAMES.keys())
+
+
 def weights_digest(checkpoint: Path) -> str:
     """A sha256, in hexadecimal, of all that decides a checkpoint's answers: weights, config, tokenizer, chat template.
 
-    Where the checkpoint lies in an artifact, a file's hash is taken from the manifest as long as its size and
-    modification time are those noted there; otherwise the file is read.
-    Raises Refusal when config or weights are missing.
+    Where the checkpoint lies in an artifact, a large file's hash is taken from the manifest as long as the file is as
+    it was when it was hashed; otherwise the file is read.  Raises Refusal when config or weights are missing.
     """
     parts = [("config.json", hashlib.sha256(_canonical(_config(checkpoint))).hexdigest())]
-    noted = _noted(checkpoint)
-    parts += [(path.name, _file_digest(path, noted)) for path in shards(checkpoint)]
+    parts += [(path.name, noted_digest(path) or file_digest(path)) for path in shards(checkpoint)]
     parts += [(path.name, _tokenizer_digest(path)) for path in _tokenizer_paths(checkpoint)]
     return hashlib.sha256(_canonical(parts)).hexdigest()
 
@@ -161,30 +174,7 @@ def _tokenizer_paths(checkpoint: Path) -> Iterator[Path]:
 def _tokenizer_digest(path: Path) -> str:
     if path.name == "tokenizer_config.json":
         return hashlib.sha256(_canonical(_without_provenance(_json(path, what="a tokenizer config")))).hexdigest()
-    return _sha256(path)
-
-
-def _file_digest(path: Path, noted: Mapping[Path, Mapping[str, Any]]) -> str:
-    entry = noted.get(path)
-    stat = path.stat()
-    if entry and entry.get("bytes") == stat.st_size and entry.get("modified_ns") == stat.st_mtime_ns:
-        return str(entry["sha256"])
-    return _sha256(path)
-
-
-def _noted(checkpoint: Path) -> dict[Path, Mapping[str, Any]]:
-    for directory in (checkpoint, checkpoint.parent):
-        try:
-            files = json.loads((directory / "manifest.json").read_text())["files"]
-            return {directory / name: entry for name, entry in files.items() if "sha256" in entry}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-    return {}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_digest(path)
 
 
 def _json(path: Path, *, what: str) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eval.errors import ServerFailure
 from eval.serve.checkpoint import weights_digest
@@ -30,6 +31,27 @@ class ExistingEndpoint:
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url is {self.base_url!r}: expected http://HOST:PORT/v1")
+
+    def precision(self, stored: str) -> str | None:
+        """Nobody says."""
+        return None
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """None: what answers there is not ours."""
+        return ()
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def runs_on(self) -> None:
+        return None
+
+    def identity(self) -> Mapping[str, Any]:
+        """Where it is, and the model it is asked for."""
+        return {"type": type(self).__name__, "base_url": self.base_url, "model": self.model}
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[EndpointServer]:
@@ -65,7 +87,7 @@ class EndpointServer:
         return self._endpoint
 
     def load(self, checkpoint: Path) -> Loaded:
-        """Nothing is loaded; a second, different checkpoint is refused, as this endpoint cannot be told to change."""
+        """Nothing is loaded; a second, different checkpoint is refused, as this endpoint cannot load another."""
         weights = weights_digest(checkpoint)
         if self._weights and weights != self._weights:
             raise Refusal(

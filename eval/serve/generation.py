@@ -54,6 +54,11 @@ class Generator:
         own = getattr(model.config, "max_position_embeddings", None) or 2**31
         return cls(model.eval().to(device), tokenizer, longest=min(own, longest or own))
 
+    @property
+    def dtype(self) -> str:
+        """torch's name of the type that the weights were loaded in."""
+        return str(self._model.dtype).removeprefix("torch.")
+
     def complete(self, jobs: Sequence[ChatJob]) -> None:
         """Fill in every job's `result`.  Jobs generated together must all have temperature 0."""
         prompts = [self._prompt(job) for job in jobs]

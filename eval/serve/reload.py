@@ -19,7 +19,7 @@ from eval.serve.control import Control
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
+class ServedCheckpoint:
     """What a server is serving: where from, its digest and signature, and what the probe expects and has seen."""
 
     checkpoint: Path
@@ -29,7 +29,7 @@ class Served:
     seen: tuple[float, ...] | None
 
 
-def objection(now: Served, wanted: Served) -> str:
+def objection(now: ServedCheckpoint, wanted: ServedCheckpoint) -> str:
     """Why `wanted` may not be swapped in for `now`, decided from files alone; empty when it may."""
     if now.seen is None:
         return "without the probe nothing would show that the right weights answer"
@@ -43,8 +43,8 @@ def swap(
     control: Control,
     *,
     model: str,
-    now: Served,
-    wanted: Served,
+    now: ServedCheckpoint,
+    wanted: ServedCheckpoint,
     tolerance: float,
     log: Path,
     replicas: Sequence[int | None] = (None,),
@@ -77,7 +77,7 @@ def swap(
     return why, seen
 
 
-def doubt(seen: tuple[float, ...], *, now: Served, wanted: Served, tolerance: float) -> str:
+def doubt(seen: tuple[float, ...], *, now: ServedCheckpoint, wanted: ServedCheckpoint, tolerance: float) -> str:
     """What the probe's values `seen` after a swap leave unproven; empty when they prove it.
 
     They must lie within `tolerance` of the new checkpoint's forward pass, be no closer to the old one's, and, where

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 How = Literal["started", "reloaded", "restarted", "unchanged", "given"]
 
@@ -25,7 +25,8 @@ class Loaded:
     """How a checkpoint came to be served: `weights` is its digest, `why` says what kept it from a reload in place.
 
     `probe` is the mean absolute difference, in nats per token, between the server's log-probabilities of a fixed text
-    and those of an independent forward pass over the same files; None where no such pass was made.
+    and those of an independent forward pass over the same files; None where no such pass was made.  `dtype` is the
+    precision that the server computes in, None where it does not say.
     """
 
     how: How
@@ -34,6 +35,7 @@ class Loaded:
     seconds: float
     why: str = ""
     probe: float | None = None
+    dtype: str | None = None
 
 
 class Server(Protocol):
@@ -52,7 +54,35 @@ class Server(Protocol):
 
 
 class Serve(Protocol):
-    """A choice of server: a frozen dataclass of settings that `start`s it; leaving the context ends all it began."""
+    """A choice of server: a frozen dataclass of settings that `start`s it; leaving the context ends all it began.
+
+    It also says what of it can change an answer, which is part of the answers' key: neither a port nor patience is.
+    """
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The code that decides how it answers (fusion.runtime.fingerprint)."""
+        ...
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """The packages that compute its answers."""
+        ...
+
+    @property
+    def runs_on(self) -> str | None:
+        """The device it computes on, None where nobody knows."""
+        ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """The settings that can change an answer, those left open as this machine settles them."""
+        ...
+
+    def precision(self, stored: str) -> str | None:
+        """The type in which weights that are `stored` in one are computed with, both torch's names; None where only
+        the server knows.
+        """
+        ...
 
     def start(self, *, logs: Path, say: Callable[[str], None]) -> AbstractContextManager[Server]:
         """`logs` is the directory for the server's log; `say` receives one line per event a person should see."""

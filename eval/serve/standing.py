@@ -137,5 +137,7 @@ def assign(waiting: Sequence[str], idle: Sequence[str | None]) -> tuple[int, int
 
 @functools.cache
 def process_servers() -> Servers:
-    """The servers that all evaluations of this process share; whoever owns the process closes them at its end."""
+    """The servers that all evaluations of this process share; the command that runs the process closes them at its
+    end.
+    """
     return Servers()

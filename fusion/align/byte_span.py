@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from fusion.align.matches import Decision, Labelled, Matches, TransferRule, decide, text_key
-from fusion.align.pair import Pair
+from fusion.align.pair import VocabularyPair
 from fusion.align.project import IdMap
 
 
@@ -26,7 +26,7 @@ class ByteSpan:
 
     knows_the_text: ClassVar[bool] = True
 
-    def __init__(self, pair: Pair | None = None) -> None:
+    def __init__(self, pair: VocabularyPair | None = None) -> None:
         """The strings of the tokens are not needed; `pair` is what every aligner is made from."""
 
     def __call__(self, pivot: Labelled, source: Labelled) -> Matches:
@@ -39,7 +39,7 @@ class ByteSpan:
         return Matches(offset=offset, positions=position[found].astype(np.int32))
 
 
-def every_match(pair: Pair, id_map: Callable[[], IdMap]) -> TransferRule:
+def every_match(pair: VocabularyPair, id_map: Callable[[], IdMap]) -> TransferRule:
     """The rule of an aligner that knows the text: whatever is matched is transferred, from the last match."""
     return _transfer_every_match
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 from fusion.align.matches import START, Decision, Labelled, Matches, decide, inputs
-from fusion.align.pair import Pair, by_role
+from fusion.align.pair import VocabularyPair, by_role
 from fusion.align.project import IdMap
 from fusion.align.statistics import CoOccurrence
 
 
-def exact_match_map(pair: Pair, statistics: Callable[[], CoOccurrence]) -> IdMap:
+def exact_match_map(pair: VocabularyPair, statistics: Callable[[], CoOccurrence]) -> IdMap:
     """Source pieces the pivot has too, special tokens included; all others are dropped.  The statistics are not used.
 
     `released` compares vocabulary entries behind the exchange of the space marker, which is what the code does, and
@@ -26,7 +26,7 @@ def exact_match_map(pair: Pair, statistics: Callable[[], CoOccurrence]) -> IdMap
 class EqualToken:
     """Transfer where a pivot token is matched with one source token, and their strings are equal."""
 
-    def __init__(self, pair: Pair, id_map: Callable[[], IdMap]) -> None:
+    def __init__(self, pair: VocabularyPair, id_map: Callable[[], IdMap]) -> None:
         self._numbers = pair.string_numbers
 
     def __call__(self, matches: Matches, pivot: Labelled, source: Labelled) -> Decision:

@@ -8,17 +8,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fusion.align.edit_distance import Strings, numbered, pair_distances
 from fusion.align.matches import EMPTY, ONE_HOT, START, TRANSFERRED, Decision, Labelled, Matches, inputs
-from fusion.align.pair import Pair, by_role
+from fusion.align.pair import VocabularyPair, by_role
 from fusion.align.project import IdMap
 from fusion.align.statistics import CoOccurrence
 from fusion.distribution import NO_TOKEN
+from fusion.edit_distance import Strings, numbered, pair_distances
 
 _CONTAINED = 0.1  # the release's discount when one string contains the other
 
 
-def mapping_statistics_map(pair: Pair, statistics: Callable[[], CoOccurrence]) -> IdMap:
+def mapping_statistics_map(pair: VocabularyPair, statistics: Callable[[], CoOccurrence]) -> IdMap:
     """The pivot token of equal string; else, of the pivot tokens the source token was matched with,
 
       paper, fixed   the one it was matched with most often; of several the nearest by edit distance, then the lowest id
@@ -69,7 +69,7 @@ class SuffixToken:
     `released` lets an empty decoded string pass every test.
     """
 
-    def __init__(self, pair: Pair, id_map: Callable[[], IdMap]) -> None:
+    def __init__(self, pair: VocabularyPair, id_map: Callable[[], IdMap]) -> None:
         ours, theirs = pair.pivot_strings, pair.source_strings
         space = pair.space
         self._strings = numbered(
@@ -93,7 +93,7 @@ class SuffixToken:
         return Decision(kind=kind, source_position=position)
 
 
-def _distances(pair: Pair, source_ids: NDArray[np.int64], pivot_ids: NDArray[np.int64]) -> NDArray[np.int32]:
+def _distances(pair: VocabularyPair, source_ids: NDArray[np.int64], pivot_ids: NDArray[np.int64]) -> NDArray[np.int32]:
     """Edit distances without space markers, with them where nothing is left of either string."""
     theirs, ours = pair.source_strings, pair.pivot_strings
 

@@ -21,14 +21,14 @@ from fusion.align.matches import (
     inputs,
     same_prefix,
 )
-from fusion.align.pair import Pair, Reading, Spelling
+from fusion.align.pair import Reading, Spelling, VocabularyPair
 from fusion.align.project import IdMap, project
 from fusion.align.statistics import CoOccurrence, co_occurrence
 from fusion.distribution import TopK
 from fusion.vocabulary import Vocabulary
 
-MapBuilder = Callable[[Pair, Callable[[], CoOccurrence]], IdMap]
-RuleBuilder = Callable[[Pair, Callable[[], IdMap]], TransferRule]
+MapBuilder = Callable[[VocabularyPair, Callable[[], CoOccurrence]], IdMap]
+RuleBuilder = Callable[[VocabularyPair, Callable[[], IdMap]], TransferRule]
 
 
 class AlignerBuilder(Protocol):
@@ -38,7 +38,7 @@ class AlignerBuilder(Protocol):
     def knows_the_text(self) -> bool:
         """Whether a match means that both tokens end at one place of the text, which no rule need guess then."""
 
-    def __call__(self, pair: Pair) -> SequenceAligner: ...
+    def __call__(self, pair: VocabularyPair) -> SequenceAligner: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class PreparedMethod:
         aligner: SequenceAligner | None = None,
     ) -> None:
         self.method = method
-        self._pair = Pair(pivot=pivot, source=source, reading=method.reading, spelling=method.spelling)
+        self._pair = VocabularyPair(pivot=pivot, source=source, reading=method.reading, spelling=method.spelling)
         self._rows = rows
         self._given_map, self._given_aligner = id_map, aligner
         self._leads = [_spaces_in_front(vocabulary) for vocabulary in (pivot, source)]

@@ -11,15 +11,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fusion.align.edit_distance import nearest_ids, numbered
 from fusion.align.matches import START, Decision, Labelled, Matches, decide, inputs
-from fusion.align.pair import Pair, by_role
+from fusion.align.pair import VocabularyPair, by_role
 from fusion.align.project import IdMap
 from fusion.align.statistics import CoOccurrence
 from fusion.distribution import NO_TOKEN
+from fusion.edit_distance import nearest_ids, numbered
 
 
-def min_edit_distance_map(pair: Pair, statistics: Callable[[], CoOccurrence]) -> IdMap:
+def min_edit_distance_map(pair: VocabularyPair, statistics: Callable[[], CoOccurrence]) -> IdMap:
     """The pivot token of equal string, else the one at the least Levenshtein distance, of several the lowest id.
 
     `released` compares vocabulary entries and lets any entry stand for any other; the other readings compare canonical
@@ -43,7 +43,7 @@ def min_edit_distance_map(pair: Pair, statistics: Callable[[], CoOccurrence]) ->
 class MappedToken:
     """Transfer where a pivot token is matched with one source token that is equal to it or is mapped to it."""
 
-    def __init__(self, pair: Pair, id_map: Callable[[], IdMap]) -> None:
+    def __init__(self, pair: VocabularyPair, id_map: Callable[[], IdMap]) -> None:
         self._numbers = pair.string_numbers
         self._ids = np.append(id_map().ids, NO_TOKEN)  # the last entry is what START (-1) reaches
 

@@ -25,7 +25,7 @@ Reading = Literal["paper", "released", "fixed"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Pair:
+class VocabularyPair:
     """A pivot's and a source's vocabulary, as one reading of a scheme compares them."""
 
     pivot: Vocabulary
@@ -87,12 +87,12 @@ class Pair:
                 found[token_id] = named.get((*string, same), first.get(string, NO_TOKEN))
         return found
 
-    def respelled(self, spelling: Spelling) -> Pair:
+    def respelled(self, spelling: Spelling) -> VocabularyPair:
         """The same pair in another spelling."""
         return self if spelling == self.spelling else replace(self, spelling=spelling)
 
 
-def by_role(ids: NDArray[np.int32], pair: Pair) -> NDArray[np.int32]:
+def by_role(ids: NDArray[np.int32], pair: VocabularyPair) -> NDArray[np.int32]:
     """`ids` with the special tokens mapped by what they are for: begin of text, padding, and above all end of turn.
 
     The releases map them by their strings, so that Mixtral's end of turn teaches the pivot a token it never ends with.

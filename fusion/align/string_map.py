@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fusion.align.pair import Pair, by_role
+from fusion.align.pair import VocabularyPair, by_role
 from fusion.align.project import IdMap
 from fusion.align.statistics import CoOccurrence
 from fusion.distribution import NO_TOKEN
 
 
-def string_map(pair: Pair, statistics: Callable[[], CoOccurrence]) -> IdMap:
+def string_map(pair: VocabularyPair, statistics: Callable[[], CoOccurrence]) -> IdMap:
     """Equal canonical bytes.  The statistics are not used.
 
     A turn may begin inside a token for one tokenizer and not for the other: the space in front of its first word

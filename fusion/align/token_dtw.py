@@ -22,9 +22,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from fusion.align.edit_distance import cost_table, numbered
 from fusion.align.matches import START, Labelled, Matches, inputs
-from fusion.align.pair import Pair
+from fusion.align.pair import VocabularyPair
+from fusion.edit_distance import cost_table, numbered
 
 
 class TokenDTW:
@@ -32,7 +32,7 @@ class TokenDTW:
 
     knows_the_text: ClassVar[bool] = False
 
-    def __init__(self, pair: Pair) -> None:
+    def __init__(self, pair: VocabularyPair) -> None:
         ours, theirs = [*pair.pivot_strings, ""], [*pair.source_strings, ""]  # START is the last, empty string
         self._source_first = not (pair.reading == "released" and pair.spelling == "decoded")
         self._whole_when_empty = not (pair.reading == "released" and pair.spelling == "pieces")

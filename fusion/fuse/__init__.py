@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from fusion.fuse.average_ce import AverageCE
-from fusion.fuse.candidate import Candidate, Fused
+from fusion.fuse.candidate import Fused, TeacherCandidate
 from fusion.fuse.min_ce import MinCE
 
 
 class FusionRule(Protocol):
     """What every rule can do."""
 
-    def __call__(self, candidates: Sequence[Candidate]) -> Fused: ...
+    def __call__(self, candidates: Sequence[TeacherCandidate]) -> Fused: ...
 
 
 FUSION_RULES: Mapping[str, type[FusionRule]] = {"min_ce": MinCE, "average_ce": AverageCE}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.distribution import NO_TOKEN, TopK
-from fusion.fuse.candidate import LABEL, Candidate, Fused, standing_in, taking_part
+from fusion.fuse.candidate import LABEL, Fused, TeacherCandidate, standing_in, taking_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class AverageCE:
         if self.keep is not None and self.keep < 1:
             raise ValueError(f"keep is {self.keep}: expected at least 1, or null to keep the union")
 
-    def __call__(self, candidates: Sequence[Candidate]) -> Fused:
+    def __call__(self, candidates: Sequence[TeacherCandidate]) -> Fused:
         """The fused distributions of one conversation; candidate 0 is the pivot."""
         indices = taking_part(candidates, fuse_with_pivot=self.fuse_with_pivot)
         log_weights = self.log_weights(np.array([candidates[i].cross_entropy(self.unit) for i in indices]))

@@ -16,7 +16,7 @@ LABEL = -1  # taught by no model: the gold token alone
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class TeacherCandidate:
     """One model's next-token distributions for one conversation, in the pivot's ids; the pivot is candidate 0.
 
     `nll` [nats], `tokens` and `bytes` are the model's own, over the assistant text in its own tokenisation.  `says` [L]
@@ -51,7 +51,7 @@ class Fused:
     taught_by: NDArray[np.int8]
 
 
-def standing_in(candidate: Candidate, pivot: Candidate) -> tuple[TopK, NDArray[np.bool_]]:
+def standing_in(candidate: TeacherCandidate, pivot: TeacherCandidate) -> tuple[TopK, NDArray[np.bool_]]:
     """The candidate's distributions with the pivot's where it says nothing, and where they are the gold token alone.
 
     Both are brought to the same number of slots.
@@ -79,7 +79,7 @@ def widened(top: TopK, width: int) -> TopK:
     )
 
 
-def taking_part(candidates: Sequence[Candidate], *, fuse_with_pivot: bool) -> list[int]:
+def taking_part(candidates: Sequence[TeacherCandidate], *, fuse_with_pivot: bool) -> list[int]:
     """Indices of the candidates a rule weighs: all, or the sources alone when the pivot is not to take part."""
     if fuse_with_pivot or len(candidates) == 1:
         return list(range(len(candidates)))

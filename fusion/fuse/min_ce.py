@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.configure import Refusal
-from fusion.fuse.candidate import LABEL, Candidate, Fused, select, standing_in, taking_part, widened
+from fusion.fuse.candidate import LABEL, Fused, TeacherCandidate, select, standing_in, taking_part, widened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class MinCE:
     fuse_with_pivot: bool = True
     rounding: Literal["none", "bf16"] = "none"
 
-    def __call__(self, candidates: Sequence[Candidate]) -> Fused:
+    def __call__(self, candidates: Sequence[TeacherCandidate]) -> Fused:
         """The fused distributions of one conversation; candidate 0 is the pivot."""
         indices = taking_part(candidates, fuse_with_pivot=self.fuse_with_pivot)
         if self.granularity == "position":
@@ -49,7 +49,7 @@ class MinCE:
         taught_by = np.where(label, LABEL, np.where(candidates[best].says, best, 0)).astype(np.int8)
         return Fused(top=top, taught_by=taught_by)
 
-    def _by_position(self, candidates: Sequence[Candidate], indices: Sequence[int]) -> Fused:
+    def _by_position(self, candidates: Sequence[TeacherCandidate], indices: Sequence[int]) -> Fused:
         scores = []
         for i in indices:
             candidate = candidates[i]

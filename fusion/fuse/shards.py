@@ -103,7 +103,7 @@ class FusedWriter:
             self._flush()
 
     def close(self) -> None:
-        """Write what is held, then the index."""
+        """Write the rows still in memory, then the index."""
         self._flush()
         index = {"teachers": self._teachers, "shards": self._shards}
         (self._out / INDEX).write_text(json.dumps(index, ensure_ascii=False, indent=1) + "\n")

@@ -1,108 +1,62 @@
-"""The fuse stage: a rule applied to every conversation of a pivot and its aligned sources."""
+"""The fuse stage: one target distribution per position, from the pivot and the sources that were aligned to it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fusion.align.aligned import AlignedRow, open_aligned
-from fusion.align.matches import EMPTY, ONE_HOT
-from fusion.configure import Refusal
-from fusion.fuse.candidate import LABEL, Candidate, Fused, gold_log_prob
-from fusion.fuse.shards import FusedWriter
-from fusion.represent.representation import RowRepresentation, open_representation
-
-_ROWS_PER_SHARD = 1024
+from fusion.artifacts import Artifact
+from fusion.fuse import FusionRule
+from fusion.runtime.stage import Advance, Stage
+from fusion.runtime.versions import TENSORS
+from fusion.runtime.work import Known, Work
 
 
-def fuse(
-    *,
-    pivot: Path,
-    aligned: Mapping[str, Path],
-    rule: Callable[[Sequence[Candidate]], Fused],
-    out: Path,
-    rows_per_shard: int = _ROWS_PER_SHARD,
-) -> dict[str, Any]:
-    """Fuse the pivot's representation with one aligned source, or with several at once (the papers' Multi).
+def fuse_stage(pivot: Artifact, aligned: Mapping[str, Artifact], rule: FusionRule) -> Stage:
+    """The pivot's representation fused with one source, with all at once (Multi), or, without any, taken alone."""
+    what = "all sources" if len(aligned) > 1 else next(iter(aligned), "pivot alone")
 
-    Writes shards and `index.json` into `out` (fusion.fuse.shards), conversations in the pivot's order.  The facts say
-    what share of positions each model teaches (`label`: the gold token alone) and each model's cross-entropy over all
-    conversations, in nats per token of its own and per byte.  Raises Refusal when a source was aligned to other
-    conversations.
-    """
-    rows = open_representation(pivot).rows
-    sources = {name: open_aligned(path) for name, path in aligned.items()}
-    for name, source in sources.items():
-        if len(source) != len(rows):
-            raise Refusal(
-                f"the source '{name}' is aligned on {len(source)} conversations and the pivot represents {len(rows)}:"
-                " represent and align both on the same data"
-            )
-    names = ["pivot", *sources]
-    taught = np.zeros(len(names) + 1, np.int64)
-    totals = np.zeros((len(names), 3))
-    writer = FusedWriter(out, teachers=names, rows_per_shard=rows_per_shard)
-    for i in range(len(rows)):
-        row = rows[i]
-        candidates = [pivot_candidate(row)]
-        candidates += [source_candidate(name, source[i], row) for name, source in sources.items()]
-        fused = rule(candidates) if len(row.label_ids) else _nothing(candidates[0])
-        writer.add(row.conversation_id, row.label_ids, fused)
-        taught += np.bincount(fused.taught_by.astype(np.int64) - LABEL, minlength=len(taught))
-        totals += [(candidate.nll, candidate.tokens, candidate.bytes) for candidate in candidates]
-    writer.close()
-    positions = int(taught.sum())
-    return {
-        "conversations": len(rows),
-        "positions": positions,
-        "taught_by": dict(zip(["label", *names], (taught / max(1, positions)).round(6).tolist(), strict=True)),
-        "cross_entropy": {
-            name: {"per_token": _ratio(nll, tokens), "per_byte": _ratio(nll, size)}
-            for name, (nll, tokens, size) in zip(names, totals.tolist(), strict=True)
-        },
-    }
+    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+        from fusion.fuse.fuse import fuse
 
+        return fuse(pivot=pivot.path, aligned={name: part.path for name, part in aligned.items()}, rule=rule, out=out)
 
-def pivot_candidate(row: RowRepresentation) -> Candidate:
-    """The pivot itself, which has something to say everywhere."""
-    length = len(row.label_ids)
-    return Candidate(
-        name="pivot",
-        top=row.top,
-        nll=row.nll,
-        tokens=length,
-        bytes=row.bytes,
-        says=np.ones(length, bool),
-        label=np.zeros(length, bool),
-        gold_log_prob=row.gold_log_prob,
+    return Stage(
+        name="fuse",
+        what=what,
+        config=rule,
+        # The sources' names are written into the result.
+        inputs={"pivot": pivot.content, **{f"source-{name}": part.content for name, part in aligned.items()}},
+        modules=("fusion.fuse.fuse", type(rule).__module__),
+        build=build,
+        libraries=TENSORS,
+        work=_work,
     )
 
 
-def source_candidate(name: str, source: AlignedRow, pivot: RowRepresentation) -> Candidate:
-    """A source at the pivot's positions.  Raises Refusal when it belongs to another conversation."""
-    if source.conversation_id != pivot.conversation_id or len(source.kind) != len(pivot.label_ids):
-        raise Refusal(
-            f"the source '{name}' has conversation '{source.conversation_id}' with {len(source.kind)} positions where"
-            f" the pivot has '{pivot.conversation_id}' with {len(pivot.label_ids)}: align it to this pivot again"
-        )
-    return Candidate(
-        name=name,
-        top=source.top,
-        nll=source.nll,
-        tokens=source.tokens,
-        bytes=source.bytes,
-        says=source.kind != EMPTY,
-        label=source.kind == ONE_HOT,
-        gold_log_prob=gold_log_prob(source.top, pivot.label_ids),
+def shuffle_stage(pivot: Artifact, fused: Artifact, *, what: str, seed: int) -> Stage:
+    """Fused targets without what the sources know about the alternatives; `pivot` is its representation."""
+
+    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+        from fusion.fuse.shuffle import shuffle
+        from fusion.represent import open_representation
+
+        vocabulary = open_representation(pivot.path).vocabulary
+        return shuffle(fused=fused.path, vocabulary=vocabulary, seed=seed, out=out)
+
+    return Stage(
+        name="fuse",
+        what=f"{what}, shuffled",
+        config=["shuffled", seed],
+        inputs={"fused": fused.content, "pivot": pivot.content},
+        modules=("fusion.fuse.shuffle",),
+        build=build,
+        seed=seed,
+        libraries=TENSORS,
+        work=_work,
     )
 
 
-def _nothing(pivot: Candidate) -> Fused:
-    return Fused(top=pivot.top, taught_by=np.zeros(0, np.int8))
-
-
-def _ratio(nll: float, count: float) -> float | None:
-    return nll / count if count else None
+def _work(known: Known) -> tuple[Work, None]:
+    return Work(kind="fuse", units=known.dialogues.positions, items=known.dialogues.positions), None

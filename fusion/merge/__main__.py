@@ -20,7 +20,9 @@ from fusion.command import command
 from fusion.configure import Refusal, plain, typed
 
 if TYPE_CHECKING:
-    from fusion.merge.recipe import Plan
+    from fusion.merge.recipe import MergePlan
+
+ROUNDED = {"nearest": "to nearest", "stochastic": "stochastically"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +62,18 @@ def run(settings: Mapping[str, Any]) -> int:
     return 0
 
 
-def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None, digests: bool = False) -> None:
+def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None = None, digests: bool = False) -> None:
     """Merge by `plan` into `out`, which must not hold anything yet.
 
-    Raises Refusal for that, for whatever the merge refuses, and when the disk is full; nothing is left behind then.
+    Raises Refusal for that, for whatever the merge refuses, for a lost update where the recipe says refuse, and when
+    the disk is full; nothing is left behind then.
     """
-    from fusion.artifacts import file_digest, git_commit, sync, versions
+    from fusion.artifacts import sync
     from fusion.merge.checkpoint_stream import merge
     from fusion.merge.shards import open_shards
+    from fusion.precision import check_update, kept_as_stored
+    from fusion.runtime.digests import file_digest
+    from fusion.runtime.versions import git_commit, versions
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Refusal(f"{out} exists and is not empty: give another out, or remove it")
@@ -85,10 +91,16 @@ def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None
             out=partial,
             seed=seed,
             dtype=plan.dtype,
+            rounding=plan.recipe.rounding,
             embeddings=plan.recipe.embeddings,
             tokenizer="pivot" if plan.recipe.tokenizer_source == "base" else plan.recipe.tokenizer,
             threads=threads,
         )
+        notes = list(plan.notes)
+        told = f"the merge, written in {facts['dtype']['stored']},"
+        check_update(told, kept_as_stored(facts), "set dtype: float32", plan.recipe.lost_update, notes.append)
+        for note in notes[len(plan.notes) :]:
+            print(f"note: {note}", file=sys.stderr)
         inputs = {
             str(model): {
                 name: {"bytes": (model / name).stat().st_size}
@@ -103,7 +115,7 @@ def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None
             "seed": seed,
             "inputs": inputs,
             "facts": facts,
-            "notes": list(plan.notes),
+            "notes": notes,
             "files": {path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)} for path in files},
             "versions": versions(),
             "git_commit": git_commit(),
@@ -123,7 +135,7 @@ def merge_recipe(plan: Plan, *, out: Path, seed: int, threads: int | None = None
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def explained(plan: Plan, seed: int) -> str:
+def explained(plan: MergePlan, seed: int) -> str:
     """What merging by `plan` would read, compute and write, after the same checks of names and shapes."""
     from fusion.merge.checkpoint_plan import examine
 
@@ -135,7 +147,7 @@ def explained(plan: Plan, seed: int) -> str:
         f"pivot    {plan.pivot}: config, tokenizer, chat template and shard layout are its",
         *(f"target {k} {target}" for k, target in enumerate(plan.targets)),
         f"writes   {found.elements:,} numbers in {len(found.contexts)} parameters and {found.files} files,"
-        f" {plan.dtype or 'dtype as the pivot'}; seed {seed}",
+        f" {plan.dtype or found.dtype}, rounded {ROUNDED[plan.recipe.rounding]}; seed {seed}",
     ]
     for rule, names in groups.items():
         lines.append(f"{rule}")

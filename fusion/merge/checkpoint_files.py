@@ -86,19 +86,21 @@ def check_tokenizers(pivot: Path, targets: Sequence[Path]) -> None:
                 )
 
 
-def copy_files(pivot: Path, out: Path, *, dtype: str | None) -> list[str]:
+def copy_files(pivot: Path, out: Path, *, dtype: str) -> list[str]:
     """Copy config, generation config, tokenizer and chat template; returns their names.
 
-    `dtype`, torch's name, is written into the config when the weights were given one.
+    `dtype`, torch's name, is what most of the weights were written in: the config says so.
     """
     names = sorted({path.name for pattern in _COPIED for path in pivot.glob(pattern) if path.is_file()} - _NOT_COPIED)
     for name in names:
         shutil.copyfile(pivot / name, out / name)
         (out / name).chmod(0o644)
-    if dtype is not None and "config.json" in names:
+    if "config.json" in names:
         config = dict(read_config(pivot))
-        config["dtype" if "dtype" in config else "torch_dtype"] = dtype
-        (out / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        key = "dtype" if "dtype" in config else "torch_dtype"
+        if config.get(key) != dtype:
+            config[key] = dtype
+            (out / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
     return names
 
 

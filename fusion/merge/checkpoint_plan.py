@@ -12,6 +12,7 @@ from fusion.configure import Refusal
 from fusion.merge import checkpoint_files
 from fusion.merge.parameter import Context
 from fusion.merge.shards import FLOATS, Shards, StoredTensor, open_shards, read_bytes
+from fusion.precision import TORCH_NAMES, spelled, widest
 
 _LAYER = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")
 Embeddings = Literal["refuse", "cut"]
@@ -19,7 +20,7 @@ Tokenizer = Literal["equal", "pivot"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class ParameterJob:
     """One floating parameter of the pivot and where each model keeps it."""
 
     name: str
@@ -28,14 +29,23 @@ class Job:
     layer: int | None
     random_name: str
 
+    @property
+    def widest(self) -> str:
+        """torch's name of the narrowest type that holds what every model has."""
+        return widest(TORCH_NAMES[tensor.dtype] for tensor in (self.pivot, *self.targets))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Examined:
-    """What a merge would work on: parameters in the pivot's order, how many numbers they hold, in how many files."""
+    """What a merge would work on: parameters in the pivot's order, how many numbers they hold, in how many files.
+
+    `dtype`: what they are written in where nothing else is asked for.
+    """
 
     contexts: tuple[Context, ...]
     elements: int
     files: int
+    dtype: str
 
 
 def examine(
@@ -48,12 +58,13 @@ def examine(
         contexts=tuple(Context(name=job.name, layer=job.layer, layers=layers) for job in jobs),
         elements=sum(job.pivot.elements for job in jobs),
         files=len(ours.files),
+        dtype=spelled(job.widest for job in jobs),
     )
 
 
 def checked(
     pivot: Path, targets: Sequence[Path], embeddings: Embeddings, tokenizer: Tokenizer
-) -> tuple[Shards, list[Job], list[StoredTensor]]:
+) -> tuple[Shards, list[ParameterJob], list[StoredTensor]]:
     """The pivot's files, what to merge, and what goes over as it is.
 
     Raises Refusal for models that are not of one structure, family and tokenizer.
@@ -69,14 +80,14 @@ def checked(
     return ours, jobs, copied
 
 
-def count_layers(jobs: Sequence[Job]) -> int | None:
+def count_layers(jobs: Sequence[ParameterJob]) -> int | None:
     """How many layers the names count, None where they count none."""
     return max((job.layer for job in jobs if job.layer is not None), default=-1) + 1 or None
 
 
 def _plan(
     ours: Shards, theirs: Sequence[Shards], config: Mapping[str, Any], embeddings: Embeddings
-) -> tuple[list[Job], list[StoredTensor]]:
+) -> tuple[list[ParameterJob], list[StoredTensor]]:
     """What to merge, in the pivot's order, and the tensors that are not floating and go over as they are."""
     jobs, copied = [], []
     for name, tensor in ours.tensors.items():
@@ -85,7 +96,7 @@ def _plan(
             layer = _LAYER.search(f".{name}")
             shared = checkpoint_files.tied_to(name, ours.tensors) if checkpoint_files.is_tied(config) else None
             jobs.append(
-                Job(
+                ParameterJob(
                     name=name,
                     pivot=tensor,
                     targets=found,

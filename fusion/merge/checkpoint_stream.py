@@ -1,14 +1,17 @@
 """Merge checkpoints one parameter at a time, from safetensors shards to shards of the pivot's layout.
 
 A few MiB per thread are held whatever the models' sizes and number; sums run in fp32 and the result is rounded once, to
-`dtype`.  Threads work on different parameters, and each parameter is read in one order, so a merge gives the same bits
-with any number of them.  Random rules get a generator made from the run's seed and the parameter's name.
+the widest type that pivot and targets have or to `dtype`, and what that leaves of the update is measured on the way.
+Threads work on different parameters, and each parameter is read in one order, so a merge gives the same bits with any
+number of them.  Random rules get a generator made from the run's seed and the parameter's name, and stochastic rounding
+a key of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -21,11 +24,10 @@ import numpy as np
 
 from fusion.configure import Refusal, nearest, plain
 from fusion.merge import checkpoint_files
-from fusion.merge.checkpoint_plan import Embeddings, Job, Tokenizer, checked, count_layers
-from fusion.merge.coefficients import MERGED, Tally, write_coefficients
+from fusion.merge.checkpoint_plan import Embeddings, ParameterJob, Tokenizer, checked, count_layers
+from fusion.merge.coefficients import Tally, write_coefficients
 from fusion.merge.parameter import PIECE, Combined, Context, Parameter, Piece, PiecewiseRule, SurveyingRule
 from fusion.merge.shards import (
-    FLOATS,
     SAFETENSORS_NAMES,
     Shards,
     ShardWriter,
@@ -35,6 +37,9 @@ from fusion.merge.shards import (
     read_bytes,
     torch_dtype,
 )
+from fusion.merge.stochastic import drawn, rounding_key
+from fusion.precision import TORCH_NAMES, Rounding, spelled
+from fusion.rounding import UpdateTally
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +53,7 @@ def merge(
     out: Path,
     seed: int = 0,
     dtype: str | None = None,
+    rounding: Rounding = "nearest",
     names: Sequence[str] | None = None,
     embeddings: Embeddings = "refuse",
     tokenizer: Tokenizer = "equal",
@@ -57,9 +63,10 @@ def merge(
     """Write the merged checkpoint and `coefficients.parquet` into `out` and return facts about it.
 
     `rule` is an entry of MERGE_RULES with its hyperparameters, or anything with `rule_for(context)` that gives one for
-    each parameter.  `dtype` (torch's name) is the result's, by default each tensor's own in the pivot.  `names` call
-    the targets in the table.  `embeddings: cut` takes the first rows of a target's larger embeddings; `tokenizer:
-    pivot` leaves the tokenizers uncompared.  `advance` is told how many bytes of the pivot are done.
+    each parameter.  `dtype` (torch's name) is the result's, by default of each parameter the widest that the pivot and
+    the targets have; `rounding` is how it is come by.  `names` call the targets in the table.  `embeddings: cut` takes
+    the first rows of a target's larger embeddings; `tokenizer: pivot` leaves the tokenizers uncompared.  `advance` is
+    called with the bytes of the pivot done.
 
     Raises Refusal for a parameter that is missing, of another shape, or not finite, a shard that cannot be read, and
     models of another family or tokenizer; OSError when the disk is full.
@@ -72,7 +79,7 @@ def merge(
     ours, jobs, copied = checked(pivot, targets, embeddings, tokenizer)
     layers = count_layers(jobs)
     out.mkdir(parents=True, exist_ok=True)
-    stored = {name: _result(tensor, dtype) for name, tensor in ours.tensors.items()}
+    stored = {**ours.tensors, **{job.name: _result(job, dtype) for job in jobs}}
     layout = {file: [t for t in stored.values() if t.file.name == file] for file in ours.files}
     with _threads(threads) as pool, closing(ShardWriter(out, layout, ours.metadata)) as writer:
         for tensor in copied:
@@ -80,12 +87,25 @@ def merge(
         rules = _rules(rule, jobs, layers, pool.map)
         progress = _Progress(sum(job.pivot.size for job in jobs), advance)
         largest_first = sorted(jobs, key=lambda job: -job.pivot.elements)
-        work = partial(_merge_one, rules=rules, layers=layers, seed=seed, writer=writer, stored=stored, names=names)
+        work = partial(
+            _merge_one,
+            rules=rules,
+            layers=layers,
+            seed=seed,
+            rounding=rounding,
+            writer=writer,
+            stored=stored,
+            names=names,
+        )
         rows: dict[str, list[dict[str, Any]]] = {}
-        for job, found in zip(largest_first, pool.map(work, largest_first), strict=True):
-            rows[job.name] = found
+        updates: dict[str, UpdateTally] = {}
+        for job, (found, update) in zip(largest_first, pool.map(work, largest_first), strict=True):
+            rows[job.name], updates[job.name] = found, update
             progress.add(job.pivot.size)
-    files = checkpoint_files.copy_files(pivot, out, dtype=dtype)
+    entries: Counter[str] = Counter()
+    for job in jobs:
+        entries[TORCH_NAMES[stored[job.name].dtype]] += job.pivot.elements
+    files = checkpoint_files.copy_files(pivot, out, dtype=max(entries, key=entries.__getitem__, default="float32"))
     if ours.index is not None:
         _write_index(out, ours, stored)
     table = [row for job in jobs for row in rows[job.name]]
@@ -94,7 +114,10 @@ def merge(
     for chosen, _ in rules.values():
         if chosen not in used:
             used.append(chosen)
-    return _facts(used, names, seed, dtype, stored, table, files)
+    update = UpdateTally()
+    for job in jobs:
+        update.include(updates[job.name])
+    return _facts(used, names, seed, _dtypes(jobs, stored, rounding), update, stored, table, files)
 
 
 def _labels(targets: Sequence[Path]) -> list[str]:
@@ -103,16 +126,26 @@ def _labels(targets: Sequence[Path]) -> list[str]:
     return [name if found.count(name) == 1 else f"{name}#{i}" for i, name in enumerate(found)]
 
 
-def _result(tensor: StoredTensor, dtype: str | None) -> StoredTensor:
-    if dtype is None or tensor.dtype not in FLOATS:
-        return tensor
-    code = SAFETENSORS_NAMES[dtype]
-    return replace(tensor, dtype=code, size=tensor.elements * itemsize(code))
+def _result(job: ParameterJob, dtype: str | None) -> StoredTensor:
+    """Where the merged parameter goes, and in which type."""
+    code = SAFETENSORS_NAMES[dtype or job.widest]
+    return replace(job.pivot, dtype=code, size=job.pivot.elements * itemsize(code))
+
+
+def _dtypes(jobs: Sequence[ParameterJob], stored: Mapping[str, StoredTensor], rounding: Rounding) -> dict[str, Any]:
+    """The types of the files that were read and written, and how one became the other."""
+    targets = [spelled(TORCH_NAMES[part.dtype] for part in own) for own in zip(*(job.targets for job in jobs))]
+    return {
+        "pivot": spelled(TORCH_NAMES[job.pivot.dtype] for job in jobs),
+        "targets": targets,
+        "stored": spelled(TORCH_NAMES[stored[job.name].dtype] for job in jobs),
+        "rounding": rounding,
+    }
 
 
 @contextmanager
 def _threads(threads: int | None) -> Iterator[ThreadPoolExecutor]:
-    """A pool; torch's own threads are held to one meanwhile, as ours already keep the cores busy."""
+    """A pool; torch's own threads are limited to one meanwhile, as ours already keep the cores busy."""
     import torch
 
     from fusion.merge import compiled  # noqa: F401  compiled code is loaded once, not by every thread at a time
@@ -128,7 +161,9 @@ def _threads(threads: int | None) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
-def _rules(rule: Any, jobs: Sequence[Job], layers: int | None, run: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+def _rules(
+    rule: Any, jobs: Sequence[ParameterJob], layers: int | None, run: Callable[..., Any]
+) -> dict[str, tuple[Any, Any]]:
     """For each parameter its rule and what the rule's survey found over all parameters that share it."""
     choose = getattr(rule, "rule_for", lambda context: rule)
     chosen = {job.name: choose(Context(name=job.name, layer=job.layer, layers=layers)) for job in jobs}
@@ -150,22 +185,23 @@ def _rules(rule: Any, jobs: Sequence[Job], layers: int | None, run: Callable[...
 
 
 def _merge_one(
-    job: Job,
+    job: ParameterJob,
     *,
     rules: Mapping[str, tuple[Any, Any]],
     layers: int | None,
     seed: int,
+    rounding: Rounding,
     writer: ShardWriter,
     stored: Mapping[str, StoredTensor],
     names: Sequence[str],
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], UpdateTally]:
     import torch
 
     rule, survey = rules[job.name]
     context = Context(name=job.name, layer=job.layer, layers=layers, survey=survey)
     generator = torch.Generator().manual_seed(parameter_seed(seed, job.random_name))
     result = stored[job.name]
-    dtype = torch_dtype(result.dtype)
+    key = rounding_key(seed, job.random_name) if rounding == "stochastic" else None
     tally = Tally(len(job.targets))
     with ExitStack() as stack:
         parameter = _parameter(job, layers, stack)
@@ -178,14 +214,17 @@ def _merge_one(
             combine = _whole(rule, parameter, job, generator, context)
         for piece in parameter.pieces():
             combined = combine(piece)
-            rounded = combined.merged.to(dtype)
+            if key is None:
+                rounded = combined.merged.to(torch_dtype(result.dtype))
+            else:
+                rounded = drawn(combined.merged, result.dtype, key, piece.start)
             tally.add(piece, combined, rounded)
             if not tally.finite:
                 _refuse_unless_finite(piece, combined, job)
             if result.dtype == "F16" and not bool(torch.isfinite(rounded).all()):
                 raise Refusal(f"the merged parameter '{job.name}' overflows float16: set dtype: bfloat16")
             writer.write(job.name, _bytes(rounded), piece.start * itemsize(result.dtype))
-    return tally.rows(job.name, job.layer, job.pivot.elements, names, weights)
+    return tally.rows(job.name, job.layer, job.pivot.elements, names, weights), tally.update
 
 
 def parameter_seed(seed: int, name: str) -> int:
@@ -193,7 +232,7 @@ def parameter_seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:7], "little")
 
 
-def _parameter(job: Job, layers: int | None, stack: ExitStack) -> Parameter:
+def _parameter(job: ParameterJob, layers: int | None, stack: ExitStack) -> Parameter:
     """The parameter as pieces read from the files, which are open while one reads."""
     elements = job.pivot.elements
     tensors = (job.pivot, *job.targets)
@@ -215,7 +254,9 @@ def _parameter(job: Job, layers: int | None, stack: ExitStack) -> Parameter:
     )
 
 
-def _whole(rule: Any, parameter: Parameter, job: Job, generator: Any, context: Context) -> Callable[[Piece], Combined]:
+def _whole(
+    rule: Any, parameter: Parameter, job: ParameterJob, generator: Any, context: Context
+) -> Callable[[Piece], Combined]:
     import torch
 
     pivot = torch.empty(parameter.elements)
@@ -231,7 +272,7 @@ def _whole(rule: Any, parameter: Parameter, job: Job, generator: Any, context: C
     return lambda piece: Combined(flat[piece.start : piece.start + piece.rows.shape[1]])
 
 
-def _refuse_unless_finite(piece: Piece, combined: Combined, job: Job) -> None:
+def _refuse_unless_finite(piece: Piece, combined: Combined, job: ParameterJob) -> None:
     import torch
 
     for tensor, stored in zip((piece.pivot, *piece.targets), (job.pivot, *job.targets), strict=True):
@@ -275,7 +316,8 @@ def _facts(
     rules: Sequence[Any],
     names: Sequence[str],
     seed: int,
-    dtype: str | None,
+    dtypes: Mapping[str, Any],
+    update: UpdateTally,
     stored: Mapping[str, StoredTensor],
     table: Sequence[Mapping[str, Any]],
     files: Sequence[str],
@@ -289,11 +331,11 @@ def _facts(
         "rules": [plain(rule) for rule in rules],
         "targets": list(names),
         "seed": seed,
-        "dtype": dtype or "as the pivot's",
+        "dtype": dict(dtypes),
+        "update": update.facts(),
         "parameters": len(stored),
         "elements": sum(tensor.elements for tensor in stored.values()),
         "bytes": sum(tensor.size for tensor in stored.values()),
         "kept_fraction": {name: share(name) for name in names},
-        "moved_fraction": share(MERGED),
         "copied": list(files),
     }

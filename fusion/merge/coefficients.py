@@ -6,9 +6,13 @@ weight              the coefficient the rule gave the target here (eta of SCE, w
                     within the parameter, and for the result
 delta_norm          L2 norm of the task vector; for the result, of merged minus pivot before rounding
 kept_fraction       entries of the task vector that are not zero after trimming, dropping or selecting, of all;
-                    for the result, entries whose stored bits are not the pivot's
+                    for the result, entries that are not the pivot's in the stored type
 sign_conflict_rate  of those kept, the share whose sign is not the elected one (rules that elect none: the sign of
                     the sum); empty where nothing was kept, and for the result
+update_cosine       for the result: cosine of stored minus pivot with merged minus pivot before rounding, the pivot in
+                    the stored type too; empty where either is zero, and for targets
+update_norm_ratio   for the result: L2 norm of stored minus pivot by delta_norm; 1 where nothing is rounded; empty
+                    where delta_norm is zero, and for targets
 """
 
 from __future__ import annotations
@@ -21,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fusion.merge.parameter import Combined, Piece
+from fusion.rounding import UpdateTally
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from torch import Tensor
 
 MERGED = "(merged)"
@@ -37,8 +41,8 @@ class Tally:
         self.squares = np.zeros(targets)
         self.kept = np.zeros(targets, np.int64)
         self.conflicts = np.zeros(targets, np.int64)
-        self.moved = 0
         self.moved_square = 0.0
+        self.update = UpdateTally()
 
     def add(self, piece: Piece, combined: Combined, rounded: Tensor) -> None:
         """Count one piece; `rounded` is what is stored of it."""
@@ -49,7 +53,7 @@ class Tally:
         self.moved_square += compiled.tally(
             piece.rows, combined.merged.numpy(), vectors, elected, self.squares, self.kept, self.conflicts
         )
-        self.moved += compiled.count_different(_bits(rounded), _pivot_bits(piece, rounded))
+        self.update.add(piece.pivot, combined.merged, rounded)
 
     @property
     def finite(self) -> bool:
@@ -69,40 +73,25 @@ class Tally:
                 "delta_norm": math.sqrt(square),
                 "kept_fraction": kept / max(elements, 1),
                 "sign_conflict_rate": conflicts / kept if kept else None,
+                "update_cosine": None,
+                "update_norm_ratio": None,
             }
             for k, (name, square, kept, conflicts) in enumerate(
                 zip(names, self.squares.tolist(), self.kept.tolist(), self.conflicts.tolist(), strict=True)
             )
         ]
+        stored = self.update.kept()
         result = {
             **place,
             "target": MERGED,
             "weight": None,
             "delta_norm": math.sqrt(self.moved_square),
-            "kept_fraction": self.moved / max(elements, 1),
+            "kept_fraction": stored.moved,
             "sign_conflict_rate": None,
+            "update_cosine": stored.cosine,
+            "update_norm_ratio": stored.norm_ratio,
         }
         return [*rows, result]
-
-
-def _bits(values: Tensor) -> NDArray[np.unsignedinteger]:
-    import torch
-
-    signed, unsigned = {
-        2: (torch.int16, np.uint16),
-        4: (torch.int32, np.uint32),
-        8: (torch.int64, np.uint64),
-    }[values.element_size()]
-    return values.view(signed).numpy().view(unsigned)
-
-
-def _pivot_bits(piece: Piece, rounded: Tensor) -> NDArray[np.unsignedinteger]:
-    """The pivot's bits in the dtype of `rounded`."""
-    import torch
-
-    if piece.rows.dtype == np.uint16 and rounded.dtype == torch.bfloat16:
-        return piece.rows[0]
-    return _bits(piece.pivot.to(rounded.dtype))
 
 
 def write_coefficients(rows: Sequence[dict[str, Any]], file: Path) -> None:
@@ -120,6 +109,8 @@ def write_coefficients(rows: Sequence[dict[str, Any]], file: Path) -> None:
             ("delta_norm", pa.float64()),
             ("kept_fraction", pa.float64()),
             ("sign_conflict_rate", pa.float64()),
+            ("update_cosine", pa.float64()),
+            ("update_norm_ratio", pa.float64()),
         ]
     )
     parquet.write_table(pa.Table.from_pylist(list(rows), schema=schema), file)

@@ -280,9 +280,35 @@ def bernoulli(start: int, key_low: int, key_high: int, limit: int, one: np.float
 
 
 @numba.njit(nogil=True, cache=True)
-def count_different(first: NDArray[np.unsignedinteger], second: NDArray[np.unsignedinteger]) -> int:
-    """How many entries of two arrays of bit patterns differ."""
-    different = 0
-    for i in range(first.size):
-        different += first[i] != second[i]
-    return different
+def stochastic(
+    values: NDArray[np.float32],
+    start: int,
+    key: tuple[int, int],
+    dropped: int,
+    smallest: np.float32,
+    step: np.float32,
+    out: NDArray[np.float32],
+) -> None:
+    """out = one of the two neighbours of each value in a narrower type, the nearer one the likelier: the mean is value.
+
+    The type drops the lowest `dropped` bits of an fp32 number; magnitudes below its `smallest` normal number, if that
+    is not zero, lie on a grid of `step`.  Entry i is drawn by the counter of position start + i; `start` is a multiple
+    of four.  What would become infinite is rounded down.
+    """
+    bits, rounded = values.view(np.uint32), out.view(np.uint32)
+    below = np.uint32((1 << dropped) - 1)
+    infinite = np.uint32(0x7F800000)
+    for block in range((values.size + 3) // 4):
+        words = philox(start // 4 + block, key[0], key[1])
+        for j in range(min(4, values.size - 4 * block)):
+            i = 4 * block + j
+            word = words[j]
+            if abs(values[i]) < smallest:
+                steps = np.float64(abs(values[i])) / np.float64(step)
+                low = np.floor(steps)
+                low += np.float64(word) < (steps - low) * 2.0**32
+                out[i] = np.float32(np.copysign(low * np.float64(step), np.float64(values[i])))
+                continue
+            # The bits of one sign count in equal steps from one neighbour to the next, so adding draws by distance.
+            drawn = np.uint32(bits[i] + (word >> np.uint32(32 - dropped))) & ~below
+            rounded[i] = bits[i] & ~below if drawn & infinite == infinite else drawn

@@ -6,7 +6,8 @@
       - {model: ./target-a, parameters: {weight: 0.2, density: 0.6}}
       - {model: ./target-b, parameters: {weight: [0.1, 0.3], density: 0.6}}     # a list: a gradient over the layers
     parameters: {normalize: true, scope: model}
-    dtype: bfloat16
+    dtype: bfloat16                            # default: of each parameter the widest type of the models
+    rounding: stochastic                       # default: nearest
 
 A value is a number, a list (spread over the layers and interpolated), or a list of {filter, value} of which the first
 whose `filter` occurs in the parameter's name counts, one without filter always.  What is given closest counts: a
@@ -28,6 +29,7 @@ from fusion.configure import Refusal, nearest, typed
 from fusion.merge import MERGE_RULES
 from fusion.merge.parameter import Context
 from fusion.merge.slerp import gradient
+from fusion.precision import LostUpdate, Rounding
 
 # mergekit's methods that are one of our rules with some fields set.
 _METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -75,7 +77,10 @@ class RecipeSlice:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The file's keys.  `seed`, `embeddings` and `tokenizer` are ours, the rest is mergekit's."""
+    """The file's keys.  `seed`, `rounding`, `lost_update`, `embeddings` and `tokenizer` are ours, others mergekit's.
+
+    `lost_update`: what is done when rounding the weights loses more than a hundredth of the update.
+    """
 
     merge_method: str
     base_model: str | None = None
@@ -86,6 +91,8 @@ class Recipe:
     out_dtype: str | None = None
     tokenizer_source: str | None = None
     seed: int = 0
+    rounding: Rounding = "nearest"
+    lost_update: LostUpdate = "warn"
     embeddings: Literal["refuse", "cut"] = "refuse"
     tokenizer: Literal["equal", "pivot"] = "equal"
 
@@ -149,7 +156,7 @@ class RecipeRules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class MergePlan:
     """A recipe ready to be merged; `notes` say what a reader coming from mergekit might not expect."""
 
     pivot: Path
@@ -163,7 +170,7 @@ class Plan:
 _Run = tuple[int, int | None, list[str], list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
 
 
-def read_recipe(file: Path) -> Plan:
+def read_recipe(file: Path) -> MergePlan:
     """Read and check a recipe; raises Refusal for whatever in it is unknown, mistyped, missing or out of range."""
     try:
         loaded = yaml.safe_load(file.read_text())
@@ -176,7 +183,7 @@ def read_recipe(file: Path) -> Plan:
     return plan(typed(loaded, Recipe, at="recipe"), near=file.parent)
 
 
-def plan(recipe: Recipe, *, near: Path) -> Plan:
+def plan(recipe: Recipe, *, near: Path) -> MergePlan:
     """Resolve a recipe's names; relative directories are looked up from here, then from `near`."""
     if recipe.merge_method not in _METHODS:
         raise Refusal(f"merge_method is {recipe.merge_method!r}: {nearest(recipe.merge_method, _METHODS)}")
@@ -225,7 +232,7 @@ def plan(recipe: Recipe, *, near: Path) -> Plan:
             f"tokenizer_source is {recipe.tokenizer_source!r}: targets of one pivot share its tokenizer, which is"
             " copied; leave the key out, or set base"
         )
-    return Plan(
+    return MergePlan(
         pivot=_directory(base or models[0], near),
         targets=tuple(_directory(models[i], near) for i in keep),
         rules=RecipeRules(rule=rule, fixed=fixed, stretches=tuple(stretches)),

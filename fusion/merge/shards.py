@@ -16,19 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.configure import Refusal
+from fusion.precision import ITEM_BYTES, TORCH_NAMES
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-_TORCH_NAMES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-}
-FLOATS = frozenset(_TORCH_NAMES)
-SAFETENSORS_NAMES = {name: code for code, name in _TORCH_NAMES.items()}
+FLOATS = frozenset(TORCH_NAMES)
+SAFETENSORS_NAMES = {name: code for code, name in TORCH_NAMES.items()}
 _LARGEST_HEADER = 100 * 2**20
 
 
@@ -150,14 +145,14 @@ def _read_header(file: Path) -> tuple[list[StoredTensor], Mapping[str, str]]:
 
 def itemsize(dtype: str) -> int:
     """Bytes of one entry of a floating type."""
-    return {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}[dtype]
+    return ITEM_BYTES[TORCH_NAMES[dtype]]
 
 
 def torch_dtype(dtype: str) -> torch.dtype:
     """safetensors' spelling of a floating type to torch's."""
     import torch
 
-    found = getattr(torch, _TORCH_NAMES[dtype])
+    found = getattr(torch, TORCH_NAMES[dtype])
     assert isinstance(found, torch.dtype)
     return found
 
@@ -221,7 +216,8 @@ class ShardWriter:
     def __init__(
         self, directory: Path, layout: Mapping[str, list[StoredTensor]], metadata: Mapping[str, Mapping[str, str]]
     ) -> None:
-        """`layout` maps a file name to its tensors, whose `file` and `offset` are ignored.
+        """`layout` maps a file name to its tensors, whose `file` and `offset` are ignored.  Wider entries come first:
+        then every tensor starts at a multiple of its entries' size, as readers that map the file need it.
 
         Raises OSError when the disk is full, before anything is computed.
         """
@@ -230,7 +226,8 @@ class ShardWriter:
         for name, tensors in layout.items():
             header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata.get(name, {})}}
             position = 0
-            for tensor in tensors:
+            ordered = sorted(tensors, key=lambda tensor: -(tensor.size // max(tensor.elements, 1)))
+            for tensor in ordered:
                 header[tensor.name] = {
                     "dtype": tensor.dtype,
                     "shape": list(tensor.shape),
@@ -245,7 +242,7 @@ class ShardWriter:
             start = 8 + len(text)
             os.posix_fallocate(file, 0, start + position)
             _write_exactly(file, memoryview(struct.pack("<Q", len(text)) + text), 0)
-            for tensor in tensors:
+            for tensor in ordered:
                 self._places[tensor.name] = (file, start)
                 start += tensor.size
 

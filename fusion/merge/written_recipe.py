@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fusion.configure import plain
 from fusion.merge import MERGE_RULES
 
 
-def written_recipe(rule: Any, *, pivot: str, targets: Sequence[str], seed: int) -> dict[str, Any]:
+def written_recipe(
+    rule: Any, *, pivot: str, targets: Sequence[str], seed: int, merged: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The keys of fusion.merge.recipe under which `pivot` and `targets` merge by `rule` to the same bytes.
 
+    `merged`: `dtype` and `rounding`, where they are not the defaults (fusion.precision.MergedConfig.decides).
     A hyperparameter with a number for each target stands with the targets, all others stand once.
     """
     (name,) = (name for name, kind in MERGE_RULES.items() if kind is type(rule))
@@ -24,4 +27,5 @@ def written_recipe(rule: Any, *, pivot: str, targets: Sequence[str], seed: int) 
         own = {key: value[number] for key, value in each.items()}
         models.append({"model": target} | ({"parameters": own} if own else {}))
     recipe: dict[str, Any] = {"merge_method": name, "base_model": pivot, "models": models}
-    return recipe | ({"parameters": whole} if whole else {}) | {"seed": seed}
+    written = {key: value for key, value in (merged or {}).items() if value is not None}
+    return recipe | ({"parameters": whole} if whole else {}) | written | {"seed": seed}

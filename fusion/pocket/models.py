@@ -18,6 +18,7 @@ from fusion.configure import Refusal
 from fusion.conversation import Conversation, read_conversations, write_conversations
 from fusion.pocket.dialogues import DOMAINS
 from fusion.pocket.tokenizers import train_tokenizer
+from fusion.runtime.work import Size
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerFast
@@ -66,6 +67,14 @@ class PocketModel:
             raise ValueError("the model learns from nothing: set mixture and conversations")
         if self.vocab_size < 320:
             raise ValueError(f"vocab_size is {self.vocab_size}: expected at least 320, of which 256 are bytes")
+
+    @property
+    def size(self) -> Size:
+        """Two embeddings and the layers' matrices, without norms and biases."""
+        matrices = 2 if self.architecture == "gpt_neox" else 3
+        layer = 4 * self.hidden_size**2 + matrices * self.hidden_size * self.intermediate_size
+        parameters = float(2 * self.vocab_size * self.hidden_size + self.layers * layer)
+        return Size(parameters=parameters, active=parameters, bytes_each=4, conversations=self.conversations)
 
 
 def build_checkpoint(config: PocketModel, text: Path, out: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fusion.distribution import TopK
 from fusion.represent.shards import (
-    Columns,
+    PackedColumns,
     Shard,
     packed_ids,
     packed_names,
@@ -46,16 +46,6 @@ class RowRepresentation:
     gold_log_prob: NDArray[np.float32]
     nll: float
     bytes: int
-
-    @property
-    def ce_per_token(self) -> float:
-        """Cross-entropy in nats per token of the model's own tokenisation; NaN without labels."""
-        return self.nll / len(self.label_ids) if len(self.label_ids) else math.nan
-
-    @property
-    def ce_per_byte(self) -> float:
-        """Cross-entropy in nats per byte of text, comparable across tokenizers; NaN where no text is covered."""
-        return self.nll / self.bytes if self.bytes else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +157,7 @@ class _OpenShard:
         )
 
 
-def packed_rows(rows: Sequence[RowRepresentation], *, vocabulary: int) -> Columns:
+def packed_rows(rows: Sequence[RowRepresentation], *, vocabulary: int) -> PackedColumns:
     """The columns of one shard that holds `rows`."""
     top = TopK(
         ids=np.concatenate([row.top.ids for row in rows]),

@@ -31,7 +31,7 @@ INDEX = "index.json"
 _WIDEST = 255
 _FLOAT16_MIN = float(np.finfo(np.float16).min)
 
-Columns = dict[str, NDArray[Any]]
+PackedColumns = dict[str, NDArray[Any]]
 
 
 def shard_path(out: Path, number: int) -> Path:
@@ -90,7 +90,7 @@ class Shard:
 
 
 # ------------------------------------------------------------------------------------------------ codecs
-def packed_ids(name: str, ids: NDArray[np.int32], vocabulary: int) -> Columns:
+def packed_ids(name: str, ids: NDArray[np.int32], vocabulary: int) -> PackedColumns:
     """Ids below `vocabulary`, or NO_TOKEN, as a 16-bit plane and, where that is too narrow, an 8-bit plane."""
     if vocabulary >= 2**24:
         raise ValueError(f"a vocabulary of {vocabulary} ids does not fit 24 bits")
@@ -112,7 +112,7 @@ def unpacked_ids(low: NDArray[np.uint16], high: NDArray[np.uint8] | None) -> NDA
     return ids
 
 
-def packed_top(top: TopK, vocabulary: int) -> Columns:
+def packed_top(top: TopK, vocabulary: int) -> PackedColumns:
     """A TopK's columns."""
     return {
         **packed_ids("ids", top.ids, vocabulary),
@@ -126,7 +126,7 @@ def to_float16(values: NDArray[np.float32]) -> NDArray[np.float16]:
     return np.where(np.isneginf(values), values, np.maximum(values, _FLOAT16_MIN)).astype(np.float16)
 
 
-def packed_spans(rows: Sequence[tuple[NDArray[np.int16], NDArray[np.int32], NDArray[np.int32]]]) -> Columns:
+def packed_spans(rows: Sequence[tuple[NDArray[np.int16], NDArray[np.int32], NDArray[np.int32]]]) -> PackedColumns:
     """Turn, start and end of every position of every conversation, as widths and where they do not suffice."""
     widths, breaks_at, break_spans = [np.zeros(0, np.uint8)], [np.zeros(0, np.uint32)], [np.zeros((0, 3), np.int32)]
     origin = 0
@@ -161,7 +161,7 @@ def unpacked_spans(
     return turns.astype(np.int16), starts.astype(np.int32), ends.astype(np.int32)
 
 
-def packed_names(names: Sequence[str]) -> Columns:
+def packed_names(names: Sequence[str]) -> PackedColumns:
     """Conversation ids."""
     raw = [name.encode() for name in names]
     return {

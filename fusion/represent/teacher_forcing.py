@@ -72,7 +72,7 @@ def represent(
     """Write the representation of `conversations` by the model in `checkpoint` into `out`; returns facts about it.
 
     `device` defaults to the accelerator when there is one.  Shards that an earlier, killed call with the same arguments
-    left in `out` are kept.  `advance(done, total)` is told the conversations done.
+    left in `out` are kept.  `advance(done, total)` is called with the number of conversations done.
 
     Raises Refusal when the checkpoint cannot be loaded whole, its tokenizer has more ids than its embedding, a
     conversation is longer than its position embeddings, logits are not finite, or the device's memory is too small.
@@ -121,7 +121,6 @@ def represent(
     index = {
         "vocabulary": vocabulary,
         "k": min(config.k, vocabulary),
-        "checkpoint": {path.name: path.stat().st_size for path in sorted(checkpoint.iterdir()) if path.is_file()},
         "shards": [{"file": path.name, "rows": size} for path, size in zip(paths, sizes, strict=True)],
     }
     write_index(out, index)

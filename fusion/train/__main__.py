@@ -24,9 +24,9 @@ def main() -> int:
     # transformers loads these wherever they are installed, and training uses none: a fifth of every start.
     for unused in ("sklearn", "scipy", "datasets"):
         sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
-    from fusion.train.run import Job, run
+    from fusion.train.run import TrainingJob, run
 
-    job = Job(
+    job = TrainingJob(
         initial=Path(text["initial"]),
         conversations=Path(text["conversations"]),
         fused=Path(text["fused"]) if text["fused"] else None,

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from fusion.train.launch import LOG
 from fusion.train.trainer import FusionTrainer
 
-LOG = "training_log.jsonl"
 PROGRESS = ".progress.json"
 CHECKPOINTS = ".checkpoints"
 _WHOLE = "complete"  # written into a checkpoint last
@@ -41,7 +41,7 @@ def _step(line: str) -> float:
         return float("inf")
 
 
-class Journal(TrainerCallback):
+class StepLog(TrainerCallback):
     """Writes one line per optimizer step, no clock in it, so that a resumed run leaves the same log."""
 
     def __init__(self, trainer: FusionTrainer, out: Path) -> None:

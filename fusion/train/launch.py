@@ -14,6 +14,7 @@ from fusion.configure import Refusal, plain
 from fusion.processes import child, last_lines, thread_settings
 from fusion.train.config import TrainConfig
 
+LOG = "training_log.jsonl"  # a line per optimizer step
 FACTS = ".facts.json"
 REFUSAL = ".refusal.txt"
 # What decides the trained weights; the store digests it, since the child is not reached by imports from here.

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import logging
 
@@ -18,13 +19,17 @@ from fusion.configure import Refusal
 from fusion.conversation import read_conversations
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse.shards import FusedRow, open_fused
+from fusion.precision import spelled
 from fusion.represent.checkpoint import load_model, load_tokenizer
+from fusion.rounding import UpdateTally
 from fusion.template import LabelledRow, label_rows
 from fusion.train.batching import TrainingRow, schedule, steps_for
 from fusion.train.config import TrainConfig
-from fusion.train.journal import CHECKPOINTS, LOG, Journal, newest_checkpoint, trim_log
-from fusion.train.trainer import FusionTrainer, Plan, on_cpu, training_arguments
+from fusion.train.journal import CHECKPOINTS, StepLog, newest_checkpoint, trim_log
+from fusion.train.launch import LOG
+from fusion.train.trainer import FusionTrainer, OrderedRows, on_cpu, training_arguments
 
+_PIECE = 2**20  # entries that are compared at a time
 # Everything beside the weights that a user of the checkpoint needs, taken over from the initial one byte by byte.
 _HANDED_ON = (
     "tokenizer*",
@@ -40,7 +45,7 @@ _HANDED_ON = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrainingJob:
     """What a run works on: checkpoint directory, conversations file, fused targets or none, settings, and where to."""
 
     initial: Path
@@ -50,7 +55,7 @@ class Job:
     out: Path
 
 
-def run(job: Job) -> dict[str, Any] | None:
+def run(job: TrainingJob) -> dict[str, Any] | None:
     """Train, and write a Hugging Face checkpoint into `job.out`; facts about the run, or None on all ranks but 0.
 
     A whole checkpoint in `out/.checkpoints` is continued from.  Raises Refusal for conversations without a label,
@@ -64,7 +69,7 @@ def run(job: Job) -> dict[str, Any] | None:
         if config.fsdp:
             raise Refusal("train.fsdp shards over GPUs and this machine shows none: set train.fsdp=false")
     else:
-        # Embedding and gather gradients add up in any order on a GPU unless told otherwise.
+        # Embedding and gather gradients add up in any order on a GPU unless set otherwise.
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     rows, left_out = training_rows(job)
@@ -79,13 +84,13 @@ def run(job: Job) -> dict[str, Any] | None:
     model = _load(job)
     resume = newest_checkpoint(job.out)
     arguments = training_arguments(config, checkpoints=job.out / CHECKPOINTS, steps=steps)
-    trainer = FusionTrainer(config=config, model=model, plan=Plan(rows, order), arguments=arguments)
+    trainer = FusionTrainer(config=config, model=model, plan=OrderedRows(rows, order), arguments=arguments)
     if trainer.is_world_process_zero():
         trim_log(job.out, int(resume.name.split("-")[1]) if resume else 0)
-    journal = Journal(trainer, job.out)
+    journal = StepLog(trainer, job.out)
     trainer.add_callback(journal)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    _save(trainer, job)
+    precision = _save(trainer, job)
     if not trainer.is_world_process_zero():
         return None
     last = [json.loads(line) for line in (job.out / LOG).read_text().splitlines()[-max(1, steps // 10) :]]
@@ -98,6 +103,7 @@ def run(job: Job) -> dict[str, Any] | None:
         "conversations": len(rows),
         "left_out": left_out,
         "final_loss": loss,
+        **precision,
         "final_sft": float(np.mean([line["sft"] for line in last])),
         "final_fusion": float(np.mean([line["fusion"] for line in last])),
         "loop_seconds": round(journal.seconds, 3),
@@ -105,7 +111,7 @@ def run(job: Job) -> dict[str, Any] | None:
     }
 
 
-def training_rows(job: Job) -> tuple[list[TrainingRow], int]:
+def training_rows(job: TrainingJob) -> tuple[list[TrainingRow], int]:
     """The conversations as the pivot's labelled tokens, with fused targets, and how many had no label to learn from."""
     tokenizer = load_tokenizer(job.initial)
     fused = open_fused(job.fused) if job.fused is not None else None
@@ -165,7 +171,7 @@ def _fill(top: TopK, length: int) -> TopK:
     )
 
 
-def _load(job: Job) -> PreTrainedModel:
+def _load(job: TrainingJob) -> PreTrainedModel:
     dtype = "bfloat16" if job.config.precision == "bf16_pure" else "float32"
     model: PreTrainedModel = load_model(job.initial, dtype=dtype, device_map=None, device="cpu")
     # A published generation config that contradicts itself would stop every save; the original file is handed on.
@@ -173,13 +179,15 @@ def _load(job: Job) -> PreTrainedModel:
     return model
 
 
-def _save(trainer: FusionTrainer, job: Job) -> None:
+def _save(trainer: FusionTrainer, job: TrainingJob) -> dict[str, Any]:
+    """Write the checkpoint; for the manifest its precisions, and what they keep of what training changed."""
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.is_world_process_zero():
-        return
-    dtype = getattr(torch, job.config.save_dtype)
+        return {}
+    cast = _cast(state, getattr(torch, job.config.save_dtype))
     model = trainer.accelerator.unwrap_model(trainer.model)
-    model.save_pretrained(job.out, state_dict=_cast(state, dtype))
+    model.save_pretrained(job.out, state_dict=cast)
+    precision = _measured(job, state, cast)
     config = json.loads((job.initial / "config.json").read_text())
     config.pop("torch_dtype", None)
     config["dtype"] = job.config.save_dtype
@@ -188,6 +196,34 @@ def _save(trainer: FusionTrainer, job: Job) -> None:
         for path in sorted(job.initial.glob(pattern)):
             if path.is_file():
                 shutil.copyfile(path, job.out / path.name)
+    return precision
+
+
+def _measured(job: TrainingJob, state: Mapping[str, torch.Tensor], cast: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """At which precision the weights were found, trained and saved, and what is left there of what training changed.
+
+    Counted are the initial checkpoint's parameters, tied ones once; training starts from them in its own precision.
+    """
+    tally, found = UpdateTally(), set()
+    for file in sorted(job.initial.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as stream:
+            for name in stream.keys():  # noqa: SIM118  it is no mapping
+                if name not in state or not state[name].is_floating_point():
+                    continue
+                before = stream.get_tensor(name)
+                found.add(str(before.dtype).removeprefix("torch."))
+                parts = (before.to(state[name].dtype).float(), state[name].float(), cast[name])
+                for pieces in zip(*(part.cpu().reshape(-1).split(_PIECE) for part in parts), strict=True):
+                    tally.add(*pieces)
+    return {
+        "dtype": {
+            "initial": spelled(found),
+            "trained": "bfloat16" if job.config.precision == "bf16_pure" else "float32",
+            "arithmetic": "float32" if job.config.precision == "fp32" else "bfloat16",
+            "stored": job.config.save_dtype,
+        },
+        "update": tally.facts(),
+    }
 
 
 def _cast(state: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:

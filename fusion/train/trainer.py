@@ -20,7 +20,7 @@ from fusion.train.config import TrainConfig
 from fusion.train.objective import Teacher, position_losses
 
 
-class Plan(Dataset[TrainingRow]):
+class OrderedRows(Dataset[TrainingRow]):
     """The rows in the order they are trained on, step after step."""
 
     def __init__(self, rows: Sequence[TrainingRow], order: NDArray[Any]) -> None:
@@ -40,7 +40,7 @@ def on_cpu(config: TrainConfig) -> bool:
 
 
 def training_arguments(config: TrainConfig, *, checkpoints: Path, steps: int) -> TrainingArguments:
-    """What the Hugging Face Trainer is told; everything it would do on the side (reports, bars, workers) is off."""
+    """The Hugging Face Trainer's arguments; everything it would do on the side (reports, bars, workers) is off."""
     cpu = on_cpu(config)
     return TrainingArguments(
         output_dir=str(checkpoints),
@@ -88,7 +88,7 @@ def _fsdp(config: TrainConfig) -> dict[str, Any]:
 
 
 class FusionTrainer(Trainer):
-    """Trains on `Plan` rows with `lm_weight * SFT + (1 - lm_weight) * fusion`, averaged over labelled tokens.
+    """Trains on `OrderedRows` rows with `lm_weight * SFT + (1 - lm_weight) * fusion`, averaged over labelled tokens.
 
     The average runs over all labelled tokens of an optimizer step, whatever processes and micro-batches it is divided
     into; with `normalisation: micro_batch` over each micro-batch's, as in the papers' code.
@@ -100,7 +100,7 @@ class FusionTrainer(Trainer):
     loss_is_scaled_for_ga = True
 
     def __init__(
-        self, *, config: TrainConfig, model: torch.nn.Module, plan: Plan, arguments: TrainingArguments
+        self, *, config: TrainConfig, model: torch.nn.Module, plan: OrderedRows, arguments: TrainingArguments
     ) -> None:
         super().__init__(model=model, args=arguments, train_dataset=plan, data_collator=partial(collate, pad_id=0))
         self.config = config

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fusion.artifacts import Store, file_digest
+from fusion.artifacts import Store
+from fusion.runtime.digests import file_digest
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

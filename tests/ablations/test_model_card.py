@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from ablations.model_card.__main__ import run
 from eval.report import write_report
 from eval.scores.intervals import Bootstrap
-from fusion.artifacts import Artifact, Store, file_digest
+from fusion.artifacts import Artifact, Store
 from fusion.configure import Refusal
 from fusion.merge.__main__ import merge_recipe
 from fusion.merge.checkpoint_stream import merge
@@ -25,6 +25,9 @@ from fusion.merge.sce import Sce
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.models import PocketModel, build_checkpoint
 from fusion.pocket.questions import write_dialogues
+from fusion.precision import MergedConfig
+from fusion.runtime.digests import file_digest
+from fusion.runtime.stage import Advance, Stage
 
 BOOTSTRAP = Bootstrap(resamples=50, seed=0)
 MODEL = PocketModel(
@@ -32,6 +35,7 @@ MODEL = PocketModel(
     vocab_size=320, template="named", mixture={"numbers": 1.0}, conversations=10,
 )  # fmt: skip
 RULE = Sce(select_topk=0.3)
+MERGED = MergedConfig(dtype="bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory, rated) -> Path:
     data = PocketData(seed=0, train=10, fusion=3, questions=2, instructions=2)
 
     def moved(seed: int):
-        def build(out: Path) -> None:
+        def build(out: Path, advance: Advance) -> None:
             shutil.copytree(pivot.path, out, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
             random = torch.Generator().manual_seed(seed)
             held = load_file(out / "model.safetensors")
@@ -53,23 +57,26 @@ def cell(tmp_path_factory: pytest.TempPathFactory, rated) -> Path:
 
     def produce(stage: str, config, inputs: dict[str, str], build) -> Artifact:
         modules = ("fusion.merge.checkpoint_stream",)
-        return store.produce(stage, config=config, inputs=inputs, modules=modules, build=build, seed=0)
+        recipe = {"name": stage, "config": config, "inputs": inputs, "modules": modules}
+        return store.produce(Stage(**recipe, what="a test", build=build, seed=0))
 
-    dialogues = produce("data", data, {}, lambda out: write_dialogues(data, out))
-    other = produce("data", 1, {}, lambda out: None)
-    pivot = produce("initialise", MODEL, {"dialogues": "x"}, lambda out: build_checkpoint(MODEL, dialogues.path, out))
-    targets = [produce("train", seed, {"initial": pivot.key}, moved(seed)) for seed in (1, 2, 3)]
+    dialogues = produce("data", data, {}, lambda out, _: write_dialogues(data, out))
+    other = produce("data", 1, {}, lambda out, _: None)
+    pivot = produce(
+        "initialise", MODEL, {"dialogues": "x"}, lambda out, _: build_checkpoint(MODEL, dialogues.path, out)
+    )
+    targets = [produce("train", seed, {"initial": pivot.content}, moved(seed)) for seed in (1, 2, 3)]
     merged = produce(
         "merge",
-        [RULE, 5],
-        {"pivot": pivot.key, **{f"target-{i}": target.key for i, target in enumerate(targets)}},
-        lambda out: merge(
+        [RULE, 5, *MERGED.decides],
+        {"pivot": pivot.content, **{f"target-{i}": target.content for i, target in enumerate(targets)}},
+        lambda out, _: merge(
             pivot=pivot.path, targets=[target.path for target in targets], rule=RULE, seed=5, out=out,
-            names=["target-a", "target-b", "target-c"],
+            dtype=MERGED.dtype, names=["target-a", "target-b", "target-c"],
         ),
     )  # fmt: skip
     judged = {"judge": {"type": "Reference"}, "benchmark": ["mt_bench", ""]}
-    verdicts = produce("verdicts", judged, {}, lambda out: None)
+    verdicts = produce("verdicts", judged, {}, lambda out, _: None)
     stages = [
         ("data", "dialogues", dialogues), ("initialise", "pivot", pivot),
         *(("train", f"target-{name}", target) for name, target in zip("abc", targets, strict=True)),
@@ -79,7 +86,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory, rated) -> Path:
     models["sce"] = merged
     content = {
         "name": "base", "experiment": "trial", "study": None, "seed": 5, "axes": {},
-        "weights": {row: made.key for row, made in models.items()} | {"source-a": "s"},
+        "weights": {row: made.content for row, made in models.items()} | {"source-a": "s"},
         "checkpoints": {row: str(made.path) for row, made in models.items()},
         "models": {"pivot": "owner/pivot", "source-a": None},
         "stages": [{"stage": s, "what": w, "key": a.key, "path": str(a.path)} for s, w, a in stages],

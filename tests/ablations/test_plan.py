@@ -9,15 +9,16 @@ import pytest
 from ablations.plan import Budget, Plan, before_start, hold, plan_of
 from ablations.plan_store import Book, PlannedStage, PlanningStore
 from ablations.plan_table import print_plan, write_plan
-from ablations.plan_work import Dialogues, Work
 from ablations.rates import Rate, Rates, measured
 from ablations.sweep_cells import expand
-from fusion.artifacts import Store, file_digest
+from fusion.artifacts import Store
 from fusion.checkpoint import ModelConfig, located
 from fusion.command import compose, group_names
 from fusion.configure import Refusal, typed
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
+from fusion.runtime.digests import file_digest
+from fusion.runtime.work import Dialogues, Work
 
 
 def plan(artifacts, *overrides: str, multirun: bool = False, experiment: str = "pocket_smoke") -> Plan:
@@ -30,11 +31,11 @@ def computed(found: Plan) -> dict[str, int]:
 
 
 def finish(found: Plan, artifacts) -> None:
-    """Leave what a run would: manifests, and the dialogues, whose content others are keyed by."""
+    """Leave what a run would: manifests of other files each, and the dialogues, from which keys are known."""
     for stage in [stage for stage in found.stages if stage.found is None]:
         path = artifacts / stage.stage / stage.key
         path.mkdir(parents=True)
-        files = {}
+        files = {"fusion.jsonl": {"bytes": 1, "sha256": stage.key}}
         if stage.stage == "data":
             data = compose("ablations", ["experiment=pocket_smoke"])["data"]["pocket"]
             write_dialogues(typed(data, PocketData), path)
@@ -111,8 +112,29 @@ def test_the_papers_experiment_is_planned_without_weights_or_data(published):
     hours = 7 * (6 * 7.24e9 * 3 * 95_000 * 600 / 3.7e13 + 120) / 3600
     assert by_stage["train"].gpu_hours == pytest.approx(hours)
     assert by_stage["train"].estimated
-    assert by_stage["merge"].bytes == pytest.approx(5 * 2 * 7.24e9)  # in the pivot's own bf16
+    assert by_stage["merge"].bytes == pytest.approx(5 * 4 * 7.24e9)  # in the targets' fp32; the pivot is bf16
     assert by_stage["download"].bytes == pytest.approx(2 * (2 * 7.24 + 10.7 + 19.9 + 46.7 + 72.3) * 1e9)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "each"),
+    [
+        (["merged.dtype=bfloat16"], 2),
+        (["train.save_dtype=bfloat16"], 2),
+        (["train.save_dtype=bfloat16", "merged.dtype=float32"], 4),
+    ],
+)
+def test_a_merged_models_bytes_follow_the_type_it_is_written_in(overrides, each, tmp_path):
+    less = ["sources=[starling_7b_alpha]", "baselines=[]", "merge=[sce]", "ensembles=[]", f"paths.data={tmp_path}"]
+    found = plan(tmp_path, *less, *overrides, experiment="fusechat_7b_v2")
+    (merged,) = (line.bytes for line in found.lines if line.stage == "merge")
+    assert merged == pytest.approx(each * 7.24e9)
+
+
+def test_a_server_holds_weights_in_the_type_that_it_computes_in(published):
+    """vLLM takes fp32 down to bf16: a merged model of 7.24 B takes 29 GB on disk and 14.5 GB in a server."""
+    sizes = {stage.work.holds for stage in published.stages if stage.stage == "answers" and "sce" in stage.what}
+    assert [*sizes] == pytest.approx([2 * 7.24e9])
 
 
 def test_judging_is_counted_in_replies_tokens_and_money(published):
@@ -146,15 +168,26 @@ def test_questions_that_are_not_there_are_planned_about_as_those_that_are(publis
         assert guessed.estimate.prompt_tokens / 18 == pytest.approx(tokens, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["gpu_hours", "disk_gb", "judge_tokens", "money"])
+@pytest.mark.parametrize("name", ["gpu_hours", "cpu_hours", "disk_gb", "judge_tokens", "money"])
 def test_a_budget_that_would_be_exceeded_is_refused_with_the_way_out(published, name):
     taken = published.takes()[name]
-    hold(published, Budget(**{name: taken * 1.01}))
-    with pytest.raises(
-        Refusal, match=rf"budget\.{name} is .* would take about .* raise it with budget\.{name}="
-    ) as found:
-        hold(published, Budget(**{name: taken / 2}))
+    for share in (1.0, 1.01):
+        hold(published, Budget(**{name: taken * share}))
+    for share in (0.5, 0.75, 0.9, 0.999):
+        with pytest.raises(
+            Refusal, match=rf"budget\.{name} is .* would take about .* raise it with budget\.{name}="
+        ) as found:
+            hold(published, Budget(**{name: taken * share}))
     hold(published, Budget(**{name: float(str(found.value).split(f"budget.{name}=")[1].split(",")[0])}))
+
+
+def test_the_disk_of_a_plan_is_what_stays_and_what_every_lane_holds_meanwhile(published, tmp_path):
+    # While a target is trained a checkpoint to resume from is there: fp32 weights and Adam's two moments.
+    working = 7.24e9 * 3 * 4
+    stays = sum(line.bytes for line in published.lines)
+    assert published.takes()["disk_gb"] == pytest.approx((stays + working) / 1e9)
+    three = plan(tmp_path, f"paths.data={tmp_path}", "lanes=3", experiment="fusechat_7b_v2")
+    assert three.takes()["disk_gb"] == pytest.approx((stays + 3 * working) / 1e9)
 
 
 def test_money_that_nobody_knows_is_no_money_within_a_budget(published):
@@ -210,6 +243,11 @@ def test_a_model_larger_than_a_gpu_holds_several():
     work = Work(kind="represent", units=3.6e15, holds=144e9)  # an hour of one GPU; 1.2 x 144 GB are five of 40
     assert rates.hours(work) == pytest.approx(5)
     assert rates.hours(replace(work, holds=14e9)) == pytest.approx(1)
+    # All five wait while the model is loaded; then representing uses one after the other, a server all at once.
+    starting = replace(one, start=360)
+    slow = replace(rates, represent=starting, answers=starting)
+    assert slow.hours(work) == pytest.approx(5 + 5 * 0.1)
+    assert slow.hours(replace(work, kind="answers")) == pytest.approx(1 + 5 * 0.1)
 
 
 def planning(root, scratch) -> PlanningStore:

@@ -13,7 +13,7 @@ import pytest
 from ablations.cell import find_cells
 from ablations.contrasts import BEST_TARGET, FUSION_OVER_SFT, contrast_table, contrasts
 from ablations.pooled_report import write_pooled_report
-from ablations.pooling import Row, pooled
+from ablations.pooling import PooledRow, pooled
 from ablations.published import Published, PublishedColumn, PublishedRow, comparison
 from ablations.report_plots import coefficient_map, heat_maps, layer_weights, seed_spread
 from eval.benchmarks.mt_bench import RATING
@@ -34,7 +34,7 @@ def shifted(ratings: Sequence[float], by: float) -> list[float]:
     return [value + by for value in ratings]
 
 
-def rows_of(where: Path) -> list[Row]:
+def rows_of(where: Path) -> list[PooledRow]:
     return pooled(find_cells(where), BOOTSTRAP)
 
 

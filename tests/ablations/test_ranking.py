@@ -29,5 +29,11 @@ def test_models_that_questions_cannot_tell_apart_have_a_wide_interval():
     assert found.low < 0 < found.high
 
 
+def test_both_settings_are_resampled_on_the_same_questions():
+    # Each setting alone ranks by chance; but the second's every rating follows from the first's, draw for draw.
+    found = rank_agreement(NOISE, 2 * NOISE + 1, BOOTSTRAP)
+    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+
+
 def test_a_judge_that_rates_all_alike_ranks_nothing():
     assert rank_agreement(np.ones((4, 60)), NOISE, BOOTSTRAP) is None

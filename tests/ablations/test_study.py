@@ -9,7 +9,7 @@ import yaml
 from ablations.cell import find_cells
 from ablations.findings import write_findings
 from ablations.studies import STUDIES
-from ablations.study import Claim, Finding, Place, Study
+from ablations.study import ArmChoice, Claim, Finding, Study
 from ablations.sweep_cells import expand
 from eval.config import eval_config
 from eval.records import ItemScore
@@ -97,10 +97,10 @@ def cell(where, *, rule: str, seed: int, merged: list[float]) -> None:
 
 TRIAL = Study(
     question="Which rule?",
-    claim=Claim("b beats a.", source="nobody", arm=Place(model="merged", axes={"rule": "b"})),
+    claim=Claim("b beats a.", source="nobody", arm=ArmChoice(model="merged", axes={"rule": "b"})),
     held=("questions",),
     models=("merged",),
-    reference=Place(axes={"rule": "a"}),
+    reference=ArmChoice(axes={"rule": "a"}),
     limits="nothing beyond this test.",
 )
 

@@ -25,6 +25,7 @@ from ablations.sweep_view import CellsTable, failures_table
 from fusion.artifacts import Store
 from fusion.configure import Refusal
 from fusion.progress import RunProgress
+from fusion.runtime.stage import Stage
 
 
 def cell_in(sweep, name: str, *overrides: str) -> SweepCell:
@@ -64,7 +65,8 @@ def test_a_cell_waits_runs_and_finishes(tmp_path):
                 time.sleep(0.05)
             assert state_of(cell).progress.total == 7
             assert "train target-a 3/7" in drawn(CellsTable([cell]))
-            bar.finished(Store(root=tmp_path).produce("train", config=1, inputs={}, modules=(), build=lambda out: None))
+            stage = Stage(name="train", what="a", config=1, inputs={}, modules=(), build=lambda out, advance: None)
+            bar.finished(Store(root=tmp_path).produce(stage))
         (cell.folder / "cell.json").write_text("{}")
     assert state_of(cell).state == "finished"
     noted = json.loads((cell.folder / "progress.json").read_text())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from eval.benchmarks import MTBench, MTBenchPairwise
-from eval.benchmarks.fastchat_rules import fastchat_means, fastchat_win_rates
+from eval.benchmarks.fastchat_rules import fastchat_means, shown_by
 from eval.config import EvalConfig
 from eval.judges import Member, Recorded, Reply
 from eval.package_files import write_fastchat_files
@@ -148,6 +148,12 @@ def test_a_judge_that_knows_only_places_is_seen_through(data):
     assert set(rates(scored).values()) == {50.0}
     assert set(rates(scored, "first_position_bias").values()) == {100.0}
     assert set(rates(scored, "position_consistency").values()) == {0.0}
+
+
+def fastchat_win_rates(judgments, *, baseline):
+    """What fastchat's own `show_result` prints for `<judge>_pair.jsonl`: by model counts of pairs and rates, 0 to 1."""
+    (table,) = shown_by("display_result_pairwise", judgments, baseline_model=baseline)
+    return table.to_dict(orient="index")
 
 
 @pytest.mark.parametrize("baseline", [None, "bee", "baseline.jsonl"])

@@ -29,6 +29,7 @@ def link(stage: str, what: str, *, made_of: dict[str, str] | None = None, **sett
         code={f"fusion.{stage}": "1", "fusion.shared": "1"},
         versions={"torch": "2.0", "processor": "A"},
         output={"model.safetensors": "1"},
+        content=f"{stage}-{what}",
     )
 
 
@@ -53,6 +54,7 @@ def edited(edits: dict[tuple[str, str], dict[str, object]], *, rekeyed: tuple[st
     for one in CHAIN:
         fields: dict[str, object] = {
             "key": renamed.get(one.key, one.key),
+            "content": renamed.get(one.content, one.content),
             "inputs": {role: renamed.get(key, key) for role, key in one.inputs.items()},
         }
         found.append(replace(one, **{**fields, **edits.get((one.stage, one.what), {})}))  # type: ignore[arg-type]
@@ -220,17 +222,17 @@ from eval.regression import run
 from fusion.artifacts import Store
 from fusion.doubling import double
 from fusion.progress import RunProgress
+from fusion.runtime.stage import Stage
 
 store, progress = Store(root=Path("artifacts")), RunProgress()
 numbers = {"data": lambda out: [1, 2, 3], "merge": lambda out: [double(1), double(2), double(3)]}
-key = ""
+content = ""
 for stage, module in (("data", "fusion.configure"), ("merge", "fusion.doubling")):
-    def build(out):
+    def build(out, advance):
         (out / "numbers.json").write_text(json.dumps(numbers[stage](out)))
-    with progress.stage(stage, "numbers") as shown:
-        made = store.produce(stage, config={}, inputs={"made_of": key}, modules=(module,), build=build)
-        shown.finished(made)
-    key = made.key
+    made_of = Stage(name=stage, what="numbers", config={}, inputs={"made_of": content}, modules=(module,), build=build)
+    made = progress.produce(store, made_of)
+    content = made.content
 value = json.loads((made.path / "numbers.json").read_text())[0]
 report = Path("report")
 report.mkdir(exist_ok=True)

@@ -119,6 +119,20 @@ def test_the_leaderboard_orders_groups_and_marks_best_and_second(everyone):
     assert [row.unscored for row in rows] == [0, 1, 0]
 
 
+def test_models_that_print_alike_share_a_rank():
+    def rated(model: str, value: float) -> ScoredModel:
+        row = MetricRow(benchmark="mt_bench", metric="rating", slice="all", value=value, n=8, unscored=0)
+        return ScoredModel(model=model, group="Merged", benchmark="mt_bench", metrics=(row,), items=())
+
+    # Two decimals are printed: 7.12 twice, then 7.11, and 7.10 is third.
+    values = {"a": 7.1249, "b": 7.1151, "c": 7.1149, "d": 7.1}
+    rows = leaderboard(scores_table([rated(*each) for each in values.items()], bootstrap=BOOTSTRAP))
+    cells = {row.model: row.cells[0] for row in rows}
+    printed = {model: rounded(cell.value, cell.heading.decimals) for model, cell in cells.items()}
+    assert printed == {"a": "7.12", "b": "7.12", "c": "7.11", "d": "7.10"}
+    assert {model: cell.rank for model, cell in cells.items()} == {"a": 1, "b": 1, "c": 2, "d": 0}
+
+
 def test_a_report_has_every_form_and_the_same_bytes_each_time(everyone, tmp_path):
     for name in ("a", "b"):
         write_report(everyone, tmp_path / name, title="Trial", bootstrap=BOOTSTRAP)

@@ -13,23 +13,35 @@ from pathlib import Path
 
 import pytest
 
-from fusion import artifacts
-from fusion.artifacts import Store, code_digest, file_digest
+from fusion.artifacts import Store
 from fusion.configure import Refusal
+from fusion.runtime import fingerprint
+from fusion.runtime.digests import file_digest
+from fusion.runtime.fingerprint import code_digest
+from fusion.runtime.stage import Advance, Stage
 
 MODULES = ("fusion.distribution",)
+
+
+def nothing(out: Path, advance: Advance) -> None:
+    """A build that leaves no file."""
+
+
+def stage(name="stage", config=None, inputs=None, modules=MODULES, **more) -> Stage:
+    more = {"what": "a test", "build": nothing, **more}
+    return Stage(name=name, config={} if config is None else config, inputs=inputs or {}, modules=modules, **more)
 
 
 def produce(store: Store, text: str = "hello", **config: object):
     runs: list[Path] = []
 
-    def build(out: Path) -> dict[str, int]:
+    def build(out: Path, advance: Advance) -> dict[str, int]:
         runs.append(out)
         (out / "data.txt").write_text(text)
         (out / ".working").write_text("thrown away")
         return {"letters": len(text)}
 
-    artifact = store.produce("stage", config=config, inputs={"a": "k1"}, modules=MODULES, build=build, seed=1)
+    artifact = store.produce(stage("stage", config, {"a": "k1"}, build=build, seed=1))
     return artifact, len(runs)
 
 
@@ -54,27 +66,39 @@ def test_a_finished_stage_is_reused_and_its_manifest_says_how_it_came_to_be(tmp_
 def test_the_key_changes_with_config_inputs_stage_and_code(tmp_path):
     store = Store(root=tmp_path)
     keys = [
-        store.key("a", config={"x": 1}, inputs={}, modules=MODULES),
-        store.key("b", config={"x": 1}, inputs={}, modules=MODULES),
-        store.key("a", config={"x": 2}, inputs={}, modules=MODULES),
-        store.key("a", config={"x": 1}, inputs={"in": "k"}, modules=MODULES),
-        store.key("a", config={"x": 1}, inputs={}, modules=("fusion.configure", "fusion.conversation")),
+        store.key(stage("a", {"x": 1}, {}, MODULES)),
+        store.key(stage("b", {"x": 1}, {}, MODULES)),
+        store.key(stage("a", {"x": 2}, {}, MODULES)),
+        store.key(stage("a", {"x": 1}, {"in": "k"}, MODULES)),
+        store.key(stage("a", {"x": 1}, {}, ("fusion.configure", "fusion.conversation"))),
     ]
     assert len(set(keys)) == len(keys)
+
+
+def test_the_key_says_which_input_plays_which_role(tmp_path):
+    store = Store(root=tmp_path)
+    there, back = (
+        store.key("align", config={}, inputs=inputs, modules=MODULES)
+        for inputs in ({"pivot": "one", "source": "other"}, {"pivot": "other", "source": "one"})
+    )
+    assert there != back
+    same = store.key("align", config={}, inputs={"source": "other", "pivot": "one"}, modules=MODULES)
+    assert same == there  # in whatever order they are named
 
 
 def test_a_docstring_or_comment_changes_no_key_and_a_number_does(tmp_path):
     program = textwrap.dedent(
         """
         import sys; sys.path.insert(0, sys.argv[1])
-        from fusion.artifacts import code_digest
+        from fusion.runtime.fingerprint import code_digest
         print(code_digest(("fusion.arithmetic",)))
         """
     )
     package = tmp_path / "fusion"
     package.mkdir()
     source = Path(__file__).parents[2] / "fusion"
-    for name in ("__init__.py", "artifacts.py", "configure.py"):
+    (package / "runtime").mkdir()
+    for name in ("__init__.py", "runtime/__init__.py", "runtime/fingerprint.py"):
         (package / name).write_text((source / name).read_text())
     (package / "deep.py").write_text("SCALE = 2\n")
 
@@ -114,18 +138,18 @@ def test_a_missing_file_is_rebuilt(tmp_path):
 def test_a_failed_build_leaves_no_artifact_and_the_next_attempt_continues(tmp_path):
     store = Store(root=tmp_path)
 
-    def breaks(out: Path) -> None:
+    def breaks(out: Path, advance: Advance) -> None:
         (out / "half.txt").write_text("half")
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
-        store.produce("stage", config={}, inputs={}, modules=MODULES, build=breaks)
+        store.produce(stage("stage", build=breaks))
     seen = []
 
-    def continues(out: Path) -> None:
+    def continues(out: Path, advance: Advance) -> None:
         seen.append((out / "half.txt").read_text())
 
-    artifact = store.produce("stage", config={}, inputs={}, modules=MODULES, build=continues)
+    artifact = store.produce(stage("stage", build=continues))
     assert seen == ["half"]
     assert set(artifact.manifest["files"]) == {"half.txt"}
 
@@ -140,21 +164,21 @@ def test_a_full_disk_is_refused_and_finished_work_kept(tmp_path):
     store = Store(root=tmp_path)
     first, _ = produce(store)
 
-    def fills(out: Path) -> None:
+    def fills(out: Path, advance: Advance) -> None:
         with Path("/dev/full").open("w") as stream:
             stream.write("x")
 
     with pytest.raises(Refusal, match="no space left"):
-        store.produce("other", config={}, inputs={}, modules=MODULES, build=fills)
+        store.produce(stage("other", build=fills))
     assert (first.path / "data.txt").read_text() == "hello"
 
 
 def _slow(root: str) -> None:
-    def build(out: Path) -> None:
+    def build(out: Path, advance: Advance) -> None:
         time.sleep(0.5)
         (out / "pid").write_text(str(os.getpid()))
 
-    Store(root=Path(root)).produce("stage", config={}, inputs={}, modules=MODULES, build=build)
+    Store(root=Path(root)).produce(stage("stage", build=build))
 
 
 def test_of_many_processes_one_computes_and_the_others_wait_and_reuse(tmp_path):
@@ -191,13 +215,13 @@ def test_the_digest_of_code_is_the_same_whatever_the_order_of_modules():
 def test_many_threads_may_ask_for_digests_at_once():
     modules = [
         "fusion.align.carry",
-        "fusion.fuse.stage",
+        "fusion.fuse.fuse",
         "fusion.represent.teacher_forcing",
         "fusion.merge.checkpoint_stream",
     ]
     expected = [code_digest((name,)) for name in modules]
     for _ in range(5):
-        for cached in (code_digest, artifacts._imports, artifacts._tree_digest):
+        for cached in (code_digest, fingerprint._module, fingerprint._tree, fingerprint._digest, fingerprint._uses):
             cached.cache_clear()
         with ThreadPoolExecutor(max_workers=8) as pool:
             assert list(pool.map(lambda name: code_digest((name,)), modules * 4)) == expected * 4
@@ -206,7 +230,7 @@ def test_many_threads_may_ask_for_digests_at_once():
 def test_the_code_of_a_module_is_found_without_importing_the_packages_around_it():
     code = """
     import sys
-    from fusion.artifacts import module_digests
+    from fusion.runtime.fingerprint import module_digests
     print(*module_digests(("fusion.pocket.questions",)))
     print("torch" in sys.modules)
     """

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from fusion.artifacts import directory_key
 from fusion.checkpoint import ModelConfig, checkpoint_directory, dressed, template_file
 from fusion.configure import Refusal
+from fusion.runtime.digests import directory_key
 
 
 @pytest.fixture
@@ -77,6 +78,17 @@ def test_the_key_of_a_directory_follows_its_bytes(checkpoint, tmp_path):
     assert directory_key(checkpoint, cache) == before
     (checkpoint / "model.safetensors").write_bytes(b"weightz!")
     assert directory_key(checkpoint, cache) != before
+
+
+def test_other_weights_of_the_same_names_and_sizes_have_another_key(checkpoint, tmp_path):
+    other, copy = tmp_path / "other", tmp_path / "copy"
+    for folder in (other, copy):
+        shutil.copytree(checkpoint, folder)
+    (other / "model.safetensors").write_bytes(b"WEIGHTS")
+    sizes = [(path.name, path.stat().st_size) for path in sorted(checkpoint.iterdir())]
+    assert sizes == [(path.name, path.stat().st_size) for path in sorted(other.iterdir())]
+    keys = {folder.name: directory_key(folder, tmp_path / "digests.json") for folder in (checkpoint, other, copy)}
+    assert keys["copy"] == keys["model"] != keys["other"]
 
 
 @pytest.mark.parametrize(("name", "separator"), [("openchat_3.5", "<eos>"), ("openchat_3.5_im_end", "<|im_end|>")])

@@ -8,7 +8,7 @@ import pytest
 from fusion.artifacts import Store
 from fusion.command import compose
 from fusion.conversation import read_conversations
-from fusion.dialogues import FUSION, content_key, dialogues
+from fusion.dialogues import FUSION, content_of, dialogues_stage
 from fusion.pipeline import fusion_config
 
 
@@ -26,10 +26,7 @@ def file(tmp_path: Path) -> Path:
 def made(file: Path, store: Store, *overrides: str):
     settings = compose("fusion", ["experiment=small_gpu", "data=files", f"data.files=[{file}]", *overrides])
 
-    def produce(stage, what, *, build, **recipe):
-        return store.produce(stage, build=lambda out: build(out, None), **recipe)
-
-    return dialogues(fusion_config(settings), produce)
+    return store.produce(dialogues_stage(fusion_config(settings)))
 
 
 def test_a_share_is_drawn_in_the_files_order_under_a_key_of_its_own(file, tmp_path):
@@ -39,7 +36,7 @@ def test_a_share_is_drawn_in_the_files_order_under_a_key_of_its_own(file, tmp_pa
     assert len(names) == 5
     assert names == sorted(names, key=lambda name: int(name[1:]))
     assert len(read_conversations(whole.path / FUSION)) == 20
-    assert content_key(whole, "fusion") != content_key(quarter, "fusion")
+    assert content_of(whole, "fusion") != content_of(quarter, "fusion")
 
 
 def test_a_share_holds_of_what_is_left_after_the_most_was_drawn(file, tmp_path):

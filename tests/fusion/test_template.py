@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from fusion.configure import Refusal
 from fusion.conversation import Conversation, Message
-from fusion.template import LabelledRow, end_of_turn_id, label_row, label_rows
+from fusion.template import LabelledRow, end_of_turn_id, label_rows
 from fusion.vocabulary import token_bytes
 
 CHATML = (
@@ -49,6 +49,10 @@ TEXTS = [
     "1",
     "x" * 400,
 ]
+
+
+def label_row(tokenizer: Any, conversation: Conversation, *, max_length: int) -> LabelledRow | None:
+    return label_rows(tokenizer, [conversation], max_length=max_length)[0]
 
 
 def _wrapped(backend: Tokenizer, template: str | None) -> PreTrainedTokenizerFast:
@@ -237,6 +241,21 @@ def test_rows_labelled_together_equal_rows_labelled_alone() -> None:
         assert alone is not None
         for name in ("input_ids", "positions", "turn", "start", "end", "content_bytes"):
             np.testing.assert_array_equal(getattr(row, name), getattr(alone, name))
+
+
+def test_a_text_begins_once_though_the_tokenizer_would_begin_it_too() -> None:
+    tokenizer = _byte_level(OPENCHAT)
+    plain = label_row(tokenizer, _conversation("q", "an answer"), max_length=64)
+    begin = tokenizer.convert_tokens_to_ids("<s>")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", begin)]
+    )
+    assert tokenizer("q")["input_ids"][0] == begin  # as Llama's and Mistral's do
+    row = label_row(tokenizer, _conversation("q", "an answer"), max_length=64)
+    assert row is not None and plain is not None
+    assert row.input_ids.tolist().count(begin) == 1
+    for name in ("input_ids", "positions", "start", "end"):
+        np.testing.assert_array_equal(getattr(row, name), getattr(plain, name))
 
 
 def test_the_end_of_turn_is_what_the_template_writes_not_the_eos_token() -> None:

@@ -12,7 +12,7 @@ from eval.judging import Judged
 from eval.recorded_rows import recorded_rows
 from eval.records import Answer, Unscored, Verdict, read_rows
 from eval.scores.intervals import Bootstrap
-from eval.sittings import Job
+from eval.sittings import JudgingJob
 from eval.stages import Candidate
 from fusion.configure import Refusal, choose
 
@@ -161,7 +161,7 @@ def test_a_replayed_file_with_repeats_is_counted_both_ways(data_root, official, 
     found = {}
     for model in ("Normal", "Griffin"):
         said = official.read_answers(answered / f"Meta-Llama-3-8B-Instruct-{model}.jsonl")
-        job = Job(candidate=candidate, entry="e", benchmark=official, answers=said)
+        job = JudgingJob(candidate=candidate, entry="e", benchmark=official, answers=said)
         judge = Recorded(file=str(recorded))
         verdicts = collect_verdicts(
             benchmark=official, plan=official.plan(said), judge=judge, journal=tmp_path / f"{model}.jsonl"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.benchmarks import BENCHMARKS, MTBenchPairwise
-from eval.benchmarks.paired_games import Pair, pairwise_rows
+from eval.benchmarks.paired_games import GamePair, pairwise_rows
 from eval.benchmarks.protocol import BenchmarkFiles
 from eval.judges import Reference, Reply
 from eval.judges.collect import collect_verdicts
@@ -55,7 +55,7 @@ def games(first, second):
         return Unscored(reason="unread", **place) if value is None else Verdict(value=value, text="", **place)
 
     question = Question(id="1", category="c", turns=("?",))
-    return Pair(question=question, turn=1, opponent="o", games=(record(1, first), record(2, second)))
+    return GamePair(question=question, turn=1, opponent="o", games=(record(1, first), record(2, second)))
 
 
 def test_every_turn_is_shown_in_both_orders(pocket):

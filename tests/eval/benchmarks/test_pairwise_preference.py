@@ -1,6 +1,7 @@
 """alpaca-eval's annotators as the installed package has them: prompt, order of presentation, reading."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -68,6 +69,18 @@ def test_a_ranking_becomes_a_preference():
     text = '{"ordered_models": [{"model": "M", "rank": 1}, {"model": "m", "rank": 2}]}'
     assert annotator("alpaca_eval_gpt4_turbo_fn").preference(Reply(text=text), switched=False) == 2.0
     assert annotator("alpaca_eval_gpt4_turbo_fn").preference(Reply(text=text), switched=True) == 1.0
+
+
+@pytest.mark.parametrize(("text", "preference"), [("First", 1.0), ("Second", 2.0), ("Neither", 1.5)])
+def test_a_draw_is_half_way_in_either_order_also_as_the_package_used_to_write_it(text, preference):
+    # Its regex_parser gives what an annotator's configuration says a match means; 0 was a draw before 1.5 was.
+    patterns = {1: "First", 2: "Second", 0: "Neither"}
+    asked = replace(
+        annotator("alpaca_eval_gpt4_turbo_fn"),
+        parser_settings={"parsers_to_kwargs": {"regex_parser": {"outputs_to_match": patterns}}},
+    )
+    assert asked.preference(Reply(text=text), switched=False) == preference
+    assert asked.preference(Reply(text=text), switched=True) == 3 - preference
 
 
 @pytest.mark.parametrize(

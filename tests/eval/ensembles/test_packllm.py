@@ -92,12 +92,12 @@ def alone(path, question, max_tokens) -> tuple[str, ...]:
     """What the fallback server's generator says to the question, turn by turn."""
     from eval.benchmarks.protocol import next_messages
     from eval.serve.generation import Generator
-    from eval.serve.transformers_server import Job
+    from eval.serve.transformers_server import Completion
 
     generator = Generator.load(path, dtype="float32", device="cpu", longest=None)
     said: list[str] = []
     for _ in question.turns:
-        job = Job(
+        job = Completion(
             messages=next_messages(question, said),
             max_tokens=max_tokens,
             temperature=0.0,

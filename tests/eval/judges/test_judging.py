@@ -20,25 +20,21 @@ from eval.records import Answer, Unscored
 from eval.scored import JudgedBy, ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.serve import Automatic
-from eval.sittings import Job
+from eval.sittings import JudgingJob
 from eval.stages import Candidate
-from fusion.artifacts import _closure
 from fusion.configure import Refusal
+from fusion.progress import RunProgress
+from fusion.runtime.fingerprint import module_digests
 
 QUESTIONS = 4
 
 
-class Said:
+class Said(RunProgress):
     """A progress that keeps its notes."""
 
     def __init__(self):
-        from fusion.progress import RunProgress
-
+        super().__init__()
         self.notes = []
-        self._real = RunProgress()
-
-    def stage(self, *names):
-        return self._real.stage(*names)
 
     def note(self, text):
         self.notes.append(text)
@@ -73,7 +69,7 @@ def hold(tmp_path, benchmark):
         candidate = Candidate(model="m", group="Models", path=Path("m"), weights="w")
         progress = Said()
         (scored,) = judge(
-            [Job(candidate=candidate, entry="mt_bench", benchmark=benchmark, answers=said)], config, progress
+            [JudgingJob(candidate=candidate, entry="mt_bench", benchmark=benchmark, answers=said)], config, progress
         )
         return scored, {row.metric: row for row in scored.metrics if row.slice == "all"}, progress.notes
 
@@ -123,7 +119,7 @@ def test_a_judge_that_answers_in_json_is_another_judge(endpoint, hold):
 def test_no_change_of_statistics_can_ask_a_paid_judge_again(endpoint, hold, tmp_path):
     hold(endpoint(rating(7)).judge())
     (manifest,) = (tmp_path / "artifacts/verdicts").glob("*/manifest.json")
-    code = _closure(json.loads(manifest.read_text())["modules"])
+    code = module_digests(tuple(json.loads(manifest.read_text())["modules"]))
     assert "eval.benchmarks.single_rating" in code
     assert [name for name in code if name.startswith("eval.scores") or name == "eval.judges.asking"] == []
 

@@ -1,5 +1,6 @@
 """A judge behind an endpoint, against a scripted server on loopback: retries, refusals, order of writing."""
 
+import email.utils
 import socket
 import time
 
@@ -72,6 +73,24 @@ def test_the_endpoints_own_waiting_time_is_kept_up_to_the_limit(endpoint):
     started = time.monotonic()
     ask(server.judge(longest_wait_seconds=5.0), requests(1))
     assert 0.3 <= time.monotonic() - started < 3
+
+
+def test_a_waiting_time_given_as_a_date_is_kept(endpoint):
+    def script(_, before):
+        # An HTTP date has whole seconds: 2 seconds ahead is at least 1.
+        later = {"Retry-After": email.utils.formatdate(time.time() + 2, usegmt=True)}
+        return (429, later, {"error": {"message": "slow down"}}) if before == 0 else "[[7]]"
+
+    started = time.monotonic()
+    assert ask(endpoint(script).judge(longest_wait_seconds=5.0), requests(1))["0"].text == "[[7]]"
+    assert 1.0 <= time.monotonic() - started < 4
+
+
+def test_a_judge_that_gives_nothing_but_errors_is_given_up(endpoint):
+    server = endpoint(lambda *_: (500, {}, {"error": {"message": "oops"}}))
+    with pytest.raises(JudgeFailure, match="does not answer .*oops"):
+        ask(server.judge(attempts=1, concurrency=1), requests(60))
+    assert len(server.asked) == 20
 
 
 def test_a_question_that_stays_unanswered_is_reported_and_its_neighbours_go_on(endpoint):

@@ -1,14 +1,15 @@
 """The judge that needs no model: its rating, and that it speaks in the benchmarks' own forms."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eval.benchmarks.pairwise_preference import annotator
 from eval.benchmarks.single_rating import parse_rating
 from eval.errors import JudgeFailure
 from eval.judges import JudgeRequest
-from eval.judges.reference import Reference, edit_distance, rating, reply_by_reference
+from eval.judges.reference import Reference, rating, reply_by_reference
+from fusion.edit_distance import edit_distance
 
 WORDS = st.text(alphabet="abc ", max_size=12)
 
@@ -36,7 +37,10 @@ def request(form: str, *answers: str, reference: str | None = "seven") -> JudgeR
     )
 
 
+@settings(deadline=None)  # the first example waits for the compiler
 @given(WORDS, WORDS)
+@example("ab" * 40, "ba" * 50)  # longer than a machine word
+@example("a\ud800", "b")  # a lone surrogate
 def test_the_bit_parallel_distance_equals_the_plain_table(first, second):
     assert edit_distance(first, second) == plain_edit_distance(first, second)
 
@@ -59,6 +63,7 @@ def test_ratings_by_hand(answer, expected):
     assert rating(answer, "seven") == expected
 
 
+@settings(deadline=None)  # the first example waits for the compiler
 @given(WORDS, WORDS)
 def test_only_the_known_answer_is_rated_ten(answer, reference):
     found = rating(answer, reference)

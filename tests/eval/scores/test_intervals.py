@@ -14,7 +14,6 @@ from eval.scores.intervals import (
     group_indices,
     mean_interval,
     minimum_detectable_difference,
-    paired_difference,
     resample_counts,
 )
 
@@ -68,21 +67,6 @@ def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
 def test_one_question_has_a_mean_and_no_interval():
     found = mean_interval([3.0, 5.0], ["q", "q"], Bootstrap())
     assert (found.value, found.low, found.high) == (4.0, None, None)
-
-
-def test_pairing_removes_what_both_models_share():
-    # The second model is the first less one everywhere: questions differ widely, their difference not at all.
-    first = np.random.default_rng(4).normal(0, 10, size=40)
-    found = paired_difference(first, first - 1, range(40), Bootstrap())
-    assert found is not None
-    assert (found.value, found.low, found.high) == pytest.approx((1.0, 1.0, 1.0))
-
-
-def test_rows_that_one_model_lacks_leave_the_comparison():
-    found = paired_difference([1.0, math.nan, 5.0], [0.0, 3.0, 3.0], ["a", "b", "c"], Bootstrap())
-    assert found is not None
-    assert (found.value, found.n) == (1.5, 2)
-    assert paired_difference([math.nan], [1.0], ["a"], Bootstrap()) is None
 
 
 def test_clustered_error_with_one_row_per_question_is_the_usual_one():

@@ -17,7 +17,7 @@ def test_the_worked_example_of_shrout_and_fleiss():
     found = judge_noise(SHROUT_FLEISS)
     assert found.within == pytest.approx(6.26, abs=0.005)
     assert found.between == pytest.approx((11.24 - 6.26) / 4, abs=0.005)
-    assert found.reliability == pytest.approx(0.17, abs=0.005)
+    assert found.between / (found.between + found.within) == pytest.approx(0.17, abs=0.005)
     # With equal sizes the squared standard error is the mean square between over all verdicts.
     assert found.standard_error**2 == pytest.approx(11.24 / 24, abs=0.0005)
     assert found.judge_share == pytest.approx(6.26 / 11.24, abs=0.001)

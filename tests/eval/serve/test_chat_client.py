@@ -5,6 +5,7 @@ import contextlib
 import email.utils
 import http.server
 import json
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +14,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from eval.errors import ServerFailure
-from eval.serve.chat_client import ChatClient, ChatReply, ChatRequest, Patience, answer_all, ask, retry_after
-from eval.serve.scripted_client import ScriptedClient
+from eval.serve.chat_client import ChatClient, ChatReply, ChatRequest, answer_all, ask
+from eval.serve.endpoint_client import Patience, pause, retry_after
 from eval.serve.server import Endpoint
 
 QUICK = Patience(concurrency=4, attempts=3, timeout_seconds=5.0, longest_wait_seconds=0.05)
@@ -52,7 +53,7 @@ def completion(text: str, *, finish: str = "stop", logprobs: object = None) -> d
 
 @contextlib.contextmanager
 def endpoint(act: Callable[[int, dict], object]) -> Iterator[tuple[Endpoint, Script]]:
-    """An endpoint where `act` returns a body (200), (status, headers), raw bytes (200, torn), or None (hangs up)."""
+    """An endpoint; `act` returns a body (200), (status, headers[, body]), raw bytes (200, torn), or None: hangs up."""
     script = Script(act=act)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -76,8 +77,8 @@ def endpoint(act: Callable[[int, dict], object]) -> Iterator[tuple[Endpoint, Scr
                 return
             status, headers, data = 200, {}, result
             if isinstance(result, tuple):
-                status, headers = result
-                data = {"error": {"message": f"scripted {status}"}}
+                status, headers, *data = result
+                data = data[0] if data else {"error": {"message": f"scripted {status}"}}
             raw = data if isinstance(data, bytes) else json.dumps(data).encode()
             self.send_response(status)
             for name, value in {"Content-Type": "application/json", "Content-Length": str(len(raw)), **headers}.items():
@@ -167,6 +168,56 @@ def test_retry_after_is_read_in_seconds_and_as_a_date():
     assert 25 < soon <= 30
 
 
+def test_without_the_servers_word_the_pause_doubles_with_jitter_and_is_bounded():
+    same, jitter = random.Random(3), random.Random(3)
+    factors = [same.uniform(0.5, 1.5) for _ in range(4)]
+    pauses = [pause(attempt, None, longest=60.0, jitter=jitter) for attempt in (1, 2, 3, 4)]
+    assert pauses == [base * factor for base, factor in zip((1, 2, 4, 8), factors, strict=True)]
+    assert len(set(factors)) == 4
+    assert pause(9, None, longest=60.0, jitter=jitter) == 60.0
+    assert pause(1, 7.5, longest=60.0, jitter=jitter) == 7.5
+    assert pause(1, 3600.0, longest=60.0, jitter=jitter) == 60.0
+
+
+def test_a_reply_that_drips_is_given_no_more_time_than_a_silent_one():
+    """Every byte restarts the timeout of a read; the limit is on the whole reply."""
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
+            for _ in range(200):
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    async def run() -> tuple[ChatReply, float]:
+        patience = Patience(attempts=1, timeout_seconds=0.5)
+        server = await asyncio.start_server(drip, "127.0.0.1", 0)
+        where = Endpoint(base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", model="m", key="k")
+        async with ChatClient(where, patience) as client:
+            started = time.monotonic()
+            reply = await client.reply(ChatRequest(id="q", turns=("hello",), max_tokens=5))
+            taken = time.monotonic() - started
+        server.close()
+        return reply, taken
+
+    reply, taken = asyncio.run(run())
+    assert reply.failure == "the server did not answer in time"
+    assert 0.5 <= taken < 5.0
+
+
+def test_the_key_that_an_endpoint_quotes_is_not_handed_on():
+    def act(nth, body):
+        return 400, {}, {"error": {"message": f"no such key: {body['key'].removeprefix('Bearer ')}"}}
+
+    with endpoint(act) as (where, _):
+        reply = one(Endpoint(base_url=where.base_url, model="m", key="secret-7"))
+    assert "400" in reply.failure
+    assert "no such key: ***" in reply.failure
+    assert "secret-7" not in reply.failure
+
+
 def test_a_request_that_finally_fails_is_recorded_and_its_neighbours_go_on():
     def act(nth, body):
         return (500, {}) if body["messages"][-1]["content"] == "bad" else completion("fine")
@@ -250,18 +301,6 @@ def test_the_first_tokens_alternatives_come_along_when_asked_for():
 
 def test_the_key_is_in_no_printed_form():
     assert "secret" not in repr(Endpoint(base_url="http://x/v1", model="m", key="secret"))
-
-
-def test_the_scripted_client_answers_turn_by_turn_and_fails_where_told():
-    client = ScriptedClient(script={"a": ["one", "two"], "b": ["only"]}, failures={"c": "told to"})
-    replies: dict[str, ChatReply] = {}
-    requests = [ChatRequest(id=name, turns=("x", "y"), max_tokens=5) for name in "abc"]
-    asyncio.run(answer_all(client, requests, lambda request, reply: replies.__setitem__(request.id, reply)))
-    assert replies["a"].turns == ("one", "two")
-    assert replies["a"].failure is None
-    assert replies["b"].turns == ("only",)
-    assert "no turn 2" in replies["b"].failure
-    assert replies["c"].failure == "told to"
 
 
 def test_a_server_that_answers_nothing_but_errors_is_given_up_like_one_that_is_gone():

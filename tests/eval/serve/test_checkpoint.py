@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from eval.serve.checkpoint import differences, header, shards, signature, weights_digest
 from fusion.configure import Refusal
+from fusion.runtime.digests import stamp
 
 
 def write(out: Path, *, scale: float = 1.0, config: dict | None = None) -> Path:
@@ -113,9 +114,10 @@ def test_a_directory_that_is_no_checkpoint_is_refused(served, missing):
 def test_hashes_noted_in_a_manifest_are_taken_until_the_file_changes(served):
     shard = served / "model.safetensors"
     stat = shard.stat()
-    noted = {"bytes": stat.st_size, "sha256": "0" * 64, "modified_ns": stat.st_mtime_ns}
+    noted = {"bytes": stat.st_size, "sha256": "0" * 64}
     plain = weights_digest(served)
     (served / "manifest.json").write_text(json.dumps({"files": {"model.safetensors": noted}}))
+    (served / ".seen.json").write_text(json.dumps({"model.safetensors": stamp(shard)}))
     assert weights_digest(served) != plain  # the false hash was believed
     os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     assert weights_digest(served) == plain

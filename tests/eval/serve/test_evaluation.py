@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -22,11 +23,11 @@ from eval.records import Answer, read_records
 from eval.report import write_report
 from eval.scores.intervals import Bootstrap
 from eval.serve import VLLM, Endpoint, Loaded, Serve, Transformers, chat_client
-from eval.serve.chat_client import Patience
+from eval.serve.endpoint_client import Patience
 from eval.serve.machine import unavailable
 from eval.stages import Candidate
-from fusion.artifacts import directory_key
 from fusion.progress import RunProgress
+from fusion.runtime.digests import directory_key
 
 QUESTIONS = 40
 
@@ -162,6 +163,12 @@ class Mortal:
     started: int = 0
     asked: list[str] = field(default_factory=list)
     note: str = ""
+    modules: ClassVar[tuple[str, ...]] = ()
+    libraries: ClassVar[tuple[str, ...]] = ()
+    runs_on: ClassVar[None] = None
+
+    def identity(self) -> dict[str, str]:
+        return {"type": "Mortal"}
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say) -> Iterator["Mortal"]:

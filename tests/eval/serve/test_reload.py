@@ -11,14 +11,14 @@ import pytest
 from eval.serve.checkpoint import Signature
 from eval.serve.control import Control
 from eval.serve.probe import Expectation, distance
-from eval.serve.reload import Served, doubt, objection, swap
+from eval.serve.reload import ServedCheckpoint, doubt, objection, swap
 
 OLD = (-1.0, -2.0, -3.0)
 NEW = (-1.5, -2.5, -1.0)
 
 
-def served(name: str, log_probs: tuple[float, ...], tensors: dict | None = None) -> Served:
-    return Served(
+def served(name: str, log_probs: tuple[float, ...], tensors: dict | None = None) -> ServedCheckpoint:
+    return ServedCheckpoint(
         checkpoint=Path(name),
         weights=name,
         signature=Signature(config={}, tensors=tensors or {"a": ("F32", (2,))}, tokenizer={"tokenizer.json": "x"}),

@@ -23,9 +23,10 @@ from eval.scores.intervals import Bootstrap
 from eval.serve import VLLM, Transformers
 from eval.serve.machine import unavailable
 from eval.stages import Candidate
-from fusion.artifacts import Store, directory_key
+from fusion.artifacts import Store
 from fusion.configure import Refusal
 from fusion.progress import RunProgress
+from fusion.runtime.digests import directory_key
 
 # Every token is free but the form is not: "m" or "M" for AlpacaEval's annotator, a rating for MT-Bench.
 FORM = {"structured_outputs": {"regex": r"(m|M) Rating: \[\[[0-9]\]\]"}}

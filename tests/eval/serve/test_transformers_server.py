@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from eval.serve import Automatic, Transformers, engine, serving
-from eval.serve.chat_client import ChatReply, ChatRequest, Patience, ask
+from eval.serve.chat_client import ChatReply, ChatRequest, ask
 from eval.serve.control import Control
+from eval.serve.endpoint_client import Patience
 from eval.serve.machine import unavailable
 from eval.serve.server import Server
 

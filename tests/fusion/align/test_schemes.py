@@ -14,7 +14,7 @@ from fusion.align.mapping_statistics import SuffixToken
 from fusion.align.matches import Matches, inputs
 from fusion.align.method import PreparedMethod
 from fusion.align.min_edit_distance import MappedToken
-from fusion.align.pair import Pair, Reading
+from fusion.align.pair import Reading, VocabularyPair
 from fusion.align.project import IdMap
 from fusion.configure import Refusal, typed
 from fusion.distribution import NO_TOKEN
@@ -135,7 +135,7 @@ def words(*pieces: str) -> Vocabulary:
 def judged(rule, pivot: list[str], source: list[str], matched: list[list[int]], reading="paper", ids=None):
     """The decision for the tokens `pivot`, matched as given with the tokens `source` (counted from 0)."""
     spelling = "decoded" if reading == "released" else "canonical"
-    pair = Pair(pivot=words(*pivot), source=words(*source), reading=reading, spelling=spelling)
+    pair = VocabularyPair(pivot=words(*pivot), source=words(*source), reading=reading, spelling=spelling)
     positions = [[0], *([j + 1 for j in row] for row in matched)]  # position 0 has the template in front of it
     matches = Matches(
         offset=np.cumsum([0, *map(len, positions)]), positions=np.array([j for r in positions for j in r], np.int32)
@@ -159,7 +159,7 @@ def test_em_as_released_loses_tokens_that_begin_a_word():
     # decoded alone the pivot's piece is 'a'; a byte-level source would decode ' a', a SentencePiece one 'a' as well
     keeps_space = Vocabulary(pieces=["Ġa"], spelled=[b" a"], marker="Ġ", decode_drops_space=False)
     for reading, spelling, kind in (("paper", "canonical", TRANSFERRED), ("released", "decoded", ONE_HOT)):
-        pair = Pair(pivot=words("▁a"), source=keeps_space, reading=reading, spelling=spelling)
+        pair = VocabularyPair(pivot=words("▁a"), source=keeps_space, reading=reading, spelling=spelling)
         matches = Matches(offset=np.array([0, 1, 2]), positions=np.array([0, 1], np.int32))
         rule = EqualToken(pair, lambda: IdMap(ids=np.zeros(1, np.int32)))
         assert rule(matches, Tokens([0]), Tokens([0])).kind.tolist() == [TRANSFERRED, kind]

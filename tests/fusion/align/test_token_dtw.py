@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.align.audit import text_row
-from fusion.align.edit_distance import cost_table, nearest_ids, numbered
 from fusion.align.matches import START, inputs
-from fusion.align.pair import Pair
+from fusion.align.pair import VocabularyPair
 from fusion.align.token_dtw import TokenDTW, warp
+from fusion.edit_distance import cost_table, nearest_ids, numbered
 from fusion.vocabulary import vocabulary
 
 WORDS = st.lists(st.text("abc é", max_size=6), min_size=1, max_size=12)
@@ -93,7 +93,7 @@ def test_the_path_and_its_ties_are_the_plain_one_s(data, n, m, source_first):
 )
 @pytest.mark.parametrize(("ours", "theirs"), [("coarse", "fine"), ("unigram", "coarse"), ("fine", "unigram")])
 def test_each_reading_aligns_as_the_plain_algorithm(tokenizers, ours, theirs, reading, spelling, order):
-    pair = Pair(
+    pair = VocabularyPair(
         pivot=vocabulary(tokenizers[ours]), source=vocabulary(tokenizers[theirs]), reading=reading, spelling=spelling
     )
     aligner = TokenDTW(pair)
@@ -112,14 +112,14 @@ def test_each_reading_aligns_as_the_plain_algorithm(tokenizers, ours, theirs, re
 
 def test_turns_the_source_s_row_was_cut_before_are_not_matched(coarse, fine):
     pivot, source = text_row(coarse, ["the cat", "the mat"]), text_row(fine, ["the cat"])
-    aligner = TokenDTW(Pair(pivot=vocabulary(coarse), source=vocabulary(fine)))
+    aligner = TokenDTW(VocabularyPair(pivot=vocabulary(coarse), source=vocabulary(fine)))
     counts = aligner(pivot, source).counts
     assert (counts[pivot.turn == 0] > 0).all() and (counts[pivot.turn == 1] == 0).all()
 
 
 def test_decoded_spelling_is_what_the_tokenizer_decodes(tokenizers):
     for tokenizer in tokenizers.values():
-        pair = Pair(pivot=vocabulary(tokenizer), source=vocabulary(tokenizer), spelling="decoded")
+        pair = VocabularyPair(pivot=vocabulary(tokenizer), source=vocabulary(tokenizer), spelling="decoded")
         for token_id in range(len(tokenizer)):
             assert pair.pivot_strings[token_id] == tokenizer.backend_tokenizer.decode(
                 [token_id], skip_special_tokens=False

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fusion.align import VOCABULARY_MAPS
 from fusion.align.matches import Matches
-from fusion.align.pair import Pair
+from fusion.align.pair import VocabularyPair
 from fusion.align.statistics import CoOccurrence, co_occurrence
 from fusion.distribution import NO_TOKEN
 from fusion.vocabulary import Vocabulary, vocabulary
@@ -26,7 +26,7 @@ def counts(*triples: tuple[int, int, int]) -> CoOccurrence:
 
 def mapped(name: str, pivot: Vocabulary, source: Vocabulary, *, reading="paper", statistics=None) -> list[int]:
     spelling = "pieces" if reading == "released" else "canonical"
-    pair = Pair(pivot=pivot, source=source, reading=reading, spelling=spelling)
+    pair = VocabularyPair(pivot=pivot, source=source, reading=reading, spelling=spelling)
     return VOCABULARY_MAPS[name](pair, lambda: statistics or counts()).ids.tolist()
 
 
@@ -126,7 +126,7 @@ def test_equal_frequencies_go_to_the_nearer_string():
 
 def test_a_space_of_the_template_is_put_in_front_or_taken_off():
     spaced, plain = words("▁Hi", "Hi"), words("Hi", "ĠHi", "Ġ", marker="Ġ")
-    forward = VOCABULARY_MAPS["string"](Pair(pivot=spaced, source=plain), counts)
+    forward = VOCABULARY_MAPS["string"](VocabularyPair(pivot=spaced, source=plain), counts)
     assert forward.table()[1].tolist() == [0, NO_TOKEN, NO_TOKEN]
     assert forward.table()[2].tolist() == [NO_TOKEN, 1, NO_TOKEN]
 

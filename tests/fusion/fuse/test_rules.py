@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.configure import Refusal, choose
-from fusion.distribution import NO_TOKEN, TopK, one_hot
+from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse import FUSION_RULES, AverageCE, MinCE
 from fusion.fuse.average_ce import mixture
-from fusion.fuse.candidate import LABEL, Candidate, gold_log_prob
+from fusion.fuse.candidate import LABEL, TeacherCandidate, gold_log_prob
 from fusion.fuse.min_ce import bfloat16
 
 RULES = [
@@ -47,7 +47,7 @@ def top(*positions):
 
 def candidate(name, distributions, *, nll, tokens=2, size=8, says=None, label=None, gold=None):
     n = len(distributions)
-    return Candidate(
+    return TeacherCandidate(
         name=name,
         top=distributions,
         nll=nll,
@@ -204,12 +204,14 @@ def conversations(draw):
         with np.errstate(divide="ignore"):
             full = TopK(ids=ids, log_probs=np.log(p[:, :k]).astype(np.float32), tail=np.log(p[:, k]).astype(np.float32))
         kind = generator.integers(0, 3, length) if s else np.full(length, 2)
-        gold = one_hot(generator.integers(0, 8, length).astype(np.int32), k)
         label = kind == 1
+        gold_ids = np.full((length, k), NO_TOKEN, np.int32)
+        gold_ids[:, 0] = generator.integers(0, 8, length)
+        certain = np.where(gold_ids == NO_TOKEN, -np.inf, 0).astype(np.float32)
         mixed = TopK(
-            ids=np.where(label[:, None], gold.ids, full.ids),
-            log_probs=np.where(label[:, None], gold.log_probs, full.log_probs),
-            tail=np.where(label, gold.tail, full.tail),
+            ids=np.where(label[:, None], gold_ids, full.ids),
+            log_probs=np.where(label[:, None], certain, full.log_probs),
+            tail=np.where(label, np.float32(-np.inf), full.tail),
         )
         nll, tokens = float(generator.exponential()), int(generator.integers(1, 9))
         made.append(

@@ -15,7 +15,7 @@ from fusion.configure import Refusal
 from fusion.merge.__main__ import run
 from fusion.merge.dare import Dare
 from fusion.merge.parameter import Context
-from fusion.merge.recipe import Plan, read_recipe
+from fusion.merge.recipe import MergePlan, read_recipe
 from fusion.merge.sce import Sce
 from fusion.merge.slerp import Slerp
 from fusion.merge.ties import Ties
@@ -37,12 +37,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def recipe(folder: Path, **keys: object) -> Plan:
+def recipe(folder: Path, **keys: object) -> MergePlan:
     (folder / "recipe.yaml").write_text(yaml.safe_dump(keys))
     return read_recipe(folder / "recipe.yaml")
 
 
-def at(plan: Plan, layer: int | None, part: str = "mlp.up_proj") -> object:
+def at(plan: MergePlan, layer: int | None, part: str = "mlp.up_proj") -> object:
     name = "model.embed_tokens.weight" if layer is None else f"model.layers.{layer}.{part}.weight"
     return plan.rules.rule_for(Context(name=name, layer=layer, layers=3))
 

@@ -48,7 +48,20 @@ def test_nothing_is_kept_of_rank_zero() -> None:
 
 def test_pieces_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.randn(1000, generator=torch.Generator().manual_seed(0)).bfloat16().float()  # many equal magnitudes
-    whole = [select(values, k, count)[1] for k in (1, 10, 500, 999) for count in ("at_least", "exactly")]
+    coarse = (values * 2).round()  # and hundreds of equal ones: of each of 0 to 6, some in every piece
+    settings = [(k, count) for k in (1, 10, 500, 700, 999) for count in ("at_least", "exactly")]
+    whole = [select(numbers, k, count)[1] for numbers in (values, coarse) for k, count in settings]
     monkeypatch.setattr(parameter_module, "PIECE", 64)
-    parts = [select(values, k, count)[1] for k in (1, 10, 500, 999) for count in ("at_least", "exactly")]
+    parts = [select(numbers, k, count)[1] for numbers in (values, coarse) for k, count in settings]
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
+
+
+def test_the_first_of_equal_numbers_are_kept_across_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A two in every third place, else a one; of twelve numbers the eight largest are the four twos and four ones.
+    values = torch.tensor([2.0, 1.0, 1.0] * 4)
+    expected = [True, True, True] * 2 + [True, False, False] * 2
+    for piece in (12, 4):  # the ones that are kept lie in the first piece and in the second
+        monkeypatch.setattr(parameter_module, "PIECE", piece)
+        found, mask = select(values, 8, "exactly")
+        assert mask.tolist() == expected
+        assert (found.value, found.kept) == (1.0, 8)

@@ -148,6 +148,19 @@ def test_dares_masks_differ_between_targets_and_follow_the_generator() -> None:
     assert (merged(3, 2)[merged(3, 1) == 0] <= 2).all()
 
 
+def test_dares_mask_at_a_position_does_not_depend_on_how_many_positions_follow() -> None:
+    rule = Dare(density=0.5, weight=1.0, normalize=False)
+    dropped = {
+        length: [
+            rule(torch.zeros(length), [torch.ones(length)], generator=torch.Generator().manual_seed(seed)) == 0
+            for seed in range(16)
+        ]
+        for length in (5, 6, 7, 8)  # words are drawn four at a time
+    }
+    for length in (5, 6, 7):
+        assert all(torch.equal(ours, eight[:length]) for ours, eight in zip(dropped[length], dropped[8], strict=True))
+
+
 def test_dare_with_ties_elects_signs_among_what_was_kept() -> None:
     targets = [PIVOT + DELTA_A, PIVOT + DELTA_B]
     undropped = Dare(density=1.0, weight=1.0, merge="ties")(PIVOT, targets)
@@ -174,6 +187,12 @@ def test_varm_weighs_by_magnitudes_when_told() -> None:
 def test_varm_by_element_weighs_each_position_for_itself() -> None:
     # (16*4 + 4*2)/20, (1*-1 + 9*3)/10, (4*2 + 4*-2)/8, (0 + 1)/1
     close(Varm(granularity="element")(PIVOT, [PIVOT + DELTA_A, PIVOT + DELTA_B]), [1 + 3.6, 1 + 2.6, 1, 2])
+
+
+def test_varm_by_element_is_uniform_where_one_target_did_not_move_when_told() -> None:
+    # At the last position a did not move and b by 1: half of it each, where the equation gives b all the weight.
+    rule = Varm(granularity="element", unmoved="uniform")
+    close(rule(PIVOT, [PIVOT + DELTA_A, PIVOT + DELTA_B]), [1 + 3.6, 1 + 2.6, 1, 1.5])
 
 
 def test_varm_by_layer_and_model_pools_parameters() -> None:

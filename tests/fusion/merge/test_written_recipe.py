@@ -12,6 +12,7 @@ from fusion.merge.__main__ import merge_recipe
 from fusion.merge.checkpoint_stream import merge
 from fusion.merge.recipe import read_recipe
 from fusion.merge.written_recipe import written_recipe
+from fusion.precision import MergedConfig
 
 TARGETS = ("a", "b", "c")
 NAMES = ["model.embed_tokens.weight", *(f"model.layers.{i}.mlp.up_proj.weight" for i in range(3)), "model.norm.weight"]
@@ -57,3 +58,18 @@ def test_a_merge_is_repeated_from_its_recipe(name: str, fields: dict, models: Pa
     weights = [(tmp_path / made / "model.safetensors").read_bytes() for made in ("merged", "again")]
     assert weights[0] == weights[1]
     assert weights[0] != (models / "pivot/model.safetensors").read_bytes()
+
+
+def test_the_type_and_the_rounding_are_written_down_too(models: Path, tmp_path: Path) -> None:
+    rule, settings = MERGE_RULES["linear"](), MergedConfig(dtype="bfloat16", rounding="stochastic")
+    targets = [models / target for target in TARGETS]
+    merge(
+        pivot=models / "pivot", targets=targets, rule=rule, out=tmp_path / "merged", seed=3, dtype=settings.dtype,
+        rounding=settings.rounding,
+    )  # fmt: skip
+    recipe = written_recipe(rule, pivot="pivot", targets=TARGETS, seed=3, merged=settings.decides[0])
+    (models / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    plan = read_recipe(models / "recipe.yaml")
+    merge_recipe(plan, out=tmp_path / "again", seed=plan.recipe.seed)
+    weights = [(tmp_path / made / "model.safetensors").read_bytes() for made in ("merged", "again")]
+    assert weights[0] == weights[1]

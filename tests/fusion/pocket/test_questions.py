@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from fusion.command import compose
+from fusion.configure import typed
 from fusion.conversation import read_conversations
-from fusion.pocket.dialogues import DOMAINS, PocketData
-from fusion.pocket.questions import write_dialogues
+from fusion.pocket.dialogues import DOMAINS, Dialogue, PocketData, dialogues, split_of
+from fusion.pocket.questions import asked_dialogues, fusion_set, write_dialogues
 
 CONFIG = PocketData(train=200, fusion=60, wrong_share=0.1, questions=12, instructions=10)
 
@@ -48,14 +52,52 @@ def test_instructions_are_in_alpacaevals_schema_with_a_flawed_baseline_of_varied
     assert len({len(row["output"]) - len(row["reference"]) for row in wrong}) > 1
 
 
-def test_no_question_is_asked_twice_nor_trained_or_fused_on(written):
-    out, _ = written
-    questions, instructions = rows_of(out)
-    asked = [row["turns"][0] for row in questions] + [row["instruction"] for row in instructions]
-    assert len(set(asked)) == len(asked)
-    files = [out / "fusion.jsonl", *(out / f"train_{domain}.jsonl" for domain in DOMAINS)]
+@pytest.mark.parametrize("asked", ["validation", "test"])
+def test_no_opening_is_asked_twice_nor_opens_what_is_trained_or_fused_on(asked, tmp_path):
+    write_dialogues(replace(CONFIG, asked=asked), tmp_path)
+    questions, instructions = rows_of(tmp_path)
+    openings = [row["turns"][0] for row in questions] + [row["instruction"] for row in instructions]
+    assert len(set(openings)) == len(openings)
+    files = [tmp_path / "fusion.jsonl", *(tmp_path / f"train_{domain}.jsonl" for domain in DOMAINS)]
     learned = {row.messages[0].content for path in files for row in read_conversations(path)}
-    assert not learned & set(asked)
+    assert not learned & set(openings)
+
+
+def test_questions_for_choosing_settings_are_none_of_the_tables(tmp_path):
+    # An opening names its split by itself: every one of these is of the split that was asked for.
+    split_by_opening = {
+        row.turns[0].prompt: split_of(row)
+        for domain, split in itertools.product(DOMAINS, ("validation", "test"))
+        for row in itertools.islice(dialogues(domain=domain, split=split, seed=CONFIG.seed), 1000)
+    }
+    for asked in ("validation", "test"):
+        write_dialogues(replace(CONFIG, asked=asked), tmp_path / asked)
+        questions, instructions = rows_of(tmp_path / asked)
+        openings = [row["turns"][0] for row in questions] + [row["instruction"] for row in instructions]
+        assert {split_by_opening[opening] for opening in openings} == {asked}
+
+
+def computed(row: Dialogue) -> tuple[str, str]:
+    """What each turn computes: a skill and what it is applied to, which for the second is the first's answer."""
+    first, second = row.turns
+    given = row.key.removeprefix(f"{first.skill} ")
+    joined = first.answer.replace(" ", "") if row.domain == "letters" else first.answer
+    return f"{first.skill} {given}", f"{second.skill} {joined}"
+
+
+def test_how_many_openings_were_computed_in_a_trained_follow_up_is_what_the_docs_say():
+    config = typed(compose("ablations", ["experiment=pocket"])["data"]["pocket"], PocketData)
+    fused, _ = fusion_set(replace(config, wrong_share=0.0))
+    shares = []
+    for domain in DOMAINS:
+        trained = itertools.islice(dialogues(domain=domain, split="train", seed=config.seed), config.train)
+        met = {computed(row)[1] for row in (*trained, *(row for row in fused if row.domain == domain))}
+        asked = asked_dialogues(config, domain)
+        assert not {computed(row)[0] for row in asked} & {computed(row)[0] for row in fused}
+        shares.append(sum(computed(row)[0] in met for row in asked) / len(asked))
+    told = ", ".join(f"{share:.0%} of the {domain}" for share, domain in zip(shares, DOMAINS, strict=True))
+    page = (Path(__file__).parents[3] / "docs" / "pocket.md").read_text()
+    assert told in " ".join(page.split())
 
 
 def test_the_share_of_wrong_dialogues_is_as_set(written, tmp_path):

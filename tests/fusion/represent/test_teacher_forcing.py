@@ -10,9 +10,10 @@ import pytest
 
 from fusion.configure import Refusal
 from fusion.conversation import Conversation, Message
+from fusion.fuse.stage import pivot_candidate
 from fusion.represent import RepresentConfig, open_representation, represent
 from fusion.represent.teacher_forcing import batches
-from fusion.template import label_row
+from fusion.template import label_rows
 
 TEMPLATE = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
@@ -75,7 +76,7 @@ def _dense(checkpoint: Path, conversation: Conversation, max_length: int = 2048)
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    row = label_row(AutoTokenizer.from_pretrained(checkpoint), conversation, max_length=max_length)
+    (row,) = label_rows(AutoTokenizer.from_pretrained(checkpoint), [conversation], max_length=max_length)
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     with torch.inference_mode():
         logits = model(input_ids=torch.from_numpy(row.input_ids.astype(np.int64))[None]).logits[0]
@@ -171,8 +172,9 @@ def test_nll_is_the_cross_entropy_in_fp32_and_not_of_the_stored_halves(checkpoin
         assert row.nll == pytest.approx(expected, rel=1e-5)
         np.testing.assert_allclose(-row.gold_log_prob.sum(), expected, rtol=2e-3)
         assert row.bytes == sum(len(m.content.encode()) for m in conversation.messages if m.role == "assistant")
-        assert row.ce_per_byte == pytest.approx(expected / row.bytes, rel=1e-5)
-        assert row.ce_per_token == pytest.approx(expected / len(gold), rel=1e-5)
+        candidate = pivot_candidate(row)
+        assert candidate.cross_entropy("byte") == pytest.approx(expected / row.bytes, rel=1e-5)
+        assert candidate.cross_entropy("token") == pytest.approx(expected / len(gold), rel=1e-5)
 
 
 def test_batching_changes_rounding_only(checkpoint: Path, tmp_path: Path) -> None:
@@ -231,7 +233,7 @@ def test_a_conversation_cut_before_its_answer_keeps_its_place_without_labels(che
     rows = open_representation(tmp_path).rows
     assert [row.conversation_id for row in rows] == ["late", "c0"]
     assert len(rows[0].label_ids) == 0
-    assert math.isnan(rows[0].ce_per_byte)
+    assert pivot_candidate(rows[0]).cross_entropy("byte") == math.inf
     assert facts["labelled_tokens"] == len(rows[1].label_ids)
 
 

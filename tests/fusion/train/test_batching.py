@@ -76,6 +76,13 @@ def test_the_schedule_visits_rows_equally_often(rows, batch_size, steps, group, 
     assert np.array_equal(plan, again)
 
 
+def test_every_pass_over_the_rows_is_in_another_order():
+    plan = schedule([1] * 12, batch_size=4, steps=15, generator=np.random.default_rng(0))
+    passes = plan.reshape(5, 12)  # three steps of four are a pass over twelve rows
+    assert all(sorted(one) == list(range(12)) for one in passes.tolist())
+    assert len({tuple(one) for one in passes.tolist()}) == 5
+
+
 def test_grouping_by_length_pads_less():
     lengths = np.random.default_rng(0).integers(1, 100, 640)
 

@@ -1,5 +1,7 @@
 """Levenshtein distances between many short strings, compiled.
 
+Shared by the alignment, the vocabulary maps of fusion and evaluation, and the judge that compares strings.
+
 One string against many is the whole work of the papers' alignment and of their vocabulary map, so the pattern's bit
 vectors are made once and every text runs through them (Myers 1999 in Hyyro's form for the global distance): one
 machine word per character of the text, for patterns of up to 64 characters; longer ones take the usual table.
@@ -41,6 +43,13 @@ def numbered(*collections: Sequence[str]) -> list[Strings]:
         found.append(Strings(codes=codes[at : at + len(part)].astype(np.int32), start=start, letters=len(alphabet)))
         at += len(part)
     return found
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Levenshtein distance in characters; insert, delete and replace cost 1."""
+    one, other = numbered([first], [second])
+    only = np.zeros(1, np.int64)
+    return int(pair_distances(one, only, other, only)[0])
 
 
 def cost_table(

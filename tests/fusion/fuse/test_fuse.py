@@ -10,8 +10,8 @@ from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED
 from fusion.configure import Refusal
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse import AverageCE, MinCE
+from fusion.fuse.fuse import fuse
 from fusion.fuse.shards import open_fused
-from fusion.fuse.stage import fuse
 from fusion.represent import shards as represented
 from fusion.represent.representation import RowRepresentation, packed_rows
 

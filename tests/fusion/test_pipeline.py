@@ -1,0 +1,108 @@
+"""What the stages of an experiment work on: the real pipeline, walked with a store that only writes it down."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from fusion.artifacts import Artifact, Store
+from fusion.command import compose
+from fusion.experiment import FusionConfig, fusion_config
+from fusion.pipeline import FusedModels, run
+from fusion.progress import RunProgress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorder(Store):
+    """Computes nothing: notes each stage's inputs by its key, and who asked for it."""
+
+    inputs: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    stages: dict[str, str] = field(default_factory=dict)
+    _lock: Any = field(default_factory=threading.Lock)
+
+    def produce(
+        self, stage: str, *, config: Any, inputs: Mapping[str, str], modules: Sequence[str], **_: Any
+    ) -> Artifact:
+        key = self.key(stage, config=config, inputs=inputs, modules=modules)
+        with self._lock:
+            self.inputs[key], self.stages[key] = dict(inputs), stage
+        files = {"fusion.jsonl": {"sha256": "fusion"}, "train_numbers.jsonl": {"sha256": "train"}}
+        return Artifact(stage=stage, key=key, path=self.path(stage, key), manifest={"files": files}, reused=False)
+
+    def behind(self, key: str, stage: str) -> set[str]:
+        """The keys of that stage's outputs which went into the making of `key`, at any remove."""
+        found: set[str] = set()
+        for given in self.inputs.get(key, {}).values():
+            found |= ({given} if self.stages.get(given) == stage else set()) | self.behind(given, stage)
+        return found
+
+
+def experiment(artifacts: Path, *overrides: str) -> FusionConfig:
+    given = ["experiment=pocket_smoke", f"paths.artifacts={artifacts}", *overrides]
+    return fusion_config(compose("fusion", given))
+
+
+def walked(config: FusionConfig) -> tuple[Recorder, FusedModels]:
+    store = Recorder(root=config.artifacts)
+    return store, run(config, RunProgress(Console(quiet=True)), store=store)
+
+
+def keys(models: FusedModels, group: str) -> dict[str, str]:
+    return {model.model: model.key for model in models.checkpoints if model.group == group}
+
+
+def test_a_target_learns_from_its_own_source_and_multi_from_all(tmp_path):
+    store, models = walked(experiment(tmp_path))
+    sources = keys(models, "Sources")
+    pivot = keys(models, "Pivot")["pivot"]
+
+    def teachers(key: str) -> set[str]:
+        return {store.inputs[represented]["checkpoint"] for represented in store.behind(key, "represent")}
+
+    for model, key in keys(models, "Targets").items():
+        assert teachers(key) == {pivot, sources[model.replace("target-", "source-")]}
+    baselines = keys(models, "Baselines")
+    assert teachers(baselines["multi"]) == {pivot, *sources.values()}
+    assert teachers(baselines["sft"]) == set()
+
+
+def test_self_distillation_is_taught_by_the_pivot_and_by_nobody_else(tmp_path):
+    store, models = walked(experiment(tmp_path, "teacher=pivot"))
+    targets = keys(models, "Targets")
+    assert len(targets) == 3
+    for key in targets.values():
+        (represented,) = store.behind(key, "represent")
+        assert store.inputs[represented]["checkpoint"] == keys(models, "Pivot")["pivot"]
+        assert store.behind(key, "align") == set()
+
+
+def test_shuffled_teaching_puts_a_step_between_the_fused_targets_and_the_training(tmp_path):
+    plain, fused = walked(experiment(tmp_path))
+    store, shuffled = walked(experiment(tmp_path, "teacher=shuffled"))
+    for row, key in keys(fused, "Targets").items():
+        as_fused = plain.inputs[key]["fused"]
+        learned = store.inputs[keys(shuffled, "Targets")[row]]["fused"]
+        # What is learned was made of what the fused target learned, and of nothing else.
+        assert learned != as_fused
+        assert list(store.inputs[learned].values()) == [as_fused]
+
+
+@pytest.mark.parametrize("other", ["teacher=pivot", "teacher=shuffled"])
+def test_no_control_shares_a_target_with_the_experiment_and_all_share_sft(other, tmp_path):
+    _, fused = walked(experiment(tmp_path))
+    _, control = walked(experiment(tmp_path, other))
+    assert not set(keys(fused, "Targets").values()) & set(keys(control, "Targets").values())
+    assert keys(fused, "Baselines")["sft"] == keys(control, "Baselines")["sft"]
+
+
+def test_a_merge_of_the_same_targets_under_another_seed_is_another_merge(tmp_path):
+    config = experiment(tmp_path)
+    _, first = walked(config)
+    _, second = walked(replace(config, seed=config.seed + 1))  # the seed of training stays
+    assert keys(first, "Targets") == keys(second, "Targets")
+    assert keys(first, "Merged").keys() == keys(second, "Merged").keys()
+    assert not set(keys(first, "Merged").values()) & set(keys(second, "Merged").values())
