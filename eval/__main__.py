@@ -20,7 +20,6 @@ def run(settings: dict[str, Any]) -> int | None:
     """Evaluate one checkpoint, or judge existing answers, and write scores.csv and the leaderboard into `out`."""
     if settings["selfcheck"]:
         return selfcheck(Path(settings["paths"]["data"]), settings["out"])
-    from eval.benchmarks import AlpacaEval
     from eval.benchmarks.alpaca_files import write_alpaca_files
     from eval.config import eval_config
     from eval.package_files import write_fastchat_files
@@ -56,7 +55,7 @@ def run(settings: dict[str, Any]) -> int | None:
         title=f"Evaluation of {', '.join(dict.fromkeys(s.model for s in scored))}",
         bootstrap=config.bootstrap,
     )
-    annotators = [entry.annotator for entry in config.benchmarks.values() if isinstance(entry, AlpacaEval)]
+    annotators = [entry.annotator for entry in config.judged.values() if entry.package == "alpaca_eval"]
     if len(annotators) == 1:  # two entries would write the same files
         write_alpaca_files(scored, out, annotator=annotators[0])
     write_fastchat_files(scored, config, out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from eval.benchmarks import LoadedBenchmark
+from eval.benchmarks import judged as judged_benchmark
 from eval.judging import Judged
 from eval.records import Place, Unscored, Verdict
 from eval.scored import JudgedBy, ScoredModel
@@ -25,7 +25,7 @@ def scored_by(
     metrics = [
         *job.benchmark.metrics(judged.verdicts, job.answers, bootstrap),
         *beside,
-        *noise_rows(job.benchmark, judged.said if not judged.members else [], bootstrap),
+        *noise_rows(job.benchmark.name, judged.said if not judged.members else [], bootstrap),
     ]
     votes = {
         name: {record.place: record.value for record in records if isinstance(record, Verdict)}
@@ -44,9 +44,7 @@ def scored_by(
     )
 
 
-def noise_rows(
-    benchmark: LoadedBenchmark, records: Sequence[Verdict | Unscored], bootstrap: Bootstrap
-) -> list[MetricRow]:
+def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], bootstrap: Bootstrap) -> list[MetricRow]:
     """The primary metric's `..._judge_sd`: the standard deviation of repeated verdicts on one item; `..._judge_share`:
     the judge's part of the squared standard error, in percent.  None where no request was repeated.
 
@@ -57,12 +55,13 @@ def noise_rows(
     for record in records:
         if isinstance(record, Verdict) and record.place[:4] in repeated:
             values.setdefault((*record.place[:4], 0), []).append(record.value)
-    if not repeated:
+    known = judged_benchmark(benchmark)
+    if not repeated or known is None:
         return []
-    primary = benchmark.settings.primary
+    primary = known.primary
     scale, (deviation, part) = primary.scale, primary.of_judge()
     row = MetricRow(
-        benchmark=benchmark.name,
+        benchmark=benchmark,
         metric=deviation.name,
         slice="all",
         value=None,

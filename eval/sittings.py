@@ -82,7 +82,7 @@ class Keeping:
         config: dict[str, Any] = {
             "judge": judge,
             "plan": self._plan(sitting, repeat),
-            "benchmark": [job.benchmark.name, job.benchmark.annotator],
+            "benchmark": [job.benchmark.name, job.benchmark.settings.annotator],
         }
         own = type(job.benchmark).__module__
         modules = [*sitting.judge.modules(own, job.benchmark.reading, self.config.serve)]

@@ -71,6 +71,7 @@ class AlpacaEval:
     needs_judge: ClassVar[bool] = True
     primary: ClassVar[Metric] = WIN_RATE
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
+    package: ClassVar[str] = "alpaca_eval"
 
     questions: str | None = None
     baseline: str | None = None
@@ -166,10 +167,6 @@ class LoadedAlpacaEval(JudgedAlone):
     name: ClassVar[str] = "alpaca_eval"
     reading: ClassVar[str] = annotator.__module__
     usual_answer_tokens: ClassVar[int] = 400
-
-    @property
-    def annotator(self) -> str:
-        return self.settings.annotator
 
     @property
     def official(self) -> bool:

@@ -56,6 +56,8 @@ class MTBench:
 
     name: ClassVar[str] = "mt_bench"
     needs_judge: ClassVar[bool] = True
+    package: ClassVar[str] = "fastchat"
+    annotator: ClassVar[str] = ""
     primary: ClassVar[Metric] = RATING
     metrics: ClassVar[tuple[Metric, ...]] = (RATING, Metric(name="rating_fastchat", unit="rating", decimals=2))
 

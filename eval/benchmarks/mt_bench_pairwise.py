@@ -50,6 +50,8 @@ class MTBenchPairwise:
 
     name: ClassVar[str] = "mt_bench_pairwise"
     needs_judge: ClassVar[bool] = True
+    package: ClassVar[str] = "fastchat"
+    annotator: ClassVar[str] = ""
     primary: ClassVar[Metric] = WIN_RATE
     metrics: ClassVar[tuple[Metric, ...]] = (
         WIN_RATE,

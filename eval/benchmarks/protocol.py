@@ -86,10 +86,6 @@ class LoadedBenchmark(Asking, Protocol):
     def settings(self) -> JudgedBenchmark: ...
 
     @property
-    def annotator(self) -> str:
-        """Which of several ways to ask and to read is chosen; empty where there is one."""
-
-    @property
     def baseline_name(self) -> str:
         """Whose answers the judge sees beside the model's, where a request names no opponent."""
 
@@ -132,10 +128,6 @@ class JudgedAlone:
     @property
     def asked_as(self) -> str:
         return self.name
-
-    @property
-    def annotator(self) -> str:
-        return ""
 
     @property
     def head_to_head(self) -> HeadToHead | None:
@@ -182,6 +174,12 @@ class JudgedBenchmark(Protocol):
     needs_judge: ClassVar[bool]
     metrics: ClassVar[tuple[Metric, ...]]
     primary: ClassVar[Metric]
+    # The package in whose own files results are left too (`eval.package_files`); empty for none.
+    package: ClassVar[str]
+
+    @property
+    def annotator(self) -> str:
+        """Which of several ways to ask and to read is chosen; empty where there is one."""
 
     def files(self, data: Path, *, questions: Path | None = None) -> BenchmarkFiles: ...
 
