@@ -51,6 +51,7 @@ class Cell:
     axes: Mapping[str, str]
     weights: Mapping[str, str]  # keys of its models' weights, by name
     checkpoints: Mapping[str, str] = field(default_factory=dict)  # their directories, by name
+    roles: Mapping[str, str] = field(default_factory=dict)  # what they are in the recipe, by name
     stages: tuple[StageRecord, ...] = ()  # the artifacts behind it, in the chain's order
     code: Code = field(default_factory=dict)  # what the artifacts and the table were made by
 
@@ -98,6 +99,7 @@ def run_cell(
         "axes": dict(axes),
         "weights": {checkpoint.model: checkpoint.key for checkpoint in fused.checkpoints},
         "checkpoints": {checkpoint.model: str(checkpoint.path) for checkpoint in fused.checkpoints},
+        "roles": {checkpoint.model: checkpoint.role for checkpoint in fused.checkpoints},
         "models": {row: entry.path for row, entry in given_models(fusing).items()},  # None: trained here
         "stages": [asdict(record) for record in progress.records()],
         "code": scoring_code(),
@@ -128,7 +130,7 @@ def families(fusing: FusionConfig) -> dict[str, str]:
 def candidates(fused: FusedModels) -> list[Candidate]:
     """The models that fusion hands to evaluation."""
     return [
-        Candidate(model=point.model, group=point.group, path=point.path, weights=point.key)
+        Candidate(model=point.model, group=point.group, path=point.path, weights=point.key, role=point.role)
         for point in fused.checkpoints
     ]
 
@@ -161,6 +163,7 @@ def find_cells(where: Path) -> list[Cell]:
             axes={axis: row["axes"].get(axis, "") for axis in swept},
             weights=row["weights"],
             checkpoints=row.get("checkpoints", {}),
+            roles=row.get("roles", {}),
             stages=stages,
             code=code_of(stages, row.get("code", "")),
         )
@@ -170,10 +173,18 @@ def find_cells(where: Path) -> list[Cell]:
 
 
 def read_scored(cell: Cell) -> list[ScoredModel]:
-    """The scored models that a cell's report was made from.  What several cells share is one object."""
+    """The scored models that a cell's report was made from.  What several cells share is one object.
+
+    Raises Refusal for a table of ensembles that does not say which of them are oracles.
+    """
     metrics = _by_model(cell.path / "scores.csv")
     items = _by_model(cell.path / "items.csv")
     costs = _by_model(cell.path / "cost.csv") if (cell.path / "cost.csv").exists() else {}
+    if any(rows[0]["group"] == "Ensembles" and "oracle" not in rows[0] for rows in metrics.values()):
+        raise Refusal(
+            f"{cell.path / 'scores.csv'} does not say which ensembles are oracles: expected a column oracle, which an"
+            " older report lacks; run the cell again"
+        )
     return [_scored(rows, items.get(place, []), costs.get(place, [])) for place, rows in metrics.items()]
 
 
@@ -192,6 +203,8 @@ def _scored(metrics: list[dict[str, str]], items: list[dict[str, str]], costs: l
             metrics=tuple(_metric(row) for row in metrics),
             items=tuple(_item(row) for row in items),
             judged=JudgedBy(costs=tuple(_cost(row) for row in costs), votes={}, notes=()) if costs else None,
+            role=metrics[0].get("role", ""),
+            oracle=metrics[0].get("oracle", ""),
         )
         _SHARED[key] = found
     return found

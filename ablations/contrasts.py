@@ -49,10 +49,11 @@ class Contrast:
 def contrasts(rows: Sequence[PooledRow], bootstrap: Bootstrap) -> list[Contrast]:
     """Both tables by every measure that has the rows for them."""
     merged = [row for row in rows if row.scored.group == "Merged"]
-    fused = [row for row in rows if row.scored.group in ("Targets", "Merged") or row.model == "multi"]
+    fused = [row for row in rows if row.scored.group in ("Targets", "Merged") or row.scored.role == "multi"]
     measures = measures_of(row.scored for row in rows)
     best = {measure: [(row, best_target(row, rows, measure)) for row in merged] for measure in measures}
-    sft = [(row, counterpart(row, "sft", rows)) for row in fused]
+    baselines = [row for row in rows if row.scored.role == "sft"]
+    sft = [(row, counterpart(row, baselines)) for row in fused]
     return [
         *(found for measure in measures for found in _family(BEST_TARGET, measure, best[measure], bootstrap)),
         *(found for measure in measures for found in _family(FUSION_OVER_SFT, measure, sft, bootstrap)),
@@ -76,10 +77,13 @@ def _family(
 
 def best_target(row: PooledRow, rows: Sequence[PooledRow], measure: Heading) -> PooledRow | None:
     """The target of the same settings with the highest mean on the questions that it shares with the row."""
-    targets = dict.fromkeys(other.model for other in rows if other.scored.group == "Targets")
+    targets: dict[str, list[PooledRow]] = {}
+    for found in rows:
+        if found.scored.group == "Targets":
+            targets.setdefault(found.model, []).append(found)
     best, highest = None, float("-inf")
-    for model in targets:
-        other = counterpart(row, model, rows)
+    for settings in targets.values():
+        other = counterpart(row, settings)
         values = common(other.scored, row.scored, measure.metric, measure.slice)[1] if other else np.empty(0)
         if values.size and values.mean() > highest:
             best, highest = other, float(values.mean())

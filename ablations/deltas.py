@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,16 +69,20 @@ def delta(pivot: Path, target: Path, *, beside: Path | None = None) -> Delta:
 
 def delta_table(cells: Sequence[Cell], *, axis: str, reference: str) -> list[str]:
     """A Markdown table of every setting's targets: mean and range over targets and seeds.  The cosine is with the same
-    target and seed under `axis=reference`."""
+    target and seed under `axis=reference`.  Raises Refusal for cells that do not say which of their models are targets.
+    """
     like = {cell.seed: cell for cell in cells if cell.axes.get(axis) == reference}
     found: dict[str, list[Delta]] = {}
     for cell in cells:
         other = like.get(cell.seed)
-        for model, path in cell.checkpoints.items():
-            if model.startswith("target-"):
-                beside = Path(other.checkpoints[model]) if other is not None else None
-                measured = delta(Path(cell.checkpoints["pivot"]), Path(path), beside=beside)
-                found.setdefault(cell.axes.get(axis, ""), []).append(measured)
+        if cell.checkpoints and not cell.roles:
+            raise Refusal(f"{cell.path / 'cell.json'} does not say which models are targets: run the cell again")
+        pivots = [model for model, role in cell.roles.items() if role == "pivot"]
+        targets = [model for model, role in cell.roles.items() if role == "target"]
+        for pivot, target in itertools.product(pivots, targets):
+            beside = Path(other.checkpoints[target]) if other is not None else None
+            measured = delta(Path(cell.checkpoints[pivot]), Path(cell.checkpoints[target]), beside=beside)
+            found.setdefault(cell.axes.get(axis, ""), []).append(measured)
     lines = [
         "",
         f"Task vectors of the targets, mean (least to most) over targets and seeds; cosine with {axis}={reference}:",

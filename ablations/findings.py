@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ablations.study import Finding, Study
-from eval.comparisons import PERCENT_METRICS
+from eval.benchmarks import metric_of
 from eval.report_sections import Entry, Section
 from eval.tables import rounded
 
@@ -97,4 +97,4 @@ def _signed(value: float, found: Finding) -> str:
 
 
 def _decimals(found: Finding) -> int:
-    return 1 if found.metric in PERCENT_METRICS else 3
+    return 1 if metric_of(found.benchmark, found.metric).unit == "percent" else 3

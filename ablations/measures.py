@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from eval.benchmarks import judged
 from eval.scored import ScoredModel
-from eval.tables import HEADINGS, Heading
+from eval.tables import Heading
 
 
 def where(benchmark: str, part: str) -> str:
@@ -14,13 +15,13 @@ def where(benchmark: str, part: str) -> str:
 
 
 def measures_of(scored: Iterable[ScoredModel]) -> list[Heading]:
-    """The first column that the leaderboard shows of a judged benchmark; elsewhere each metric of each task that is a
+    """The first column of a judged benchmark's primary metric; elsewhere each metric of each task that is a
     mean over items of which more is better.  In the order in which the models have them."""
     found: dict[Heading, None] = {}
     for entry in scored:
-        shown = HEADINGS.get(entry.benchmark)
-        if shown is not None:
-            places = [shown[0]]
+        known = judged(entry.benchmark)
+        if known is not None:
+            places = [(known.primary.name, *known.primary.shown[0])]
         else:
             places = [(row.metric, row.slice, f"{row.slice} {row.metric}") for row in entry.metrics]
         for metric, part, title in places:

@@ -12,15 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ablations.plan_questions import answer_tokens, placeholders, stand_in
+from ablations.plan_questions import answer_tokens, placeholders
 from ablations.plan_store import PlanningStore
 from ablations.plan_work import CHARACTERS_PER_TOKEN
-from eval.benchmarks import LMEvalHarness, LoadedBenchmark
+from eval.benchmarks import LoadedBenchmark
 from eval.config import EvalConfig
-from eval.ensembles import PackLLM
 from eval.ensembles.rows import EnsembleRows
 from eval.head_to_head import pair_up
-from eval.judges import ModelJudge
 from eval.judges.cost import Estimate
 from eval.judging_cost import expected
 from eval.records import Answer
@@ -73,11 +71,7 @@ def plan_evaluation(
     run = Stages(config, progress, _no_server)
     run.store = store
     ensembles = EnsembleRows(candidates, config, progress)
-    loaded = {
-        entry: _loaded(entry, config, questions.get(entry), asked)
-        for entry, found in config.benchmarks.items()
-        if not isinstance(found, LMEvalHarness)
-    }
+    loaded = {entry: _loaded(entry, config, questions.get(entry), asked) for entry in config.judged}
     wanted = {
         entry: [_settings(entry, config, questions.get(entry)), plain(config.serve), plain(config.judges[entry])]
         for entry in loaded
@@ -93,23 +87,20 @@ def plan_evaluation(
             asked.planned.add(whose)
             answers = _answers(run, store, candidate, entry, benchmark)
             answered[candidate.model, entry] = answers
-            if store.latest().found is None and benchmark.name != "mt_bench_pairwise":
+            if store.latest().found is None and benchmark.head_to_head is None:
                 coming[len(jobs)] = whose
             with contextlib.suppress(FileNotFoundError):  # there are no perplexities to read yet
                 ensembles.measure(run, candidate, entry, benchmark, answers)
             _weigh_perplexity(store, candidate, benchmark)
             jobs.append(JudgingJob(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers))
-        for entry, harness in config.benchmarks.items():
-            if isinstance(harness, LMEvalHarness):
-                run.measured(candidate, entry, harness)
-    for name, rule in config.ensembles.items():
+        for entry, harness in config.measured.items():
+            run.measured(candidate, entry, harness)
+    for name, rule in ensembles.writing.items():
         for entry, benchmark in loaded.items():
             job = ensembles.written(run, name, entry, benchmark, answered)
-            if job is None:
-                continue
             stage = store.latest()
-            members = ensembles.members if isinstance(rule, PackLLM) else [job.candidate]
-            stage.work = _answering(store, members, benchmark, cached=not isinstance(rule, PackLLM))
+            members = ensembles.members if rule.together else [job.candidate]
+            stage.work = _answering(store, members, benchmark, cached=not rule.together)
             said = job.answers or placeholders(benchmark, model=job.candidate.model, key=stage.key)
             jobs.append(replace(job, answers=said))
     _plan_verdicts(jobs, coming, config, store, asked)
@@ -118,12 +109,11 @@ def plan_evaluation(
 def _loaded(entry: str, config: EvalConfig, made: Path | None, asked: Demand) -> LoadedBenchmark:
     known = digest(_settings(entry, config, made))
     if known not in asked.loaded:
-        benchmark = config.benchmarks[entry]
-        assert not isinstance(benchmark, LMEvalHarness)
+        benchmark = config.judged[entry]
         try:
             asked.loaded[known] = benchmark.load(benchmark.files(config.data, questions=made))
         except Refusal as refusal:
-            found = stand_in(benchmark)
+            found = benchmark.stand_in()
             if found is None:
                 raise
             asked.unknown[entry] = str(refusal)
@@ -137,7 +127,7 @@ def _settings(entry: str, config: EvalConfig, made: Path | None) -> list[Any]:
 
 def _needed_again(candidate: Candidate, benchmark: LoadedBenchmark, ensembles: EnsembleRows) -> bool:
     """Whether this cell's ensembles, or other models compared with it, need answers that were planned before."""
-    return benchmark.name == "mt_bench_pairwise" or bool(ensembles.config.ensembles and candidate in ensembles.members)
+    return benchmark.head_to_head is not None or bool(ensembles.config.ensembles and candidate in ensembles.members)
 
 
 def _answers(
@@ -197,7 +187,7 @@ def _plan_verdicts(
         if any(entered):
             new.append(sitting)
     for judge, held in by_judge(new):
-        if isinstance(judge, ModelJudge):
+        if judge.is_model:
             for entry in dict.fromkeys(sitting.job.entry for sitting in held):
                 found = expected([sitting for sitting in held if sitting.job.entry == entry], keeping)
                 price = judge.price

@@ -66,10 +66,11 @@ def write_pooled_report(
 def _references(rows: Sequence[PooledRow]) -> Mapping[tuple[str, str], str]:
     """The pivot and the SFT baseline of the same settings, by label."""
     return {
-        (row.label, other): found.label
+        (row.label, role): found.label
+        for role in ("pivot", "sft")
+        for others in [[row for row in rows if row.scored.role == role]]
         for row in rows
-        for other in ("pivot", "sft")
-        if (found := counterpart(row, other, rows)) is not None
+        if (found := counterpart(row, others)) is not None
     }
 
 

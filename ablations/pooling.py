@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ablations.cell import Cell, read_scored
-from eval.comparisons import scale_of
+from eval.benchmarks import metric_of
 from eval.scored import ItemColumns, JudgedBy, ScoredModel, pooled_question
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
@@ -85,15 +85,12 @@ def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[PooledRow]:
     return rows
 
 
-def counterpart(row: PooledRow, model: str, rows: Sequence[PooledRow]) -> PooledRow | None:
-    """The one row of another model on the same benchmark that shares settings with this row; else None."""
+def counterpart(row: PooledRow, others: Sequence[PooledRow]) -> PooledRow | None:
+    """The one of these rows that shares benchmark and settings with this row, and is another; else None."""
     found = [
         other
-        for other in rows
-        if other is not row
-        and other.model == model
-        and other.scored.benchmark == row.scored.benchmark
-        and other.settings & row.settings
+        for other in others
+        if other is not row and other.scored.benchmark == row.scored.benchmark and other.settings & row.settings
     ]
     return found[0] if len(found) == 1 else None
 
@@ -175,7 +172,7 @@ def _pooled_metric(
     scored = np.flatnonzero(within & ~np.isnan(columns.values))
     if len(scored):
         groups = [columns.questions[place] for place in scored]
-        found = mean_interval(scale_of(row.metric) * columns.values[scored], groups, bootstrap)
+        found = mean_interval(metric_of(row.benchmark, row.metric).scale * columns.values[scored], groups, bootstrap)
         return replace(
             row,
             value=found.value,

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
+from eval.benchmarks import metric_of
 from eval.plots import COLOURS, OTHER, listed
 from eval.report_sections import Entry, Section
-from eval.tables import HEADINGS, Heading, rounded
+from eval.tables import Heading, rounded
 
 ROLES = ("Pivot", "Sources", "Ensembles", "SFT", "Multi", "Targets", "Merged")
 
@@ -27,9 +28,8 @@ class PublishedColumn:
     @property
     def heading(self) -> Heading:
         """As our own leaderboard heads it; a category by its name."""
-        places = HEADINGS[self.benchmark]
-        titles = {(metric, part): title for metric, part, title in places}
-        title = titles.get((self.metric, self.slice), f"{places[0][2]} {self.slice}")
+        titles = dict(metric_of(self.benchmark, self.metric).shown)
+        title = titles.get(self.slice, f"{next(iter(titles.values()), self.metric)} {self.slice}")
         return Heading(benchmark=self.benchmark, metric=self.metric, slice=self.slice, title=title)
 
 
@@ -138,10 +138,8 @@ _GROUPS: Mapping[str, str] = {"SFT": "Baselines", "Multi": "Baselines"}
 
 
 def _role(row: pd.Series) -> str:
-    """A row of ours by its role: the baselines are SFT and Multi by name."""
-    if row["group"] != "Baselines":
-        return str(row["group"])
-    return {"sft": "SFT", "multi": "Multi"}.get(str(row["model"]).split(" (")[0], "Baselines")
+    """A row of ours by its role: the baselines are SFT and Multi, all others as their group."""
+    return {"sft": "SFT", "multi": "Multi"}.get(str(row["role"]), str(row["group"]))
 
 
 def _entry(cells: pd.DataFrame, heading: Heading) -> Entry:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from ablations.measures import measures_of
 from ablations.pooling import PooledRow
-from eval.comparisons import scale_of
+from eval.benchmarks import metric_of
 from eval.plots import COLOURS, MOST_ROWS, OTHER, framed, listed, widest
 from eval.scored import GROUPS, ScoredModel, question_of
 from eval.scores.intervals import Bootstrap, Interval, mean_interval
@@ -127,7 +127,8 @@ def _points(rows: Sequence[PooledRow], measure: Heading, *, with_rule: bool) -> 
         kept = columns.within(measure.slice) & ~np.isnan(columns.values)
         axes = {**row.axes, RULE: row.model} if span else dict(row.axes)
         questions = tuple(question_of(q) for q, keep in zip(columns.questions, kept, strict=True) if keep)
-        found.append(Point(axes=axes, questions=questions, values=scale_of(measure.metric) * columns.values[kept]))
+        scale = metric_of(measure.benchmark, measure.metric).scale
+        found.append(Point(axes=axes, questions=questions, values=scale * columns.values[kept]))
     return found
 
 

@@ -25,11 +25,12 @@ from typing import Literal
 from ablations.arms import Arm, arms_of
 from ablations.cell import Cell
 from ablations.measures import measures_of, where
+from eval.benchmarks import judged
 from eval.comparisons import Comparison, compared
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.multiplicity import holm
-from eval.tables import HEADINGS, Heading
+from eval.tables import Heading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ class Finding:
     @property
     def whole(self) -> bool:
         """Whether it is of all questions of a benchmark or an lm-eval task, not of one category."""
-        return self.slice == "all" or self.benchmark not in HEADINGS
+        return self.slice == "all" or judged(self.benchmark) is None
 
     @property
     def where(self) -> str:

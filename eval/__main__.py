@@ -20,7 +20,6 @@ def run(settings: dict[str, Any]) -> int | None:
     """Evaluate one checkpoint, or judge existing answers, and write scores.csv and the leaderboard into `out`."""
     if settings["selfcheck"]:
         return selfcheck(Path(settings["paths"]["data"]), settings["out"])
-    from eval.benchmarks import AlpacaEval
     from eval.benchmarks.alpaca_files import write_alpaca_files
     from eval.config import eval_config
     from eval.package_files import write_fastchat_files
@@ -56,7 +55,7 @@ def run(settings: dict[str, Any]) -> int | None:
         title=f"Evaluation of {', '.join(dict.fromkeys(s.model for s in scored))}",
         bootstrap=config.bootstrap,
     )
-    annotators = [entry.annotator for entry in config.benchmarks.values() if isinstance(entry, AlpacaEval)]
+    annotators = [entry.annotator for entry in config.judged.values() if entry.package == "alpaca_eval"]
     if len(annotators) == 1:  # two entries would write the same files
         write_alpaca_files(scored, out, annotator=annotators[0])
     write_fastchat_files(scored, config, out)
@@ -69,14 +68,13 @@ def recorded_answers(config: EvalConfig) -> Path | None:
 
     Raises Refusal for a file of judgments: they hold an answer only inside the judge's prompt.
     """
-    from eval.judges.recorded import Recorded
     from eval.records import read_rows
     from fusion.configure import Refusal
 
     judges = list(config.judges.values())
-    if len(judges) != 1 or not isinstance(judges[0], Recorded):
+    if len(judges) != 1 or judges[0].replayed is None:
         return None
-    path = Path(judges[0].file)
+    path, _ = judges[0].replayed
     if "output_2" not in read_rows(path)[0]:
         raise Refusal(
             f"{path} holds verdicts without the answers they are on (in judgments these stand only inside the judge's"

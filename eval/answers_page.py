@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from eval.comparisons import PERCENT_METRICS
+from eval.benchmarks import judged, metric_of
 from eval.records import Question, Unscored, Verdict
 from eval.scored import GROUPS, ScoredModel
 from eval.shown import ShownAnswers
@@ -55,24 +55,18 @@ def anchors(links: Mapping[str, str]) -> str:
 def _benchmark(name: str, entries: Sequence[ScoredModel]) -> dict[str, Any]:
     shown = [entry.shown for entry in entries if entry.shown is not None]
     questions = {question.id: question for each in shown for question in each.questions}
-    metric = _headline(entries)
+    known = judged(name)
+    metric = known.primary if known is not None else metric_of(name, "")
     ordered = sorted(entries, key=lambda e: GROUPS.index(e.group) if e.group in GROUPS else len(GROUPS))
-    percent = metric in PERCENT_METRICS
     return {
         "name": name,
-        "metric": metric,
-        "scale": 100 if percent else 1,
-        "decimals": 1 if percent else 2,
+        "metric": metric.name,
+        "scale": int(metric.scale),
+        "decimals": metric.decimals,
         "questions": [_question(question) for question in questions.values()],
         "opponents": _opponents(shown, list(questions), besides={entry.model for entry in entries}),
-        "models": [_model(entry, metric, list(questions.values())) for entry in ordered],
+        "models": [_model(entry, metric.name, list(questions.values())) for entry in ordered],
     }
-
-
-def _headline(entries: Sequence[ScoredModel]) -> str:
-    """The metric whose items are shown beside the answers: the first that is no length."""
-    metrics = dict.fromkeys(item.metric for entry in entries for item in entry.items)
-    return next((metric for metric in metrics if metric != "average_length"), "")
 
 
 def _question(question: Question) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.benchmarks import metric_of
 from eval.scored import ScoredModel
 from eval.scores.intervals import (
     Bootstrap,
@@ -17,31 +18,21 @@ from eval.scores.intervals import (
 )
 from eval.scores.paired import paired
 
-PERCENT_METRICS = frozenset(
-    {
-        "win_rate",
-        "discrete_win_rate",
-        "length_controlled_win_rate",
-        "standard_error",
-        "pairwise_win_rate",
-        "position_consistency",
-        "first_position_bias",
-    }
-)
-
-
-def scale_of(metric: str) -> float:
-    """What takes an item's value to the unit of scores.csv: shares become percent."""
-    return 100.0 if metric in PERCENT_METRICS else 1.0
-
-
-# The row that another is compared with when it is compared with "pivot" or "sft"; None: with none.
+# The model that another is compared with when it is compared with the "pivot" or "sft"; None: with none.
 ReferenceOf = Callable[[str, str], str | None]
 
 
-def named(model: str, other: str) -> str | None:
-    """A reference that is the same for all models: the one of that name."""
-    return None if other == model else other
+def the_one(scored: Sequence[ScoredModel]) -> ReferenceOf:
+    """A reference that is the same for all models: the one of that role; none for itself or of several."""
+    models: dict[str, dict[str, None]] = {}
+    for entry in scored:
+        models.setdefault(entry.role, {})[entry.model] = None
+
+    def reference(model: str, role: str) -> str | None:
+        found = [*models.get(role, ())]
+        return found[0] if len(found) == 1 and found != [model] else None
+
+    return reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,11 +48,11 @@ class Comparison:
 def compared(
     pairs: Sequence[tuple[ScoredModel, ScoredModel]], metric: str, slice_name: str, bootstrap: Bootstrap
 ) -> list[Comparison | None]:
-    """Each model compared with its reference; None for two without a common item.
+    """Each model compared with its reference on one benchmark; None for two without a common item.
 
     Pairs with items on the same questions, which is the rule, are computed together.
     """
-    scale = scale_of(metric)
+    scale = metric_of(pairs[0][0].benchmark, metric).scale if pairs else 1.0
     families: dict[tuple[str, ...], list[tuple[int, NDArray[np.float64]]]] = {}
     for number, (first, second) in enumerate(pairs):
         questions, left, right = common(first, second, metric, slice_name)
@@ -116,7 +107,8 @@ def mean_model(scored: Sequence[ScoredModel], group: str, benchmark: str) -> Sco
         for item in entries[0].items
         if len(found := values.get((item.metric, item.question_id, item.turn), [])) == len(entries)
     )
-    return replace(entries[0], model=f"mean of {group.lower()}", metrics=(), items=items)
+    name = f"mean of {group.lower()}"
+    return replace(entries[0], model=name, row=name, role="", metrics=(), items=items)
 
 
 def smallest_difference(
@@ -125,12 +117,13 @@ def smallest_difference(
     metric: str,
     slice_name: str,
     to: str,
-    reference_of: ReferenceOf = named,
+    reference_of: ReferenceOf | None = None,
 ) -> float | None:
-    """The smallest true difference to the model `to` that the benchmark's questions could show (80% power, median
-    over the models compared), in the unit of scores.csv; None when nothing can be paired."""
+    """The smallest true difference to the model of the role `to` that the benchmark's questions could show (80% power,
+    median over the models compared), in the unit of scores.csv; None when nothing can be paired."""
     entries = {entry.model: entry for entry in scored if entry.benchmark == benchmark}
-    scale = scale_of(metric)
+    scale = metric_of(benchmark, metric).scale
+    reference_of = reference_of or the_one(scored)
     found = []
     for model, entry in entries.items():
         reference = entries.get(reference_of(model, to) or "")

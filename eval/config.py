@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from eval.benchmarks import BENCHMARKS, JudgedBenchmark, LMEvalHarness
+from eval.benchmarks import BENCHMARKS, JudgedBenchmark, MeasuredBenchmark
 from eval.ensembles import ENSEMBLES, Ensemble
 from eval.judges import Member, Panel, judge_from
 from eval.judges.kinship import Kinship
@@ -22,7 +22,7 @@ class EvalConfig:
     """How checkpoints are served, what they are asked, and who judges each benchmark (by the entry's name)."""
 
     serve: Serve
-    benchmarks: Mapping[str, JudgedBenchmark | LMEvalHarness]
+    benchmarks: Mapping[str, JudgedBenchmark | MeasuredBenchmark]
     judges: Mapping[str, Member | Panel]
     bootstrap: Bootstrap
     data: Path
@@ -32,6 +32,16 @@ class EvalConfig:
     ensembles: Mapping[str, Ensemble] = field(default_factory=dict)
     ensemble_members: tuple[str, ...] = ("Sources",)
     kinship: Kinship = field(default_factory=Kinship)
+
+    @property
+    def judged(self) -> dict[str, JudgedBenchmark]:
+        """The entries whose answers a judge reads."""
+        return {entry: cast(JudgedBenchmark, one) for entry, one in self.benchmarks.items() if one.needs_judge}
+
+    @property
+    def measured(self) -> dict[str, MeasuredBenchmark]:
+        """The entries that ask, parse and score by themselves."""
+        return {entry: cast(MeasuredBenchmark, one) for entry, one in self.benchmarks.items() if not one.needs_judge}
 
 
 def eval_config(settings: Mapping[str, Any]) -> EvalConfig:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from eval.benchmarks.mt_bench_pairwise import LoadedMTBenchPairwise
+from eval.benchmarks.protocol import HeadToHead
 from eval.benchmarks.verdict_letter import LOSS, WIN
 from eval.judging import Judged
 from eval.records import Answer, Unscored, Verdict
@@ -27,16 +27,17 @@ def pair_up(jobs: Sequence[JudgingJob]) -> list[JudgingJob]:
     """
     found = []
     for job in jobs:
-        if not isinstance(job.benchmark, LoadedMTBenchPairwise):
+        games = job.benchmark.head_to_head
+        if games is None:
             found.append(job)
             continue
         answers = {other.candidate.model: _named(other) for other in jobs if other.entry == job.entry}
         names = list(answers)
-        answers |= {answer.model: job.benchmark.baseline for answer in job.benchmark.baseline[:1]}
-        baseline = _baseline(job.benchmark, names, job.entry)
+        answers |= {answer.model: games.baseline for answer in games.baseline[:1]}
+        baseline = _baseline(games, names, job.entry)
         own = job.candidate.model
         met = names[names.index(own) + 1 :] if baseline is None else [baseline] if own != baseline else []
-        benchmark = job.benchmark.against({name: answers[name] for name in met})
+        benchmark = games.against({name: answers[name] for name in met})
         found.append(replace(job, benchmark=benchmark, answers=answers[own]))
     return found
 
@@ -45,17 +46,18 @@ def both_sides(judged: Sequence[Judged]) -> list[Judged]:
     """For an all-pairs benchmark, give every model the verdicts on all its pairs; return other entries unchanged."""
     found = []
     for one in judged:
-        if not isinstance(one.job.benchmark, LoadedMTBenchPairwise) or one.job.benchmark.settings.baseline is not None:
+        games = one.job.benchmark.head_to_head
+        if games is None or games.compared_with is not None:
             found.append(one)
             continue
         model = one.job.candidate.model
         others = [other for other in judged if other.job.entry == one.job.entry and other is not one]
         opponents = {other.job.candidate.model: other.job.answers for other in others}
-        met = [other for other in others if model in getattr(other.job.benchmark, "opponents", {})]
+        met = [other for other in others if (board := other.job.benchmark.head_to_head) and model in board.opponents]
         found.append(
             replace(
                 one,
-                job=replace(one.job, benchmark=one.job.benchmark.against(opponents)),
+                job=replace(one.job, benchmark=games.against(opponents)),
                 verdicts=[*one.verdicts, *(r for other in met for r in _seen_by(model, other, other.verdicts))],
                 said=[*one.said, *(r for other in met for r in _seen_by(model, other, other.said))],
                 members={
@@ -88,9 +90,9 @@ def _named(job: JudgingJob) -> tuple[Answer, ...]:
     return tuple(replace(answer, model=job.candidate.model) for answer in job.answers)
 
 
-def _baseline(benchmark: LoadedMTBenchPairwise, names: Sequence[str], entry: str) -> str | None:
+def _baseline(benchmark: HeadToHead, names: Sequence[str], entry: str) -> str | None:
     """The baseline's name; None for all pairs."""
-    given = benchmark.settings.baseline
+    given = benchmark.compared_with
     way_out = f"set benchmark.{entry}.baseline to a model of the run, to a file of answers, or to null for all pairs"
     if given is None:
         if len(names) < 2:

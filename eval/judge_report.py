@@ -9,11 +9,12 @@ from dataclasses import fields
 from pathlib import Path
 
 from eval.agreement_table import AgreementRow, agreement_rows, as_csv, as_markdown
+from eval.benchmarks import judged
 from eval.judges.cost import JudgeCost
 from eval.records import Place
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
-from eval.votes import Item, Votes
+from eval.votes import Item, VoteKind, Votes
 
 
 def write_judging(scored: Sequence[ScoredModel], out: Path, bootstrap: Bootstrap) -> list[str]:
@@ -21,9 +22,9 @@ def write_judging(scored: Sequence[ScoredModel], out: Path, bootstrap: Bootstrap
 
     Files that an earlier report wrote and this one does not are removed.
     """
-    judged = [entry.judged for entry in scored if entry.judged is not None]
-    notes = [*dict.fromkeys(note for one in judged for note in one.notes)]
-    costs = [found for one in judged for found in one.costs]
+    found_by = [entry.judged for entry in scored if entry.judged is not None]
+    notes = [*dict.fromkeys(note for one in found_by for note in one.notes)]
+    costs = [found for one in found_by for found in one.costs]
     _write(out / "cost.csv", cost_csv(costs) if costs else None)
     rows = panel_agreement(scored, bootstrap)
     _write(out / "agreement.csv", as_csv(rows) if rows else None)
@@ -48,7 +49,7 @@ def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list
                 (entry.benchmark, member),
                 Votes(
                     rater=f"{member} ({entry.benchmark})",
-                    kind="rating" if entry.benchmark == "mt_bench" else "preference",
+                    kind=_kind(entry.benchmark),
                     nameless=True,
                 ),
             )
@@ -61,6 +62,11 @@ def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list
         for benchmark in benchmarks
         for row in agreement_rows([votes for (name, _), votes in raters.items() if name == benchmark], bootstrap)
     ]
+
+
+def _kind(benchmark: str) -> VoteKind:
+    known = judged(benchmark)
+    return "rating" if known is not None and known.primary.unit == "rating" else "preference"
 
 
 def _from_one_side(model: str, place: Place, value: float) -> tuple[Item, float]:

@@ -9,7 +9,6 @@ a panel's member have the same key as those of the same judge alone; combining t
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +17,11 @@ from typing import Any
 from eval.benchmarks.protocol import JudgingPlan
 from eval.benchmarks.slots import NOBODY
 from eval.config import EvalConfig
-from eval.judges import Judge, Member, ModelJudge, Panel, Served
+from eval.judges import Judge
 from eval.judges.collect import collect_verdicts, needs_asking
 from eval.judges.cost import JudgeCost, cost
-from eval.judges.panel import aggregate
 from eval.judges.repeats import collapse
 from eval.judges.review import review_request
-from eval.judges.served import RunningJudge
 from eval.judging_cost import announce_cost, cost_note
 from eval.records import Unscored, Verdict, read_verdicts, write_records
 from eval.sittings import JOURNAL, JudgingJob, Keeping, Sitting, by_judge, seats, sittings_of
@@ -65,7 +62,8 @@ class Judging:
         for layer in (1, 2):
             for judge, held in by_judge([sitting for sitting in sittings if sitting.layer == layer]):
                 with contextlib.ExitStack() as stack:
-                    asker = self._asker(judge, stack)
+                    logs = self.config.artifacts / "logs"
+                    asker = judge.running(self.config.serve, stack, logs=logs, say=self.progress.note)
                     for sitting in held:
                         self._sit(sitting, asker)
         judged = [self._judged(number, job, plan) for number, (job, plan) in enumerate(zip(jobs, plans, strict=True))]
@@ -73,23 +71,15 @@ class Judging:
         return judged
 
     def _look_for_kin(self, sittings: Sequence[Sitting]) -> None:
-        judges = [judge for judge, _ in by_judge(sittings) if isinstance(judge, ModelJudge)]
+        judges = [judge for judge, _ in by_judge(sittings) if judge.is_model]
         own = {
             judge.label: {s.job.candidate.model for s in sittings if s.job.candidate.weights == weights}
             for judge in judges
-            if isinstance(judge, Served) and (weights := self.keeping.weights(judge))
+            if judge.directory is not None and (weights := self.keeping.weights(judge.directory))
         }
         for note in self.config.kinship.notes(judges, own):
             self.notes.append(note)
             self.progress.note(note)
-
-    def _asker(self, judge: Member, stack: contextlib.ExitStack) -> Judge:
-        if not isinstance(judge, Served):
-            return judge
-        logs = self.config.artifacts / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        logs = Path(tempfile.mkdtemp(dir=logs, prefix="judge-"))
-        return RunningJudge(judge, self.config.serve, stack, logs=logs, say=self.progress.note)
 
     def _sit(self, sitting: Sitting, asker: Judge) -> None:
         found = [record for repeat in range(sitting.repeats) for record in self._verdicts(sitting, asker, repeat)]
@@ -142,8 +132,8 @@ class Judging:
         plan = sitting.asking(repeat)
         if sitting.layer == 1:
             return plan, []
-        panel = self.config.judges[sitting.job.entry]
-        assert isinstance(panel, Panel)
+        panel = self.config.judges[sitting.job.entry].board
+        assert panel is not None
         first = {
             name: {record.place: record for record in self._records[sitting.number, name, 1]} for name in panel.members
         }
@@ -169,6 +159,7 @@ class Judging:
 
     def _judged(self, number: int, job: JudgingJob, plan: JudgingPlan) -> Judged:
         judge = self.config.judges[job.entry]
+        panel = judge.board
         records = {(name, layer): self._records[number, name, layer] for name, _, layer in seats(judge)}
         costs = tuple(
             cost(
@@ -180,20 +171,20 @@ class Judging:
                 asked=self._asked.get((number, name, layer), 0),
             )
             for name, member, layer in seats(judge)
-            if isinstance(member, ModelJudge)
+            if member.is_model
         )
-        if not isinstance(judge, Panel):
+        if panel is None:
             said = records["", 1]
             return Judged(job=job, verdicts=collapse(said), said=said, members={}, costs=costs)
         one = {seat: {record.place: record for record in collapse(found)} for seat, found in records.items()}
-        layers = [{name: one[name, layer] for name in judge.members} for layer in range(1, judge.layers + 1)]
+        layers = [{name: one[name, layer] for name in panel.members} for layer in range(1, panel.layers + 1)]
         verdicts: Records = [*plan.settled]
         for request in plan.requests:
             looks = [{name: found[request.place] for name, found in layer.items()} for layer in layers]
-            verdicts.append(aggregate(judge, request, looks))
+            verdicts.append(panel.aggregate(request, looks))
         row = {question.id: place for place, question in enumerate(job.benchmark.questions)}
         verdicts.sort(key=lambda record: (row[record.question_id], *record.place[1:]))
         asked = {request.place for request in plan.requests}
-        own = {name: [r for r in layers[0][name].values() if r.place in asked] for name in judge.members}
+        own = {name: [r for r in layers[0][name].values() if r.place in asked] for name in panel.members}
         said = [*verdicts, *(r for found in records.values() for r in found if r.judge != NOBODY)]
         return Judged(job=job, verdicts=verdicts, said=said, members=own, costs=costs)

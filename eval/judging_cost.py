@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from eval.judges import ModelJudge
 from eval.judges.collect import needs_asking
 from eval.judges.cost import Estimate, JudgeCost, estimate
 from eval.judges.exchange import JudgeRequest
@@ -19,7 +18,7 @@ def announce_cost(sittings: Sequence[Sitting], keeping: Keeping, say: Callable[[
     Raises Refusal when that is more than the judge's budget.
     """
     for judge, held in by_judge(sittings):
-        if not isinstance(judge, ModelJudge):
+        if not judge.is_model:
             continue
         entries = dict.fromkeys(sitting.job.entry for sitting in held)
         parts = [expected([s for s in held if s.job.entry == entry], keeping) for entry in entries]

@@ -7,10 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from eval.benchmarks import MTBench, MTBenchPairwise
+from eval.benchmarks import LoadedBenchmark
 from eval.benchmarks.fastchat_files import FileRow, answer_rows, file_name, pair_rows, single_rows, write_jsonl
-from eval.benchmarks.mt_bench import LoadedMTBench
-from eval.benchmarks.mt_bench_pairwise import LoadedMTBenchPairwise
 from eval.benchmarks.slots import NOBODY
 from eval.config import EvalConfig
 from eval.judges.repeats import collapse
@@ -26,8 +24,8 @@ def write_fastchat_files(scored: Sequence[ScoredModel], config: EvalConfig, out:
     of every MT-Bench entry; the folders are those of fastchat's data.
     """
     written = time.time()
-    for entry, settings in config.benchmarks.items():
-        if not isinstance(settings, MTBench | MTBenchPairwise):
+    for entry, settings in config.judged.items():
+        if settings.package != "fastchat":
             continue
         benchmark = settings.load(settings.files(config.data))
         models = [
@@ -38,7 +36,7 @@ def write_fastchat_files(scored: Sequence[ScoredModel], config: EvalConfig, out:
         label = config.judges[entry].label
         for model, answers in _answers(models).items():
             write_jsonl(out / entry / "model_answer" / f"{model}.jsonl", answer_rows(answers, written=written))
-        kind = "single" if isinstance(benchmark, LoadedMTBench) else "pair"
+        kind = "single" if benchmark.head_to_head is None else "pair"
         rows = _judgments(benchmark, models, label, written)
         judge = re.sub(r"(_single|_pair)?\.jsonl(\.gz)?$", "", label)  # a replayed file's own name is such a one
         write_jsonl(out / entry / "model_judgment" / f"{file_name(judge)}_{kind}.jsonl", rows)
@@ -53,20 +51,19 @@ def _answers(models: Sequence[Named]) -> dict[str, Sequence[Answer]]:
     return found
 
 
-def _judgments(
-    benchmark: LoadedMTBench | LoadedMTBenchPairwise, models: Sequence[Named], label: str, written: float
-) -> Iterator[FileRow]:
+def _judgments(benchmark: LoadedBenchmark, models: Sequence[Named], label: str, written: float) -> Iterator[FileRow]:
     paired: set[frozenset[str]] = set()
     for model, shown in models:
         verdicts: list[Verdict | Unscored] = collapse([r for r in shown.verdicts if r.judge in (label, NOBODY)])
-        if isinstance(benchmark, LoadedMTBench):
+        games = benchmark.head_to_head
+        if games is None:
             requests = benchmark.plan(shown.answers).requests
             yield from single_rows(benchmark.questions, requests, verdicts, model=model, judge=label, written=written)
             continue
         names = {answer.model: file_name(answer.model) for answer in shown.opponents}
         names = {name: own for name, own in names.items() if frozenset((model, own)) not in paired}
         paired |= {frozenset((model, own)) for own in names.values()}
-        bound = benchmark.against({name: [a for a in shown.opponents if a.model == name] for name in names})
+        bound = games.against({name: [a for a in shown.opponents if a.model == name] for name in names})
         requests = bound.plan(shown.answers).requests
         yield from pair_rows(
             benchmark.questions, requests, verdicts, model=model, names=names, judge=label, written=written

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from eval.benchmarks import LMEvalHarness
 from eval.config import EvalConfig
 from eval.ensembles.rows import EnsembleRows
 from eval.head_to_head import both_sides, pair_up
@@ -54,10 +53,9 @@ def evaluate(
             return evaluate(candidates, config, progress, questions, servers=own)
     loaded = {
         entry: benchmark.load(benchmark.files(config.data, questions=questions.get(entry)))
-        for entry, benchmark in config.benchmarks.items()
-        if not isinstance(benchmark, LMEvalHarness)
+        for entry, benchmark in config.judged.items()
     }
-    measures = {entry: found for entry, found in config.benchmarks.items() if isinstance(found, LMEvalHarness)}
+    measures = config.measured
     answered: dict[tuple[str, str], list[Answer]] = {}
     measured: dict[tuple[str, str], list[ItemScore]] = {}
     ensembles = EnsembleRows(candidates, config, progress)
@@ -108,9 +106,10 @@ def judge_answers(
     """
     if len(config.benchmarks) != 1:
         raise Refusal(f"answers={path}: expected one benchmark, got {', '.join(config.benchmarks)}: set benchmark=NAME")
-    ((entry, benchmark),) = config.benchmarks.items()
-    if isinstance(benchmark, LMEvalHarness):
-        raise Refusal(f"answers={path}: lm-eval asks by itself; give checkpoint=DIR instead")
+    if not config.judged:
+        (name,) = config.benchmarks
+        raise Refusal(f"answers={path}: {name} asks by itself; give checkpoint=DIR instead")
+    ((entry, benchmark),) = config.judged.items()
     loaded = benchmark.load(benchmark.files(config.data))
     by_model: dict[str, list[Answer]] = {}
     for answer in loaded.read_answers(path):

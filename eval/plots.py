@@ -1,4 +1,4 @@
-"""Plots of a score table as SVG: ratings by category, estimates with their intervals, win rate against length.
+"""Plots of a score table as SVG: ratings by category, estimates with their intervals, values against length.
 
 Margins are computed from the widths of the labels, because matplotlib's own layout draws every figure twice.
 """
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from eval.scored import GROUPS
+from eval.scores.metric import Metric
 
 matplotlib.use("Agg")
 from matplotlib.axes import Axes  # the backend is chosen first
@@ -33,11 +34,11 @@ _SETTINGS = {"svg.hashsalt": "fusechat-lab", "svg.fonttype": "none", "font.size"
 matplotlib.rcParams.update(_SETTINGS)
 
 
-def radar(table: pd.DataFrame, models: Sequence[str]) -> Figure | None:
-    """MT-Bench ratings by category, one line per model; None below three categories and above 20 models, where lines
-    cannot be distinguished.  The axis starts a point below the lowest rating, which its title says.
+def radar(table: pd.DataFrame, benchmark: str, rating: Metric, models: Sequence[str]) -> Figure | None:
+    """Ratings by category, one line per model; None below three categories and above 20 models, where lines cannot be
+    distinguished.  The axis starts a point below the lowest rating, which its title says.
     """
-    rows = table[(table["benchmark"] == "mt_bench") & (table["metric"] == "rating")]
+    rows = table[(table["benchmark"] == benchmark) & (table["metric"] == rating.name)]
     categories = [name for name in rows["slice"].unique() if name not in ("all", "turn1", "turn2")]
     rows = rows[rows["model"].isin(models) & rows["slice"].isin(categories)].dropna(subset=["value"])
     if len(categories) < 3 or len(models) > _MOST_LINES or rows.empty:
@@ -64,7 +65,7 @@ def radar(table: pd.DataFrame, models: Sequence[str]) -> Figure | None:
     axes.set_yticks(range(start + 1, 11))
     axes.set_rlabel_position(180 / len(categories))  # type: ignore[attr-defined]
     said = f" (the centre is {start})" if start else ""
-    axes.set_title(f"MT-Bench rating by category{said}", pad=16)
+    axes.set_title(f"{rating.title} by category{said}", pad=16)
     axes.legend(
         loc="center left", bbox_to_anchor=((2 * side + size) / width, 0.5), frameon=False, fontsize=8,
         bbox_transform=figure.transFigure,
@@ -72,29 +73,31 @@ def radar(table: pd.DataFrame, models: Sequence[str]) -> Figure | None:
     return figure
 
 
-def distinguishable(table: pd.DataFrame, models: Sequence[str]) -> list[str]:
+def distinguishable(table: pd.DataFrame, benchmark: str, metric: Metric, models: Sequence[str]) -> list[str]:
     """The models of a radar: all of a few; of many the pivot, the baselines, and the best target and two best merges,
-    by MT-Bench rating, one setting of each."""
+    one setting of each row."""
     if len(models) <= _MOST_LINES // 2:
         return list(models)
-    rows = table[(table["benchmark"] == "mt_bench") & (table["metric"] == "rating") & (table["slice"] == "all")]
+    rows = table[(table["benchmark"] == benchmark) & (table["metric"] == metric.name) & (table["slice"] == "all")]
     rows = rows[rows["model"].isin(models)]
-    rows = rows.assign(kind=rows["model"].str.split(" (", regex=False).str[0]).sort_values("value", ascending=False)
+    rows = rows.sort_values("value", ascending=False)
     most = {"Pivot": 1, "Baselines": 2, "Targets": 1, "Merged": 2}
-    best = rows.drop_duplicates("kind").groupby("group").cumcount()
+    best = rows.drop_duplicates("row").groupby("group").cumcount()
     kept = {model for model, group, n in zip(rows["model"], rows["group"], best.reindex(rows.index), strict=True)
             if n < most.get(group, 0)}  # fmt: skip
     return [model for model in models if model in kept]
 
 
 def intervals(
-    table: pd.DataFrame, *, benchmark: str, metric: str, title: str, difference_to: str | None = None
+    table: pd.DataFrame, benchmark: str, metric: Metric, *, difference_to: str | None = None
 ) -> Figure | None:
     """Every model's estimate (or its paired difference to one model) with its interval; None when there are none."""
-    rows = table[(table["benchmark"] == benchmark) & (table["metric"] == metric) & (table["slice"] == "all")]
+    rows = table[(table["benchmark"] == benchmark) & (table["metric"] == metric.name) & (table["slice"] == "all")]
+    title = metric.title + (", %" if metric.unit == "percent" else "")
     value, low, high = ("value", "low", "high")
     if difference_to is not None:
         value, low, high = (f"difference_to_{difference_to}{end}" for end in ("", "_low", "_high"))
+        title += f": difference to the {difference_to}"
     rows = rows.dropna(subset=[value])
     if rows.empty:
         return None
@@ -110,31 +113,32 @@ def intervals(
     return figure
 
 
-def lengths(table: pd.DataFrame) -> Figure | None:
-    """AlpacaEval win rate against the answers' average length; None where no two lengths differ by 5%.
+def lengths(table: pd.DataFrame, benchmark: str, metric: Metric, length: Metric) -> Figure | None:
+    """A metric against the answers' average length; None where no two lengths differ by 5%.
 
-    A line leads from each win rate to the length-controlled one, which is what is left when length is taken out.
+    A line leads from each value to the length-controlled one, which is what is left when length is taken out.
     """
-    rows = table[(table["benchmark"] == "alpaca_eval") & (table["slice"] == "all")].drop_duplicates(["model", "metric"])
+    rows = table[(table["benchmark"] == benchmark) & (table["slice"] == "all")].drop_duplicates(["model", "metric"])
     wide = rows.pivot(index="model", columns="metric", values="value")
-    if not {"win_rate", "average_length"} <= set(wide.columns):
+    if not {metric.name, length.name} <= set(wide.columns):
         return None
-    wide = wide.dropna(subset=["win_rate", "average_length"])
-    if len(wide) < 3 or wide["average_length"].max() < 1.05 * wide["average_length"].min():
+    wide = wide.dropna(subset=[metric.name, length.name])
+    across, up = wide[length.name], wide[metric.name]
+    if len(wide) < 3 or across.max() < 1.05 * across.min():
         return None
     groups = rows.drop_duplicates("model").set_index("model")["group"]
-    figure, axes = framed("AlpacaEval: win rate against length", width=5.0, height=3.6, left=0.55, bottom=0.5)
+    figure, axes = framed(f"{metric.title} against length", width=5.0, height=3.6, left=0.55, bottom=0.5)
     colours = [COLOURS.get(groups[model], OTHER) for model in wide.index]
-    if "length_controlled_win_rate" in wide:
-        controlled = wide["length_controlled_win_rate"]
-        axes.vlines(wide["average_length"], wide["win_rate"], controlled, colors=colours, linewidth=1, alpha=0.6)
-        axes.scatter(wide["average_length"], controlled, c=colours, marker="_", s=49)
-    axes.scatter(wide["average_length"], wide["win_rate"], c=colours, s=25, zorder=3)
+    if metric.length_controlled in wide:
+        controlled = wide[metric.length_controlled]
+        axes.vlines(across, up, controlled, colors=colours, linewidth=1, alpha=0.6)
+        axes.scatter(across, controlled, c=colours, marker="_", s=49)
+    axes.scatter(across, up, c=colours, s=25, zorder=3)
     axes.set_xlabel("average length of the answers, characters")
-    axes.set_ylabel("win rate, %; bar: length-controlled")
+    axes.set_ylabel(f"{metric.name.replace('_', ' ')}, %; bar: length-controlled")
     _keys(axes, [group for group in GROUPS if group in set(groups[wide.index])])
-    order = sorted(wide.index, key=lambda model: (groups[model] != "Pivot", -wide.loc[model, "win_rate"]))
-    places = {model: (wide.loc[model, "average_length"], wide.loc[model, "win_rate"]) for model in order}
+    order = sorted(wide.index, key=lambda model: (groups[model] != "Pivot", -up[model]))
+    places = {model: (across[model], up[model]) for model in order}
     _name(figure, axes, places)
     return figure
 
@@ -143,7 +147,7 @@ def best_rows(title: str, rows: pd.DataFrame, value: str) -> tuple[str, pd.DataF
     """The rows of a plot, cut to the best 60 with those that others are compared with; its title says so."""
     if len(rows) <= MOST_ROWS:
         return title, rows
-    compared = rows["group"].isin(("Pivot", "Baselines")) & ~rows["model"].str.contains("(", regex=False)
+    compared = rows["group"].isin(("Pivot", "Baselines")) & (rows["model"] == rows["row"])
     best = rows[~compared].nlargest(MOST_ROWS - int(compared.sum()), value).index
     return f"{title}: best {MOST_ROWS} of {len(rows)}", rows[compared | rows.index.isin(best)]
 

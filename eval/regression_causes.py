@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from eval.ensembles import PREFIX
 from eval.regression_chain import Link
 
 CauseKind = Literal["config", "code", "data", "library", "unexplained"]
@@ -25,6 +24,8 @@ _CONTENT = {
 }
 # Inputs that are digests of some of the data's files.
 _OF_DATA = frozenset({"dialogues", "conversations", "text"})
+# Rows whose answers are made of other rows' answers.
+_OF_OTHERS = frozenset({"ensemble", "oracle"})
 _ASKED = ("answers", "perplexity", "measured", "verdicts")
 UNEXPLAINED = (
     "the same recipe gave other bytes: it is not deterministic, a file was damaged, or it depends on something that no"
@@ -116,6 +117,10 @@ def _parents(place: LinkPlace, link: Link, present: Mapping[LinkPlace, Link]) ->
     for other in present:
         if _holds_content_of(place, other):
             yield other
+    if link.role in _OF_OTHERS and link.stage == "answers":
+        yield from (
+            other for other, found in present.items() if found.stage == "answers" and found.role not in _OF_OTHERS
+        )
 
 
 def _holds_content_of(place: LinkPlace, other: LinkPlace) -> bool:
@@ -126,8 +131,6 @@ def _holds_content_of(place: LinkPlace, other: LinkPlace) -> bool:
         return stage_of_other in _ASKED
     if stage_of_other == "answers" and stage in ("perplexity", "verdicts"):
         return what.split(" · ")[:2] == other_what.split(" · ")[:2]
-    if stage_of_other == "answers" and stage == "answers":
-        return what.startswith(PREFIX) and not other_what.startswith(PREFIX)
     return stage_of_other == "data" and stage != "data"
 
 

@@ -48,6 +48,8 @@ class Link:
     versions: Mapping[str, str]
     output: Mapping[str, str]  # a digest for each file that came out
     content: str  # a digest of all that came out
+    # Of answers what gave them, as scores.csv has it (`eval.scored.ScoredModel`).
+    role: str = ""
 
 
 def read_chain(report: Path) -> list[Link]:
@@ -59,7 +61,9 @@ def read_chain(report: Path) -> list[Link]:
     cell = json.loads(path.read_text()) if path.exists() else {}
     if not cell.get("stages"):
         return []
-    links = [_link(entry) for entry in cell["stages"]]
+    table = pd.read_csv(report / "scores.csv", keep_default_na=False)
+    roles = dict(zip(table["model"], table["role"], strict=True)) if "role" in table else {}
+    links = [_link(entry, roles) for entry in cell["stages"]]
     return [*links, *_scoring(report, cell.get("scoring"))]
 
 
@@ -94,7 +98,7 @@ def load_chain(path: Path) -> list[Link]:
         ) from error
 
 
-def _link(entry: Mapping[str, str]) -> Link:
+def _link(entry: Mapping[str, str], roles: Mapping[str, str]) -> Link:
     directory = Path(entry["path"])
     try:
         manifest = json.loads((directory / "manifest.json").read_text())
@@ -116,6 +120,7 @@ def _link(entry: Mapping[str, str]) -> Link:
             if Path(name).name not in _LOGS
         },
         content=content_of(manifest),
+        role=roles.get(entry["what"].split(" · ")[0], "") if entry["stage"] == "answers" else "",
     )
 
 

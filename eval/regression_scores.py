@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from eval.scores.sense import sense
+from eval.benchmarks import metric_of
 from eval.tables import SCORE_COLUMNS
 from fusion.configure import Refusal
 
@@ -77,7 +77,8 @@ def compare(scores: pd.DataFrame, kept: pd.DataFrame) -> list[Moved]:
 def _known(now: dict[Any, Any], known: dict[Any, Any]) -> Iterator[Moved]:
     for place, before in known.items():
         value, low, high = (_number(before[name]) for name in ("value", "low", "high"))
-        if value is None or (low is None and not sense(before["metric"])):
+        sense = metric_of(before["benchmark"], before["metric"]).sense
+        if value is None or (low is None and not sense):
             continue
         row = now.get(place)
         after = _number(row["value"]) if row is not None else None
@@ -91,7 +92,7 @@ def _known(now: dict[Any, Any], known: dict[Any, Any]) -> Iterator[Moved]:
         elif low is not None and high is not None and low <= after <= high:
             kind = "within"
         else:
-            kind = _direction(sense(before["metric"]) * (after - value))
+            kind = _direction(sense * (after - value))
         yield Moved(
             kind=kind,
             **dict(zip(KEY, map(str, place), strict=True)),
@@ -105,7 +106,7 @@ def _known(now: dict[Any, Any], known: dict[Any, Any]) -> Iterator[Moved]:
 
 def _new(now: dict[Any, Any], known: dict[Any, Any]) -> Iterator[Moved]:
     for place, row in now.items():
-        if place not in known and sense(row["metric"]):
+        if place not in known and metric_of(row["benchmark"], row["metric"]).sense:
             names = dict(zip(KEY, map(str, place), strict=True))
             yield Moved(kind="new", **names, before=None, low=None, high=None, after=_number(row["value"]))
 

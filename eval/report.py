@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from eval import leaderboard_files, plots
 from eval.answers_page import answers_page
-from eval.comparisons import ReferenceOf, difference, mean_model, named, smallest_difference
-from eval.ensembles import oracles
+from eval.benchmarks import judged
+from eval.comparisons import ReferenceOf, difference, mean_model, smallest_difference
 from eval.judge_report import write_judging
 from eval.report_page import page
 from eval.report_sections import Section
@@ -35,7 +36,7 @@ def write_report(
     title: str,
     bootstrap: Bootstrap,
     links: Mapping[str, str] | None = None,
-    reference_of: ReferenceOf = named,
+    reference_of: ReferenceOf | None = None,
     sections: Callable[[pd.DataFrame], Sequence[Section]] = lambda table: (),
     remarks: Sequence[str] = (),
 ) -> pd.DataFrame:
@@ -73,19 +74,19 @@ def write_report(
 
 
 def items_table(scored: Sequence[ScoredModel]) -> pd.DataFrame:
-    """Every item behind the metrics: model, group, benchmark, metric, question_id, turn, category, value, reason."""
-    return pd.DataFrame(
-        [
-            (e.model, e.group, e.benchmark, i.metric, i.question_id, i.turn, i.category, i.value, i.reason or "")
-            for e in scored
-            for i in e.items
-        ],
-        columns=["model", "group", "benchmark", "metric", "question_id", "turn", "category", "value", "reason"],
-    )
+    """Every item behind the metrics: model, group, benchmark, metric, question_id, turn, category, value, reason, and
+    the model's role."""
+    columns = "model group benchmark metric question_id turn category value reason role"
+    rows = [
+        (e.model, e.group, e.benchmark, i.metric, i.question_id, i.turn, i.category, i.value, i.reason or "", e.role)
+        for e in scored
+        for i in e.items
+    ]
+    return pd.DataFrame(rows, columns=columns.split())
 
 
 def notes(
-    scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstrap, reference_of: ReferenceOf = named
+    scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstrap, reference_of: ReferenceOf | None = None
 ) -> list[str]:
     """What a reader must know below the table: the intervals, the smallest difference that could show, variants."""
     found = [
@@ -108,14 +109,15 @@ def notes(
                 f"{heading.title}: the smallest true difference to the pivot that these questions would show in 8 of 10"
                 f" cases is about {rounded(smallest, heading.decimals)}."
             )
-        if reference_of is named:  # else there are several sets of targets, and a table of their own
+        if reference_of is None:  # else there are several sets of targets, and a table of their own
             found += _mean_of_targets(scored, heading, bootstrap)
     shown = {(heading.benchmark, heading.metric) for heading in headings(table)}
     for (benchmark, metric), rows in table[table["variant"] != ""].groupby(["benchmark", "metric"], sort=False):
         kinds = ", ".join(sorted(rows["variant"].unique()))
         if (benchmark, metric) in shown:
             found.append(f"{benchmark} {metric} is the variant {kinds}: comparable with the same variant only.")
-    found += [f"{model} is an ORACLE, not a system: {why}." for model, why in oracles(table["model"].unique()).items()]
+    for row in table[table["oracle"] != ""].drop_duplicates("model").itertuples():
+        found.append(f"{row.model} is an ORACLE, not a system: {row.oracle}.")
     return found
 
 
@@ -124,7 +126,7 @@ def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap:
     mean = mean_model(scored, "Targets", heading.benchmark)
     parts = []
     for other in ("sft", "pivot"):
-        reference = next((e for e in scored if e.model == other and e.benchmark == heading.benchmark), None)
+        reference = next((e for e in scored if e.role == other and e.benchmark == heading.benchmark), None)
         if mean is None or reference is None:
             continue
         found = difference(mean, reference, heading.metric, heading.slice, bootstrap)
@@ -135,19 +137,20 @@ def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap:
 
 
 def _plots(table: pd.DataFrame) -> dict[str, str]:
+    """Of every judged benchmark its primary metric: with intervals, as difference to the pivot; ratings by category;
+    against the answers' length where that is a metric."""
     shown = table.drop_duplicates("model")
-    radar_models = list(shown.loc[~shown["group"].isin(("Sources", "Ensembles")), "model"])
-    figures = {
-        "radar": plots.radar(table, plots.distinguishable(table, radar_models)),
-        "rating": plots.intervals(table, benchmark="mt_bench", metric="rating", title="MT-Bench rating"),
-        "rating_difference": plots.intervals(
-            table,
-            benchmark="mt_bench",
-            metric="rating",
-            title="MT-Bench: difference to the pivot",
-            difference_to="pivot",
-        ),
-        "win_rate": plots.intervals(table, benchmark="alpaca_eval", metric="win_rate", title="AlpacaEval win rate, %"),
-        "length": plots.lengths(table),
-    }
+    models = list(shown.loc[~shown["group"].isin(("Sources", "Ensembles")), "model"])
+    figures: dict[str, Figure | None] = {}
+    for name in table["benchmark"].unique():
+        benchmark = judged(name)
+        if benchmark is None:
+            continue
+        metric = benchmark.primary
+        if metric.unit == "rating":
+            figures["radar"] = plots.radar(table, name, metric, plots.distinguishable(table, name, metric, models))
+        figures[metric.name] = plots.intervals(table, name, metric)
+        figures[f"{metric.name}_difference"] = plots.intervals(table, name, metric, difference_to="pivot")
+        for length in (one for one in benchmark.metrics if one.unit == "characters"):
+            figures["length"] = plots.lengths(table, name, metric, length)
     return {name: plots.svg(figure) for name, figure in figures.items() if figure is not None}

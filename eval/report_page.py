@@ -71,7 +71,7 @@ def page(
     columns += ["Unscored", *(["Judging"] if paid else [])]
     head = header("Group", "place") + header("Model", "text") + "".join(header(name, "number") for name in columns)
     answers = "answers.html" in links.values()
-    beside = [row.model for row in rows if row.model == "pivot"]
+    beside = [row.model for row in rows if row.role == "pivot"]
     body = "\n".join(_row(row, place, answers=answers, beside=beside, paid=paid) for place, row in enumerate(rows))
     figures = "\n".join(f"<figure>{plot}</figure>" for plot in plots)
     remarks = "".join(f"<p>{html.escape(note)}</p>" for note in notes)

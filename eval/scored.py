@@ -70,6 +70,7 @@ class ScoredModel:
     `judged` are None for what was read back from a table, and for lm-eval.
     """
 
+    # As tables print it: the row's name, behind it the settings where a row stands for one of several.
     model: str
     group: str
     benchmark: str
@@ -77,6 +78,16 @@ class ScoredModel:
     items: tuple[ItemScore, ...]
     shown: ShownAnswers | None = None
     judged: JudgedBy | None = None
+    # The row's own name, which no label changes; `model` where nothing else is given.
+    row: str = ""
+    # What it is in the recipe: pivot, source, sft, multi, target, merged, ensemble, oracle; `row` where it has no part.
+    role: str = ""
+    # Of an oracle what it knows that no system could; empty for what is fair.
+    oracle: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "row", self.row or self.model)
+        object.__setattr__(self, "role", self.role or self.row)
 
     @functools.cached_property
     def columns(self) -> Mapping[str, ItemColumns]:

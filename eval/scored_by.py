@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from eval.benchmarks import judged as judged_benchmark
 from eval.judging import Judged
 from eval.records import Place, Unscored, Verdict
 from eval.scored import JudgedBy, ScoredModel
@@ -38,20 +39,14 @@ def scored_by(
         items=tuple(job.benchmark.item_scores(judged.verdicts, job.answers)),
         shown=shown_answers(job.benchmark, job.answers, judged.said),
         judged=JudgedBy(costs=judged.costs, votes=votes, notes=tuple(notes)),
+        role=job.candidate.role,
+        oracle=job.candidate.oracle,
     )
 
 
-# The metric that is the mean of a benchmark's verdicts, and what takes a verdict to its unit.
-_MEAN_OF_VERDICTS = {
-    "mt_bench": ("rating", 1.0),
-    "mt_bench_pairwise": ("pairwise_win_rate", 100.0),
-    "alpaca_eval": ("win_rate", 100.0),
-}
-
-
 def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], bootstrap: Bootstrap) -> list[MetricRow]:
-    """`<metric>_judge_sd`: the standard deviation of repeated verdicts on one item; `<metric>_judge_share`: the judge's
-    part of the squared standard error, in percent.  None where no request was repeated.
+    """The primary metric's `..._judge_sd`: the standard deviation of repeated verdicts on one item; `..._judge_share`:
+    the judge's part of the squared standard error, in percent.  None where no request was repeated.
 
     Preferences are taken in percent of a win, as win rates are.
     """
@@ -60,19 +55,21 @@ def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], bootstrap:
     for record in records:
         if isinstance(record, Verdict) and record.place[:4] in repeated:
             values.setdefault((*record.place[:4], 0), []).append(record.value)
-    if not repeated:
+    known = judged_benchmark(benchmark)
+    if not repeated or known is None:
         return []
-    name, scale = _MEAN_OF_VERDICTS[benchmark]
+    primary = known.primary
+    scale, (deviation, part) = primary.scale, primary.of_judge()
     row = MetricRow(
         benchmark=benchmark,
-        metric=f"{name}_judge_sd",
+        metric=deviation.name,
         slice="all",
         value=None,
         n=len(values),
         unscored=len(repeated) - len(values),
         reason="no request was scored twice",
     )
-    share = replace(row, metric=f"{name}_judge_share")
+    share = replace(row, metric=part.name)
     try:
         found = judge_noise([*values.values()])
     except ValueError:

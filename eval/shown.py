@@ -26,12 +26,12 @@ def shown_answers(
     benchmark: LoadedBenchmark, answers: Sequence[Answer], verdicts: Sequence[Verdict | Unscored]
 ) -> ShownAnswers:
     """What can be looked up of one model: its answers, and those that the judge saw beside them."""
-    name = str(getattr(benchmark, "baseline_name", "") or "baseline")
     turns: dict[tuple[str, str], dict[int, str]] = {}
     for request in benchmark.plan(answers).requests:
         if len(request.answers) == 2:
             other = request.answers[1 if request.switched else 0]
-            turns.setdefault((request.opponent or name, request.question_id), {})[request.turn] = other
+            name = request.opponent or benchmark.baseline_name
+            turns.setdefault((name, request.question_id), {})[request.turn] = other
     opponents = (
         Answer(question_id=question, model=model, turns=tuple(said.get(turn, "") for turn in range(1, max(said) + 1)))
         for (model, question), said in turns.items()

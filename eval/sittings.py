@@ -5,28 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from eval.benchmarks import LoadedBenchmark
 from eval.benchmarks.protocol import JudgingPlan
 from eval.config import EvalConfig
-from eval.judges import Member, ModelJudge, OpenAI, Panel, Recorded, Served
+from eval.judges import Member, Panel
+from eval.judges.forms import FORMS
 from eval.records import Answer, Unscored, Verdict, read_verdicts
-from eval.serve import engine
 from eval.stages import Candidate, digest
 from fusion.artifacts import Store
 from fusion.configure import plain
-from fusion.runtime.digests import directory_key, file_digest
+from fusion.runtime.digests import directory_key
 from fusion.runtime.stage import StageRecipe
 
 JOURNAL = ".verdicts.jsonl"
-# What reads a judge model's reply.  The benchmark's own module holds its statistics too, and a change of those must not
-# ask a paid judge again; what is asked is in the key word for word.
-_READING = {
-    "mt_bench": "eval.benchmarks.single_rating",
-    "mt_bench_pairwise": "eval.benchmarks.verdict_letter",
-    "alpaca_eval": "eval.benchmarks.pairwise_preference",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +50,12 @@ class Sitting:
     @property
     def repeats(self) -> int:
         """How often each request is asked."""
-        return self.judge.repeats if isinstance(self.judge, ModelJudge) else 1
+        return self.judge.repeats
 
     @property
     def readings(self) -> int:
         """How often a request is asked whose reply cannot be read."""
-        return self.judge.readings if isinstance(self.judge, ModelJudge) else 1
+        return self.judge.readings
 
     def asking(self, repeat: int) -> JudgingPlan:
         """The plan of one repetition; what needs no judge is settled in the first."""
@@ -76,7 +69,7 @@ class Keeping:
     def __init__(self, config: EvalConfig) -> None:
         self.config = config
         self.store = Store(root=config.artifacts, reuse=config.reuse)
-        self._weights: dict[str, str] = {}  # by the judge's directory
+        self._weights: dict[Path, str] = {}
         self._plans: dict[tuple[int, int], str] = {}  # digests, by job and repeat
 
     def recipe(self, sitting: Sitting, repeat: int) -> StageRecipe:
@@ -85,23 +78,17 @@ class Keeping:
         A member of a panel has the key that the same judge has alone.
         """
         job = sitting.job
-        judge, inputs = self._identity(sitting.judge)
-        annotator = getattr(self.config.benchmarks[job.entry], "annotator", "")
+        judge, inputs = sitting.judge.identity(self.weights, self.config.serve)
         config: dict[str, Any] = {
             "judge": judge,
             "plan": self._plan(sitting, repeat),
-            "benchmark": [job.benchmark.name, annotator],
+            "benchmark": [job.benchmark.name, job.benchmark.settings.annotator],
         }
         own = type(job.benchmark).__module__
-        if isinstance(sitting.judge, ModelJudge):
-            reading = _READING.get(job.benchmark.name, own)
-            modules = ["eval.judges.completions", "eval.benchmarks.slots", reading]
-            if isinstance(sitting.judge, Served):
-                modules += engine(sitting.judge.serve or self.config.serve).modules
-        else:
-            modules = ["eval.judges.collect", type(sitting.judge).__module__, own]
-        panel = self.config.judges[job.entry]
-        if sitting.layer == 2 and isinstance(panel, Panel):
+        modules = [*sitting.judge.modules(own, job.benchmark.reading, self.config.serve)]
+        modules += sorted({type(FORMS[request.form]).__module__ for request in sitting.plan.requests})
+        panel = self.config.judges[job.entry].board
+        if sitting.layer == 2 and panel is not None:
             config["reviewer"] = sitting.name
             modules.append("eval.judges.review")
             for name, member in panel.members.items():
@@ -111,8 +98,7 @@ class Keeping:
 
     def libraries(self, sitting: Sitting) -> tuple[str, ...]:
         """The packages that read a reply, and of a served judge those that compute it."""
-        served = engine(sitting.judge.serve or self.config.serve).libraries if isinstance(sitting.judge, Served) else ()
-        return ("alpaca-eval", "fschat", *served)
+        return ("alpaca-eval", "fschat", *sitting.judge.libraries(self.config.serve))
 
     def found(self, sitting: Sitting, repeat: int) -> list[Verdict | Unscored]:
         """The records of a finished or an unfinished repetition."""
@@ -120,12 +106,11 @@ class Keeping:
         finished = self.store.path("verdicts", key) / "verdicts.jsonl"
         return read_verdicts(finished if finished.exists() else self.store.unfinished("verdicts", key) / JOURNAL)
 
-    def weights(self, judge: Served) -> str:
-        """The digest of the judge's files."""
-        if judge.checkpoint not in self._weights:
-            found = directory_key(judge.directory, self.config.artifacts / "digests.json")
-            self._weights[judge.checkpoint] = found
-        return self._weights[judge.checkpoint]
+    def weights(self, directory: Path) -> str:
+        """The digest of a judge's files."""
+        if directory not in self._weights:
+            self._weights[directory] = directory_key(directory, self.config.artifacts / "digests.json")
+        return self._weights[directory]
 
     def _plan(self, sitting: Sitting, repeat: int) -> str:
         place = sitting.number, repeat
@@ -133,26 +118,13 @@ class Keeping:
             self._plans[place] = digest(plain(sitting.asking(repeat)))
         return self._plans[place]
 
-    def _identity(self, judge: Member) -> tuple[dict[str, Any], dict[str, str]]:
-        if isinstance(judge, Recorded):
-            settings = {name: value for name, value in plain(judge).items() if name != "file"}
-            return settings, {"recorded": file_digest(Path(judge.file))}
-        if isinstance(judge, OpenAI):
-            names = ("model", "base_url", "reply", "extra", "readings")
-            return {"type": "OpenAI", **{name: plain(getattr(judge, name)) for name in names}}, {}
-        if isinstance(judge, Served):
-            serve = engine(judge.serve or self.config.serve).identity()
-            config = {"type": "Served", "serve": serve, "reply": judge.reply, "extra": plain(judge.extra)}
-            config["readings"] = judge.readings
-            return config, {"judge": self.weights(judge)}
-        return plain(judge), {}
-
 
 def seats(judge: Member | Panel) -> list[tuple[str, Member, int]]:
     """(name, judge, layer) of every judge: one, or a panel's members in each layer."""
-    if not isinstance(judge, Panel):
-        return [("", judge, 1)]
-    return [(name, member, layer) for layer in range(1, judge.layers + 1) for name, member in judge.members.items()]
+    panel = judge.board
+    if panel is None:
+        return [("", cast(Member, judge), 1)]
+    return [(name, member, layer) for layer in range(1, panel.layers + 1) for name, member in panel.members.items()]
 
 
 def sittings_of(jobs: Sequence[JudgingJob], plans: Sequence[JudgingPlan], config: EvalConfig) -> list[Sitting]:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from eval.answers import collect_answers
-from eval.benchmarks import LMEvalHarness
-from eval.benchmarks.protocol import Asking
+from eval.benchmarks.protocol import Asking, MeasuredBenchmark
 from eval.config import EvalConfig
 from eval.errors import HarnessFailure, ServerFailure
 from eval.records import Answer, ItemScore, read_records, write_records
@@ -31,12 +30,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A checkpoint to evaluate: its row in the table, its directory, and the digest of its weights."""
+    """A checkpoint to evaluate: its row in the table, its directory, and the digest of its weights.
+
+    `role` and `oracle` are those of its row (`eval.scored.ScoredModel`).
+    """
 
     model: str
     group: str
     path: Path
     weights: str
+    role: str = ""
+    oracle: str = ""
 
 
 class Stages:
@@ -103,7 +107,7 @@ class Stages:
             what=f"{candidate.model} · {entry}",
             config={
                 "asked": digest(asked),
-                "benchmark": getattr(benchmark, "asked_as", benchmark.name),
+                "benchmark": benchmark.asked_as,
                 "serve": chosen.identity(),
             },
             inputs={"weights": candidate.weights},
@@ -124,34 +128,34 @@ class Stages:
             replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)
         ]
 
-    def measured(self, candidate: Candidate, entry: str, harness: LMEvalHarness) -> list[ItemScore]:
-        """What lm-eval finds on its tasks, one score per document.
+    def measured(self, candidate: Candidate, entry: str, harness: MeasuredBenchmark) -> list[ItemScore]:
+        """What a benchmark that measures by itself finds, one score per document.
 
         Where transformers serves, it also measures: in this process, as it answers chat requests only.
         """
         chosen = engine(self.serve)
-        if isinstance(chosen, Transformers) and harness.backend == "server":
-            harness = replace(harness, backend="hf", device=chosen.device, dtype=chosen.dtype)
+        if isinstance(chosen, Transformers) and harness.served:
+            harness = harness.in_process(device=chosen.device, dtype=chosen.dtype)
 
         def build(out: Path, advance: Advance) -> Mapping[str, Any]:
             def measure(endpoint: Endpoint | None) -> list[ItemScore]:
                 return harness.measure(checkpoint=candidate.path, data=self.config.data, endpoint=endpoint)
 
-            by_server = harness.backend == "server"
+            by_server = harness.served
             in_process = Transformers(dtype=harness.dtype).precision(noted_dtype(candidate.path))
             items = self.with_server(candidate, measure) if by_server else measure(None)
             write_records(out / "items.jsonl", items)
             return {"items": len(items), "dtype": self.computed_in if by_server else in_process}
 
-        served = harness.backend == "server"
+        served = harness.served
         stage = Stage(
             name="measured",
             what=f"{candidate.model} · {entry}",
             config={"harness": harness, "serve": chosen.identity() if served else None},
             inputs={"weights": candidate.weights, **harness.origin(self.config.data)},
-            modules=("eval.benchmarks.lm_eval_harness", *(chosen.modules if served else ())),
+            modules=(type(harness).__module__, *(chosen.modules if served else ())),
             build=build,
-            libraries=("lm-eval", *(chosen.libraries if served else MODELS)),
+            libraries=(*harness.libraries, *(chosen.libraries if served else MODELS)),
             device=chosen.runs_on if served else harness.device,
         )
         artifact = self.progress.produce(self.store, stage)
@@ -168,6 +172,8 @@ def scored_model(
         benchmark=benchmark,
         metrics=tuple(metrics),
         items=tuple(items),
+        role=candidate.role,
+        oracle=candidate.oracle,
     )
 
 

@@ -5,44 +5,24 @@ Rounding is decided here and nowhere else: ratings two decimals, percentages one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from eval.comparisons import PERCENT_METRICS, ReferenceOf, compared, named
-from eval.ensembles import oracles
+from eval.benchmarks import judged, metric_of
+from eval.comparisons import ReferenceOf, compared, the_one
 from eval.judges.cost import JudgeCost
 from eval.scored import GROUPS, ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.multiplicity import holm
-from eval.scores.sense import sense
 
 SCORE_COLUMNS = ["model", "group", "benchmark", "metric", "slice", "value", "low", "high", "n", "unscored"]
 # The chance of marking any difference of a column that is none.
 FAMILY_LEVEL = 0.05
 # Marks a difference that is still a finding after the correction.
 DAGGER = "†"
-# What the leaderboard shows of a benchmark: (metric, slice, heading).  Other benchmarks show every metric they have.
-HEADINGS: Mapping[str, tuple[tuple[str, str, str], ...]] = {
-    "mt_bench": (
-        ("rating", "all", "MT-Bench"),
-        ("rating", "turn1", "turn 1"),
-        ("rating", "turn2", "turn 2"),
-    ),
-    "alpaca_eval": (
-        ("win_rate", "all", "AlpacaEval win rate %"),
-        ("length_controlled_win_rate", "all", "length-controlled %"),
-        ("average_length", "all", "length"),
-    ),
-    "mt_bench_pairwise": (
-        ("pairwise_win_rate", "all", "MT-Bench pairwise %"),
-        ("position_consistency", "all", "same in both orders %"),
-    ),
-}
-# One metric of each judged benchmark, whose unscored items are the benchmark's.
-JUDGED = frozenset({"rating", "win_rate", "pairwise_win_rate"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +37,12 @@ class Heading:
     @property
     def decimals(self) -> int:
         """Digits after the point."""
-        if self.metric == "average_length":
-            return 0
-        if self.benchmark not in HEADINGS:  # lm-eval's shares of documents, 0 to 1
-            return 3
-        return 1 if self.metric in PERCENT_METRICS else 2
+        return metric_of(self.benchmark, self.metric).decimals
 
     @property
     def ranked(self) -> bool:
         """Whether larger is better, so that a best can be marked."""
-        return sense(self.metric) == 1
+        return metric_of(self.benchmark, self.metric).sense == 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +82,7 @@ class LeaderboardRow:
 
     group: str
     model: str
+    role: str
     unscored: int
     cells: tuple[TableCell, ...]
     judge_tokens: int | None = None
@@ -117,16 +94,17 @@ def scores_table(
     *,
     bootstrap: Bootstrap,
     against: Sequence[str] = ("pivot", "sft"),
-    reference_of: ReferenceOf = named,
+    reference_of: ReferenceOf | None = None,
 ) -> pd.DataFrame:
-    """One row per model, benchmark, metric and slice: SCORE_COLUMNS, `reason`, `variant`, and for each model in
-    `against` the difference to it, paired by question (`difference_to_<model>`, `_low`, `_high`), its p-value
-    (`p_to_<model>`), that value corrected by Holm over all models of the metric and slice (`p_holm_to_<model>`), and
-    the distance of the two values in percent of the reference's (`percent_to_<model>`).
+    """One row per model, benchmark, metric and slice: SCORE_COLUMNS, `reason`, `variant`, `row`, `role`, `oracle`, and
+    for each role in `against` the difference to its model, paired by question (`difference_to_<role>`, `_low`,
+    `_high`), its p-value (`p_to_<role>`), that value corrected by Holm over all models of the metric and slice
+    (`p_holm_to_<role>`), and the distance of the two values in percent of the reference's (`percent_to_<role>`).
 
     A difference is empty where the metric has no items (length-controlled rates are fits, not means) or the other
     model was not scored.
     """
+    reference_of = reference_of or the_one(scored)
     by_key = {(entry.model, entry.benchmark): entry for entry in scored}
     families: dict[tuple[str, str, str], list[tuple[ScoredModel, dict[str, Any]]]] = {}
     rows = []
@@ -138,6 +116,9 @@ def scores_table(
                 **{name: getattr(metric, name) for name in SCORE_COLUMNS[2:]},
                 "reason": metric.reason or "",
                 "variant": metric.variant,
+                "row": entry.row,
+                "role": entry.role,
+                "oracle": entry.oracle,
             }
             rows.append(row)
             families.setdefault((entry.benchmark, metric.metric, metric.slice), []).append((entry, row))
@@ -165,21 +146,23 @@ def scores_table(
                     }
     columns = ("difference_to_{}", "difference_to_{}_low", "difference_to_{}_high", "p_to_{}", "p_holm_to_{}")
     wanted = [name.format(other) for other in against for name in (*columns, "percent_to_{}")]
-    return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "reason", "variant", *wanted])
+    return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "reason", "variant", "row", "role", "oracle", *wanted])
 
 
 def headings(table: pd.DataFrame) -> list[Heading]:
     """The columns that the leaderboard shows, in the table's order of benchmarks."""
     found = []
     for benchmark in table["benchmark"].unique():
-        chosen = HEADINGS.get(benchmark)
-        if chosen is None:
+        known = judged(benchmark)
+        if known is not None:
+            chosen = [(metric.name, part, title) for metric in known.metrics for part, title in metric.shown]
+        else:
             rows = table[table["benchmark"] == benchmark].drop_duplicates(["slice", "metric"])
             shown = rows[rows["slice"] == "all"] if (rows["slice"] == "all").any() else rows  # lm-eval: a slice a task
-            chosen = tuple(
+            chosen = [
                 (metric, name, f"{benchmark if name == 'all' else name} {metric}")
                 for name, metric in zip(shown["slice"], shown["metric"], strict=True)
-            )
+            ]
         found += [Heading(benchmark=benchmark, metric=m, slice=s, title=title) for m, s, title in chosen]
     return found
 
@@ -187,10 +170,13 @@ def headings(table: pd.DataFrame) -> list[Heading]:
 def leaderboard(table: pd.DataFrame, costs: Sequence[JudgeCost] = ()) -> list[LeaderboardRow]:
     """The leaderboard's rows, models in the table's order within GROUPS, with what judging them took."""
     columns = headings(table)
-    models = table.drop_duplicates("model").set_index("model")["group"]
+    first = table.drop_duplicates("model").set_index("model")
+    models, roles = first["group"], first["role"]
     order = sorted(models.index, key=lambda name: (_group_order(models[name]), list(models.index).index(name)))
     lookup = {(row["model"], row["benchmark"], row["metric"], row["slice"]): row for row in table.to_dict("records")}
     rows = []
+    mains = {name: known.primary.name for name in table["benchmark"].unique() if (known := judged(name)) is not None}
+    primary = table[(table["slice"] == "all") & (table["metric"] == table["benchmark"].map(mains))]
     ranks = {heading: _ranks(table, heading) for heading in columns}
     for model in order:
         cells = []
@@ -213,7 +199,7 @@ def leaderboard(table: pd.DataFrame, costs: Sequence[JudgeCost] = ()) -> list[Le
                     reason=found.get("reason") or ("" if found else "not evaluated"),
                 )
             )
-        unscored = table[(table["model"] == model) & (table["slice"] == "all") & table["metric"].isin(JUDGED)]
+        unscored = primary[primary["model"] == model]
         taken = [cost for cost in costs if cost.model == model]
         tokens = sum(cost.prompt_tokens + cost.completion_tokens for cost in taken)
         money = [cost.money for cost in taken if cost.money is not None]
@@ -221,6 +207,7 @@ def leaderboard(table: pd.DataFrame, costs: Sequence[JudgeCost] = ()) -> list[Le
             LeaderboardRow(
                 group=models[model],
                 model=model,
+                role=roles[model],
                 unscored=int(unscored["unscored"].sum()),
                 cells=tuple(cells),
                 judge_tokens=tokens or None,
@@ -265,7 +252,7 @@ def _ranks(table: pd.DataFrame, heading: Heading) -> dict[str, int]:
         (table["benchmark"] == heading.benchmark)
         & (table["metric"] == heading.metric)
         & (table["slice"] == heading.slice)
-        & ~table["model"].isin([*oracles(table["model"])])
+        & (table["oracle"] == "")
     ].dropna(subset=["value"])
     values = {
         model: round(float(value), heading.decimals) for model, value in zip(rows["model"], rows["value"], strict=True)

@@ -53,12 +53,16 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A model ready for the next stage: its directory and the key that stands for its bytes."""
+    """A model ready for the next stage: its directory and the key that stands for its bytes.
+
+    `role`: what it is in the recipe: pivot, source, sft, multi, target or merged.
+    """
 
     model: str
     group: str
     path: Path
     key: str
+    role: str = ""
 
 
 def checkpoint_directory(config: ModelConfig) -> Path:

@@ -76,11 +76,13 @@ class FusionConfig:
         """
         taught = "sft" if self.train.lm_weight == 1 else _TEACHES[self.teacher]
         known = {
-            "sft": Learner(row="sft", group="Baselines", task="sft"),
-            "multi": Learner(row="multi", group="Baselines", task=taught, sources=self.sources),
+            "sft": Learner(row="sft", group="Baselines", role="sft", task="sft"),
+            "multi": Learner(row="multi", group="Baselines", role="multi", task=taught, sources=self.sources),
         }
         targets = (
-            Learner(row=f"target-{self.models[name].label}", group="Targets", task=taught, sources=(name,))
+            Learner(
+                row=f"target-{self.models[name].label}", group="Targets", role="target", task=taught, sources=(name,)
+            )
             for name in self.sources
         )
         return (*(known[name] for name in self.baselines), *targets)

@@ -87,10 +87,11 @@ class _Given:
 
     def checkpoint(self, name: str) -> Checkpoint:
         model = self.config.models[name]
-        row, group = ("pivot", "Pivot") if name == self.config.pivot else (f"source-{model.label}", "Sources")
+        pivot = name == self.config.pivot
+        row, group, role = ("pivot", "Pivot", "pivot") if pivot else (f"source-{model.label}", "Sources", "source")
         if model.pocket is None:
             directory, key = self.locate(model, self.root)
-            return Checkpoint(model=row, group=group, path=directory, key=key)
+            return Checkpoint(model=row, group=group, role=role, path=directory, key=key)
         random = self.produce(initialise_stage(row, model.pocket.model, self.conversations))
         learned = self.produce(
             train_stage(
@@ -104,7 +105,7 @@ class _Given:
                 config=model.pocket.train,
             )
         )
-        return Checkpoint(model=row, group=group, path=learned.path, key=learned.content)
+        return Checkpoint(model=row, group=group, role=role, path=learned.path, key=learned.content)
 
 
 class _Made:
@@ -184,7 +185,8 @@ class _Made:
         )
         artifact = self.produce(stage)
         self.check_kept(artifact, f"{learner.row}, saved in {{}},", "set train.save_dtype=float32")
-        return Checkpoint(model=learner.row, group=learner.group, path=artifact.path, key=artifact.content)
+        row, group, role = learner.row, learner.group, learner.role
+        return Checkpoint(model=row, group=group, role=role, path=artifact.path, key=artifact.content)
 
     def merged(self, row: str, targets: Sequence[Checkpoint]) -> Checkpoint:
         """The targets merged in weight space by the rule that the table's row is named after."""
@@ -192,7 +194,7 @@ class _Made:
         how = self.config.merged
         artifact = self.produce(merge_stage(pivot, targets, what=row, rule=rule, how=how, seed=self.seed))
         self.check_kept(artifact, f"{row}, written in {{}},", "set merged.dtype=float32")
-        return Checkpoint(model=row, group="Merged", path=artifact.path, key=artifact.content)
+        return Checkpoint(model=row, group="Merged", role="merged", path=artifact.path, key=artifact.content)
 
     def check_kept(self, artifact: Artifact, what: str, way_out: str) -> None:
         """Say, or refuse, where rounding the weights lost too much of an update; `what` has a place for their type."""

@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from eval.benchmarks import stand_ins
 from eval.benchmarks.alpaca_metrics import (
+    METRICS,
+    WIN_RATE,
     BaselineComparison,
     length_row,
     official_rows,
@@ -35,12 +38,13 @@ from eval.benchmarks.pairwise_preference import (
     judged_pairs,
     shown_switched,
 )
-from eval.benchmarks.protocol import BenchmarkFiles, JudgingPlan, Sampling, find
+from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, Sampling, find
 from eval.benchmarks.slots import NOBODY, all_slots, read_reply, settle_missing
 from eval.judges.exchange import RECORDED, JudgeRequest, Reply
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, wanted
 from eval.scores.intervals import Bootstrap
 from eval.scores.length_control import PENALTY_C, LengthControl
+from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
 from eval.scores.win_rate import discrete
 from fusion.configure import Refusal, nearest
@@ -59,6 +63,9 @@ class AlpacaEval:
 
     name: ClassVar[str] = "alpaca_eval"
     needs_judge: ClassVar[bool] = True
+    primary: ClassVar[Metric] = WIN_RATE
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
+    package: ClassVar[str] = "alpaca_eval"
 
     # Rows with instruction, output (the baseline's), generator (its name), dataset; None: made by the run (the pocket
     # set).
@@ -126,9 +133,23 @@ class AlpacaEval:
             gamed=files.gamed,
         )
 
+    def stand_in(self) -> LoadedAlpacaEval | None:
+        """As many instructions of about the published lengths; None for a set that the run makes itself."""
+        if self.questions is None:
+            return None
+        instructions, baseline = stand_ins.alpaca_eval(self.limit)
+        return LoadedAlpacaEval(
+            settings=self,
+            questions=instructions,
+            whole=instructions,
+            baseline=baseline,
+            baseline_name="baseline",
+            gamed=None,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedAlpacaEval:
+class LoadedAlpacaEval(JudgedAlone):
     """AlpacaEval with its files read: `questions` are those drawn from the `whole` set, `baseline[i]` is the baseline's
     answer to the i-th of them.
     """
@@ -141,6 +162,8 @@ class LoadedAlpacaEval:
     gamed: Path | None
 
     name: ClassVar[str] = "alpaca_eval"
+    reading: ClassVar[str] = annotator.__module__
+    usual_answer_tokens: ClassVar[int] = 400
 
     @property
     def official(self) -> bool:

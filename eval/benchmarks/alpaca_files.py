@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.benchmarks import judged
 from eval.benchmarks.pairwise_preference import SHOWN_FIRST, SHOWN_SECOND, judged_pairs
 from eval.records import Unscored, Verdict
 from eval.scored import ScoredModel
@@ -32,9 +33,10 @@ def write_alpaca_files(scored: Iterable[ScoredModel], out: Path, *, annotator: s
     """Write the three files of every AlpacaEval result that still has its answers; return the folders."""
     folders = []
     for entry in scored:
-        if entry.benchmark != "alpaca_eval" or entry.shown is None:
+        known = judged(entry.benchmark)
+        if known is None or known.package != "alpaca_eval" or entry.shown is None:
             continue
-        folder = out / "alpaca_eval" / (re.sub(r"[^\w.@+-]", "_", entry.model).lstrip(".") or "model")
+        folder = out / known.package / (re.sub(r"[^\w.@+-]", "_", entry.model).lstrip(".") or "model")
         folder.mkdir(parents=True, exist_ok=True)
         outputs = output_rows(entry.model, entry.shown)
         (folder / "model_outputs.json").write_text(_json(outputs), encoding="utf-8")

@@ -15,9 +15,29 @@ from eval.scores import length_control
 from eval.scores.fold_order import FOLD_ORDERS
 from eval.scores.intervals import Bootstrap, mean_interval, percentile_interval
 from eval.scores.length_control import LengthControl
+from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
 from eval.scores.win_rate import discrete, win_rate
 
+WIN_RATE = Metric(
+    name="win_rate",
+    unit="percent",
+    decimals=1,
+    shown=(("all", "AlpacaEval win rate %"),),
+    title="AlpacaEval win rate",
+    length_controlled="length_controlled_win_rate",
+)
+METRICS = (
+    WIN_RATE,
+    Metric(name="length_controlled_win_rate", unit="percent", decimals=1, shown=(("all", "length-controlled %"),)),
+    Metric(name="average_length", unit="characters", sense=0, decimals=0, shown=(("all", "length"),)),
+    Metric(name="standard_error", unit="percent", sense=0, decimals=1),
+    Metric(name="discrete_win_rate", unit="percent", decimals=1),
+    Metric(name="length_controlled_standard_error", unit="percent", sense=0, decimals=1),
+    Metric(name="length_controlled_standard_error_refit", unit="percent", sense=0, decimals=1),
+    Metric(name="length_controlled_win_rate_matched", unit="percent", decimals=1),
+    Metric(name="position_bias", unit="percent", sense=0, decimals=1),
+)
 _CONTROLLED = "length_controlled_win_rate"
 _ERROR = "length_controlled_standard_error"
 # The difficulties and the long and short baselines of the package's model were all judged against this one.

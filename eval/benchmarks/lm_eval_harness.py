@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from eval.benchmarks.lm_eval_scores import LMEvalTask, task_scores
-from eval.benchmarks.protocol import find
+from eval.benchmarks.protocol import ModelDtype, find
 from eval.errors import HarnessFailure
 from eval.records import ItemScore
 from eval.scores.intervals import Bootstrap, mean_interval
@@ -38,6 +38,7 @@ class LMEvalHarness:
 
     name: ClassVar[str] = "lm_eval"
     needs_judge: ClassVar[bool] = False
+    libraries: ClassVar[tuple[str, ...]] = ("lm-eval",)
 
     tasks: tuple[str | LMEvalTask, ...]
     # A folder of task YAMLs, relative to `paths.data`, for which `$TASK_FOLDER` stands in a YAML, so that it may name
@@ -47,7 +48,7 @@ class LMEvalHarness:
     # `server` asks the running endpoint for token log-probabilities, `hf` loads the checkpoint in this process.
     backend: Literal["server", "hf"] = "server"
     device: str = "cpu"  # for hf
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"  # for hf; auto: the checkpoint's own
+    dtype: ModelDtype = "auto"  # for hf; auto: the checkpoint's own
     num_fewshot: int | None = None
     limit: int | None = None
     apply_chat_template: bool = False
@@ -77,6 +78,14 @@ class LMEvalHarness:
         return tuple(
             one if one.num_fewshot is not None else replace(one, num_fewshot=self.num_fewshot) for one in named
         )
+
+    @property
+    def served(self) -> bool:
+        return self.backend == "server"
+
+    def in_process(self, *, device: str, dtype: ModelDtype) -> LMEvalHarness:
+        """The same tasks on a model that this process loads."""
+        return replace(self, backend="hf", device=device, dtype=dtype)
 
     def measure(self, *, checkpoint: Path, data: Path, endpoint: Endpoint | None = None) -> list[ItemScore]:
         """Run the tasks; one score per document and metric, the name of the task or group that was chosen as category.

@@ -9,6 +9,9 @@ from typing import Any
 
 from eval.errors import HarnessFailure
 from eval.records import ItemScore
+from eval.scores.metric import Metric
+
+_LESS_IS_BETTER = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,11 @@ class LMEvalTask:
     def __post_init__(self) -> None:
         if self.num_fewshot is not None and self.num_fewshot < 0:
             raise ValueError(f"{self.task}: num_fewshot is {self.num_fewshot}: expected 0 or more, or null")
+
+
+def metric_of_task(name: str) -> Metric:
+    """A task's metric, which may name its filter after a comma: a mean over documents, as the harness has it."""
+    return Metric(name=name, unit="share", sense=-1 if name.split(",")[0] in _LESS_IS_BETTER else 1, decimals=3)
 
 
 def task_scores(chosen: LMEvalTask, results: Mapping[str, Any]) -> list[ItemScore]:

@@ -13,15 +13,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from eval.benchmarks import stand_ins
+from eval.benchmarks.fastchat_means import counted_alike, fastchat_rows
 from eval.benchmarks.fastchat_prompts import Prompts, judge_messages, judge_prompts
 from eval.benchmarks.fastchat_rules import fastchat_common
-from eval.benchmarks.protocol import BenchmarkFiles, JudgingPlan, Sampling, find
+from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, Sampling, find
 from eval.benchmarks.single_rating import parse_rating
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
+from eval.errors import JudgeFailure
 from eval.judges.exchange import JudgeRequest, Reply
-from eval.judges.recorded_judgments import NO_SCORE
+from eval.judges.recorded_judgments import NO_SCORE, Judgments, rows_of
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, texts, wanted
 from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
 from fusion.configure import Refusal
 
@@ -29,6 +33,13 @@ from fusion.configure import Refusal
 REFERENCES: Mapping[str, str] = {
     author: f"mt_bench/reference_answer/{author}.jsonl" for author in ("gpt-4", "gpt-4-0125-preview")
 }
+RATING = Metric(
+    name="rating",
+    unit="rating",
+    decimals=2,
+    shown=(("all", "MT-Bench"), ("turn1", "turn 1"), ("turn2", "turn 2")),
+    title="MT-Bench rating",
+)
 # fastchat's `gen_model_answer` falls back to this for a category its table does not have.
 _UNKNOWN_CATEGORY_TEMPERATURE = 0.7
 
@@ -39,6 +50,10 @@ class MTBench:
 
     name: ClassVar[str] = "mt_bench"
     needs_judge: ClassVar[bool] = True
+    package: ClassVar[str] = "fastchat"
+    annotator: ClassVar[str] = ""
+    primary: ClassVar[Metric] = RATING
+    metrics: ClassVar[tuple[Metric, ...]] = (RATING, Metric(name="rating_fastchat", unit="rating", decimals=2))
 
     questions: str | None = None  # None: the question file is made by the run (the pocket set)
     judge_prompts: str | None = None
@@ -81,9 +96,15 @@ class MTBench:
         prompts = {} if files.judge_prompts is None else judge_prompts(files.judge_prompts, "single")
         return LoadedMTBench(settings=self, questions=questions, prompts=prompts)
 
+    def stand_in(self) -> LoadedMTBench | None:
+        """As many questions of about the published lengths; None for a set that the run makes itself."""
+        if self.questions is None:
+            return None
+        return LoadedMTBench(settings=self, questions=stand_ins.mt_bench(), prompts=stand_ins.mt_bench_prompts())
+
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedMTBench:
+class LoadedMTBench(JudgedAlone):
     """MT-Bench with its files read; `prompts` are the published judge prompts by name, empty when not given."""
 
     settings: MTBench
@@ -91,6 +112,7 @@ class LoadedMTBench:
     prompts: Prompts
 
     name: ClassVar[str] = "mt_bench"
+    reading: ClassVar[str] = parse_rating.__module__
 
     def sampling(self, question: Question) -> Sampling:
         """Temperature by the question's category, unless the entry sets one for all."""
@@ -178,6 +200,26 @@ class LoadedMTBench:
         for category in dict.fromkeys(question.category for question in self.questions):
             slices[category] = [score for score in scores if score.category == category]
         return [rating_row(name, rows, bootstrap) for name, rows in slices.items()]
+
+    def recorded_rows(
+        self,
+        file: Path,
+        model: str | None,
+        answers: Sequence[Answer],
+        verdicts: Sequence[Verdict | Unscored],
+        bootstrap: Bootstrap,
+    ) -> Sequence[MetricRow]:
+        """`rating_fastchat` where the file holds repeats, failures, ratings off the scale or of other answers."""
+        requests = self.plan(answers).requests
+        if not requests:
+            return ()
+        try:
+            rows = Judgments(file, rows_of(file), model, requests).rows
+        except JudgeFailure:  # answers picked from several models: the file has no name for their picker
+            return ()
+        ours = sum(isinstance(record, Verdict) for record in verdicts)
+        alike = counted_alike(rows) and ours == len(rows)
+        return () if alike else fastchat_rows(rows, self.questions, bootstrap)
 
     def _request(self, question: Question, turn: int, answer: Answer) -> JudgeRequest:
         references = question.references or ()

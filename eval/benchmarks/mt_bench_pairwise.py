@@ -16,18 +16,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from eval.benchmarks.fastchat_means import fastchat_pair_rows
 from eval.benchmarks.fastchat_prompts import judge_messages, judge_prompts
 from eval.benchmarks.mt_bench import LoadedMTBench, MTBench
 from eval.benchmarks.paired_games import ORDERS, GamePair, pairwise_rows
-from eval.benchmarks.protocol import BenchmarkFiles, JudgingPlan, Sampling, find
+from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, Sampling, find
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.benchmarks.verdict_letter import LOSS, TIE, WIN, parse_verdict
 from eval.judges.exchange import JudgeRequest, Reply
-from eval.judges.recorded_judgments import NO_SCORE
+from eval.judges.recorded_judgments import NO_SCORE, PairJudgments, rows_of
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict
 from eval.scores.intervals import Bootstrap
+from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
 from fusion.configure import Refusal
+
+WIN_RATE = Metric(
+    name="pairwise_win_rate",
+    unit="percent",
+    decimals=1,
+    shown=(("all", "MT-Bench pairwise %"),),
+    title="MT-Bench pairwise win rate",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +50,20 @@ class MTBenchPairwise:
 
     name: ClassVar[str] = "mt_bench_pairwise"
     needs_judge: ClassVar[bool] = True
+    package: ClassVar[str] = "fastchat"
+    annotator: ClassVar[str] = ""
+    primary: ClassVar[Metric] = WIN_RATE
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        WIN_RATE,
+        Metric(
+            name="position_consistency", unit="percent", sense=0, decimals=1, shown=(("all", "same in both orders %"),)
+        ),
+        Metric(name="first_position_bias", unit="percent", sense=0, decimals=1),
+        Metric(name="pairwise_wins", unit="count", decimals=0),
+        Metric(name="pairwise_ties", unit="count", sense=0, decimals=0),
+        Metric(name="pairwise_losses", unit="count", sense=-1, decimals=0),
+        Metric(name="pairwise_win_rate_fastchat", unit="percent", decimals=1),
+    )
 
     questions: str | None = None
     judge_prompts: str | None = None
@@ -81,9 +105,12 @@ class MTBenchPairwise:
         baseline = () if files.baseline is None else tuple(single.read_answers(files.baseline))
         return LoadedMTBenchPairwise(settings=self, single=single, baseline=baseline)
 
+    def stand_in(self) -> None:
+        """Nothing is planned of pairs whose questions are not there."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class LoadedMTBenchPairwise:
+class LoadedMTBenchPairwise(JudgedAlone):
     """The benchmark with its files read.  `baseline`: answers from the baseline's file, empty where there is none;
     `opponents`: by name the answers that one model is compared with.
     """
@@ -94,8 +121,20 @@ class LoadedMTBenchPairwise:
     opponents: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
 
     name: ClassVar[str] = "mt_bench_pairwise"
-    # Whose answers these are: a model that was asked for single ratings is not asked again.
-    asked_as: ClassVar[str] = "mt_bench"
+    reading: ClassVar[str] = parse_verdict.__module__
+
+    @property
+    def asked_as(self) -> str:
+        """A model that was asked for single ratings is not asked again."""
+        return self.single.name
+
+    @property
+    def head_to_head(self) -> LoadedMTBenchPairwise:
+        return self
+
+    @property
+    def compared_with(self) -> str | None:
+        return self.settings.baseline
 
     @property
     def questions(self) -> tuple[Question, ...]:
@@ -210,6 +249,20 @@ class LoadedMTBenchPairwise:
             for opponent in self.opponents:
                 slices[f"against {opponent}"] = [pair for pair in pairs if pair.opponent == opponent]
         return [row for name, rows in slices.items() for row in pairwise_rows(name, rows, bootstrap)]
+
+    def recorded_rows(
+        self,
+        file: Path,
+        model: str | None,
+        answers: Sequence[Answer],
+        verdicts: Sequence[Verdict | Unscored],
+        bootstrap: Bootstrap,
+    ) -> Sequence[MetricRow]:
+        """`pairwise_win_rate_fastchat` where the file holds other pairs than were judged here."""
+        named = model or answers[0].model
+        rows = PairJudgments(file, rows_of(file), model).rows(named, self.opponents)
+        ours = sum(pair.outcome is not None for pair in self.pairs(verdicts))
+        return () if ours == len(rows) else fastchat_pair_rows(rows, named, self.questions, bootstrap)
 
     def _request(self, question: Question, turn: int, answer: Answer, other: Answer, *, order: int) -> JudgeRequest:
         references = question.references or ()

@@ -12,13 +12,13 @@ import functools
 import math
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from eval.judges.exchange import Reply, ReplyForm
+from eval.judges.exchange import Reply
 from eval.records import Unscored, Verdict
 from eval.scores.alpaca_package import alpaca_folder, alpaca_module
 from fusion.configure import Refusal, nearest
@@ -27,7 +27,24 @@ from fusion.configure import Refusal, nearest
 AS_PUBLISHED, SHOWN_FIRST, SHOWN_SECOND = 0, 1, 2
 _FIELDS = re.compile(r"\{(instruction|output_1|output_2)\}")
 _CHATML = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>", re.DOTALL)
-_FORMS: Mapping[str, ReplyForm] = {"logprob_parser": "preference_token", "pipeline_meta_parser": "ranked_models"}
+
+
+def _first_token(reply: Reply) -> Any:
+    if not reply.top_logprobs:
+        raise ValueError("the endpoint returned no token probabilities, which this annotator reads")
+    top = [{"token": token, "logprob": logprob} for token, logprob in reply.top_logprobs]
+    return {"logprobs": {"content": [{"top_logprobs": top}]}}
+
+
+def _text(reply: Reply) -> Any:
+    return reply.text
+
+
+# By the package's parser: the form that it reads, and a reply as it takes it.
+_FORMS: Mapping[str, tuple[str, Callable[[Reply], Any]]] = {
+    "logprob_parser": ("preference_token", _first_token),
+    "pipeline_meta_parser": ("ranked_models", _text),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +52,7 @@ class Annotator:
     """One of the package's annotators.  `prompt` holds (role, text) with its three placeholders still open."""
 
     name: str
-    form: ReplyForm
+    form: str
     parser: str
     parser_settings: Mapping[str, Any]
     prompt: tuple[tuple[str, str], ...]
@@ -64,12 +81,8 @@ class Annotator:
 
     def _shown_preference(self, reply: Reply) -> float:
         parse = getattr(alpaca_module("completion_parsers"), self.parser)
-        completion: Any = reply.text
-        if self.form == "preference_token":
-            if not reply.top_logprobs:
-                raise ValueError("the endpoint returned no token probabilities, which this annotator reads")
-            top = [{"token": token, "logprob": logprob} for token, logprob in reply.top_logprobs]
-            completion = {"logprobs": {"content": [{"top_logprobs": top}]}}
+        _, completion_of = _FORMS[self.parser]
+        completion = completion_of(reply)
         try:
             (value,) = parse(completion, **self.parser_settings)
         except Exception as error:  # the package's parsers raise whatever the reply makes them raise
@@ -139,7 +152,7 @@ def annotator(name: str) -> Annotator:
     request.pop("logprobs", None)
     return Annotator(
         name=name,
-        form=_FORMS[parser],
+        form=_FORMS[parser][0],
         parser=parser,
         parser_settings=settings.get("completion_parser_kwargs", {}),
         prompt=tuple((role, text.strip()) for role, text in _CHATML.findall(prompt)),

@@ -3,24 +3,24 @@
     [{"random", "longest", "best_source", "top1_judge", "top1_ppl", "top1_pairrm"}]   select one source's answer
     [{"packllm_sim", "packllm_opt", "fusion_of_n"}]                                   write an answer of their own
 
-To add a rule that selects: one file with a frozen dataclass and `choose`, one line here, one YAML in conf/ensembles.
+To add one: a file with a frozen dataclass and `choose` (a rule that selects, `eval.ensembles.selection`) or `row` (one
+that writes, `eval.ensembles.writing`), a line here, a YAML in conf/ensembles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from eval.ensembles.best_source import BestSource
 from eval.ensembles.fusion_of_n import FusionOfN
 from eval.ensembles.longest import Longest
-from eval.ensembles.packllm import PackLLM, PackLLMOpt, PackLLMSim
+from eval.ensembles.packllm import PackLLMOpt, PackLLMSim
 from eval.ensembles.random_source import Random
 from eval.ensembles.selection import Selection
 from eval.ensembles.top1_judge import Top1Judge
 from eval.ensembles.top1_pairrm import Top1PairRM
 from eval.ensembles.top1_ppl import Top1PPL
+from eval.ensembles.writing import Writing
 
-Ensemble = Selection | PackLLM | FusionOfN
+Ensemble = Selection | Writing
 
 ENSEMBLES: dict[str, type[Ensemble]] = {
     "random": Random,
@@ -35,15 +35,6 @@ ENSEMBLES: dict[str, type[Ensemble]] = {
 }
 PREFIX = "ensemble-"
 
-
-def oracles(models: Iterable[str]) -> dict[str, str]:
-    """Of these rows those that are oracles, and what each knows that no system could."""
-    named = {model: model.removeprefix(PREFIX) for model in models if model.startswith(PREFIX)}
-    return {
-        model: ENSEMBLES[rule].oracle for model, rule in named.items() if rule in ENSEMBLES and ENSEMBLES[rule].oracle
-    }
-
-
 __all__ = [
     "ENSEMBLES",
     "PREFIX",
@@ -51,7 +42,6 @@ __all__ = [
     "Ensemble",
     "FusionOfN",
     "Longest",
-    "PackLLM",
     "PackLLMOpt",
     "PackLLMSim",
     "Random",
@@ -59,5 +49,5 @@ __all__ = [
     "Top1Judge",
     "Top1PPL",
     "Top1PairRM",
-    "oracles",
+    "Writing",
 ]

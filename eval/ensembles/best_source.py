@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from eval.ensembles.selection import Options
+from eval.ensembles.selection import Options, Selects
 
 
 @dataclass(frozen=True, kw_only=True)
-class BestSource:
+class BestSource(Selects):
     """The source with the highest mean of the benchmark's main score over the questions it was scored on; of equal
     means the first.
     """

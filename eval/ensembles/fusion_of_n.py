@@ -7,16 +7,34 @@ second prompt shows the sources' second answers, each of which followed that sou
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Protocol, TypeVar
 
 import jinja2
 
 from eval.ensembles.random_source import draw
+from eval.ensembles.selection import Made, Need
 from eval.records import Answer, Question
 from fusion.command import CONF
 from fusion.configure import Refusal
+
+T = TypeVar("T")
+
+
+class Asks(Protocol[Made]):
+    """Members whose answers are known, beside models that can be asked."""
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """The benchmark's."""
+
+    @property
+    def said(self) -> Sequence[Mapping[str, Answer]]:
+        """Each member's answers by question."""
+
+    def ask(self, model: str, questions: tuple[Question, ...]) -> Made:
+        """The answers of one model of the run to other questions than the benchmark's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +43,24 @@ class FusionOfN:
     that is given `question`, `answers` and `turn`.  The order of the answers is drawn from `seed` and the question.
     """
 
+    selects: ClassVar[bool] = False
     oracle: ClassVar[str] = ""
+    needs: ClassVar[frozenset[Need]] = frozenset({"models"})
+    together: ClassVar[bool] = False
 
     fusor: str = "pivot"
     seed: int = 0
     prompt: str = "ensembles/fusion_of_n.jinja"
+
+    def check(self, models: Collection[str]) -> None:
+        """Raises Refusal when the fusor is none of the run's models."""
+        if self.fusor not in models:
+            raise Refusal(
+                f"ensembles.fusion_of_n.fusor is {self.fusor!r}: expected a model of this run, {', '.join(models)}"
+            )
+
+    def row(self, members: Asks[T]) -> T:
+        return members.ask(self.fusor, self.questions(members.questions, members.said))
 
     def questions(self, questions: Sequence[Question], answers: Sequence[Mapping[str, Answer]]) -> tuple[Question, ...]:
         """The benchmark's questions with what the fusor is asked in place of the turns.  `answers`: per source, by

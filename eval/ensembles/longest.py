@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from eval.ensembles.selection import Options, best
+from eval.ensembles.selection import Options, Selects, best
 
 
 @dataclass(frozen=True, kw_only=True)
-class Longest:
+class Longest(Selects):
     """Most characters over all turns; of equally long answers the first source's."""
-
-    oracle: ClassVar[str] = ""
 
     def choose(self, options: Options) -> dict[str, int]:
         return {

@@ -11,14 +11,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-ModelDtype = Literal["auto", "float32", "bfloat16", "float16"]
+from eval.benchmarks.protocol import ModelDtype
+from eval.ensembles.selection import Made, Need
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,18 +37,42 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackLLMSim:
-    """Weights by how unsurprised each model is by the prompt; a larger `tau` makes them more equal.
+class PackLLM(ABC):
+    """What both share.  `per`: what a mean likelihood is over; on `device` all models are held at once, in `dtype`."""
 
-    `weights` gives one number per model, 0 or more, that sum to one; `evidence` costs a forward pass of every model.
-    """
-
+    selects: ClassVar[bool] = False
     oracle: ClassVar[str] = ""
+    needs: ClassVar[frozenset[Need]] = frozenset({"models"})
+    together: ClassVar[bool] = True
 
-    tau: float = 1.0
     per: Literal["token", "byte"] = "token"
     dtype: ModelDtype = "auto"
     device: str = "cpu"
+
+    @abstractmethod
+    def weights(self, nll: Sequence[float], evidence: Callable[[], Evidence]) -> NDArray[np.float64]:
+        """One number per model, 0 or more, that sum to one; `evidence` costs a forward pass of every model."""
+
+    def check(self, models: Collection[str]) -> None:
+        """It names no model."""
+        return
+
+    def row(self, members: Mixes[T]) -> T:
+        return members.mix(self)
+
+
+class Mixes(Protocol[Made]):
+    """Members that can decode together."""
+
+    def mix(self, rule: PackLLM) -> Made:
+        """The answers that all members give together, token by token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackLLMSim(PackLLM):
+    """Weights by how unsurprised each model is by the prompt; a larger `tau` makes them more equal."""
+
+    tau: float = 1.0
 
     def __post_init__(self) -> None:
         if self.tau <= 0:
@@ -55,15 +83,10 @@ class PackLLMSim:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackLLMOpt:
+class PackLLMOpt(PackLLM):
     """Weights that fit the mixture to the prompt, found greedily on a grid of `step`."""
 
-    oracle: ClassVar[str] = ""
-
     step: float = 0.05
-    per: Literal["token", "byte"] = "token"
-    dtype: ModelDtype = "auto"
-    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if not 0 < self.step <= 1:
@@ -71,9 +94,6 @@ class PackLLMOpt:
 
     def weights(self, nll: Sequence[float], evidence: Callable[[], Evidence]) -> NDArray[np.float64]:
         return greedy_weights(nll, evidence(), self.step)
-
-
-PackLLM = PackLLMSim | PackLLMOpt
 
 
 def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:

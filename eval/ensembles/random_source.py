@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import ClassVar
 
-from eval.ensembles.selection import Options
+from eval.ensembles.selection import Options, Selects
 
 
 @dataclass(frozen=True, kw_only=True)
-class Random:
+class Random(Selects):
     """Each complete answer is as likely as any other; the draw depends on `seed` and the question's id alone."""
-
-    oracle: ClassVar[str] = ""
 
     seed: int = 0
 

@@ -14,17 +14,19 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
 from eval.benchmarks import LoadedBenchmark
-from eval.benchmarks.mt_bench_pairwise import LoadedMTBenchPairwise
 from eval.benchmarks.protocol import Sampling
 from eval.config import EvalConfig
-from eval.ensembles import PREFIX, FusionOfN, PackLLM, Top1PPL
+from eval.ensembles import PREFIX
+from eval.ensembles.packllm import PackLLM
 from eval.ensembles.perplexity import Surprise
 from eval.ensembles.selection import Option, Selection
 from eval.ensembles.stages import by_question, mixed_answers, surprises
+from eval.ensembles.writing import Writing
 from eval.judging import Judged
 from eval.records import Answer, Question, Unscored, Verdict
 from eval.scored import ScoredModel
@@ -45,8 +47,43 @@ class FusorQuestions:
     questions: tuple[Question, ...]
     benchmark: LoadedBenchmark
 
+    @property
+    def asked_as(self) -> str:
+        return self.name
+
     def sampling(self, question: Question) -> Sampling:
         return self.benchmark.sampling(question)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MembersOn:
+    """The members on one benchmark, for the rule of that `name`; its verbs give jobs to be judged."""
+
+    rows: EnsembleRows
+    run: Stages
+    name: str
+    entry: str
+    benchmark: LoadedBenchmark
+    said: Sequence[Mapping[str, Answer]]
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        return self.benchmark.questions
+
+    def ask(self, model: str, questions: tuple[Question, ...]) -> JudgingJob:
+        own = self.rows.candidate(self.name)
+        asked = FusorQuestions(name=self.benchmark.name, questions=questions, benchmark=self.benchmark)
+        fusor = self.rows.candidates[model]
+        candidate = replace(own, path=fusor.path, weights=fusor.weights)
+        return self._job(candidate, self.run.answers(candidate, self.entry, asked))
+
+    def mix(self, rule: PackLLM) -> JudgingJob:
+        candidate, members = self.rows.candidate(self.name), self.rows.members
+        answers = mixed_answers(self.run, candidate, members, self.entry, self.benchmark, rule)
+        return self._job(candidate, answers)
+
+    def _job(self, candidate: Candidate, answers: Sequence[Answer]) -> JudgingJob:
+        return JudgingJob(candidate=candidate, entry=self.entry, benchmark=self.benchmark, answers=answers)
 
 
 class EnsembleRows:
@@ -62,6 +99,8 @@ class EnsembleRows:
         self.progress = progress
         self.candidates = {candidate.model: candidate for candidate in candidates}
         self.members = [candidate for candidate in candidates if candidate.group in config.ensemble_members]
+        self.writing = {name: cast(Writing, rule) for name, rule in config.ensembles.items() if not rule.selects}
+        self.selecting = {name: cast(Selection, rule) for name, rule in config.ensembles.items() if rule.selects}
         self.surprises: dict[tuple[str, str], dict[str, Surprise]] = {}
         if config.ensembles and not self.members:
             groups = ", ".join(dict.fromkeys(candidate.group for candidate in candidates))
@@ -70,21 +109,18 @@ class EnsembleRows:
                 " ensembles out, or name other groups in ensemble_members"
             )
         for name, rule in config.ensembles.items():
-            if not served and isinstance(rule, Top1PPL | PackLLM | FusionOfN):
+            if not served and rule.needs:
                 raise Refusal(
                     f"ensembles: {name} needs the models themselves, and these are answers from a file: leave it out"
                 )
-            if isinstance(rule, FusionOfN) and rule.fusor not in self.candidates:
-                raise Refusal(
-                    f"ensembles.fusion_of_n.fusor is {rule.fusor!r}: expected a model of this run,"
-                    f" {', '.join(self.candidates)}"
-                )
+        for rule in self.writing.values():
+            rule.check(self.candidates)
 
     def measure(
         self, run: Stages, candidate: Candidate, entry: str, benchmark: LoadedBenchmark, answers: Sequence[Answer]
     ) -> None:
         """Keep the candidate's perplexities on its own conversations, if it is a member and a rule asks for them."""
-        if candidate in self.members and any(isinstance(rule, Top1PPL) for rule in self.config.ensembles.values()):
+        if candidate in self.members and any("perplexities" in rule.needs for rule in self.config.ensembles.values()):
             self.surprises[candidate.model, entry] = surprises(run, candidate, entry, benchmark.questions, answers)
 
     def jobs(
@@ -95,11 +131,9 @@ class EnsembleRows:
         with contextlib.ExitStack() as stack:
             logs, say = self.config.artifacts / "logs", self.progress.note
             run = Stages(self.config, self.progress, starter(self.config.serve, stack, logs=logs, say=say))
-            for name in self.config.ensembles:
+            for name in self.writing:
                 for entry, benchmark in loaded.items():
-                    job = self.written(run, name, entry, benchmark, answered)
-                    if job is not None:
-                        found.append(job)
+                    found.append(self.written(run, name, entry, benchmark, answered))
         return found
 
     def written(
@@ -109,35 +143,21 @@ class EnsembleRows:
         entry: str,
         benchmark: LoadedBenchmark,
         answered: Mapping[tuple[str, str], Sequence[Answer]],
-    ) -> JudgingJob | None:
-        """One rule's own answers to one benchmark; None for a rule that selects."""
-        rule = self.config.ensembles[name]
-        if isinstance(rule, FusionOfN):
-            fusor = self.candidates[rule.fusor]
-            candidate = replace(fusor, model=f"{PREFIX}{name}", group=GROUP)
-            said = [by_question(answered[member.model, entry]) for member in self.members]
-            asked = FusorQuestions(
-                name=benchmark.name, questions=rule.questions(benchmark.questions, said), benchmark=benchmark
-            )
-            answers = run.answers(candidate, entry, asked)
-        elif isinstance(rule, PackLLM):
-            candidate = self._candidate(name)
-            answers = mixed_answers(run, candidate, self.members, entry, benchmark, rule)
-        else:
-            return None
-        return JudgingJob(candidate=candidate, entry=entry, benchmark=benchmark, answers=answers)
+    ) -> JudgingJob:
+        """The own answers of a rule that writes to one benchmark."""
+        said = [by_question(answered[member.model, entry]) for member in self.members]
+        members = MembersOn(rows=self, run=run, name=name, entry=entry, benchmark=benchmark, said=said)
+        return self.writing[name].row(members)
 
     def selected(self, judged: Sequence[Judged]) -> list[Judged]:
         """The rows of the rules that select, of the members' judged answers."""
         by_place = {(one.job.candidate.model, one.job.entry): one for one in judged}
         entries = dict.fromkeys(one.job.entry for one in judged)
         found = []
-        for name, rule in self.config.ensembles.items():
-            if isinstance(rule, FusionOfN | PackLLM):
-                continue
+        for name, rule in self.selecting.items():
             for entry in entries:
                 members = [by_place[member.model, entry] for member in self.members]
-                found.append(self._selected(self._candidate(name), rule, members))
+                found.append(self._selected(self.candidate(name), rule, members))
         return found
 
     def in_order(self, scored: Iterable[ScoredModel]) -> list[ScoredModel]:
@@ -145,10 +165,17 @@ class EnsembleRows:
         names = [f"{PREFIX}{name}" for name in self.config.ensembles]
         return sorted(scored, key=lambda one: names.index(one.model))
 
-    def _candidate(self, name: str) -> Candidate:
+    def candidate(self, name: str) -> Candidate:
         """A row without a checkpoint of its own: its weights are those of all members."""
-        weights = digest([member.weights for member in self.members])
-        return Candidate(model=f"{PREFIX}{name}", group=GROUP, path=self.members[0].path, weights=weights)
+        oracle = self.config.ensembles[name].oracle
+        return Candidate(
+            model=f"{PREFIX}{name}",
+            group=GROUP,
+            path=self.members[0].path,
+            weights=digest([member.weights for member in self.members]),
+            role="oracle" if oracle else "ensemble",
+            oracle=oracle,
+        )
 
     def _selected(self, candidate: Candidate, rule: Selection, members: Sequence[Judged]) -> Judged:
         job = members[0].job
@@ -175,11 +202,10 @@ class EnsembleRows:
             + ", ".join(f"{name} {counts[name]}" for name in (member.job.candidate.model for member in members))
         )
         names = dict.fromkeys(name for member in members for name in member.members)
-        benchmark = job.benchmark
-        if isinstance(benchmark, LoadedMTBenchPairwise):  # whoever any member met; a chosen answer never met itself
-            boards = [member.job.benchmark for member in members]
-            met = [board.opponents for board in boards if isinstance(board, LoadedMTBenchPairwise)]
-            benchmark = benchmark.against({name: said for opponents in met for name, said in opponents.items()})
+        benchmark, games = job.benchmark, job.benchmark.head_to_head
+        if games is not None:  # whoever any member met; a chosen answer never met itself
+            boards = [board for member in members if (board := member.job.benchmark.head_to_head) is not None]
+            benchmark = games.against({name: said for board in boards for name, said in board.opponents.items()})
         return Judged(
             job=replace(
                 job,
@@ -197,12 +223,12 @@ class EnsembleRows:
 def main_scores(judged: Judged) -> dict[str, float]:
     """The mean of the main score over a question's turns, for questions of which every turn was scored.
 
-    The main score of a benchmark is the metric its item scores begin with: rating, or win rate.
+    The main score of a benchmark is its primary metric.
     """
     items = judged.job.benchmark.item_scores(judged.verdicts, judged.job.answers)
     values: dict[str, list[float | None]] = {}
     for item in items:
-        if item.metric == items[0].metric:
+        if item.metric == judged.job.benchmark.settings.primary.name:
             values.setdefault(item.question_id, []).append(item.value)
     return {
         question_id: float(np.mean([value for value in found if value is not None]))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol, TypeVar
 
 from eval.ensembles.perplexity import Surprise
 from eval.records import Answer
@@ -38,12 +38,26 @@ class Option:
 
 
 Options = Mapping[str, Sequence[Option]]
+# What a row of a rule that writes is to its caller.
+Made = TypeVar("Made", covariant=True)
+# What a rule needs besides answers and verdicts: the members as models, their perplexities on what they said.
+Need = Literal["models", "perplexities"]
+
+
+class Selects:
+    """What is so of a rule that selects, unless it says otherwise."""
+
+    selects: ClassVar[bool] = True
+    oracle: ClassVar[str] = ""
+    needs: ClassVar[frozenset[Need]] = frozenset()
 
 
 class Selection(Protocol):
     """A rule that selects; `oracle` says what it knows that no system could, empty when it is fair."""
 
+    selects: ClassVar[bool]
     oracle: ClassVar[str]
+    needs: ClassVar[frozenset[Need]]
 
     def choose(self, options: Options) -> dict[str, int]:
         """The chosen source's place in the sources' order, per question."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eval.ensembles.selection import Options, best
+from eval.ensembles.selection import Options, Selects, best
 
 
 @dataclass(frozen=True, kw_only=True)
-class Top1Judge:
+class Top1Judge(Selects):
     """The highest mean score over the question's turns; of equal scores the first source's.
 
     The maximum of noisy verdicts also keeps the judge's luckiest errors, so the value is too high even as a bound.

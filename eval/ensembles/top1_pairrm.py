@@ -10,21 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
-from eval.ensembles.selection import Option, Options, best
+from eval.ensembles.selection import Option, Options, Selects, best
 from eval.records import read_rows, wanted
 from fusion.configure import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Top1PairRM:
+class Top1PairRM(Selects):
     """`file`: JSON lines (plain or .gz) with `benchmark` (its name), `question_id` and `scores` (model to number).
 
     A score is the sum over both orders of the model's whole row of PairRM's N(N-1) comparisons; larger is better.
     """
-
-    oracle: ClassVar[str] = ""
 
     file: str | None = None
 

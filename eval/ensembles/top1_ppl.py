@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from eval.ensembles.selection import Option, Options, best
+from eval.ensembles.selection import Need, Option, Options, Selects, best
 
 
 @dataclass(frozen=True, kw_only=True)
-class Top1PPL:
+class Top1PPL(Selects):
     """`of` the prompt (the user's turns) or of the source's own answer; `per` token of the source's own tokenizer, as
     published, or per byte, which tokenizers of different sizes cannot bias.
     """
 
-    oracle: ClassVar[str] = ""
+    needs: ClassVar[frozenset[Need]] = frozenset({"perplexities"})
 
     of: Literal["prompt", "answer"] = "prompt"
     per: Literal["token", "byte"] = "token"

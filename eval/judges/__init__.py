@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval.judges.exchange import JudgeRequest, Reply
-from eval.judges.model_judge import ModelJudge, Price
+from eval.judges.model_judge import ModelJudge
 from eval.judges.openai import OpenAI
-from eval.judges.panel import Member, Panel
-from eval.judges.protocol import Judge
+from eval.judges.panel import Panel
+from eval.judges.price import Price
+from eval.judges.protocol import Judge, Member
 from eval.judges.recorded import Recorded
 from eval.judges.reference import Reference
 from eval.judges.served import Served
 from eval.serve import SERVERS
 from fusion.configure import Refusal, choose
 
-JUDGES: dict[str, type[Member | Panel]] = {
+JUDGES: dict[str, type[Member] | type[Panel]] = {
     "reference": Reference,
     "openai": OpenAI,
     "served": Served,

@@ -15,16 +15,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from eval.judges.exchange import JudgeRequest, Reply
+from eval.judges.forms import FORMS
 
 ReplyKind = Literal["text", "json"]
 
 _JSON_TOKENS = 512  # at least: an annotator that wants one token of text needs room for an object
-_FIELDS = {
-    "rating": '"rating" (a number from 1 to 10)',
-    "verdict_letter": '"verdict" ("A", "B", or "C" for a tie)',
-    "preference_token": '"verdict" ("m" or "M")',
-    "ranked_models": '"verdict" (the better model\'s name, "m" or "M")',
-}
 
 
 def body(request: JudgeRequest, *, reply: ReplyKind, extra: Mapping[str, Any], seeded: bool) -> dict[str, Any]:
@@ -78,25 +73,18 @@ def usage(completion: Any) -> tuple[int, int]:
 
 def said_in_words(text: str, request: JudgeRequest) -> Reply:
     """A JSON reply in the benchmark's own form; text that holds no such object is left as it is, to be unscored."""
+    form = FORMS[request.form]
     try:
         found = json.loads(text)
-        value = found["rating" if request.form == "rating" else "verdict"]
+        value = found[form.field]
     except (ValueError, TypeError, KeyError):
         return Reply(text=text)
     why = str(found.get("explanation", "")).replace("[[", "[ [")  # the field is the verdict, whatever the reasons quote
-    if request.form == "rating":
-        return Reply(text=f"{why}\n\nRating: [[{value}]]".strip())
-    if request.form == "preference_token":
-        return Reply(text=str(value), top_logprobs=((str(value), 0.0),))
-    if request.form == "ranked_models":
-        order = sorted(("m", "M"), key=lambda name: name != value)
-        ranking = [{"model": name, "rank": rank} for rank, name in enumerate(order, start=1)]
-        return Reply(text=json.dumps({"ordered_models": ranking}) if value in order else text)
-    return Reply(text=f"{why}\n\n[[{value}]]".strip())  # a letter
+    return form.from_json(value, why) or Reply(text=text)
 
 
 def _json_wish(request: JudgeRequest) -> str:
     return (
         'Reply with one JSON object and nothing else: first "explanation" (your reasons in a few sentences), then '
-        f"{_FIELDS[request.form]}."
+        f"{FORMS[request.form].ask_as_json}."
     )

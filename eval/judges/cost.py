@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from eval.judges.exchange import JudgeRequest
-from eval.judges.model_judge import ModelJudge
+from eval.judges.protocol import Member
 from eval.records import Unscored, Verdict
 
 _CHARACTERS_PER_TOKEN = 4.0
@@ -54,7 +54,7 @@ class Estimate:
 
 
 def cost(
-    judge: ModelJudge, records: Iterable[Verdict | Unscored], *, model: str, benchmark: str, layer: int, asked: int
+    judge: Member, records: Iterable[Verdict | Unscored], *, model: str, benchmark: str, layer: int, asked: int
 ) -> JudgeCost:
     """The sum over what a judge said."""
     replies = [*records]

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from eval.records import Placed
 
-# How a reply says its verdict: "Rating: [[7]]"; the token "m" or "M" with its probabilities; a JSON ranking of both;
-# the letter of the better answer, "[[A]]", "[[B]]", or "[[C]]" for a tie.
-ReplyForm = Literal["rating", "preference_token", "ranked_models", "verdict_letter"]
 # The label of a judge that replays a file begins with this.
 RECORDED = "recorded"
 
@@ -24,7 +21,7 @@ class JudgeRequest(Placed):
 
     benchmark: str
     model: str
-    form: ReplyForm
+    form: str
     question: str
     answers: tuple[str, ...]  # as shown: one for a rating, two in shown order for a preference
     reference: str | None

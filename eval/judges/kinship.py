@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
-from eval.judges.model_judge import ModelJudge
+from eval.judges.protocol import Member
 from fusion.configure import Refusal
 
 
@@ -17,7 +17,7 @@ class Kinship:
     families: Mapping[str, str] = field(default_factory=dict)
     policy: Literal["warn", "refuse", "allow"] = "warn"
 
-    def notes(self, judges: Iterable[ModelJudge], own: Mapping[str, Set[str]]) -> list[str]:
+    def notes(self, judges: Iterable[Member], own: Mapping[str, Set[str]]) -> list[str]:
         """One sentence per judge that judges kin; `own` are, by the judge's label, the rows that have its very weights.
 
         Raises Refusal instead where the policy says so.

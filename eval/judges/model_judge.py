@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from eval.judges.completions import ReplyKind
+from eval.judges.price import Price
+from eval.judges.protocol import Member
+from eval.serve import Serve
 from eval.serve.endpoint_client import Patience
 
 
 @dataclass(frozen=True, kw_only=True)
-class Price:
-    """Money per million tokens, in whatever currency the endpoint charges."""
-
-    prompt: float
-    completion: float
-
-    def __post_init__(self) -> None:
-        if self.prompt < 0 or self.completion < 0:
-            raise ValueError(f"prompt {self.prompt}, completion {self.completion}: expected 0 or more of each")
-
-    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """What so many tokens cost."""
-        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelJudge(ABC):
+class ModelJudge(Member):
     """Settings that a judge model has wherever it runs."""
+
+    is_model: ClassVar[bool] = True
 
     concurrency: int = 8
     timeout_seconds: float = 120.0
@@ -63,10 +51,8 @@ class ModelJudge(ABC):
             longest_wait_seconds=self.longest_wait_seconds,
         )
 
-    @property
-    @abstractmethod
-    def label(self) -> str:
-        """The name under which its verdicts are recorded."""
+    def modules(self, benchmark: str, reading: str, served_as: Serve) -> tuple[str, ...]:
+        return "eval.judges.completions", "eval.benchmarks.slots", reading
 
     def labelled(self, name: str) -> str:
         """`name`, marked where the judge replies in JSON: the same model, asked in another way."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from eval.errors import JudgeFailure
 from eval.judges.asking import Address, ask_judge
 from eval.judges.exchange import JudgeRequest, Reply
 from eval.judges.model_judge import ModelJudge
+from eval.judges.protocol import Identity
+from eval.serve import Serve
+from fusion.configure import plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,10 @@ class OpenAI(ModelJudge):
     @property
     def label(self) -> str:
         return self.labelled(self.model)
+
+    def identity(self, weights_of: Callable[[Path], str], served_as: Serve) -> Identity:
+        names = ("model", "base_url", "reply", "extra", "readings")
+        return {"type": "OpenAI", **{name: plain(getattr(self, name)) for name in names}}, {}
 
     def judge(self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]) -> None:
         """Hand over one reply per request, in the order of completion.

@@ -16,15 +16,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.judges.exchange import JudgeRequest
-from eval.judges.model_judge import ModelJudge
-from eval.judges.openai import OpenAI
-from eval.judges.recorded import Recorded
-from eval.judges.reference import Reference
-from eval.judges.served import Served
+from eval.judges.forms import FORMS
+from eval.judges.protocol import Board, Member
 from eval.records import Unscored, Verdict
-
-Member = OpenAI | Served | Recorded | Reference
-_TIE = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +38,16 @@ class Panel:
             raise ValueError(f"quorum is {self.quorum}: expected 1 to {len(self.members)}, the number of members")
         if self.layers == 2:
             for name, member in self.members.items():
-                if not isinstance(member, ModelJudge):
+                if not member.is_model:
                     raise ValueError(f"member {name} cannot read reviews: two layers need judge models, set layers: 1")
+
+    @property
+    def replayed(self) -> None:
+        """A panel replays no file of its own."""
+
+    @property
+    def board(self) -> Board:
+        return self
 
     @property
     def enough(self) -> int:
@@ -57,48 +59,42 @@ class Panel:
         rounds = " after review" if self.layers == 2 else ""
         return f"panel:{self.rule} of {', '.join(self.members)}{rounds}"
 
+    def aggregate(
+        self, request: JudgeRequest, layers: Sequence[Mapping[str, Verdict | Unscored]]
+    ) -> Verdict | Unscored:
+        """The panel's verdict on one request from its members' verdicts, layer by layer; what has no value is left out.
 
-def aggregate(
-    panel: Panel, request: JudgeRequest, layers: Sequence[Mapping[str, Verdict | Unscored]]
-) -> Verdict | Unscored:
-    """The panel's verdict on one request from its members' verdicts, layer by layer; what has no value is left out.
-
-    `mean`: over members and layers.  `majority` of ratings: their median; of preferences: the side with more votes, a
-    tie (1.5) where votes are equal.  Unscored when fewer members than the quorum have a value in the last layer.
-    """
-    records = [(name, record) for layer in layers for name, record in layer.items()]
-    scored = [record.value for _, record in records if isinstance(record, Verdict)]
-    voters = sum(isinstance(record, Verdict) for record in layers[-1].values())
-    said = ", ".join(
-        f"{name} {record.value:g}" if isinstance(record, Verdict) else f"{name} unscored ({record.reason})"
-        for name, record in records
-    )
-    if voters < panel.enough:
-        again = any(isinstance(record, Unscored) and record.kind == "no_reply" for _, record in records)
-        return Unscored(
+        `mean`: over members and layers.  `majority` of ratings: their median; of preferences: the side with more votes,
+        a tie (1.5) where votes are equal.  Unscored when fewer members than the quorum have a value in the last layer.
+        """
+        records = [(name, record) for layer in layers for name, record in layer.items()]
+        scored = [record.value for _, record in records if isinstance(record, Verdict)]
+        voters = sum(isinstance(record, Verdict) for record in layers[-1].values())
+        said = ", ".join(
+            f"{name} {record.value:g}" if isinstance(record, Verdict) else f"{name} unscored ({record.reason})"
+            for name, record in records
+        )
+        if voters < self.enough:
+            again = any(isinstance(record, Unscored) and record.kind == "no_reply" for _, record in records)
+            return Unscored(
+                question_id=request.question_id,
+                turn=request.turn,
+                reason=f"{voters} of {len(self.members)} members scored, {self.enough} are needed: {said}",
+                judge=self.label,
+                kind="no_reply" if again else "unreadable",
+                opponent=request.opponent,
+                order=request.order,
+            )
+        if self.rule == "mean":
+            value = statistics.fmean(scored)
+        else:
+            value = FORMS[request.form].majority(scored)
+        return Verdict(
             question_id=request.question_id,
             turn=request.turn,
-            reason=f"{voters} of {len(panel.members)} members scored, {panel.enough} are needed: {said}",
-            judge=panel.label,
-            kind="no_reply" if again else "unreadable",
+            value=value,
+            judge=self.label,
+            text=said,
             opponent=request.opponent,
             order=request.order,
         )
-    if panel.rule == "mean":
-        value = statistics.fmean(scored)
-    else:
-        value = statistics.median(scored) if request.form == "rating" else _majority(scored)
-    return Verdict(
-        question_id=request.question_id,
-        turn=request.turn,
-        value=value,
-        judge=panel.label,
-        text=said,
-        opponent=request.opponent,
-        order=request.order,
-    )
-
-
-def _majority(preferences: Sequence[float]) -> float:
-    lead = sum((value > _TIE) - (value < _TIE) for value in preferences)
-    return 2.0 if lead > 0 else 1.0 if lead < 0 else _TIE

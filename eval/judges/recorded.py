@@ -16,14 +16,17 @@ from typing import Any
 
 from eval.errors import JudgeFailure
 from eval.judges.exchange import RECORDED, JudgeRequest, Reply
+from eval.judges.forms import FORMS
+from eval.judges.protocol import Identity, Member
 from eval.judges.recorded_judgments import Judgments, PairJudgments, rows_of
 from eval.records import wanted
-
-_HELD = {"rating": "ratings", "verdict_letter": "verdicts on pairs"}  # by form; whatever else is a preference
+from eval.serve import Serve
+from fusion.configure import plain
+from fusion.runtime.digests import file_digest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
+class Recorded(Member):
     """Settings: the `file` with the verdicts, and `model`, the judged model's name there.
 
     `model` None: the model's own name, else the one whose judged answers are these.
@@ -35,6 +38,14 @@ class Recorded:
     @property
     def label(self) -> str:
         return f"{RECORDED}:{Path(self.file).name}"
+
+    @property
+    def replayed(self) -> tuple[Path, str | None]:
+        return Path(self.file), self.model
+
+    def identity(self, weights_of: Callable[[Path], str], served_as: Serve) -> Identity:
+        settings = {name: value for name, value in plain(self).items() if name != "file"}
+        return settings, {"recorded": file_digest(Path(self.file))}
 
     def judge(self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]) -> None:
         """Hand over one reply per request, in order; what the file does not hold is missing, with the reason.
@@ -57,7 +68,7 @@ class Recorded:
         else:
             raise JudgeFailure(f"{path} holds neither judgments (fastchat) nor annotations (alpaca-eval)")
         for request in requests:
-            if _HELD.get(request.form, "preferences") != held:
+            if FORMS[request.form].held != held:
                 raise JudgeFailure(f"{path} holds {held}, which {request.benchmark} does not use")
             hand_over(request, replies(request))
 

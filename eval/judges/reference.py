@@ -13,19 +13,19 @@ How much credit an answer gets that is not the known one, `credit` says:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from eval.errors import JudgeFailure
 from eval.judges.exchange import JudgeRequest, Reply
+from eval.judges.forms import FORMS
+from eval.judges.protocol import Member
 
 Credit = Literal["edit", "exact", "contains"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reference:
+class Reference(Member):
     """`credit`: how strict it is, as the module's first lines say."""
 
     credit: Credit = "edit"
@@ -48,21 +48,7 @@ def reply_by_reference(request: JudgeRequest, credit: Credit = "edit") -> Reply:
     """The reply to one request."""
     if request.reference is None:
         return Reply(failure="the question has no known answer for the reference judge", missing=True)
-    ratings = [rating(answer, request.reference, credit) for answer in request.answers]
-    if request.form == "rating":
-        return Reply(text=f"Rating: [[{ratings[0]}]]")
-    if request.form == "verdict_letter":
-        first, second = ratings
-        return Reply(text="[[A]]" if first > second else "[[B]]" if second > first else "[[C]]")
-    if request.form == "preference_token":
-        first, second = ratings
-        if first == second:
-            return Reply(text="m", top_logprobs=(("m", math.log(0.5)), ("M", math.log(0.5))))
-        return Reply(text="m" if first > second else "M", top_logprobs=(("m" if first > second else "M", 0.0),))
-    raise JudgeFailure(
-        "the reference judge cannot say 'draw' in a ranking: set benchmark.<entry>.annotator to"
-        " weighted_alpaca_eval_gpt4_turbo, or choose another judge"
-    )
+    return FORMS[request.form].say([rating(answer, request.reference, credit) for answer in request.answers])
 
 
 def rating(answer: str, reference: str, credit: Credit = "edit") -> int:

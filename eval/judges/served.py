@@ -9,6 +9,7 @@ question that needs it.
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ from eval.errors import JudgeFailure
 from eval.judges.asking import Address, ask_judge
 from eval.judges.exchange import JudgeRequest, Reply
 from eval.judges.model_judge import ModelJudge
-from eval.serve import VLLM, Automatic, ExistingEndpoint, Serve, Server, Transformers, serving
+from eval.judges.protocol import Identity, Judge
+from eval.serve import VLLM, Automatic, ExistingEndpoint, Serve, Server, Transformers, engine, serving
 from eval.serve.control import Control
-from fusion.configure import Refusal
+from fusion.configure import Refusal, plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,22 @@ class Served(ModelJudge):
                 f"judge.checkpoint={self.checkpoint}: there is no config.json; expected a checkpoint directory"
             )
         return found
+
+    def identity(self, weights_of: Callable[[Path], str], served_as: Serve) -> Identity:
+        serve = engine(self.serve or served_as).identity()
+        config = {"type": "Served", "serve": serve, "reply": self.reply, "extra": plain(self.extra)}
+        return {**config, "readings": self.readings}, {"judge": weights_of(self.directory)}
+
+    def modules(self, benchmark: str, reading: str, served_as: Serve) -> tuple[str, ...]:
+        return *super().modules(benchmark, reading, served_as), *engine(self.serve or served_as).modules
+
+    def libraries(self, served_as: Serve) -> tuple[str, ...]:
+        return engine(self.serve or served_as).libraries
+
+    def running(self, serve: Serve, stack: contextlib.ExitStack, *, logs: Path, say: Callable[[str], None]) -> Judge:
+        """Raises Refusal when there is no checkpoint."""
+        logs.mkdir(parents=True, exist_ok=True)
+        return RunningJudge(self, serve, stack, logs=Path(tempfile.mkdtemp(dir=logs, prefix="judge-")), say=say)
 
     @property
     def label(self) -> str:

@@ -22,10 +22,10 @@ from fusion.align.byte_span import ByteSpan, every_match
 from fusion.align.carry import carry
 from fusion.align.exact_match import EqualToken, exact_match_map
 from fusion.align.mapping_statistics import SuffixToken, mapping_statistics_map
-from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, SequenceAligner
-from fusion.align.method import MapBuilder, Method, RuleBuilder
+from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED
+from fusion.align.method import AlignerBuilder, MapBuilder, Method, RuleBuilder
 from fusion.align.min_edit_distance import MappedToken, min_edit_distance_map
-from fusion.align.pair import Reading, Spelling, VocabularyPair
+from fusion.align.pair import Reading, Spelling
 from fusion.align.string_map import string_map
 from fusion.align.token_dtw import TokenDTW
 from fusion.configure import nearest
@@ -50,7 +50,7 @@ __all__ = [
     "open_aligned",
 ]
 
-SEQUENCE_ALIGNERS: dict[str, Callable[[VocabularyPair], SequenceAligner]] = {
+SEQUENCE_ALIGNERS: dict[str, AlignerBuilder] = {
     "token_dtw": TokenDTW,
     "byte_span": ByteSpan,
 }
@@ -132,16 +132,17 @@ class AlignConfig:
 def method(config: AlignConfig) -> Method:
     """The choices that `config` names.
 
-    The papers' transfer rules guess from the strings of two tokens whether they end at one place of the text.  The
-    byte_span aligner knows, so with it every match is transferred.
+    The papers' transfer rules guess from the strings of two tokens whether they end at one place of the text.  With an
+    aligner that knows the text every match is transferred.
     """
     scheme = ALIGNMENT_SCHEMES[config.scheme]
     aligner, vocabulary_map = config.pair
     released = config.reading == "released"
+    chosen = SEQUENCE_ALIGNERS[aligner]
     return Method(
-        aligner=SEQUENCE_ALIGNERS[aligner],
+        aligner=chosen,
         vocabulary_map=VOCABULARY_MAPS[vocabulary_map],
-        rule=every_match if aligner == "byte_span" else scheme.rule,
+        rule=every_match if chosen.knows_the_text else scheme.rule,
         reading=config.reading,
         spelling=scheme.released_spelling if released else "canonical",
         sum_collisions=scheme.always_sum_collisions or config.reading == "fixed",

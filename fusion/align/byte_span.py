@@ -7,6 +7,7 @@ papers guess that from the strings of the tokens; the byte offsets of the labels
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ class ByteSpan:
     paired from the last one backwards: the last has all of the prefix behind it, and equal tokenisations stay paired.
     The end-of-turn labels begin at the end of the content, and so are matched with each other.
     """
+
+    knows_the_text: ClassVar[bool] = True
 
     def __init__(self, pair: VocabularyPair | None = None) -> None:
         """The strings of the tokens are not needed; `pair` is what every aligner is made from."""

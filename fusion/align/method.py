@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,16 @@ MapBuilder = Callable[[VocabularyPair, Callable[[], CoOccurrence]], IdMap]
 RuleBuilder = Callable[[VocabularyPair, Callable[[], IdMap]], TransferRule]
 
 
+class AlignerBuilder(Protocol):
+    """A sequence aligner's class, which makes one for the strings of a pair of vocabularies."""
+
+    @property
+    def knows_the_text(self) -> bool:
+        """Whether a match means that both tokens end at one place of the text, which no rule need guess then."""
+
+    def __call__(self, pair: VocabularyPair) -> SequenceAligner: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A sequence aligner, a vocabulary map and a transfer rule, under one reading.
@@ -44,7 +54,7 @@ class Method:
     such position to repeat itself).
     """
 
-    aligner: Callable[[VocabularyPair], SequenceAligner]
+    aligner: AlignerBuilder
     vocabulary_map: MapBuilder
     rule: RuleBuilder
     reading: Reading

@@ -16,6 +16,8 @@ ends are always matched: START with START and, in turns that are whole, the last
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -27,6 +29,8 @@ from fusion.edit_distance import cost_table, numbered
 
 class TokenDTW:
     """Warping path between the tokens in front of the labels, turn by turn."""
+
+    knows_the_text: ClassVar[bool] = False
 
     def __init__(self, pair: VocabularyPair) -> None:
         ours, theirs = [*pair.pivot_strings, ""], [*pair.source_strings, ""]  # START is the last, empty string

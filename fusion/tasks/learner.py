@@ -18,6 +18,8 @@ class Learner:
 
     row: str
     group: str
+    # What the row is in the recipe (`fusion.checkpoint.Checkpoint`).
+    role: str
     # An entry of TASKS.
     task: str
     # Entries of conf/model whose distributions it learns from; none where it learns from none.

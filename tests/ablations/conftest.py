@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from eval.benchmarks import LMEvalHarness
+from eval.ensembles import ENSEMBLES
 from eval.records import ItemScore
 from eval.report import items_table
 from eval.scored import ScoredModel
@@ -15,7 +16,10 @@ from eval.scores.metric_row import MetricRow
 from eval.tables import scores_table
 
 BOOTSTRAP = Bootstrap(resamples=50, seed=0)
-GROUPS = {"pivot": "Pivot", "sft": "Baselines", "multi": "Baselines", "target": "Targets"}
+GROUPS = {
+    "pivot": "Pivot", "ensemble": "Ensembles", "sft": "Baselines", "multi": "Baselines", "target": "Targets",
+}  # fmt: skip
+ORACLES = {f"ensemble-{name}": rule.oracle for name, rule in ENSEMBLES.items() if rule.oracle}
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +66,9 @@ def scored_by_question(model: str, ratings: Sequence[float]) -> ScoredModel:
             )
         )  # fmt: skip
     group = GROUPS.get(model.split("-")[0], "Merged")
-    return ScoredModel(model=model, group=group, benchmark="mt_bench", metrics=tuple(rows), items=items)
+    return ScoredModel(
+        model=model, group=group, benchmark="mt_bench", metrics=tuple(rows), items=items, oracle=ORACLES.get(model, "")
+    )
 
 
 def on_tasks(model: str, tasks: Mapping[str, Sequence[float]]) -> ScoredModel:

@@ -31,7 +31,7 @@ def test_stages_of_other_modules_are_not_compared():
     assert disagreements({"a": one, "b": other}) == []
 
 
-def test_tables_made_by_other_arithmetic_are_told_apart():
+def test_tables_made_by_other_arithmetic_are_distinguishable():
     assert disagreements({"a": code_of([], "1"), "b": code_of([], "2")}) == [
         "score by eval.scored_by, eval.tables: 1 of 2 cells were made by other code than the rest (a)"
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from ablations.cell import find_cells
 from ablations.contrasts import BEST_TARGET, FUSION_OVER_SFT, contrast_table, contrasts
 from ablations.pooled_report import write_pooled_report
 from ablations.pooling import PooledRow, pooled
+from ablations.published import Published, PublishedColumn, PublishedRow, comparison
 from ablations.report_plots import coefficient_map, heat_maps, layer_weights, seed_spread
+from eval.benchmarks.mt_bench import RATING
 from eval.judge_report import cost_csv
 from eval.judges.cost import JudgeCost
-from eval.plots import svg
+from eval.plots import best_rows, distinguishable, svg
 from eval.scores.intervals import Bootstrap
 from eval.tables import leaderboard, scores_table
 
@@ -83,6 +86,65 @@ def test_where_an_axis_changes_the_pivot_too_differences_are_to_its_own(tmp_path
     assert set(whole.index) == {f"{model} (judge={judge})" for model in same for judge in ("kind", "strict")}
     assert whole.loc["sce (judge=strict)", "difference_to_pivot"] == pytest.approx(46 / 6 - 5)
     assert whole.loc["sce (judge=strict)", "percent_to_pivot"] == pytest.approx(100 * ((46 / 6 - 2) / 3 - 1))
+
+
+def test_an_oracle_that_a_setting_relabels_is_still_named_and_never_marked_best(tmp_path, cell):
+    for judge, gain in (("kind", 1), ("strict", 0)):
+        ratings = {"pivot": PIVOT, "ensemble-top1_judge": [9.0] * 6, "ensemble-random": SFT, "sce": MERGED}
+        cell(tmp_path, {model: shifted(values, gain) for model, values in ratings.items()}, judge=judge)
+    write_pooled_report(find_cells(tmp_path), tmp_path, tmp_path / "out", bootstrap=BOOTSTRAP)
+    page = (tmp_path / "out/leaderboard.md").read_text()
+    for judge in ("kind", "strict"):
+        oracle = f"ensemble-top1_judge (judge={judge})"
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {oracle}")]
+        assert "**" not in row and "<u>" not in row
+        assert f"{oracle} is an ORACLE, not a system" in page
+    (best,) = [line for line in page.splitlines() if "| **" in line and line.count("**") == 2 and "[" in line]
+    assert best.startswith("| sce (judge=kind)")  # 46 / 6 + 1 to the oracle's 10
+
+
+def test_roles_outlive_the_labels_that_settings_give(tmp_path, cell):
+    for judge, gain in (("kind", 1), ("strict", 0)):
+        ratings = {"pivot": PIVOT, "sft": SFT, "multi": SFT, "target-a": TARGETS["target-a"], "sce": MERGED}
+        cell(tmp_path, {model: shifted(values, gain) for model, values in ratings.items()}, judge=judge)
+    column = PublishedColumn(benchmark="mt_bench", metric="rating", slice="all")
+    table = Published(
+        title="t", source="s", columns=(column,), rows=(PublishedRow(role="Pivot", model="p", values=(5.0,)),)
+    )
+    found = write_pooled_report(find_cells(tmp_path), tmp_path, tmp_path / "out", bootstrap=BOOTSTRAP, published=table)
+    assert set(found["model"]) == {
+        f"{row} (judge={judge})" for row in set(found["row"]) for judge in ("kind", "strict")
+    }
+    assert dict(zip(found["row"], found["role"], strict=True)) == {row: row for row in set(found["row"])}
+    ours = comparison(table, found).query("origin == 'here'")
+    assert Counter(ours["role"]) == {"Pivot": 2, "SFT": 2, "Multi": 2, "Targets": 2, "Merged": 2}
+    over = contrast_table(contrasts(rows_of(tmp_path), BOOTSTRAP)).query("table == @FUSION_OVER_SFT")
+    assert set(over["model"]) == {
+        f"{row} (judge={j})" for row in ("multi", "target-a", "sce") for j in ("kind", "strict")
+    }
+    items = pd.read_csv(tmp_path / "judge=kind,seed=0" / "items.csv")
+    assert set(items["role"]) == set(found["role"])
+
+
+def test_of_many_settings_a_radar_shows_one_of_each_row_and_the_plots_keep_what_others_are_compared_with():
+    """Whatever a model is called: a bracket in a name is no setting."""
+    rows = [("pivot", "Pivot", "pivot"), ("sft (ours)", "Baselines", "sft (ours)")]
+    rows += [(f"{rule} (align={n})", "Merged", rule) for n in range(40) for rule in ("linear", "sce", "ties")]
+    table = pd.DataFrame(
+        [
+            (model, group, row, "mt_bench", "rating", "all", 5 + place / 100)
+            for place, (model, group, row) in enumerate(rows)
+        ],
+        columns=["model", "group", "row", "benchmark", "metric", "slice", "value"],
+    )
+    assert distinguishable(table, "mt_bench", RATING, [*table["model"]]) == [
+        "pivot",
+        "sft (ours)",
+        "sce (align=39)",
+        "ties (align=39)",
+    ]
+    _, kept = best_rows("t", table, "value")
+    assert len(kept) == 60 and {"pivot", "sft (ours)"} <= set(kept["model"])
 
 
 def test_a_model_that_only_some_settings_have_is_compared_within_them(tmp_path, cell):

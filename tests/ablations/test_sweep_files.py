@@ -97,7 +97,7 @@ def test_an_interruption_goes_on_and_is_no_failure(tmp_path):
     assert json.loads((cell.folder / "progress.json").read_text())["state"] == "running"
 
 
-def test_a_refusal_is_told_apart_from_other_errors(tmp_path):
+def test_a_refusal_is_distinguishable_from_other_errors(tmp_path):
     cell = cell_in(tmp_path, "a")
     fail(cell, "no", error=Refusal("no"))
     assert state_of(cell).failure.refused

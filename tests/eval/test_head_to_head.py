@@ -10,7 +10,7 @@ import pytest
 from eval.benchmarks import MTBench, MTBenchPairwise
 from eval.benchmarks.fastchat_rules import fastchat_means, shown_by
 from eval.config import EvalConfig
-from eval.judges import Recorded, Reply
+from eval.judges import Member, Recorded, Reply
 from eval.package_files import write_fastchat_files
 from eval.pipeline import judge_answers
 from eval.scores.intervals import Bootstrap
@@ -24,7 +24,7 @@ CATEGORIES = ("writing", "math")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fickle:
+class Fickle(Member):
     """A scripted judge: words drawn from the request, some of them unreadable, and a list of what it was asked."""
 
     words: tuple[str, ...]

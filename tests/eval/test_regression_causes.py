@@ -128,7 +128,7 @@ def test_code_that_changes_no_byte_does_no_harm():
         ({}, "unexplained: the same recipe gave other bytes", False),
     ],
 )
-def test_a_setting_a_file_a_library_and_no_reason_at_all_are_told_apart(edit, cause, fails):
+def test_a_setting_a_file_a_library_and_no_reason_at_all_are_distinguishable(edit, cause, fails):
     (change,) = compare_chains(edited({("train", "letters"): {**OTHER, **edit}}), CHAIN)
     assert (change.stage, change.what, change.first, change.fails) == ("train", "letters", True, fails)
     assert len(change.causes) == 1

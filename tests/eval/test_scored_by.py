@@ -2,10 +2,10 @@
 
 import pytest
 
+from eval.benchmarks import metric_of
 from eval.records import Verdict
 from eval.scored_by import noise_rows
 from eval.scores.intervals import Bootstrap
-from eval.scores.sense import NEITHER
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_repeated_verdicts_give_the_noise_of_the_metric_that_they_make(benchmark
     assert (spread.metric, share.metric) == (f"{metric}_judge_sd", f"{metric}_judge_share")
     # Squares about the items' means, 0.25 + 0.25 and 0, over 4 verdicts less 2 items.
     assert spread.value == pytest.approx(unit * (0.5 / 2) ** 0.5)
-    assert {spread.metric, share.metric} <= NEITHER  # neither more nor less is better
+    assert {metric_of(benchmark, row.metric).sense for row in (spread, share)} == {0}  # neither more nor less is better
 
 
 def test_verdicts_asked_once_say_nothing_of_the_judge() -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from eval.ensembles import ENSEMBLES, BestSource, Longest, Random, Top1Judge, Top1PairRM, Top1PPL, oracles
+from eval.ensembles import ENSEMBLES, BestSource, Longest, Random, Top1Judge, Top1PairRM, Top1PPL
 from eval.ensembles.perplexity import Share, Surprise
 from eval.ensembles.selection import Option
 from eval.records import Answer
@@ -90,5 +90,4 @@ def test_top1_pairrm_reads_the_scores_that_were_given_and_refuses_to_guess(tmp_p
 
 
 def test_only_the_rules_that_know_verdicts_are_oracles():
-    rows = ["pivot", *(f"ensemble-{name}" for name in ENSEMBLES)]
-    assert set(oracles(rows)) == {"ensemble-best_source", "ensemble-top1_judge"}
+    assert {name for name, rule in ENSEMBLES.items() if rule.oracle} == {"best_source", "top1_judge"}

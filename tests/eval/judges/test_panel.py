@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.judges import JudgeRequest, OpenAI, Panel, judge_from
-from eval.judges.panel import aggregate
 from eval.judges.review import review_request
 from eval.records import Unscored, Verdict
 from fusion.configure import Refusal
@@ -43,7 +42,7 @@ def layer(*values):
 
 def verdict(*layers, form="rating", **settings):
     panel = Panel(members=MEMBERS, layers=len(layers), **settings)
-    return aggregate(panel, request(form), [layer(*values) for values in layers])
+    return panel.aggregate(request(form), [layer(*values) for values in layers])
 
 
 def test_the_mean_leaves_out_what_was_not_read_and_never_counts_it_as_nothing():

@@ -61,7 +61,7 @@ def test_the_probe_proves_the_new_weights_or_leaves_a_doubt(seen, message):
     assert bool(found) == bool(message)
 
 
-def test_two_checkpoints_closer_than_the_tolerance_are_still_told_apart():
+def test_two_checkpoints_closer_than_the_tolerance_are_still_distinguishable():
     near = tuple(value + 0.05 for value in OLD)
     now, wanted = served("old", OLD), served("new", near)
     assert doubt(near, now=now, wanted=wanted, tolerance=0.15) == ""

@@ -79,7 +79,7 @@ def test_ids_survive_their_planes(ids: list[int], vocabulary: int) -> None:
     np.testing.assert_array_equal(unpacked_ids(columns["x_low"], columns["x_high"]), np.array(ids, np.int32))
 
 
-def test_an_unused_slot_and_the_last_id_of_a_16_bit_vocabulary_are_told_apart() -> None:
+def test_an_unused_slot_and_the_last_id_of_a_16_bit_vocabulary_are_distinguishable() -> None:
     columns = packed_ids("x", np.array([NO_TOKEN, 65_534], np.int32), 65_535)
     assert list(columns) == ["x_low"]
     assert unpacked_ids(columns["x_low"], None).tolist() == [NO_TOKEN, 65_534]
