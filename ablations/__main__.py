@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ablations.cell_job import end_servers, run
-from fusion.command import command
+from ablations.sweep.job import end_servers, run
+from fusion.runtime.command import command
 
 
 def arguments(given: Sequence[str]) -> list[str]:
@@ -18,11 +18,11 @@ def arguments(given: Sequence[str]) -> list[str]:
     With `plan=true` or a budget the plan is made first, and printed or compared with the budget, before Hydra starts
     anything.
     """
-    from ablations.plan import before_start
+    from ablations.plan.plan import before_start
 
     whole = list(given)
     if any(argument.startswith("resume=") for argument in given):
-        from ablations.sweep import resumed
+        from ablations.sweep.launch import resumed
 
         whole = resumed(given)
     before_start(whole)

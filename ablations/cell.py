@@ -23,19 +23,19 @@ from ablations.precisions import (
     write_precisions,
 )
 from ablations.tracking import track, tracker_from
+from eval.answer.stages import Candidate
 from eval.config import EvalConfig, eval_config
-from eval.judges.cost import JudgeCost
+from eval.judging.cost import JudgeCost
 from eval.pipeline import evaluate
 from eval.records import ItemScore
-from eval.report import write_report
+from eval.report.write import write_report
 from eval.scored import JudgedBy, ScoredModel
 from eval.scores.metric_row import MetricRow
 from eval.serve.standing import Servers
-from eval.stages import Candidate
-from fusion.checkpoint import ModelConfig
-from fusion.configure import Refusal, plain
+from fusion.models import ModelConfig
 from fusion.pipeline import FusedModels, FusionConfig, fusion_config, run
-from fusion.progress import RunProgress, StageRecord
+from fusion.runtime.configure import Refusal, plain
+from fusion.runtime.progress import RunProgress, StageRecord
 
 
 @dataclass(frozen=True, kw_only=True)

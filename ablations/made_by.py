@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from fusion.progress import StageRecord
 from fusion.runtime.fingerprint import code_digest
+from fusion.runtime.progress import StageRecord
 
 # What turns a cell's verdicts into its table; no artifact holds it.
-_SCORING = ("eval.scored_by", "eval.tables")
+_SCORING = ("eval.judging.scored_by", "eval.report.tables")
 # By a stage and the modules its code begins in: a digest of that code.
 Code = Mapping[str, str]
 

@@ -9,19 +9,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from eval.report_sections import Entry, Section
+from eval.report.sections import Entry, Section
 from eval.serve import Serve
 from eval.serve.checkpoint import noted_dtype
-from fusion.checkpoint import Checkpoint
-from fusion.precision import Kept, LostUpdate, check_update, kept_as_served, kept_as_stored
-from fusion.progress import StageRecord
+from fusion.models import Checkpoint
+from fusion.runtime.precision import Kept, LostUpdate, check_update, kept_as_served, kept_as_stored
+from fusion.runtime.progress import StageRecord
 
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
     """One model's.  Types are torch's names, empty where there is none or nobody knows it.
 
-    What is left of the update (fusion.precision.Kept) is None of a model that was not trained or merged here.
+    What is left of the update (fusion.runtime.precision.Kept) is None of a model that was not trained or merged here.
     """
 
     model: str

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eval.tables import DAGGER, TableCell, leaderboard, rounded
+from eval.report.tables import DAGGER, TableCell, leaderboard, rounded
 
 
 def show(table: pd.DataFrame, out: Path) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fusion.command import command
+from fusion.runtime.command import command
 
 
 def run(settings: dict[str, Any]) -> None:
@@ -18,9 +18,9 @@ def run(settings: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from ablations.pooling import cells_directory
-    from ablations.sweep_files import read_cells
-    from ablations.sweep_view import CellsTable
+    from ablations.studies.pooling import cells_directory
+    from ablations.sweep.files import read_cells
+    from ablations.sweep.view import CellsTable
 
     folder = cells_directory(str(settings["cells"]), Path(settings["paths"]["artifacts"]))
     cells = read_cells(folder)

@@ -10,8 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fusion.configure import Refusal, nearest
-from fusion.processes import thread_settings
+from fusion.runtime.configure import Refusal, nearest
+from fusion.runtime.processes import thread_settings
 
 GROUPS = {
     "alignment": "bench.alignment",

@@ -9,7 +9,7 @@ from bench.row import BenchRow, by_turns, once, spelled
 from bench.texts import ROW_TOKENS, BenchText, Material, material
 from fusion.align import SEQUENCE_ALIGNERS
 from fusion.align.pair import VocabularyPair
-from fusion.vocabulary import vocabulary
+from fusion.conversations.vocabulary import vocabulary
 
 _ROWS = 32
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fusion.processes import child, last_lines
+from fusion.runtime.processes import child, last_lines
 
 _LEFT = -32000  # the protocol's code for a page that went away, among others
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

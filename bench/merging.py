@@ -48,7 +48,7 @@ def rows(megabytes: int = _MEGABYTES, directory: Path | None = None, repeats: in
     import torch
 
     from fusion.merge import MERGE_RULES
-    from fusion.merge.checkpoint_stream import merge
+    from fusion.merge.checkpoints.checkpoint_stream import merge
 
     with tempfile.TemporaryDirectory(dir=directory) as place:
         root = Path(place)

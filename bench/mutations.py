@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusion.configure import Refusal, nearest, typed
-from fusion.processes import thread_settings
+from fusion.runtime.configure import Refusal, nearest, typed
+from fusion.runtime.processes import thread_settings
 
 ROOT = Path(__file__).parent.parent
 LISTED = ROOT / "tests" / "mutations.toml"

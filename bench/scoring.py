@@ -9,14 +9,14 @@ from pathlib import Path
 
 from bench.row import BenchRow, once, spelled
 from eval.benchmarks import MTBench
-from eval.benchmarks.fastchat_rules import fastchat_common
+from eval.benchmarks.fastchat.rules import fastchat_common
 from eval.config import EvalConfig
 from eval.judges import Recorded
 from eval.pipeline import judge_answers
-from eval.report import write_report
+from eval.report.write import write_report
 from eval.scores.intervals import Bootstrap
 from eval.serve import ExistingEndpoint
-from fusion.progress import RunProgress
+from fusion.runtime.progress import RunProgress
 
 MODELS, QUESTIONS = 63, 80  # two turns each: 10,080 judgments
 BAR = 20.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.command import command
+from fusion.runtime.command import command
 
 if TYPE_CHECKING:
     from eval.config import EvalConfig
@@ -20,15 +20,15 @@ def run(settings: dict[str, Any]) -> int | None:
     """Evaluate one checkpoint, or judge existing answers, and write scores.csv and the leaderboard into `out`."""
     if settings["selfcheck"]:
         return selfcheck(Path(settings["paths"]["data"]), settings["out"])
-    from eval.benchmarks.alpaca_files import write_alpaca_files
+    from eval.answer.stages import Candidate
     from eval.config import eval_config
-    from eval.package_files import write_fastchat_files
     from eval.pipeline import evaluate, judge_answers
-    from eval.report import write_report
-    from eval.stages import Candidate
-    from fusion.configure import Refusal
-    from fusion.progress import RunProgress
+    from eval.report.packages.alpaca import write_alpaca_files
+    from eval.report.packages.fastchat import write_fastchat_files
+    from eval.report.write import write_report
+    from fusion.runtime.configure import Refusal
     from fusion.runtime.digests import directory_key
+    from fusion.runtime.progress import RunProgress
 
     if settings["out"] is None:
         raise Refusal("out is missing: give it as out=VALUE")
@@ -69,7 +69,7 @@ def recorded_answers(config: EvalConfig) -> Path | None:
     Raises Refusal for a file of judgments: they hold an answer only inside the judge's prompt.
     """
     from eval.records import read_rows
-    from fusion.configure import Refusal
+    from fusion.runtime.configure import Refusal
 
     judges = list(config.judges.values())
     if len(judges) != 1 or judges[0].replayed is None:

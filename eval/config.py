@@ -13,8 +13,8 @@ from eval.judges import Member, Panel, judge_from
 from eval.judges.kinship import Kinship
 from eval.scores.intervals import Bootstrap
 from eval.serve import SERVERS, Serve
-from fusion.artifacts import Reuse
-from fusion.configure import Refusal, choose, typed
+from fusion.runtime.artifacts import Reuse
+from fusion.runtime.configure import Refusal, choose, typed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ same command continues from them.
 
 from __future__ import annotations
 
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 
 class ServerFailure(Refusal):

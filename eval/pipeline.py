@@ -16,22 +16,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from eval.answer.stages import Candidate, Stages, scored_model
 from eval.config import EvalConfig
-from eval.ensembles.rows import EnsembleRows
-from eval.head_to_head import both_sides, pair_up
-from eval.judging import Judged, Judging
-from eval.recorded_rows import recorded_rows
+from eval.ensemble_rows import EnsembleRows
+from eval.judging.asking import JudgingJob
+from eval.judging.head_to_head import both_sides, pair_up
+from eval.judging.judging import Judged, Judging
+from eval.judging.recorded_rows import recorded_rows
+from eval.judging.scored_by import scored_by
 from eval.records import Answer, ItemScore
 from eval.scored import ScoredModel
-from eval.scored_by import scored_by
 from eval.serve import Serve
 from eval.serve.lanes import plan
 from eval.serve.machine import visible_gpus
 from eval.serve.standing import Servers, StartedServer
-from eval.sittings import JudgingJob
-from eval.stages import Candidate, Stages, scored_model
-from fusion.configure import Refusal
-from fusion.progress import RunProgress
+from fusion.runtime.configure import Refusal
+from fusion.runtime.progress import RunProgress
 
 
 def evaluate(

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.judges.cost import JudgeCost
+from eval.judging.cost import JudgeCost
+from eval.judging.shown import ShownAnswers
 from eval.records import ItemScore, Place
 from eval.scores.metric_row import MetricRow
-from eval.shown import ShownAnswers
 
 GROUPS = ("Pivot", "Sources", "Ensembles", "Baselines", "Targets", "Merged")
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fusion.command import command
+from fusion.runtime.command import command
 
 
 def run(settings: dict[str, Any]) -> None:
     """Run the stages and print where each model's checkpoint lies."""
     from fusion.pipeline import fusion_config
     from fusion.pipeline import run as fuse
-    from fusion.progress import RunProgress
+    from fusion.runtime.progress import RunProgress
 
     config = fusion_config(settings)
     with RunProgress() as progress:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fusion.artifacts import Artifact
-from fusion.conversation import DataConfig
+from fusion.conversations.conversation import DataConfig
 from fusion.experiment import FusionConfig
 from fusion.pocket.dialogues import PocketData
+from fusion.runtime.artifacts import Artifact
 from fusion.runtime.digests import content_key, file_digest
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.work import Known, Work
@@ -45,7 +45,7 @@ def _written(data: PocketData) -> Stage:
 
 def _read(data: DataConfig, share: float, seed: int) -> Stage:
     def build(out: Path, advance: Advance) -> Mapping[str, object]:
-        from fusion.conversation import load_conversations, subsample, write_conversations
+        from fusion.conversations.conversation import load_conversations, subsample, write_conversations
 
         found = load_conversations(data, seed=seed)
         found = subsample(found, max(1, round(share * len(found))), seed=seed)
@@ -58,7 +58,7 @@ def _read(data: DataConfig, share: float, seed: int) -> Stage:
         what="conversations",
         config=[data, seed, share],
         inputs={f"file-{i}": file_digest(path) for i, path in enumerate(files) if path.is_file()},
-        modules=("fusion.conversation",),
+        modules=("fusion.conversations.conversation",),
         build=build,
         seed=seed,
         work=_work,

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fusion.align import AlignConfig
-from fusion.artifacts import Reuse
-from fusion.checkpoint import ModelConfig
-from fusion.command import group_entry
-from fusion.configure import Refusal, choose, typed
-from fusion.conversation import DataConfig
+from fusion.conversations.conversation import DataConfig
 from fusion.fuse import FUSION_RULES, FusionRule
 from fusion.merge import MERGE_RULES, MergeRule
+from fusion.models import ModelConfig
 from fusion.pocket.dialogues import PocketData
-from fusion.precision import LostUpdate, MergedConfig
 from fusion.represent import RepresentConfig
+from fusion.runtime.artifacts import Reuse
+from fusion.runtime.command import group_entry
+from fusion.runtime.configure import Refusal, choose, typed
+from fusion.runtime.precision import LostUpdate, MergedConfig
 from fusion.tasks.learner import Learner
 from fusion.train.config import TrainConfig
 from fusion.train.objectives import OBJECTIVES

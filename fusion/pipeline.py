@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from fusion.align.stage import align_stage
-from fusion.artifacts import Artifact, Store
-from fusion.checkpoint import Checkpoint, ModelConfig, located
 from fusion.dialogues import FUSION, content_of, dialogues_stage
 from fusion.experiment import FusionConfig, fusion_config
 from fusion.fuse.stage import fuse_stage
 from fusion.merge.stage import merge_stage
+from fusion.models import Checkpoint, ModelConfig, located
 from fusion.pocket.stage import initialise_stage
-from fusion.precision import check_update, kept_as_stored
-from fusion.progress import RunProgress
 from fusion.represent.stage import represent_stage
+from fusion.runtime.artifacts import Artifact, Store
 from fusion.runtime.lanes import Lanes, results
+from fusion.runtime.precision import check_update, kept_as_stored
+from fusion.runtime.progress import RunProgress
 from fusion.runtime.stage import Advance, Stage
 from fusion.tasks import TASKS, Learner
 from fusion.train.stage import train_stage

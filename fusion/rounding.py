@@ -1,4 +1,4 @@
-"""Measure what rounding leaves of an update, in the same pass that rounds it (fusion.precision says what for)."""
+"""Measure what rounding leaves of an update, in the same pass that rounds it (fusion.runtime.precision says what for)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.precision import NARROW, Kept
+from fusion.runtime.precision import NARROW, Kept
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from fusion.processes import processor_settings, thread_settings
+from fusion.runtime.processes import processor_settings, thread_settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,7 +126,7 @@ def data_root() -> Path:
     root = Path(named) if named else ROOT / "data"
     if not root.is_dir():
         pytest.skip(
-            f"no published benchmark files in {root}: python -m fusion.benchmark_data fetches them, or name their"
+            f"no published benchmark files in {root}: python -m eval.benchmark_data fetches them, or name their"
             " folder in FUSECHAT_LAB_DATA"
         )
     return root

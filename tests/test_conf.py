@@ -15,11 +15,11 @@ from eval.ensembles import ENSEMBLES
 from eval.judges import JUDGES
 from eval.serve import SERVERS
 from fusion.align import ALIGNMENT_SCHEMES
-from fusion.command import CONF, compose, group_names
-from fusion.configure import Refusal
 from fusion.fuse import FUSION_RULES
 from fusion.merge import MERGE_RULES
 from fusion.pipeline import fusion_config
+from fusion.runtime.command import CONF, compose, group_names
+from fusion.runtime.configure import Refusal
 from fusion.train.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parent.parent

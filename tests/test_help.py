@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion.command import compose
+from fusion.runtime.command import compose
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 1.5  # of processor time, which other work on the machine does not stretch

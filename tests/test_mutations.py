@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.mutations import ROOT, Mutation, listed, survivors
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 MUTATIONS = listed()
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ablations.plan import plan_of
-from ablations.plan_store import PlannedStage
-from ablations.sweep_cells import expand
-from fusion.artifacts import Store
+from ablations.plan.plan import plan_of
+from ablations.plan.store import PlannedStage
+from ablations.sweep.cells import expand
+from fusion.runtime.artifacts import Store
 from fusion.runtime.digests import file_digest
 
 ROOT = Path(__file__).parent.parent

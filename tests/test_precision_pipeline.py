@@ -16,10 +16,10 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from ablations.cell import run_cell
-from ablations.sweep_cells import expand
+from ablations.sweep.cells import expand
 from eval.serve.standing import Servers
-from fusion.configure import Refusal
-from fusion.progress import RunProgress
+from fusion.runtime.configure import Refusal
+from fusion.runtime.progress import RunProgress
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = [

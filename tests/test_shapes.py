@@ -11,7 +11,7 @@ from jaxtyping import TypeCheckError
 
 from fusion.distribution import TopK
 from fusion.fuse.candidate import gold_log_prob
-from fusion.merge.linear import Linear
+from fusion.merge.rules.linear import Linear
 from fusion.train.losses import position_losses
 from fusion.train.objectives.cross_entropy import CrossEntropy
 from fusion.train.objectives.objective import Teacher

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from eval.records import ItemScore
-from eval.report import write_report
+from eval.report.write import write_report
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
@@ -38,7 +38,7 @@ BLOCK = re.compile(r"^<!-- (?P<what>.+?) -->\n```\w*\n(?P<text>.*?)^```$", re.MU
 # What a command that trains and serves would be given, composed and typed.
 COMPOSE = """
 import sys
-from ablations.sweep_cells import expand
+from ablations.sweep.cells import expand
 from eval.config import eval_config
 from fusion.pipeline import fusion_config
 for arguments in sys.stdin.read().splitlines():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusion.command import command
+from fusion.runtime.command import command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ def run(settings: dict[str, Any]) -> None:
     """Write the folder.  Raises Refusal for a cell, a model or files that are not there, and for a folder that is."""
     from ablations.model_card.card import write_card
     from ablations.model_card.chain import read_chain
-    from fusion.configure import Refusal, typed
+    from fusion.runtime.configure import Refusal, typed
     from fusion.runtime.digests import file_digest
 
     given = typed(settings, CardCommand)

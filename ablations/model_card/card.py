@@ -12,11 +12,11 @@ import pandas as pd
 import yaml
 
 from ablations.model_card.chain import Chain, ChainArtifact
-from eval.tables import Heading, rounded
-from fusion.configure import choose
+from eval.report.tables import Heading, rounded
 from fusion.merge import MERGE_RULES
-from fusion.merge.coefficients import MERGED
-from fusion.merge.written_recipe import written_recipe
+from fusion.merge.checkpoints.coefficients import MERGED
+from fusion.merge.recipes.written_recipe import written_recipe
+from fusion.runtime.configure import choose
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusion.artifacts import content_of
-from fusion.configure import Refusal, nearest
+from fusion.runtime.artifacts import content_of
+from fusion.runtime.configure import Refusal, nearest
 
 # Between the model and the benchmark in what a stage was about, as the pipeline writes it.
 _ASKED = " · "

@@ -17,7 +17,7 @@ from ablations.studies import (
     source_count,
     varm_granularity,
 )
-from ablations.study import Study
+from ablations.studies.study import Study
 
 STUDIES: dict[str, Study] = {
     "main_table": main_table.STUDY,

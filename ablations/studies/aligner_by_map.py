@@ -1,6 +1,6 @@
 """Positions and vocabularies are two choices: which of them makes the difference?"""
 
-from ablations.study import ArmChoice, Claim, Study
+from ablations.studies.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Does the sequence aligner matter, or the vocabulary map?",

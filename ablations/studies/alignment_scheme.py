@@ -1,6 +1,6 @@
 """How should the tokens of two tokenizers be matched?"""
 
-from ablations.study import ArmChoice, Claim, Study
+from ablations.studies.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Which alignment scheme?",

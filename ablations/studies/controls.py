@@ -1,7 +1,7 @@
 """Is it the sources' knowledge?  The same tokens and steps with softer labels, the pivot's own distributions, and the
 fused distributions with the sources' alternatives shuffled."""
 
-from ablations.study import ArmChoice, Claim, Study
+from ablations.studies.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Is it the sources' knowledge that helps?",

@@ -1,6 +1,6 @@
 """How many fusion dialogues?"""
 
-from ablations.study import ArmChoice, Claim, Study
+from ablations.studies.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="How does the number of fusion dialogues matter?",

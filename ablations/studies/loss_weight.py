@@ -1,6 +1,6 @@
 """How much should the labels weigh beside the fused distributions?"""
 
-from ablations.study import ArmChoice, Claim, Study
+from ablations.studies.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Which loss weight lambda?",

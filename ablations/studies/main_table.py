@@ -1,6 +1,6 @@
 """All rows of FuseChat's first table: sources, ensembles, SFT, Multi, every target, the merged model."""
 
-from ablations.study import ArmChoice, Claim, Study
+from ablations.studies.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Does the whole recipe pay?",

@@ -1,6 +1,6 @@
 """Cross-entropy against the fused distribution, or Kullback-Leibler divergence from it?"""
 
-from ablations.study import ArmChoice, Claim, Study
+from ablations.studies.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Which fusion objective?",

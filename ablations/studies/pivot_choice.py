@@ -1,6 +1,6 @@
 """Every model as the pivot in turn, the others as its sources."""
 
-from ablations.study import ArmChoice, Claim, Study
+from ablations.studies.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Which model should be the pivot?",

@@ -1,6 +1,6 @@
 """Select, Calculate, Erase: what does each step of SCE do, how much should be selected, and which reading of it?"""
 
-from ablations.study import ArmChoice, Claim, Study
+from ablations.studies.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Which steps of SCE matter, and does the reading?",

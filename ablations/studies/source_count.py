@@ -1,6 +1,6 @@
 """Sources added one by one: a new source trains one more target and leaves the others as they are."""
 
-from ablations.study import ArmChoice, Claim, Study
+from ablations.studies.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="Does every further source help?",

@@ -1,6 +1,6 @@
 """VaRM's unit: one coefficient for the model, a layer, a matrix, or every element."""
 
-from ablations.study import ArmChoice, Claim, Study
+from ablations.studies.study import ArmChoice, Claim, Study
 
 STUDY = Study(
     question="How fine should VaRM's coefficients be?",

@@ -19,7 +19,7 @@ from ablations.tracking.mlflow import MLflow
 from ablations.tracking.none import NoTracking
 from ablations.tracking.record import CellRecord, record_of, refuse_secrets
 from ablations.tracking.wandb import WandB
-from fusion.configure import Refusal, choose
+from fusion.runtime.configure import Refusal, choose
 
 
 class Tracker(Protocol):

@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 FILES = ("leaderboard.html", "leaderboard.md", "scores.csv", "cell.json")
 # Settings of the run that leave the cell what it is.

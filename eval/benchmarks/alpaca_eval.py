@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from eval.benchmarks import stand_ins
-from eval.benchmarks.alpaca_metrics import (
+from eval.benchmarks.alpaca.metrics import (
     METRICS,
     WIN_RATE,
     BaselineComparison,
@@ -40,14 +40,14 @@ from eval.benchmarks.pairwise_preference import (
 )
 from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, Sampling, find
 from eval.benchmarks.slots import NOBODY, all_slots, read_reply, settle_missing
-from eval.judges.exchange import RECORDED, JudgeRequest, Reply
+from eval.exchange import RECORDED, JudgeRequest, Reply
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, wanted
 from eval.scores.intervals import Bootstrap
 from eval.scores.length_control import PENALTY_C, LengthControl
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
 from eval.scores.win_rate import discrete
-from fusion.configure import Refusal, nearest
+from fusion.runtime.configure import Refusal, nearest
 
 # Of the official instructions in their order, as a JSON list: the row number is what the package's difficulties go by.
 _OFFICIAL_INSTRUCTIONS = "e4356cd997a280afd66c7dd3f9d44a151d2e94a3d4c2b67ab5d364a14404ae26"

@@ -26,7 +26,7 @@ from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
 from eval.serve.loading import LOADING
 from eval.serve.server import Endpoint
-from fusion.configure import nearest
+from fusion.runtime.configure import nearest
 
 # The harness seeds the process's own random generators and reads its environment, so two runs cannot share a process.
 _ONE_AT_A_TIME = threading.Lock()

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from eval.benchmarks import stand_ins
-from eval.benchmarks.fastchat_means import counted_alike, fastchat_rows
-from eval.benchmarks.fastchat_prompts import Prompts, judge_messages, judge_prompts
-from eval.benchmarks.fastchat_rules import fastchat_common
+from eval.benchmarks.fastchat.means import counted_alike, fastchat_rows
+from eval.benchmarks.fastchat.prompts import Prompts, judge_messages, judge_prompts
+from eval.benchmarks.fastchat.rules import fastchat_common
+from eval.benchmarks.fastchat.single_rating import parse_rating
 from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, Sampling, find
-from eval.benchmarks.single_rating import parse_rating
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.errors import JudgeFailure
-from eval.judges.exchange import JudgeRequest, Reply
+from eval.exchange import JudgeRequest, Reply
 from eval.judges.recorded_judgments import NO_SCORE, Judgments, rows_of
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, texts, wanted
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 # The published reference answers by their author: the originals, and the corrected ones of FastChat pull request 3158.
 REFERENCES: Mapping[str, str] = {

@@ -6,7 +6,7 @@ unequal ones a tie; a pair with a game that cannot be read is left out (here: un
 
 A verdict's value is the preference for the model, as AlpacaEval's is: 2 it wins, 1.5 tie, 1 its opponent wins; `order`
 is 1 or 2, whether its answer was shown first or second.  `against` binds the answers to compare with; who meets whom
-in a run of several models is `eval.head_to_head`'s to say.
+in a run of several models is `eval.judging.head_to_head`'s to say.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from eval.benchmarks.fastchat_means import fastchat_pair_rows
-from eval.benchmarks.fastchat_prompts import judge_messages, judge_prompts
+from eval.benchmarks.fastchat.means import fastchat_pair_rows
+from eval.benchmarks.fastchat.prompts import judge_messages, judge_prompts
+from eval.benchmarks.fastchat.verdict_letter import LOSS, TIE, WIN, parse_verdict
 from eval.benchmarks.mt_bench import LoadedMTBench, MTBench
 from eval.benchmarks.paired_games import ORDERS, GamePair, pairwise_rows
 from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, Sampling, find
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
-from eval.benchmarks.verdict_letter import LOSS, TIE, WIN, parse_verdict
-from eval.judges.exchange import JudgeRequest, Reply
+from eval.exchange import JudgeRequest, Reply
 from eval.judges.recorded_judgments import NO_SCORE, PairJudgments, rows_of
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 WIN_RATE = Metric(
     name="pairwise_win_rate",

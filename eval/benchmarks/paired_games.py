@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from eval.benchmarks.verdict_letter import TIE
+from eval.benchmarks.fastchat.verdict_letter import TIE
 from eval.records import Question, Unscored, Verdict
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow

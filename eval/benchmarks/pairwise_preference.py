@@ -18,10 +18,10 @@ from typing import Any
 
 import yaml
 
-from eval.judges.exchange import Reply
+from eval.exchange import Reply
 from eval.records import Unscored, Verdict
 from eval.scores.alpaca_package import alpaca_folder, alpaca_module
-from fusion.configure import Refusal, nearest
+from fusion.runtime.configure import Refusal, nearest
 
 # Orders of showing (`eval.records.Place`): the package's draw, the model's answer first, the model's answer second.
 AS_PUBLISHED, SHOWN_FIRST, SHOWN_SECOND = 0, 1, 2

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
-from eval.judges.exchange import JudgeRequest, Reply
+from eval.exchange import JudgeRequest, Reply
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
 from eval.serve.server import Endpoint
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 ModelDtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -174,7 +174,7 @@ class JudgedBenchmark(Protocol):
     needs_judge: ClassVar[bool]
     metrics: ClassVar[tuple[Metric, ...]]
     primary: ClassVar[Metric]
-    # The package in whose own files results are left too (`eval.package_files`); empty for none.
+    # The package in whose own files results are left too (`eval.report.packages.fastchat`); empty for none.
     package: ClassVar[str]
 
     @property

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from eval.judges.exchange import JudgeRequest, Reply
+from eval.exchange import JudgeRequest, Reply
 from eval.records import Answer, Placed, Question, Unscored, UnscoredKind, Verdict
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 # The judge's name in records that no judge was asked about.
 NOBODY = "none"

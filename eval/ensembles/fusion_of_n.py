@@ -16,8 +16,8 @@ import jinja2
 from eval.ensembles.random_source import draw
 from eval.ensembles.selection import Made, Need
 from eval.records import Answer, Question
-from fusion.command import CONF
-from fusion.configure import Refusal
+from fusion.runtime.command import CONF
+from fusion.runtime.configure import Refusal
 
 T = TypeVar("T")
 

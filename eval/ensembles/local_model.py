@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from eval.serve.loading import LOADING
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 
 class LocalModel:

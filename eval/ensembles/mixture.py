@@ -28,7 +28,7 @@ from eval.ensembles.packllm import Evidence, PackLLM
 from eval.ensembles.perplexity import surprise
 from eval.ensembles.vocabulary_map import map_into, token_texts
 from eval.records import Question
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)

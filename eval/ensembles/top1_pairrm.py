@@ -13,7 +13,7 @@ from pathlib import Path
 
 from eval.ensembles.selection import Option, Options, Selects, best
 from eval.records import read_rows, wanted
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.configure import Refusal
-from fusion.edit_distance import nearest_ids, numbered
+from fusion.runtime.configure import Refusal
+from fusion.runtime.edit_distance import nearest_ids, numbered
 
 _UNREADABLE = "\ufffd"
 

@@ -2,7 +2,7 @@
 
     rule.row(members)      # answers of its own, by one of the members' verbs
 
-The verbs give whatever a row is to their caller (`eval.ensembles.rows`), which the rule hands through.
+The verbs give whatever a row is to their caller (`eval.ensemble_rows`), which the rule hands through.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from eval.judges.exchange import JudgeRequest, Reply
+from eval.exchange import JudgeRequest, Reply
 from eval.judges.model_judge import ModelJudge
 from eval.judges.openai import OpenAI
 from eval.judges.panel import Panel
@@ -15,7 +15,7 @@ from eval.judges.recorded import Recorded
 from eval.judges.reference import Reference
 from eval.judges.served import Served
 from eval.serve import SERVERS
-from fusion.configure import Refusal, choose
+from fusion.runtime.configure import Refusal, choose
 
 JUDGES: dict[str, type[Member] | type[Panel]] = {
     "reference": Reference,

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eval.errors import JudgeFailure
+from eval.exchange import JudgeRequest, Reply
 from eval.judges.completions import ReplyKind, body, read_completion, usage
-from eval.judges.exchange import JudgeRequest, Reply
 from eval.serve.endpoint_client import EndpointClient, NoReply, Patience, Silence
-from eval.worker_pool import work_through
+from eval.serve.worker_pool import work_through
 
 # Wrong key, no permission, no such model, no money left: the same for every question.
 _REFUSES_ALL = (401, 402, 403, 404, 429)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from eval.judges.protocol import Member
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)

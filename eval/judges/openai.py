@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.errors import JudgeFailure
+from eval.exchange import JudgeRequest, Reply
 from eval.judges.asking import Address, ask_judge
-from eval.judges.exchange import JudgeRequest, Reply
 from eval.judges.model_judge import ModelJudge
 from eval.judges.protocol import Identity
 from eval.serve import Serve
-from fusion.configure import plain
+from fusion.runtime.configure import plain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ of them said in the first and judges again, and the mean runs over members and l
 members are different judges instead of one judge's angles, each sees all others instead of two neighbours, and what
 could not be read is left out instead of counting as 0.
 
-Everything here is arithmetic on verdicts that were given before; `eval.judging` asks for them and keeps them.
+Everything here is arithmetic on verdicts that were given before; `eval.judging.judging` asks for them and keeps them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from eval.judges.exchange import JudgeRequest
+from eval.exchange import JudgeRequest
 from eval.judges.forms import FORMS
 from eval.judges.protocol import Board, Member
 from eval.records import Unscored, Verdict

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast
 
-from eval.judges.exchange import JudgeRequest, Reply
+from eval.exchange import JudgeRequest, Reply
 from eval.judges.price import Price
 from eval.records import Unscored, Verdict
 from eval.serve import Serve
-from fusion.configure import plain
+from fusion.runtime.configure import plain
 
 Identity = tuple[dict[str, Any], dict[str, str]]
 
@@ -77,7 +77,7 @@ class Member(ABC):
 
     def modules(self, benchmark: str, reading: str, served_as: Serve) -> tuple[str, ...]:
         """The modules that make and read its replies, of the `benchmark`'s own and the one `reading` its replies."""
-        return "eval.judges.collect", type(self).__module__, benchmark
+        return "eval.judging.collect", type(self).__module__, benchmark
 
     def libraries(self, served_as: Serve) -> tuple[str, ...]:
         """The packages that compute its replies here."""

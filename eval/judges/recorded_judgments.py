@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.errors import JudgeFailure
-from eval.judges.exchange import JudgeRequest, Reply
+from eval.exchange import JudgeRequest, Reply
 from eval.records import read_rows, wanted
 
 # fastchat's mark for a judgment that it could not read; handed on as the recorded value.

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from eval.judges.exchange import JudgeRequest, Reply
+from eval.exchange import JudgeRequest, Reply
 from eval.judges.forms import FORMS
 from eval.judges.protocol import Member
 
@@ -60,7 +60,9 @@ def rating(answer: str, reference: str, credit: Credit = "edit") -> int:
         return 1
     if credit == "contains" and reference in answer:
         return 10
-    from fusion.edit_distance import edit_distance  # loads numba, half a second that --help and other judges save
+    from fusion.runtime.edit_distance import (
+        edit_distance,  # loads numba, half a second that --help and other judges save
+    )
 
     longer = max(len(answer), len(reference))
     # Whole numbers, so that the floor does not depend on rounding.

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.errors import JudgeFailure
+from eval.exchange import JudgeRequest, Reply
 from eval.judges.asking import Address, ask_judge
-from eval.judges.exchange import JudgeRequest, Reply
 from eval.judges.model_judge import ModelJudge
 from eval.judges.protocol import Identity, Judge
 from eval.serve import VLLM, Automatic, ExistingEndpoint, Serve, Server, Transformers, engine, serving
 from eval.serve.control import Control
-from fusion.configure import Refusal, plain
+from fusion.runtime.configure import Refusal, plain
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from eval.selfcheck import alpaca_eval, mt_bench
 from eval.selfcheck.row import CheckRow
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 CHECKS: Mapping[str, Callable[[Path], list[CheckRow]]] = {"alpaca_eval": alpaca_eval.rows, "mt_bench": mt_bench.rows}
 
@@ -21,7 +21,7 @@ def check(data: Path) -> list[CheckRow]:
     found = [row for rows in CHECKS.values() for row in rows(data)]
     if not found:
         raise Refusal(
-            f"no published annotations or judgments lie below {data}: python -m fusion.benchmark_data fetches them, or"
+            f"no published annotations or judgments lie below {data}: python -m eval.benchmark_data fetches them, or"
             " set paths.data (FUSECHAT_LAB_DATA)"
         )
     return found

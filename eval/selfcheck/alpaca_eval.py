@@ -13,7 +13,7 @@ from pathlib import Path
 
 from eval.benchmarks import AlpacaEval
 from eval.benchmarks.alpaca_eval import LoadedAlpacaEval
-from eval.judges.exchange import JudgeRequest, Reply
+from eval.exchange import JudgeRequest, Reply
 from eval.judges.recorded import Recorded
 from eval.records import Answer, Unscored, Verdict
 from eval.scores.fold_order import FOLD_ORDERS

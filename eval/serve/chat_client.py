@@ -19,7 +19,7 @@ from typing import Any
 from eval.errors import ServerFailure
 from eval.serve.endpoint_client import EndpointClient, FailureKind, NoReply, Patience, Silence
 from eval.serve.server import Endpoint
-from eval.worker_pool import work_through
+from eval.serve.worker_pool import work_through
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusion.artifacts import noted_digest
-from fusion.configure import Refusal
-from fusion.precision import TORCH_NAMES, widest
+from fusion.runtime.artifacts import noted_digest
+from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import file_digest
+from fusion.runtime.precision import TORCH_NAMES, widest
 
 # They say where a config came from, not what the model computes.
 _PROVENANCE = frozenset({"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"})

@@ -13,7 +13,7 @@ from eval.errors import ServerFailure
 from eval.serve.checkpoint import weights_digest
 from eval.serve.control import Control
 from eval.serve.server import Endpoint, Loaded
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)

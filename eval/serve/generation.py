@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from eval.serve.loading import LOADING
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 
 class ChatJob(Protocol):

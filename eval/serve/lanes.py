@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from eval.serve import VLLM, Serve, engine
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 T = TypeVar("T")
 

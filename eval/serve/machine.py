@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 
 def unavailable() -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 from eval.errors import ServerFailure
 from eval.serve.control import Control
 from eval.serve.loading import LOADING
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 TEXT = (
     "What is 17 plus 25? The answer is 42, because 17 + 25 = 42. Name three colours: red, green and blue."

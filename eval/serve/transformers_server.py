@@ -23,7 +23,7 @@ from eval.errors import ServerFailure
 from eval.serve.checkpoint import signature, weights_digest
 from eval.serve.guard import authorised
 from eval.serve.server import Endpoint, Loaded
-from fusion.configure import plain
+from fusion.runtime.configure import plain
 from fusion.runtime.versions import MODELS
 
 if TYPE_CHECKING:

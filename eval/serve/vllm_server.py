@@ -27,8 +27,8 @@ from eval.serve.control import Control
 from eval.serve.machine import check_head_size, on_cpu, unavailable
 from eval.serve.reload import ServedCheckpoint, objection, swap
 from eval.serve.server import Endpoint, How, Loaded
-from fusion.configure import Refusal, plain
-from fusion.processes import child, last_lines, thread_settings
+from fusion.runtime.configure import Refusal, plain
+from fusion.runtime.processes import child, last_lines, thread_settings
 from fusion.runtime.versions import MODELS
 
 MODEL = "model"  # the served name is the same for every checkpoint: nothing may depend on a model's name or path

@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusion.align.aligned import AlignedRow, open_aligned
-from fusion.align.byte_span import ByteSpan, every_match
+from fusion.align.aligners.byte_span import ByteSpan, every_match
+from fusion.align.aligners.token_dtw import TokenDTW
 from fusion.align.carry import carry
-from fusion.align.exact_match import EqualToken, exact_match_map
-from fusion.align.mapping_statistics import SuffixToken, mapping_statistics_map
+from fusion.align.maps.exact_match import EqualToken, exact_match_map
+from fusion.align.maps.mapping_statistics import SuffixToken, mapping_statistics_map
+from fusion.align.maps.min_edit_distance import MappedToken, min_edit_distance_map
+from fusion.align.maps.string_map import string_map
 from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED
 from fusion.align.method import AlignerBuilder, MapBuilder, Method, RuleBuilder
-from fusion.align.min_edit_distance import MappedToken, min_edit_distance_map
 from fusion.align.pair import Reading, Spelling
-from fusion.align.string_map import string_map
-from fusion.align.token_dtw import TokenDTW
-from fusion.configure import nearest
+from fusion.runtime.configure import nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -166,7 +166,7 @@ def align(
     Raises Refusal when the two are of different conversations, or a tokenizer has no chat template to tell its
     end-of-turn token.  `advance(done, total)` is called after each shard.
     """
-    from fusion.template import end_of_turn_id
+    from fusion.conversations.template import end_of_turn_id
 
     return carry(
         pivot=pivot.rows,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.align import AlignConfig
-from fusion.command import command
-from fusion.configure import Refusal, typed
+from fusion.runtime.command import command
+from fusion.runtime.configure import Refusal, typed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

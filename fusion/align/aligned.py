@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.configure import Refusal
 from fusion.distribution import NO_TOKEN, TopK
+from fusion.runtime.configure import Refusal
 
 if TYPE_CHECKING:
     from jaxtyping import Int32, UInt8

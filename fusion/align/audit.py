@@ -25,9 +25,9 @@ from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, Labelled, Matches,
 from fusion.align.method import Method, PreparedMethod
 from fusion.align.pair import Reading
 from fusion.align.project import IdMap
-from fusion.configure import Refusal
-from fusion.conversation import read_conversations
-from fusion.vocabulary import Vocabulary, token_bytes, vocabulary
+from fusion.conversations.conversation import read_conversations
+from fusion.conversations.vocabulary import Vocabulary, token_bytes, vocabulary
+from fusion.runtime.configure import Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

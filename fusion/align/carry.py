@@ -13,9 +13,9 @@ from fusion.align.aligned import AlignedRow, read_shard, write_index, write_shar
 from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, Decision, Labelled, same_prefix
 from fusion.align.method import Method, PreparedMethod
 from fusion.align.project import IdMap
-from fusion.configure import Refusal
+from fusion.conversations.vocabulary import same_tokenizer, vocabulary
 from fusion.distribution import TopK
-from fusion.vocabulary import same_tokenizer, vocabulary
+from fusion.runtime.configure import Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

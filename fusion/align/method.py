@@ -24,8 +24,8 @@ from fusion.align.matches import (
 from fusion.align.pair import Reading, Spelling, VocabularyPair
 from fusion.align.project import IdMap, project
 from fusion.align.statistics import CoOccurrence, co_occurrence
+from fusion.conversations.vocabulary import Vocabulary
 from fusion.distribution import TopK
-from fusion.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from jaxtyping import Int8

@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.conversations.vocabulary import BYTE_PIECE, Vocabulary
 from fusion.distribution import NO_TOKEN
-from fusion.vocabulary import BYTE_PIECE, Vocabulary
 
 Spelling = Literal["canonical", "decoded", "pieces"]
 Reading = Literal["paper", "released", "fixed"]

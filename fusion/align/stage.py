@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fusion.align import AlignConfig, method
-from fusion.artifacts import Artifact
-from fusion.checkpoint import Checkpoint
+from fusion.models import Checkpoint
+from fusion.runtime.artifacts import Artifact
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.versions import MODELS
 from fusion.runtime.work import Known, Work

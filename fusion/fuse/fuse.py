@@ -10,10 +10,10 @@ import numpy as np
 
 from fusion.align.aligned import AlignedRow, open_aligned
 from fusion.align.matches import EMPTY, ONE_HOT
-from fusion.configure import Refusal
 from fusion.fuse.candidate import LABEL, Fused, TeacherCandidate, gold_log_prob
 from fusion.fuse.shards import FusedWriter
 from fusion.represent.representation import RowRepresentation, open_representation
+from fusion.runtime.configure import Refusal
 
 _ROWS_PER_SHARD = 1024
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.configure import Refusal
 from fusion.fuse.candidate import LABEL, Fused, TeacherCandidate, select, standing_in, taking_part, widened
+from fusion.runtime.configure import Refusal
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Float32

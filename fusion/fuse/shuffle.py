@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.configure import Refusal
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse.candidate import Fused
 from fusion.fuse.shards import FusedWriter, open_fused
+from fusion.runtime.configure import Refusal
 
 if TYPE_CHECKING:
     from jaxtyping import Int32

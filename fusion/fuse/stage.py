@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fusion.artifacts import Artifact
 from fusion.fuse import FusionRule
+from fusion.runtime.artifacts import Artifact
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.versions import TENSORS
 from fusion.runtime.work import Known, Work

@@ -1,7 +1,7 @@
 """From targets of one structure to one model: the merge rules by name.
 
 A rule is a frozen dataclass: its fields are its hyperparameters, its call merges one parameter.  To add one, write
-`fusion/merge/<name>.py` with such a class, name it in MERGE_RULES, and give it `conf/merge/<name>.yaml`; it meets the
+`fusion/merge/rules/<name>.py` with such a class, name it in MERGE_RULES, and give it `conf/merge/<name>.yaml`; it meets the
 properties of `tests/fusion/merge/test_rule_properties.py` from then on.  A rule with no more than `__call__` works on
 whole tensors; a `fusion.merge.parameter.PiecewiseRule`, as all of these are, streams.
 
@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from fusion.merge.dare import Dare
-from fusion.merge.linear import Linear
-from fusion.merge.sce import Sce
-from fusion.merge.slerp import Slerp
-from fusion.merge.task_arithmetic import TaskArithmetic
-from fusion.merge.ties import Ties
-from fusion.merge.varm import Varm
+from fusion.merge.rules.dare import Dare
+from fusion.merge.rules.linear import Linear
+from fusion.merge.rules.sce import Sce
+from fusion.merge.rules.slerp import Slerp
+from fusion.merge.rules.task_arithmetic import TaskArithmetic
+from fusion.merge.rules.ties import Ties
+from fusion.merge.rules.varm import Varm
 
 if TYPE_CHECKING:
     import torch

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.command import command
-from fusion.configure import Refusal, plain, typed
+from fusion.runtime.command import command
+from fusion.runtime.configure import Refusal, plain, typed
 
 if TYPE_CHECKING:
-    from fusion.merge.recipe import MergePlan
+    from fusion.merge.recipes.recipe import MergePlan
 
 ROUNDED = {"nearest": "to nearest", "stochastic": "stochastically"}
 
@@ -43,7 +43,7 @@ class MergeCommand:
 
 def run(settings: Mapping[str, Any]) -> int:
     """Merge, or with `explain` print what would be done."""
-    from fusion.merge.recipe import read_recipe
+    from fusion.merge.recipes.recipe import read_recipe
 
     given = typed(settings, MergeCommand)
     if given.recipe is None:
@@ -68,11 +68,11 @@ def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None =
     Raises Refusal for that, for whatever the merge refuses, for a lost update where the recipe says refuse, and when
     the disk is full; nothing is left behind then.
     """
-    from fusion.artifacts import sync
-    from fusion.merge.checkpoint_stream import merge
-    from fusion.merge.shards import open_shards
-    from fusion.precision import check_update, kept_as_stored
+    from fusion.merge.checkpoints.checkpoint_stream import merge
+    from fusion.merge.checkpoints.shards import open_shards
+    from fusion.runtime.artifacts import sync
     from fusion.runtime.digests import file_digest
+    from fusion.runtime.precision import check_update, kept_as_stored
     from fusion.runtime.versions import git_commit, versions
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -137,7 +137,7 @@ def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None =
 
 def explained(plan: MergePlan, seed: int) -> str:
     """What merging by `plan` would read, compute and write, after the same checks of names and shapes."""
-    from fusion.merge.checkpoint_plan import examine
+    from fusion.merge.checkpoints.checkpoint_plan import examine
 
     found = examine(plan.pivot, plan.targets, embeddings=plan.recipe.embeddings, tokenizer=plan.recipe.tokenizer)
     groups: dict[str, list[str]] = {}

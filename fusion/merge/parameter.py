@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 if TYPE_CHECKING:
     import torch

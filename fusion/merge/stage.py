@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fusion.checkpoint import Checkpoint
 from fusion.merge import MergeRule
-from fusion.precision import ITEM_BYTES, MergedConfig
+from fusion.models import Checkpoint
+from fusion.runtime.precision import ITEM_BYTES, MergedConfig
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.versions import TENSORS
 from fusion.runtime.work import Known, Size, Work
@@ -20,7 +20,7 @@ def merge_stage(
     """`what` is the merged model's row of the table, `how` the precision it is written in."""
 
     def build(out: Path, advance: Advance) -> Mapping[str, object]:
-        from fusion.merge.checkpoint_stream import merge
+        from fusion.merge.checkpoints.checkpoint_stream import merge
 
         return merge(
             pivot=pivot.path,
@@ -46,7 +46,7 @@ def merge_stage(
         what=what,
         config=[rule, seed, *how.decides],
         inputs={"pivot": pivot.key, **{f"target-{i}": target.key for i, target in enumerate(targets)}},
-        modules=("fusion.merge.checkpoint_stream", type(rule).__module__),
+        modules=("fusion.merge.checkpoints.checkpoint_stream", type(rule).__module__),
         build=build,
         seed=seed,
         libraries=(*TENSORS, "numba"),

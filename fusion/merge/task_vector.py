@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 if TYPE_CHECKING:
     from jaxtyping import Float32, Shaped

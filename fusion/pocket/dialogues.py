@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 DOMAINS = ("numbers", "arithmetic", "letters")
 SPLITS = {"train": 60, "fusion": 20, "validation": 10, "test": 10}  # percent of all questions

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fusion.configure import Refusal
-from fusion.conversation import Conversation, read_conversations, write_conversations
+from fusion.conversations.conversation import Conversation, read_conversations, write_conversations
 from fusion.pocket.dialogues import DOMAINS
 from fusion.pocket.tokenizers import train_tokenizer
+from fusion.runtime.configure import Refusal
 from fusion.runtime.work import Size
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fusion.conversation import Conversation, Message, write_conversations
+from fusion.conversations.conversation import Conversation, Message, write_conversations
 from fusion.pocket.dialogues import (
     DOMAINS,
     Dialogue,

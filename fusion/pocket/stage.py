@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fusion.artifacts import Artifact
 from fusion.dialogues import content_of
 from fusion.pocket.models import PocketModel
+from fusion.runtime.artifacts import Artifact
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.versions import MODELS
 from fusion.runtime.work import Known, Size, Work

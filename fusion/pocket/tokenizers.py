@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 _SPACE = "\u2581"  # the mark that stands for a space in Unigram pieces
 _UNKNOWN = "<unk>"

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.configure import Refusal
 from fusion.distribution import NO_TOKEN, TopK
+from fusion.runtime.configure import Refusal
 
 INDEX = "index.json"
 _WIDEST = 255

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fusion.artifacts import Artifact
-from fusion.checkpoint import Checkpoint
 from fusion.dialogues import FUSION, content_of
+from fusion.models import Checkpoint
 from fusion.represent.teacher_forcing import RepresentConfig
+from fusion.runtime.artifacts import Artifact
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.versions import MODELS
 from fusion.runtime.work import Known, Work
@@ -18,7 +18,7 @@ def represent_stage(checkpoint: Checkpoint, conversations: Artifact, config: Rep
     """One model run over the fusion dialogues by teacher forcing."""
 
     def build(out: Path, advance: Advance) -> Mapping[str, object]:
-        from fusion.conversation import read_conversations
+        from fusion.conversations.conversation import read_conversations
         from fusion.represent.teacher_forcing import represent
 
         return represent(

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.configure import Refusal, plain
-from fusion.conversation import Conversation
+from fusion.conversations.conversation import Conversation
+from fusion.conversations.template import LabelledRow, label_rows
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.represent.checkpoint import load_model, load_tokenizer, vocabulary_size
 from fusion.represent.representation import RowRepresentation, ShardedRows, covered_bytes, packed_rows
 from fusion.represent.shards import INDEX, shard_path, write_index, write_shard
-from fusion.template import LabelledRow, label_rows
+from fusion.runtime.configure import Refusal, plain
 
 if TYPE_CHECKING:
     import torch

@@ -1,6 +1,6 @@
 """A digest of the code that decides a stage's bytes, which tidying leaves as it is and arithmetic does not.
 
-    code_digest(("fusion.train.run", "fusion.processes:thread_settings"))
+    code_digest(("fusion.train.run", "fusion.runtime.processes:thread_settings"))
 
 Code is followed definition by definition: from the modules (or `module:name`) given to the functions, classes and
 constants they use, in whatever project module these are written.  Of each definition its syntax tree counts, without
@@ -28,10 +28,10 @@ PROJECT_PACKAGES = ("fusion", "eval", "ablations")
 # They keep, start and show things; no number in a data file depends on them.
 WITHOUT_ARITHMETIC = frozenset(
     {
-        "fusion.artifacts",
-        "fusion.configure",
-        "fusion.command",
-        "fusion.progress",
+        "fusion.runtime.artifacts",
+        "fusion.runtime.configure",
+        "fusion.runtime.command",
+        "fusion.runtime.progress",
         "fusion.runtime.fingerprint",
         "fusion.runtime.digests",
         "fusion.runtime.versions",

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from fusion.runtime.work import Weigh
 
 # What every stage computes under: another pin of threads or instruction sets is another sum in the last bits.
-PINS = ("fusion.processes:thread_settings", "fusion.processes:processor_settings")
+PINS = ("fusion.runtime.processes:thread_settings", "fusion.runtime.processes:processor_settings")
 
 
 class Advance(Protocol):

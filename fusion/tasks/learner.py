@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from fusion.artifacts import Artifact
+from fusion.runtime.artifacts import Artifact
 from fusion.runtime.stage import Stage
 from fusion.train.config import TrainConfig
 
@@ -18,7 +18,7 @@ class Learner:
 
     row: str
     group: str
-    # What the row is in the recipe (`fusion.checkpoint.Checkpoint`).
+    # What the row is in the recipe (`fusion.models.Checkpoint`).
     role: str
     # An entry of TASKS.
     task: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusion.artifacts import Artifact
+from fusion.runtime.artifacts import Artifact
 from fusion.tasks.learner import Learner, Task, Taught
 
 

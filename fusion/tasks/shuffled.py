@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fusion.artifacts import Artifact
 from fusion.fuse.stage import shuffle_stage
+from fusion.runtime.artifacts import Artifact
 from fusion.tasks.learner import Learner, Task, Taught
 
 

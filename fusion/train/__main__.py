@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from fusion.configure import Refusal, restored
+from fusion.runtime.configure import Refusal, restored
 from fusion.train.config import TrainConfig
 from fusion.train.launch import FACTS, REFUSAL
 from fusion.train.objectives import OBJECTIVES

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from fusion.configure import Refusal, plain
-from fusion.processes import child, last_lines, thread_settings
+from fusion.runtime.configure import Refusal, plain
+from fusion.runtime.processes import child, last_lines, thread_settings
 from fusion.train.config import TrainConfig
 
 LOG = "training_log.jsonl"  # a line per optimizer step

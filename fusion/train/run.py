@@ -14,14 +14,14 @@ from safetensors import safe_open
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import logging
 
-from fusion.configure import Refusal
-from fusion.conversation import read_conversations
+from fusion.conversations.conversation import read_conversations
+from fusion.conversations.template import LabelledRow, label_rows
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse.shards import FusedRow, open_fused
-from fusion.precision import spelled
 from fusion.represent.checkpoint import load_model, load_tokenizer
 from fusion.rounding import UpdateTally
-from fusion.template import LabelledRow, label_rows
+from fusion.runtime.configure import Refusal
+from fusion.runtime.precision import spelled
 from fusion.train.batching import TrainingRow, schedule, steps_for
 from fusion.train.config import TrainConfig
 from fusion.train.journal import CHECKPOINTS, StepLog, newest_checkpoint, trim_log

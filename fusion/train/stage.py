@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from fusion.artifacts import Artifact
-from fusion.precision import ITEM_BYTES
+from fusion.runtime.artifacts import Artifact
+from fusion.runtime.precision import ITEM_BYTES
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.versions import MODELS
 from fusion.runtime.work import ADAM_BYTES, Known, Size, Work

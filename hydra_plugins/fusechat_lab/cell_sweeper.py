@@ -9,11 +9,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 
 class CellSweeper(BasicSweeper):
-    """The basic sweeper's cells, in its order and spelling; what happens to them is ablations.sweep's."""
+    """The basic sweeper's cells, in its order and spelling; what happens to them is ablations.sweep.launch's."""
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch the cells that `arguments` and the study's axes make.  Exits with their status if any failed."""
-        from ablations.sweep import launch_cells
+        from ablations.sweep.launch import launch_cells
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
         loader = self.hydra_context.config_loader

@@ -9,11 +9,11 @@ import pytest
 from eval.benchmarks import LMEvalHarness
 from eval.ensembles import ENSEMBLES
 from eval.records import ItemScore
-from eval.report import items_table
+from eval.report.tables import scores_table
+from eval.report.write import items_table
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
-from eval.tables import scores_table
 
 BOOTSTRAP = Bootstrap(resamples=50, seed=0)
 GROUPS = {

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from ablations.cell import find_cells, read_scored
-from ablations.pooling import cells_directory, long_table, pooled
-from ablations.report import run
+from ablations.report.__main__ import run
+from ablations.studies.pooling import cells_directory, long_table, pooled
 from eval.records import ItemScore
-from eval.report import write_report
+from eval.report.write import write_report
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 BOOTSTRAP = Bootstrap(resamples=100, seed=0)
 QUESTIONS = [str(number) for number in range(6)]

@@ -1,8 +1,8 @@
 """A judge's kin among the models of an experiment is known from conf/model."""
 
 from ablations.cell import families
-from fusion.command import compose
 from fusion.pipeline import fusion_config
+from fusion.runtime.command import compose
 
 
 def test_pivot_and_sources_carry_their_families_to_their_rows():

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fusion.artifacts import Store
+from fusion.runtime.artifacts import Store
 from fusion.runtime.digests import file_digest
 
 ROOT = Path(__file__).parents[2]

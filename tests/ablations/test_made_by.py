@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from ablations.made_by import code_of, disagreements, outdated, read_code
-from fusion.progress import StageRecord
 from fusion.runtime.fingerprint import code_digest
+from fusion.runtime.progress import StageRecord
 
 
 def record(stage: str, modules: tuple[str, ...], code: str) -> StageRecord:
@@ -14,26 +14,26 @@ def record(stage: str, modules: tuple[str, ...], code: str) -> StageRecord:
 
 
 def test_the_stage_and_the_few_cells_that_differ_are_named():
-    merge, fuse = ("fusion.merge.parameter", "fusion.merge.sce"), ("fusion.fuse.fuse",)
+    merge, fuse = ("fusion.merge.parameter", "fusion.merge.rules.sce"), ("fusion.fuse.fuse",)
     cells = {
         name: code_of([record("merge", merge, code), record("fuse", fuse, "same")], "t")
         for name, code in (("a", "1"), ("b", "1"), ("c", "2"))
     }
     assert disagreements(cells) == [
-        "merge by fusion.merge.parameter, fusion.merge.sce: 1 of 3 cells were made by other code than the rest (c)"
+        "merge by fusion.merge.parameter, fusion.merge.rules.sce: 1 of 3 cells were made by other code than the rest (c)"
     ]
     assert disagreements({name: code for name, code in cells.items() if name != "c"}) == []
 
 
 def test_stages_of_other_modules_are_not_compared():
-    one = code_of([record("merge", ("fusion.merge.sce",), "1")], "t")
-    other = code_of([record("merge", ("fusion.merge.ties",), "2")], "t")
+    one = code_of([record("merge", ("fusion.merge.rules.sce",), "1")], "t")
+    other = code_of([record("merge", ("fusion.merge.rules.ties",), "2")], "t")
     assert disagreements({"a": one, "b": other}) == []
 
 
 def test_tables_made_by_other_arithmetic_are_distinguishable():
     assert disagreements({"a": code_of([], "1"), "b": code_of([], "2")}) == [
-        "score by eval.scored_by, eval.tables: 1 of 2 cells were made by other code than the rest (a)"
+        "score by eval.judging.scored_by, eval.report.tables: 1 of 2 cells were made by other code than the rest (a)"
     ]
 
 

@@ -14,19 +14,19 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from ablations.model_card.__main__ import run
-from eval.report import write_report
+from eval.report.write import write_report
 from eval.scores.intervals import Bootstrap
-from fusion.artifacts import Artifact, Store
-from fusion.configure import Refusal
 from fusion.merge.__main__ import merge_recipe
-from fusion.merge.checkpoint_stream import merge
-from fusion.merge.recipe import read_recipe
-from fusion.merge.sce import Sce
+from fusion.merge.checkpoints.checkpoint_stream import merge
+from fusion.merge.recipes.recipe import read_recipe
+from fusion.merge.rules.sce import Sce
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.models import PocketModel, build_checkpoint
 from fusion.pocket.questions import write_dialogues
-from fusion.precision import MergedConfig
+from fusion.runtime.artifacts import Artifact, Store
+from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import file_digest
+from fusion.runtime.precision import MergedConfig
 from fusion.runtime.stage import Advance, Stage
 
 BOOTSTRAP = Bootstrap(resamples=50, seed=0)
@@ -56,7 +56,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory, rated) -> Path:
         return build
 
     def produce(stage: str, config, inputs: dict[str, str], build) -> Artifact:
-        modules = ("fusion.merge.checkpoint_stream",)
+        modules = ("fusion.merge.checkpoints.checkpoint_stream",)
         recipe = {"name": stage, "config": config, "inputs": inputs, "modules": modules}
         return store.produce(Stage(**recipe, what="a test", build=build, seed=0))
 

@@ -16,10 +16,10 @@ from ablations.precisions import (
     write_precisions,
 )
 from eval.serve import VLLM, Automatic, ExistingEndpoint, Transformers
-from fusion.checkpoint import Checkpoint
-from fusion.configure import Refusal
+from fusion.models import Checkpoint
 from fusion.pipeline import fusion_config
-from fusion.progress import StageRecord
+from fusion.runtime.configure import Refusal
+from fusion.runtime.progress import StageRecord
 
 WHOLE = {"cosine": 1.0, "norm_ratio": 1.0, "moved": 0.999}
 LOST = {"cosine": 0.18, "norm_ratio": 0.22, "moved": 0.026}
@@ -122,7 +122,7 @@ def test_a_server_that_would_lose_an_update_is_told_of_before_it_starts(checkpoi
 
 
 def test_pocket_models_are_stored_as_published_ones_are_where_that_is_asked_for():
-    from fusion.command import compose
+    from fusion.runtime.command import compose
 
     plain = fusion_config(compose("ablations", ["experiment=pocket_smoke"]))
     stored = fusion_config(compose("ablations", ["experiment=pocket_smoke", "pocket_dtype=bfloat16"]))

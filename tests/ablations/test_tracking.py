@@ -16,10 +16,10 @@ from ablations.tracking import track, tracker_from
 from ablations.tracking.mlflow import MLflow
 from ablations.tracking.record import CellRecord, record_of
 from ablations.tracking.wandb import WandB
-from eval.report import write_report
+from eval.report.write import write_report
 from eval.scores.intervals import Bootstrap
-from fusion.command import compose
-from fusion.configure import Refusal
+from fusion.runtime.command import compose
+from fusion.runtime.configure import Refusal
 
 BOOTSTRAP = Bootstrap(resamples=50, seed=0)
 

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from eval.__main__ import run
-from fusion.command import compose
-from fusion.configure import Refusal
+from fusion.runtime.command import compose
+from fusion.runtime.configure import Refusal
 
 NUMBERS = ("one", "two", "three", "four")
 

@@ -5,12 +5,12 @@ import math
 import pytest
 
 from eval.benchmarks import BENCHMARKS, AlpacaEval, MTBench, MTBenchPairwise, judged, metric_of
+from eval.benchmarks.fastchat.single_rating import parse_rating
+from eval.benchmarks.fastchat.verdict_letter import LOSS, TIE, WIN, parse_verdict
 from eval.benchmarks.mt_bench_pairwise import LoadedMTBenchPairwise
-from eval.benchmarks.single_rating import parse_rating
-from eval.benchmarks.verdict_letter import LOSS, TIE, WIN, parse_verdict
+from eval.exchange import JudgeRequest
 from eval.judges import JUDGES, Panel, Reference
 from eval.judges.completions import said_in_words
-from eval.judges.exchange import JudgeRequest
 from eval.judges.forms import FORMS
 from eval.records import Answer
 from eval.scores.intervals import Bootstrap
@@ -75,7 +75,9 @@ def test_most_of_several_ratings_are_their_median_and_of_preferences_the_side_wi
 
 
 def test_one_more_reply_form_asks_no_paid_judge_again():
-    followed = module_digests(("eval.judges.completions", "eval.benchmarks.single_rating", "eval.judges.forms.rating"))
+    followed = module_digests(
+        ("eval.judges.completions", "eval.benchmarks.fastchat.single_rating", "eval.judges.forms.rating")
+    )
     assert not [name for name in followed if "ranked_models" in name]
 
 

@@ -20,10 +20,10 @@ from eval.errors import JudgeFailure
 from eval.judges import OpenAI
 from eval.pipeline import judge_answers
 from eval.records import read_verdicts
-from eval.report import write_report
+from eval.report.write import write_report
 from eval.scores.intervals import Bootstrap
 from eval.serve import ExistingEndpoint
-from fusion.progress import RunProgress
+from fusion.runtime.progress import RunProgress
 
 QUESTIONS = 5_000  # of two turns
 # What goes wrong once, and is tried again.

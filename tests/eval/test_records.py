@@ -25,7 +25,7 @@ from eval.records import (
     to_line,
     write_records,
 )
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 TURNS = st.lists(TEXT, min_size=1, max_size=3).map(tuple)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fusion.artifacts import Store
-from fusion.command import compose
-from fusion.conversation import read_conversations
+from fusion.conversations.conversation import read_conversations
 from fusion.dialogues import FUSION, content_of, dialogues_stage
 from fusion.pipeline import fusion_config
+from fusion.runtime.artifacts import Store
+from fusion.runtime.command import compose
 
 
 @pytest.fixture

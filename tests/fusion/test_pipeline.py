@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from fusion.artifacts import Artifact, Store
-from fusion.command import compose
 from fusion.experiment import FusionConfig, fusion_config
 from fusion.pipeline import FusedModels, run
-from fusion.progress import RunProgress
+from fusion.runtime.artifacts import Artifact, Store
+from fusion.runtime.command import compose
+from fusion.runtime.progress import RunProgress
 from fusion.runtime.stage import Advance, Stage
 
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fusion.configure import Refusal
-from fusion.precision import Kept, MergedConfig, check_update, widest
 from fusion.rounding import UpdateTally
+from fusion.runtime.configure import Refusal
+from fusion.runtime.precision import Kept, MergedConfig, check_update, widest
 
 
 @pytest.mark.parametrize(

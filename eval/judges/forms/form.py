@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
-from eval.judges.exchange import Reply
+from eval.exchange import Reply
 
 TIE = 1.5
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from eval.judges.exchange import Reply
+from eval.exchange import Reply
 from eval.judges.forms.form import Preference
 
 

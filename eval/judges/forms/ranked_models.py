@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from eval.errors import JudgeFailure
-from eval.judges.exchange import Reply
+from eval.exchange import Reply
 from eval.judges.forms.form import Preference
 
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from eval.judges.exchange import Reply
+from eval.exchange import Reply
 
 
 class Rating:

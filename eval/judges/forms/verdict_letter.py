@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from eval.judges.exchange import Reply
+from eval.exchange import Reply
 from eval.judges.forms.form import Preference
 
 

@@ -12,7 +12,7 @@ from eval.benchmarks import AlpacaEval
 from eval.benchmarks.pairwise_preference import shown_switched
 from eval.benchmarks.protocol import BenchmarkFiles
 from eval.judges import OpenAI
-from eval.judges.collect import collect_verdicts
+from eval.judging.collect import collect_verdicts
 from eval.records import Answer, Unscored
 from eval.scores.alpaca_package import alpaca_folder
 

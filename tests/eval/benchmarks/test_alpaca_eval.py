@@ -9,10 +9,10 @@ from eval.benchmarks import AlpacaEval
 from eval.benchmarks.pairwise_preference import shown_switched
 from eval.benchmarks.protocol import BenchmarkFiles
 from eval.judges import Recorded, Reference, Reply
-from eval.judges.collect import collect_verdicts
+from eval.judging.collect import collect_verdicts
 from eval.records import Answer, Unscored, Verdict
 from eval.scores.intervals import Bootstrap
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 ROWS = [
     {"instruction": f"spell {i}", "output": baseline, "generator": "pivot", "dataset": "letters", "reference": known}

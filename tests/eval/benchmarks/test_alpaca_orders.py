@@ -7,10 +7,10 @@ import pytest
 from eval.benchmarks import AlpacaEval
 from eval.benchmarks.protocol import BenchmarkFiles
 from eval.judges import Recorded, Reply
-from eval.judges.collect import collect_verdicts
+from eval.judging.collect import collect_verdicts
 from eval.records import Answer, Unscored
 from eval.scores.intervals import Bootstrap
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 ROWS = [
     {"instruction": f"say {i}", "output": f"baseline {i}", "generator": "base", "dataset": "odd" if i % 2 else "even"}

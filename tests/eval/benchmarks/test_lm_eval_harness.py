@@ -10,8 +10,8 @@ from eval.benchmarks.lm_eval_scores import LMEvalTask, check_means, item_scores,
 from eval.errors import HarnessFailure
 from eval.scores.intervals import Bootstrap
 from eval.serve import Endpoint
-from fusion.command import compose
-from fusion.configure import Refusal, choose, typed
+from fusion.runtime.command import compose
+from fusion.runtime.configure import Refusal, choose, typed
 
 SAMPLES = [
     {"doc_id": 0, "filter": "none", "metrics": ["acc", "acc_norm"], "acc": 1.0, "acc_norm": 0.0},

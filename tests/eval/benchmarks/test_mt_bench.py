@@ -4,17 +4,17 @@ import json
 
 import pytest
 
+from eval.answer.stages import Candidate
 from eval.benchmarks import BENCHMARKS, MTBench
 from eval.benchmarks.protocol import BenchmarkFiles, next_messages
 from eval.judges import Recorded, Reference, Reply
-from eval.judges.collect import collect_verdicts
-from eval.judging import Judged
-from eval.recorded_rows import recorded_rows
+from eval.judging.asking import JudgingJob
+from eval.judging.collect import collect_verdicts
+from eval.judging.judging import Judged
+from eval.judging.recorded_rows import recorded_rows
 from eval.records import Answer, Unscored, Verdict, read_rows
 from eval.scores.intervals import Bootstrap
-from eval.sittings import JudgingJob
-from eval.stages import Candidate
-from fusion.configure import Refusal, choose
+from fusion.runtime.configure import Refusal, choose
 
 QUESTIONS = [
     {"question_id": 1, "category": "numbers", "turns": ["3+4?", "doubled?"], "reference": ["7", "14"]},

@@ -11,10 +11,10 @@ from eval.benchmarks import BENCHMARKS, MTBenchPairwise
 from eval.benchmarks.paired_games import GamePair, pairwise_rows
 from eval.benchmarks.protocol import BenchmarkFiles
 from eval.judges import Reference, Reply
-from eval.judges.collect import collect_verdicts
+from eval.judging.collect import collect_verdicts
 from eval.records import Answer, Question, Unscored, Verdict
 from eval.scores.intervals import Bootstrap
-from fusion.configure import Refusal, choose
+from fusion.runtime.configure import Refusal, choose
 
 QUESTIONS = [
     {"question_id": 1, "category": "numbers", "turns": ["3+4?", "doubled?"], "reference": ["7", "14"]},

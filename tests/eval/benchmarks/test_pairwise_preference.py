@@ -7,7 +7,7 @@ import pytest
 
 from eval.benchmarks.pairwise_preference import annotator, shown_switched
 from eval.judges import Reply
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 WEIGHTED = "weighted_alpaca_eval_gpt4_turbo"
 

@@ -12,8 +12,8 @@ from eval.judges import Recorded
 from eval.pipeline import judge_answers
 from eval.scores.intervals import Bootstrap
 from eval.serve import Transformers
-from fusion.configure import Refusal
-from fusion.progress import RunProgress
+from fusion.runtime.configure import Refusal
+from fusion.runtime.progress import RunProgress
 
 # instruction: {model: (answer, preference)}; the second model did not answer the last one.
 ANNOTATED = {

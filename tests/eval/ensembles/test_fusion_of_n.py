@@ -4,7 +4,7 @@ import pytest
 
 from eval.ensembles import FusionOfN
 from eval.records import Answer, Question
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 QUESTION = Question(id="81", category="c", turns=("Name a {{ colour }}.", "Another?"), references=("red", "blue"))
 

@@ -8,7 +8,7 @@ from eval.ensembles import ENSEMBLES, BestSource, Longest, Random, Top1Judge, To
 from eval.ensembles.perplexity import Share, Surprise
 from eval.ensembles.selection import Option
 from eval.records import Answer
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 SOURCES = ("a", "b", "c")
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.ensembles.vocabulary_map import map_into, token_texts
-from fusion.edit_distance import edit_distance
+from fusion.runtime.edit_distance import edit_distance
 
 WORDS = st.text(alphabet="abcé ", max_size=7)
 

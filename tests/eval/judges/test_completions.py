@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from eval.benchmarks.fastchat.single_rating import parse_rating
 from eval.benchmarks.pairwise_preference import annotator
-from eval.benchmarks.single_rating import parse_rating
 from eval.judges import JudgeRequest
 from eval.judges.completions import body, said_in_words
 

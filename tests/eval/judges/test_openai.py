@@ -8,7 +8,7 @@ import pytest
 
 from eval.errors import JudgeFailure
 from eval.judges import JudgeRequest, OpenAI
-from fusion.configure import Refusal, choose
+from fusion.runtime.configure import Refusal, choose
 
 
 def requests(count, **fields):

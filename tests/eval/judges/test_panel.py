@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.judges import JudgeRequest, OpenAI, Panel, judge_from
-from eval.judges.review import review_request
+from eval.judging.review import review_request
 from eval.records import Unscored, Verdict
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 MEMBERS = {name: OpenAI(model=name) for name in "abc"}
 

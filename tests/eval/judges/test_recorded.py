@@ -6,7 +6,7 @@ import pytest
 
 from eval.errors import JudgeFailure
 from eval.judges import JudgeRequest, Recorded
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 
 def request(

@@ -7,7 +7,7 @@ import pytest
 from eval.errors import JudgeFailure
 from eval.judges import JudgeRequest, Recorded
 from eval.judges.recorded_judgments import shows
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 
 def request(*answers, model="m", opponent="", order=0, form="rating", prompt=None):

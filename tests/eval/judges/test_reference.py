@@ -4,12 +4,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from eval.benchmarks.fastchat.single_rating import parse_rating
 from eval.benchmarks.pairwise_preference import annotator
-from eval.benchmarks.single_rating import parse_rating
 from eval.errors import JudgeFailure
 from eval.judges import JudgeRequest
 from eval.judges.reference import Reference, rating, reply_by_reference
-from fusion.edit_distance import edit_distance
+from fusion.runtime.edit_distance import edit_distance
 
 WORDS = st.text(alphabet="abc ", max_size=12)
 

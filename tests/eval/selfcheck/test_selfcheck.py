@@ -8,8 +8,8 @@ import pytest
 from eval.__main__ import run
 from eval.selfcheck import CheckRow, check, table
 from eval.selfcheck.alpaca_eval import rows
-from fusion.command import compose
-from fusion.configure import Refusal
+from fusion.runtime.command import compose
+from fusion.runtime.configure import Refusal
 
 
 def row(**fields):
@@ -91,7 +91,7 @@ def test_the_command_says_by_its_status_whether_something_is_off(made_up, tmp_pa
 
 
 def test_no_published_figures_are_refused_with_where_to_get_them(tmp_path):
-    with pytest.raises(Refusal, match=r"no published .* fusion.benchmark_data"):
+    with pytest.raises(Refusal, match=r"no published .* eval.benchmark_data"):
         check(tmp_path)
 
 

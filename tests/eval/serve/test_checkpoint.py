@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from eval.serve.checkpoint import differences, header, shards, signature, weights_digest
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import stamp
 
 

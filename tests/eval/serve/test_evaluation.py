@@ -14,20 +14,20 @@ from typing import ClassVar
 
 import pytest
 
+from eval.answer.stages import Candidate
 from eval.benchmarks import LMEvalHarness, MTBench
 from eval.config import EvalConfig
 from eval.errors import ServerFailure
 from eval.judges import Reference
 from eval.pipeline import evaluate
 from eval.records import Answer, read_records
-from eval.report import write_report
+from eval.report.write import write_report
 from eval.scores.intervals import Bootstrap
 from eval.serve import VLLM, Endpoint, Loaded, Serve, Transformers, chat_client
 from eval.serve.endpoint_client import Patience
 from eval.serve.machine import unavailable
-from eval.stages import Candidate
-from fusion.progress import RunProgress
 from fusion.runtime.digests import directory_key
+from fusion.runtime.progress import RunProgress
 
 QUESTIONS = 40
 

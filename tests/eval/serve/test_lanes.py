@@ -11,7 +11,7 @@ from eval.serve import VLLM, Automatic, ExistingEndpoint, Transformers, machine,
 from eval.serve.lanes import places_on, plan
 from eval.serve.machine import unavailable, visible_gpus
 from eval.serve.vllm_server import flags, variables
-from fusion.configure import Refusal, typed
+from fusion.runtime.configure import Refusal, typed
 
 EIGHT = tuple("01234567")
 

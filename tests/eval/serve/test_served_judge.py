@@ -12,21 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from eval.answer.stages import Candidate
 from eval.benchmarks import AlpacaEval, MTBench
 from eval.config import EvalConfig
-from eval.judge_report import write_judging
 from eval.judges import JudgeRequest, Served
 from eval.judges.served import RunningJudge
 from eval.pipeline import evaluate
 from eval.records import Unscored, Verdict
+from eval.report.judging import write_judging
 from eval.scores.intervals import Bootstrap
 from eval.serve import VLLM, Transformers
 from eval.serve.machine import unavailable
-from eval.stages import Candidate
-from fusion.artifacts import Store
-from fusion.configure import Refusal
-from fusion.progress import RunProgress
+from fusion.runtime.artifacts import Store
+from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import directory_key
+from fusion.runtime.progress import RunProgress
 
 # Every token is free but the form is not: "m" or "M" for AlpacaEval's annotator, a rating for MT-Bench.
 FORM = {"structured_outputs": {"regex": r"(m|M) Rating: \[\[[0-9]\]\]"}}

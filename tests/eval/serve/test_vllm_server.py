@@ -18,7 +18,7 @@ from eval.serve.chat_client import ChatReply, ChatRequest, ask
 from eval.serve.control import Control
 from eval.serve.machine import unavailable
 from eval.serve.vllm_server import VLLMServer, flags, variables
-from fusion.configure import Refusal
+from fusion.runtime.configure import Refusal
 
 pytestmark = [
     pytest.mark.slow,

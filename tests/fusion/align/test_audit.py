@@ -11,8 +11,8 @@ import pytest
 from fusion.align import AlignConfig
 from fusion.align.__main__ import run
 from fusion.align.audit import audit, every_config, read_texts, text_row
-from fusion.command import compose
-from fusion.configure import Refusal
+from fusion.runtime.command import compose
+from fusion.runtime.configure import Refusal
 
 TEXTS = [
     ["the cat sat on the mat: 12 + 34 = 46"],

@@ -9,8 +9,8 @@ import pytest
 from fusion.align import TRANSFERRED, AlignConfig, align, method, open_aligned
 from fusion.align.carry import carry
 from fusion.align.method import PreparedMethod
-from fusion.configure import Refusal
-from fusion.vocabulary import vocabulary
+from fusion.conversations.vocabulary import vocabulary
+from fusion.runtime.configure import Refusal
 
 TEXTS = [["the cat sat"], ["12 + 34 = 46", "naïve 你好"], ["a dog"], ["another sentence"], ["x"]]
 

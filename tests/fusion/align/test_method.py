@@ -5,8 +5,8 @@ import pytest
 
 from fusion.align import TRANSFERRED, AlignConfig, method
 from fusion.align.method import PreparedMethod
+from fusion.conversations.vocabulary import vocabulary
 from fusion.distribution import NO_TOKEN
-from fusion.vocabulary import vocabulary
 
 
 def id_of(tokenizer, spelled: str) -> int:

@@ -9,16 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fusion.align import ALIGNMENT_SCHEMES, EMPTY, ONE_HOT, TRANSFERRED, AlignConfig, method
-from fusion.align.exact_match import EqualToken
-from fusion.align.mapping_statistics import SuffixToken
+from fusion.align.maps.exact_match import EqualToken
+from fusion.align.maps.mapping_statistics import SuffixToken
+from fusion.align.maps.min_edit_distance import MappedToken
 from fusion.align.matches import Matches, inputs
 from fusion.align.method import PreparedMethod
-from fusion.align.min_edit_distance import MappedToken
 from fusion.align.pair import Reading, VocabularyPair
 from fusion.align.project import IdMap
-from fusion.configure import Refusal, typed
+from fusion.conversations.vocabulary import Vocabulary, vocabulary
 from fusion.distribution import NO_TOKEN
-from fusion.vocabulary import Vocabulary, vocabulary
+from fusion.runtime.configure import Refusal, typed
 
 TURNS = ["the cat sat on the mat, 12 + 34 = 46", "naïve 你好 👩‍👩‍👧 end\n\n  x"]
 CONFIGS = [AlignConfig(scheme=s, reading=r) for s in ALIGNMENT_SCHEMES for r in get_args(Reading)]
@@ -201,7 +201,7 @@ def test_ms_as_released_lets_an_empty_string_pass():
 
 # ------------------------------------------------------------------------------------------------- config
 def test_every_scheme_has_its_config_and_the_other_way_round():
-    from fusion.command import group_entry, group_names
+    from fusion.runtime.command import group_entry, group_names
 
     assert set(group_names("align")) == set(ALIGNMENT_SCHEMES)
     for name in ALIGNMENT_SCHEMES:

@@ -7,7 +7,6 @@ import pytest
 
 from fusion.align.aligned import AlignedRow, write_index, write_shard
 from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED
-from fusion.configure import Refusal
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse.average_ce import AverageCE
 from fusion.fuse.fuse import fuse
@@ -15,6 +14,7 @@ from fusion.fuse.min_ce import MinCE
 from fusion.fuse.shards import open_fused
 from fusion.represent import shards as represented
 from fusion.represent.representation import RowRepresentation, packed_rows
+from fusion.runtime.configure import Refusal
 
 LENGTHS = {"a": 3, "b": 0, "c": 2}
 K = 4

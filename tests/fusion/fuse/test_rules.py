@@ -9,12 +9,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.configure import Refusal, choose
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse import FUSION_RULES
 from fusion.fuse.average_ce import AverageCE, mixture
 from fusion.fuse.candidate import LABEL, TeacherCandidate, gold_log_prob
 from fusion.fuse.min_ce import MinCE, bfloat16
+from fusion.runtime.configure import Refusal, choose
 
 RULES = [
     MinCE(),

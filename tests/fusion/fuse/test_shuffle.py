@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from fusion.configure import Refusal
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse.candidate import LABEL, Fused, gold_log_prob
 from fusion.fuse.shards import FusedWriter, open_fused
 from fusion.fuse.shuffle import shuffle, shuffled_ids
+from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import file_digest
 
 VOCABULARY, K, LENGTH = 40, 6, 300

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from bench.merging import generate
-from fusion.merge.checkpoint_stream import merge
-from fusion.merge.linear import Linear
-from fusion.merge.sce import Sce
-from fusion.merge.task_arithmetic import TaskArithmetic
-from fusion.merge.ties import Ties
+from fusion.merge.checkpoints.checkpoint_stream import merge
+from fusion.merge.rules.linear import Linear
+from fusion.merge.rules.sce import Sce
+from fusion.merge.rules.task_arithmetic import TaskArithmetic
+from fusion.merge.rules.ties import Ties
 
 COMMAND = os.environ.get("MERGEKIT_YAML") or shutil.which("mergekit-yaml")
 pytestmark = [

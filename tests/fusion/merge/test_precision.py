@@ -19,15 +19,15 @@ from safetensors.torch import load_file, save_file
 
 from fusion.merge import parameter as parameter_module
 from fusion.merge.__main__ import merge_recipe
-from fusion.merge.checkpoint_stream import merge
-from fusion.merge.dare import Dare
-from fusion.merge.linear import Linear
-from fusion.merge.recipe import read_recipe
-from fusion.merge.sce import Sce
-from fusion.merge.stochastic import drawn, rounding_key
-from fusion.merge.task_arithmetic import TaskArithmetic
-from fusion.merge.ties import Ties
-from fusion.precision import Kept, kept_as_served, kept_as_stored
+from fusion.merge.checkpoints.checkpoint_stream import merge
+from fusion.merge.checkpoints.stochastic import drawn, rounding_key
+from fusion.merge.recipes.recipe import read_recipe
+from fusion.merge.rules.dare import Dare
+from fusion.merge.rules.linear import Linear
+from fusion.merge.rules.sce import Sce
+from fusion.merge.rules.task_arithmetic import TaskArithmetic
+from fusion.merge.rules.ties import Ties
+from fusion.runtime.precision import Kept, kept_as_served, kept_as_stored
 
 ROOT = Path(__file__).parents[3]
 SHAPES = {
@@ -254,7 +254,7 @@ def test_draws_are_the_same_whatever_the_pieces_threads_and_shards(models, tmp_p
     _, targets = models
     given = {"dtype": "bfloat16", "rounding": "stochastic", "seed": 3}
     whole, _ = merged(models, tmp_path / "whole", threads=1, **given)
-    monkeypatch.setattr("fusion.merge.checkpoint_stream.PIECE", 64)
+    monkeypatch.setattr("fusion.merge.checkpoints.checkpoint_stream.PIECE", 64)
     monkeypatch.setattr(parameter_module, "PIECE", 64)
     pieces, _ = merged(models, tmp_path / "pieces", threads=2, **given)
     sharded = tmp_path / "sharded"

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.configure import Refusal
 from fusion.merge import MERGE_RULES
 from fusion.merge.parameter import PIECE, Context
+from fusion.runtime.configure import Refusal
 
 # Settings under which the formula returns a single target: weight one, nothing trimmed, dropped or unselected.  A rule
 # that is not named does so by its defaults.

@@ -5,17 +5,17 @@ import math
 import pytest
 import torch
 
-from fusion.configure import Refusal
 from fusion.merge import MERGE_RULES
 from fusion.merge.compiled import philox
-from fusion.merge.dare import Dare
-from fusion.merge.linear import Linear
 from fusion.merge.parameter import Context, in_memory
-from fusion.merge.sce import Sce
-from fusion.merge.slerp import Slerp, gradient
-from fusion.merge.task_arithmetic import TaskArithmetic
-from fusion.merge.ties import Ties
-from fusion.merge.varm import Varm
+from fusion.merge.rules.dare import Dare
+from fusion.merge.rules.linear import Linear
+from fusion.merge.rules.sce import Sce
+from fusion.merge.rules.slerp import Slerp, gradient
+from fusion.merge.rules.task_arithmetic import TaskArithmetic
+from fusion.merge.rules.ties import Ties
+from fusion.merge.rules.varm import Varm
+from fusion.runtime.configure import Refusal
 
 PIVOT = torch.tensor([1.0, 1.0, 1.0, 1.0])
 DELTA_A = torch.tensor([4.0, -1.0, 2.0, 0.0])

@@ -7,7 +7,6 @@ import random
 
 import pytest
 
-from fusion.configure import Refusal, typed
 from fusion.pocket.dialogues import (
     DOMAINS,
     SPLITS,
@@ -26,6 +25,7 @@ from fusion.pocket.dialogues import (
     reverse,
     split_of,
 )
+from fusion.runtime.configure import Refusal, typed
 
 
 def some(domain: str, split: str, count: int, seed: int = 0):

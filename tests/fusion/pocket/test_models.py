@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from fusion.configure import Refusal, typed
-from fusion.conversation import read_conversations
+from fusion.conversations.conversation import read_conversations
 from fusion.pocket.dialogues import DOMAINS, PocketData
 from fusion.pocket.models import PocketModel, build_checkpoint
 from fusion.pocket.questions import write_dialogues
+from fusion.runtime.configure import Refusal, typed
 
 LLAMA = PocketModel(
     architecture="llama",

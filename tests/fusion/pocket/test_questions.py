@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fusion.command import compose
-from fusion.configure import typed
-from fusion.conversation import read_conversations
+from fusion.conversations.conversation import read_conversations
 from fusion.pocket.dialogues import DOMAINS, Dialogue, PocketData, dialogues, split_of
 from fusion.pocket.questions import asked_dialogues, fusion_set, write_dialogues
+from fusion.runtime.command import compose
+from fusion.runtime.configure import typed
 
 CONFIG = PocketData(train=200, fusion=60, wrong_share=0.1, questions=12, instructions=10)
 

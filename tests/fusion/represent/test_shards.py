@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from fusion.configure import Refusal
 from fusion.distribution import NO_TOKEN, TopK
 from fusion.represent.representation import RowRepresentation, ShardedRows, covered_bytes, packed_rows
 from fusion.represent.shards import (
@@ -22,6 +21,7 @@ from fusion.represent.shards import (
     unpacked_spans,
     write_shard,
 )
+from fusion.runtime.configure import Refusal
 
 
 def _row(name: str, length: int, k: int, vocabulary: int, seed: int) -> RowRepresentation:

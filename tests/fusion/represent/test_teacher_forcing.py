@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusion.configure import Refusal
-from fusion.conversation import Conversation, Message
+from fusion.conversations.conversation import Conversation, Message
+from fusion.conversations.template import label_rows
 from fusion.fuse.fuse import pivot_candidate
 from fusion.represent import RepresentConfig, open_representation, represent
 from fusion.represent.teacher_forcing import batches
-from fusion.template import label_rows
+from fusion.runtime.configure import Refusal
 
 TEMPLATE = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"

@@ -190,16 +190,29 @@ def test_one_definition_can_be_named(project):
     project.write(numbers=NUMBERS.replace("x / 2", "x / 4"))
     assert project.digest("fusion.numbers:half") != before
     with pytest.raises(LookupError, match="defines no 'nothing'"):
-        code_digest(("fusion.configure:nothing",))
+        code_digest(("fusion.runtime.configure:nothing",))
     with pytest.raises(ModuleNotFoundError):
         code_digest(("fusion.not_there",))
 
 
 def test_a_stage_s_code_is_what_decides_its_bytes_and_nothing_that_keeps_or_shows_it():
     train = module_digests(("fusion.train.run",))
-    assert {"fusion.train.trainer", "fusion.train.batching", "fusion.train.config", "fusion.template"} <= train.keys()
-    assert not {"fusion.artifacts", "fusion.progress", "fusion.command", "fusion.configure"} & train.keys()
+    assert {
+        "fusion.train.trainer",
+        "fusion.train.batching",
+        "fusion.train.config",
+        "fusion.conversations.template",
+    } <= train.keys()
+    assert (
+        not {
+            "fusion.runtime.artifacts",
+            "fusion.runtime.progress",
+            "fusion.runtime.command",
+            "fusion.runtime.configure",
+        }
+        & train.keys()
+    )
     # The rule's own file is named by the stage; what all rules share is found, the table of all rules is not read.
-    merged = module_digests(("fusion.merge.checkpoint_stream", "fusion.merge.sce"))
+    merged = module_digests(("fusion.merge.checkpoints.checkpoint_stream", "fusion.merge.rules.sce"))
     assert "fusion.merge.task_vector" in merged
-    assert "fusion.merge.dare" not in merged
+    assert "fusion.merge.rules.dare" not in merged

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fusion import artifacts
-from fusion.artifacts import Artifact, Store, noted_digest
-from fusion.checkpoint import ModelConfig, located
-from fusion.runtime import digests, versions
+from fusion.models import ModelConfig, located
+from fusion.runtime import artifacts, digests, versions
+from fusion.runtime.artifacts import Artifact, Store, noted_digest
 from fusion.runtime.digests import directory_key
 from fusion.runtime.stage import Advance, Stage
 
@@ -248,7 +247,7 @@ def test_the_device_that_auto_comes_down_to_is_compared_too(tmp_path, monkeypatc
 KEYS = """
 from pathlib import Path
 from eval.serve import VLLM, Transformers
-from fusion.artifacts import Store
+from fusion.runtime.artifacts import Store
 from fusion.runtime.stage import StageRecipe
 for serve in (VLLM(), Transformers()):
     recipe = StageRecipe(name="answers", config=serve.identity(), inputs={}, modules=serve.modules)
@@ -264,7 +263,7 @@ for serve in (VLLM(), Transformers()):
         # A flag of the server's process.
         ("eval/serve/vllm_server.py", '"--generation-config": "vllm"', '"--generation-config": "auto"', {"vllm"}),
         # The pins of threads and instruction sets decide last bits everywhere.
-        ("fusion/processes.py", '"MKL_CBWR": "COMPATIBLE"', '"MKL_CBWR": "AUTO"', {"vllm", "transformers"}),
+        ("fusion/runtime/processes.py", '"MKL_CBWR": "COMPATIBLE"', '"MKL_CBWR": "AUTO"', {"vllm", "transformers"}),
         # A word of explanation decides nothing.
         ("eval/serve/generation.py", "One token per step", "A token a step", set()),
     ],
@@ -290,6 +289,6 @@ def test_a_manifest_says_what_a_stage_was_made_with_and_from_where_its_code_bega
     assert manifest["made_with"]["torch"] == versions.versions()["torch"]
     assert manifest["modules"] == [
         "fusion.distribution",
-        "fusion.processes:thread_settings",
-        "fusion.processes:processor_settings",
+        "fusion.runtime.processes:thread_settings",
+        "fusion.runtime.processes:processor_settings",
     ]

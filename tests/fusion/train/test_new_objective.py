@@ -40,9 +40,9 @@ YAML = "# @package train.objective\nname: reverse_kl\nstrength: 1.0\n"
 USE = """
 import json, math, torch
 from pathlib import Path
-from fusion.artifacts import Store
-from fusion.command import compose
-from fusion.configure import plain, restored
+from fusion.runtime.artifacts import Store
+from fusion.runtime.command import compose
+from fusion.runtime.configure import plain, restored
 from fusion.experiment import fusion_config
 from fusion.train.config import TrainConfig
 from fusion.train.launch import MODULES

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fusion.command import group_entry
-from fusion.configure import choose
+from fusion.runtime.command import group_entry
+from fusion.runtime.configure import choose
 from fusion.train.losses import position_losses
 from fusion.train.objectives import OBJECTIVES
 from fusion.train.objectives.cross_entropy import CrossEntropy

@@ -9,12 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from fusion.configure import Refusal
-from fusion.conversation import read_conversations
+from fusion.conversations.conversation import read_conversations
+from fusion.conversations.template import label_rows
 from fusion.distribution import TopK
 from fusion.fuse.candidate import Fused
 from fusion.fuse.shards import FusedRow, FusedWriter
-from fusion.template import label_rows
+from fusion.runtime.configure import Refusal
 from fusion.train import run as run_module
 from fusion.train.batching import collate
 from fusion.train.config import TrainConfig
@@ -207,7 +207,7 @@ def test_a_set_without_any_label_is_refused(checkpoint, dialogues, tmp_path):
 
 
 def test_a_label_at_the_very_first_token_is_left_out():
-    from fusion.template import LabelledRow
+    from fusion.conversations.template import LabelledRow
 
     labelled = LabelledRow(
         conversation_id="x",

@@ -1,0 +1,150 @@
+"""An artifact store that computes nothing: what a run would make or find is written down, under the key it would have.
+
+The real pipeline is walked with it, so a plan knows every stage a run knows.  Of what is not there yet only keys are
+handed on; the pocket experiment's dialogues, a second's work, are written to a scratch folder, since what comes after
+them is keyed by their content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from fusion.models import ModelConfig, checkpoint_directory, dressed, on_this_disk, template_file
+from fusion.pocket.dialogues import PocketData
+from fusion.pocket.questions import write_dialogues
+from fusion.runtime.artifacts import Artifact, Store
+from fusion.runtime.configure import Refusal
+from fusion.runtime.digests import directory_key, file_digest
+from fusion.runtime.precision import ITEM_BYTES
+from fusion.runtime.stage import Advance, Stage
+from fusion.runtime.work import Dialogues, Known, Size, Work
+
+_READ_BELOW = 2**24  # bytes; larger files are not read for a plan, so weights never seen before have a key of their own
+
+
+@dataclass(kw_only=True)
+class PlannedStage:
+    """A stage of the plan.  `found`: the manifest it left when it was computed, None when it is still to be."""
+
+    stage: str
+    key: str
+    what: str
+    work: Work
+    found: Mapping[str, Any] | None
+
+
+@dataclass(kw_only=True)
+class Book:
+    """What the cells of a plan share: every stage once, and the sizes of checkpoints by key."""
+
+    stages: dict[tuple[str, str], PlannedStage] = field(default_factory=dict)
+    sizes: dict[str, Size] = field(default_factory=dict)
+    latest: PlannedStage | None = None
+
+    def enter(
+        self, stage: str, key: str, *, found: Mapping[str, Any] | None, work: Work | None = None, what: str = ""
+    ) -> tuple[PlannedStage, bool]:
+        """The stage of that key, and whether it is new to the book."""
+        new = (stage, key) not in self.stages
+        if new:
+            work = work or Work(kind=stage, units=None)
+            self.stages[stage, key] = PlannedStage(stage=stage, key=key, what=what, work=work, found=found)
+        self.latest = self.stages[stage, key]
+        return self.latest, new
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanningStore(Store):
+    """The store below `root`, read and never written, as one cell sees it."""
+
+    scratch: Path
+    book: Book
+    dialogues: Dialogues
+
+    def produce(self, stage: Stage, advance: Advance = lambda done, total: None) -> Artifact:
+        """The artifact as it was found, unread; or, where there is none, its key and place, and a content that no
+        artifact has: what is made from it is still to be made, whatever the store holds."""
+        key = self.key(stage)
+        path = self.path(stage.name, key)
+        found = self.manifest(stage.name, key)
+        work, size = (None, None) if stage.work is None else stage.work(Known(self.dialogues, self.book.sizes))
+        self.book.enter(stage.name, key, found=found, work=work)
+        files: dict[str, Any] = {"fusion.jsonl": {"sha256": key}}
+        if found is None and isinstance(stage.config, PocketData):
+            path = self.scratch / stage.name / key
+            if not path.exists():
+                write_dialogues(stage.config, path)
+            written = [file for file in path.rglob("*") if file.is_file()]
+            files = {str(file.relative_to(path)): {"sha256": file_digest(file)} for file in written}
+        manifest = {"files": files} if found is None else found
+        artifact = Artifact(stage=stage.name, key=key, path=path, manifest=manifest, reused=found is not None)
+        if size is not None:
+            self.book.sizes[artifact.content] = size
+        return artifact
+
+    def latest(self) -> PlannedStage:
+        """The stage entered last."""
+        assert self.book.latest is not None
+        return self.book.latest
+
+    def locate(self, model: ModelConfig, root: Path) -> tuple[Path, str]:
+        """The place and key of a model on the hub or on disk; of one that is not there, a key that no file has.
+
+        Raises Refusal when neither weights nor conf/model say how large it is.
+        """
+        assert model.path is not None
+        directory = on_this_disk(model)
+        if directory is None:
+            size = _said(model)
+            key = hashlib.sha256(f"{model.path} {model.revision} {model.chat_template}".encode()).hexdigest()[:20]
+            directory = root / "absent" / key
+            fetched = hashlib.sha256(f"{model.path} {model.revision}".encode()).hexdigest()[:20]
+            work = Work(kind="download", units=0, bytes=size.bytes)
+            self.book.enter("download", fetched, found=None, work=work, what=model.path)
+        else:
+            directory = checkpoint_directory(model)
+            weights = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+            each = ITEM_BYTES[_stored(directory)]
+            held = Size(parameters=weights / each, active=weights / each, bytes_each=each)
+            size = replace(_said(model), bytes_each=each) if model.parameters else held
+            template = template_file(model)
+            if template is not None:
+                directory = dressed(directory, template, self.scratch)
+            key = directory_key(directory, self._digests(), digest=_small_digest)
+        self.book.sizes[key] = size
+        return directory, key
+
+    def _digests(self) -> Path:
+        """A copy of what is known of files' digests, since a plan leaves nothing behind."""
+        copied, known = self.scratch / "digests.json", self.root / "digests.json"
+        if known.exists() and not copied.exists():
+            shutil.copyfile(known, copied)
+        return copied
+
+
+def _said(model: ModelConfig) -> Size:
+    if model.parameters is None:
+        raise Refusal(
+            f"model '{model.label}': {model.path} is not on this disk, and its conf/model entry does not say how large"
+            " it is: add parameters: 7.2e9, or fetch it"
+        )
+    return Size(parameters=model.parameters, active=model.active_parameters or model.parameters, bytes_each=2)
+
+
+def _stored(directory: Path) -> str:
+    """The type of a checkpoint's weights by its config; bfloat16, as most are published, where that says nothing."""
+    config = json.loads((directory / "config.json").read_text())
+    noted = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch.")
+    return noted if noted in ITEM_BYTES else "bfloat16"
+
+
+def _small_digest(path: Path) -> str:
+    if path.stat().st_size < _READ_BELOW:
+        return file_digest(path)
+    return f"unread {path}"

@@ -1,0 +1,73 @@
+"""python -m ablations.regression scores=SCORES.csv baseline=BASELINE.json [update=true]: what moved against a kept table.
+
+Beside BASELINE.json lies BASELINE.chain.json, what every artifact behind the table was made of and what came out, so
+that the check can name the artifact that changed first, and why.  It fails, with exit status 1, when a metric left its
+kept interval, up or down, is missing or can no longer be computed, and when code, settings or data gave an artifact
+other content.  `update=true` keeps what is there now, after showing what moves.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ablations.regression.causes import compare_chains
+from ablations.regression.chain import load_chain, read_chain, write_chain
+from ablations.regression.report import Check, junit, markdown, text
+from ablations.regression.scores import KEY, compare, read_scores, write_baseline
+from fusion.runtime.command import command
+
+
+def check(scores: Path, baseline: Path) -> Check:
+    """Compare a report with a baseline.  Raises Refusal for what is not there or cannot be read."""
+    table, kept = read_scores(scores), read_scores(baseline)
+    chain, known = read_chain(scores.parent), load_chain(chain_file(baseline))
+    note = ""
+    if not chain:
+        note = f"{scores.parent} has no cell.json that names its artifacts: which one changed first cannot be said"
+    elif not known:
+        note = f"there is no {chain_file(baseline)}: which artifact changed first cannot be said"
+    return Check(
+        places=tuple(" ".join(map(str, place)) for place in kept[KEY].itertuples(index=False)),
+        moved=tuple(compare(table, kept)),
+        links=tuple(f"{link.stage} {link.what}" for link in chain),
+        changes=tuple(compare_chains(chain, known)) if chain and known else (),
+        note=note,
+    )
+
+
+def chain_file(baseline: Path) -> Path:
+    """Where the chain behind a baseline is kept."""
+    return baseline.with_suffix(".chain.json")
+
+
+def run(settings: dict[str, Any]) -> int:
+    """Compare, and write regression.md and regression.xml beside the scores; with `update` keep what is there now."""
+    scores, baseline = Path(settings["scores"]), Path(settings["baseline"])
+    found = check(scores, baseline) if baseline.exists() or not settings["update"] else None
+    if found is not None:
+        print(text(found), end="")
+        publish(found, scores.parent)
+    if found is not None and not settings["update"]:
+        print(found.verdict)
+        return int(found.failed)
+    write_baseline(read_scores(scores), baseline)
+    write_chain(read_chain(scores.parent), chain_file(baseline))
+    print(f"written: {baseline}, {chain_file(baseline)}")
+    return 0
+
+
+def publish(found: Check, out: Path) -> None:
+    """Write regression.md and regression.xml into `out`, and append the page to the summary of a GitHub job."""
+    (out / "regression.xml").write_text(junit(found))
+    page = markdown(found)
+    (out / "regression.md").write_text(page)
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with Path(summary).open("a") as stream:
+            stream.write(page)
+
+
+if __name__ == "__main__":
+    command("regression", run)

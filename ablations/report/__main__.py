@@ -1,0 +1,41 @@
+"""python -m ablations.report cells=STUDY_OR_DIR out=DIR [compare=fusechat_v2]: one report of finished cells.
+
+scores.csv holds every row of every cell, with a column per swept axis, `seed` and `cell`.  The leaderboard pools the
+seeds: the same question answered in several runs counts as one question with several answers.  A model that a swept
+axis changes is shown once for each value of the axis; others are shown once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from fusion.runtime.command import command
+
+
+def run(settings: dict[str, Any]) -> None:
+    """Write the report of the cells that `cells` names into `out`."""
+    from ablations.cell import find_cells
+    from ablations.made_by import disagreements
+    from ablations.report.pooled import write_pooled_report
+    from ablations.report.published import Published
+    from ablations.show import show
+    from ablations.studies.pooling import cells_directory
+    from eval.scores.intervals import Bootstrap
+    from fusion.runtime.configure import typed
+
+    out = Path(settings["out"])
+    bootstrap = typed(settings["report"], Bootstrap, at="report")
+    published = typed(settings["compare"], Published, at="compare") if settings.get("compare") else None
+    where = cells_directory(str(settings["cells"]), Path(settings["paths"]["artifacts"]))
+    models = tuple(settings.get("rows", ()))
+    cells = find_cells(where)
+    for sentence in disagreements({cell.name: cell.code for cell in cells}):
+        print(f"note: {sentence}; repeat the sweep to have all by one", file=sys.stderr)
+    table = write_pooled_report(cells, where, out, bootstrap=bootstrap, models=models, published=published)
+    show(table, out)
+
+
+if __name__ == "__main__":
+    command("report", run)

@@ -1,0 +1,96 @@
+"""Where a report's numbers come from: every cell with its pages, every artifact behind them with its manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from ablations.cell import Cell
+from ablations.made_by import disagreements
+from eval.report.sections import Entry, Section
+
+_PAGES = {
+    "leaderboard": "leaderboard.html",
+    "answers": "answers.html",
+    "scores": "scores.csv",
+    "record": "cell.json",
+}
+
+
+def cells_section(cells: Sequence[Cell], where: Path, out: Path) -> Section:
+    """Every cell below `where`, the failed ones with their reasons; links lead from `out` to what is in its folder."""
+    axes = list(dict.fromkeys(axis for cell in cells for axis in cell.axes))
+    rows = []
+    for cell in cells:
+        pages = {label: cell.path / name for label, name in _PAGES.items()}
+        links = tuple((label, address(page, out)) for label, page in pages.items() if page.exists())
+        models = ((model, manifest(path, cell)) for model, path in cell.checkpoints.items())
+        manifests = tuple((model, address(found, out)) for model, found in models if found is not None)
+        settings = [Entry(text=cell.axes[axis]) for axis in axes]
+        rows.append(
+            [Entry(text=cell.name), *settings, Entry(text=str(cell.seed), number=cell.seed), Entry(text="finished"),
+             Entry(links=links), Entry(links=manifests)]
+        )  # fmt: skip
+    for path in sorted(where.rglob("failed.json")):
+        failure = json.loads(path.read_text())
+        blank = [Entry() for _ in axes]
+        rows.append([Entry(text=failure["name"]), *blank, Entry(), Entry(text=f"failed: {failure['reason']}"), Entry(),
+                     Entry()])  # fmt: skip
+    return Section(
+        title="Cells",
+        notes=(
+            "A model's name leads to the manifest of its checkpoint: settings, inputs, code, seed, file digests.",
+            *disagreements({cell.name: cell.code for cell in cells}),
+        ),
+        columns=("Cell", *axes, "seed", "State", "Pages", "Manifests"),
+        numeric=frozenset({"seed"}),
+        rows=rows,
+    )
+
+
+def artifacts_section(cells: Sequence[Cell], out: Path) -> list[Section]:
+    """Every artifact behind the cells once, with its manifest; nothing where the cells name none."""
+    rows: dict[tuple[str, str], list[Entry]] = {}
+    used: dict[tuple[str, str], set[str]] = {}
+    for cell in cells:
+        for record in cell.stages:
+            place = (record.stage, record.key)
+            used.setdefault(place, set()).add(cell.name)
+            if place not in rows:
+                found = manifest(record.path, cell)
+                links = () if found is None else (("manifest", address(found, out)),)
+                rows[place] = [Entry(text=record.stage), Entry(text=record.what), Entry(text=record.key),
+                               Entry(links=links)]  # fmt: skip
+    if not rows:
+        return []
+    section = Section(
+        title="Artifacts",
+        notes=("Each was computed once; a manifest names its inputs by their keys.",),
+        columns=("Stage", "Of", "Key", "Manifest", "Cells"),
+        numeric=frozenset({"Cells"}),
+        rows=[[*row, Entry(text=str(len(used[place])), number=len(used[place]))] for place, row in rows.items()],
+        folded=True,
+    )
+    return [section]
+
+
+def artifact(path: str, cell: Cell) -> Path | None:
+    """The directory of an artifact that a cell names, which may be relative to where the sweep was run; None where it
+    is no longer there."""
+    places = [Path(path), *(parent / path for parent in cell.path.resolve().parents)]
+    return next((place for place in places if place.is_dir()), None)
+
+
+def manifest(path: str, cell: Cell) -> Path | None:
+    """The manifest of an artifact, or of a checkpoint that was found (its config.json); None where there is none."""
+    found = artifact(path, cell)
+    files = [found / name for name in ("manifest.json", "config.json")] if found else []
+    return next((file for file in files if file.exists()), None)
+
+
+def address(file: Path, out: Path) -> str:
+    """A link from a page in `out` to a file."""
+    return quote(os.path.relpath(file.resolve(), out.resolve()))

@@ -1,0 +1,176 @@
+"""A study: one question about the recipe, what was claimed about it, and the comparison that answers it.
+
+What is swept lies in conf/study/<name>.yaml; what is claimed and compared in ablations/studies/<name>.py:
+
+    STUDY = Study(
+        question="Which merge rule?",
+        claim=Claim("SCE merges best.", source="FuseChat-2.0, section 3.3", arm=ArmChoice(model="sce")),
+        held=("sources", "targets"),
+        models=("linear", "ties", "sce"),
+        reference=ArmChoice(model="linear"),
+        limits="Targets of one pivot only.",
+    )
+    findings = STUDY.analyse(cells, bootstrap)
+
+Every arm is compared with its reference on the same questions and seeds: a mean paired difference with its interval, a
+sign-flip p-value, and Holm's correction over the arms of one benchmark and slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ablations.cell import Cell
+from ablations.studies.arms import Arm, arms_of
+from ablations.studies.measures import measures_of, where
+from eval.benchmarks import judged
+from eval.report.comparisons import Comparison, compared
+from eval.report.tables import Heading
+from eval.scored import ScoredModel
+from eval.scores.intervals import Bootstrap
+from eval.scores.multiplicity import holm
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmChoice:
+    """An arm by its model and its setting; what is None is the arm's own."""
+
+    model: str | None = None
+    axes: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published statement: over all questions `arm` is better than its reference, or worse, or equal."""
+
+    text: str
+    source: str = field(kw_only=True)
+    arm: ArmChoice = field(kw_only=True)
+    expects: Literal["better", "worse", "equal"] = field(kw_only=True, default="better")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One arm beside its reference on one slice, in the unit of scores.csv; `smallest` is the difference that would
+    show in 8 of 10 cases, None where there are fewer than two questions.
+    """
+
+    arm: str
+    reference: str
+    model: str
+    axes: Mapping[str, str]
+    benchmark: str
+    metric: str
+    slice: str
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    smallest: float | None
+    n: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is of all questions of a benchmark or an lm-eval task, not of one category."""
+        return self.slice == "all" or judged(self.benchmark) is None
+
+    @property
+    def where(self) -> str:
+        """As `measures.where`."""
+        return where(self.benchmark, self.slice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One question about the recipe, and the comparison that answers it."""
+
+    question: str
+    claim: Claim
+    held: tuple[str, ...]  # what all arms share
+    reference: ArmChoice
+    limits: str  # what the study can and cannot conclude, whatever it finds
+    models: tuple[str, ...] = ()  # the rows compared, in every setting; empty: all rows of the `groups`
+    groups: tuple[str, ...] = ("Merged",)
+    # Further lines of Markdown for the page, such as a table of something that is no score.
+    also: Callable[[Sequence[Cell], Bootstrap], Sequence[str]] | None = None
+
+    def analyse(self, cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Finding]:
+        """One finding per arm, measure and slice; arms without a reference among the cells are left out."""
+        arms = arms_of(cells, bootstrap)
+        by_place = {(arm.model, _key(arm.axes)): arm for arm in arms}
+        pairs = [(arm, other) for arm in arms if self._chosen(arm) and (other := self._reference(arm, by_place))]
+        findings = []
+        for measure in measures_of(scored for arm in arms for scored in arm.scored.values()):
+            place = measure.benchmark
+            present = [(arm, other) for arm, other in pairs if {place} <= arm.scored.keys() & other.scored.keys()]
+            scored = [(arm.scored[place], other.scored[place]) for arm, other in present]
+            for part in _slices(scored, measure):
+                results = compared(scored, measure.metric, part, bootstrap)
+                family = [
+                    _finding(arm, other, measure, part, found)
+                    for (arm, other), found in zip(present, results, strict=True)
+                    if found is not None
+                ]
+                adjusted = holm([found.p for found in family])
+                findings += [replace(found, p_holm=p) for found, p in zip(family, adjusted, strict=True)]
+        return findings
+
+    def claimed(self, found: Finding) -> bool:
+        """Whether a finding is about the claim's arm."""
+        return found.model == self.claim.arm.model and _within(self.claim.arm.axes or {}, found.axes)
+
+    def verdict(self, found: Finding, *, level: float = 0.05) -> str:
+        """What a finding about the claim's arm says of the claim.  That two arms are equal cannot be shown."""
+        shown = found.p_holm is not None and found.p_holm <= level
+        if self.claim.expects == "equal":
+            return "contradicted" if shown else "not contradicted"
+        if not shown:
+            return "not shown"
+        return "supported" if (found.difference > 0) == (self.claim.expects == "better") else "contradicted"
+
+    def _chosen(self, arm: Arm) -> bool:
+        if self.models:
+            return arm.model in self.models
+        return any(scored.group in self.groups for scored in arm.scored.values())
+
+    def _reference(self, arm: Arm, by_place: Mapping[tuple[str, tuple[tuple[str, str], ...]], Arm]) -> Arm | None:
+        model = self.reference.model or arm.model
+        axes = arm.axes if self.reference.axes is None else {**arm.axes, **self.reference.axes}
+        found = by_place.get((model, _key(axes)))
+        return None if found is arm else found
+
+
+def _within(some: Mapping[str, str], axes: Mapping[str, str]) -> bool:
+    return all(axes.get(axis) == value for axis, value in some.items())
+
+
+def _key(axes: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(axes.items()))
+
+
+def _slices(pairs: Sequence[tuple[ScoredModel, ScoredModel]], measure: Heading) -> list[str]:
+    """The measure's own slice, and where that is all questions their categories."""
+    items = [item for scored, _ in pairs for item in scored.items] if measure.slice == "all" else []
+    return [measure.slice, *dict.fromkeys(item.category for item in items if item.category)]
+
+
+def _finding(arm: Arm, other: Arm, measure: Heading, part: str, found: Comparison) -> Finding:
+    return Finding(
+        arm=arm.label,
+        reference=other.label,
+        model=arm.model,
+        axes=arm.axes,
+        benchmark=measure.benchmark,
+        metric=measure.metric,
+        slice=part,
+        difference=found.difference.value,
+        low=found.difference.low,
+        high=found.difference.high,
+        p=found.p,
+        p_holm=None,
+        smallest=found.smallest,
+        n=found.difference.n,
+    )

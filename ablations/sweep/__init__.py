@@ -1,0 +1,1 @@
+"""Many cells: how they are listed, started, watched and taken up again."""

@@ -1,0 +1,1 @@
+"""How far judges, or judges and people, agree: `python -m eval.agreement`."""

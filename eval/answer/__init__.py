@@ -1,0 +1,1 @@
+"""From questions to answers: the stages that need a model under test."""

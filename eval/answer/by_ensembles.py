@@ -1,0 +1,114 @@
+"""What ensembles compute with checkpoints, kept as artifacts: perplexities, and answers from several models at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from eval.answer.stages import Candidate, Stages, digest
+from eval.benchmarks import LoadedBenchmark
+from eval.ensembles.chat_text import conversation
+from eval.ensembles.packllm import PackLLM
+from eval.ensembles.perplexity import Surprise, measure_here, measure_served, read_surprises, write_surprises
+from eval.records import Answer, Journal, Question, read_records, write_records
+from eval.serve import Endpoint, Transformers, engine
+from fusion.runtime.stage import Advance, Stage
+from fusion.runtime.versions import MODELS
+
+
+def surprises(
+    run: Stages, candidate: Candidate, entry: str, questions: Sequence[Question], answers: Sequence[Answer]
+) -> dict[str, Surprise]:
+    """The candidate's perplexities, kept as the artifact "perplexity"; a question that has none is left out."""
+    said = by_question(answers)
+    spoken = [[question.id, conversation(question, said[question.id])] for question in questions]
+    serve = engine(run.serve)
+
+    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+        if isinstance(serve, Transformers):
+            found = measure_here(
+                candidate.path,
+                questions,
+                answers,
+                dtype=serve.dtype,
+                device=serve.device,
+                longest=serve.max_model_len,
+            )
+        else:
+
+            def ask(endpoint: Endpoint) -> dict[str, Surprise | str]:
+                return measure_served(candidate.path, endpoint, questions, answers)
+
+            found = run.with_server(candidate, ask)
+        write_surprises(out / "surprises.jsonl", found)
+        return {"conversations": len(found), "unmeasured": sum(isinstance(one, str) for one in found.values())}
+
+    stage = Stage(
+        name="perplexity",
+        what=f"{candidate.model} · {entry}",
+        config={"said": digest(spoken), "serve": serve.identity()},
+        inputs={"weights": candidate.weights},
+        modules=("eval.ensembles.perplexity", *serve.modules),
+        build=build,
+        libraries=serve.libraries,
+        device=serve.runs_on,
+    )
+    artifact = run.progress.produce(run.store, stage)
+    return read_surprises(artifact.path / "surprises.jsonl")
+
+
+def mixed_answers(
+    run: Stages,
+    candidate: Candidate,
+    members: Sequence[Candidate],
+    entry: str,
+    benchmark: LoadedBenchmark,
+    rule: PackLLM,
+) -> list[Answer]:
+    """The members' common answers, kept as an artifact "answers"; a killed run goes on at the first that is missing."""
+    asked = [
+        [question.id, list(question.turns), benchmark.sampling(question).max_tokens] for question in benchmark.questions
+    ]
+
+    def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+        from eval.ensembles.local_model import LocalModel
+        from eval.ensembles.mixture import Mixture, Unanswerable
+
+        done = {answer.question_id: answer for answer in read_records(out / ".answers.jsonl", Answer)}
+        models = [LocalModel.load(member.path, dtype=rule.dtype, device=rule.device) for member in members]
+        mixture = Mixture(models)
+        with Journal(out / ".answers.jsonl") as journal:
+            for question in benchmark.questions:
+                if question.id in done:
+                    continue
+                answer = Answer(question_id=question.id, model=candidate.model, turns=(), weights=candidate.weights)
+                try:
+                    turns = mixture.answer(question, rule, benchmark.sampling(question).max_tokens)
+                    answer = replace(answer, turns=turns)
+                except Unanswerable as reason:
+                    answer = replace(answer, turns=reason.turns, reason=str(reason))
+                journal.append(answer)
+                done[question.id] = answer
+                advance(len(done), len(benchmark.questions))
+        write_records(out / "answers.jsonl", [done[question.id] for question in benchmark.questions])
+        return {"answers": len(done), "failed": sum(answer.reason is not None for answer in done.values())}
+
+    stage = Stage(
+        name="answers",
+        what=f"{candidate.model} · {entry}",
+        config={"asked": digest(asked), "benchmark": benchmark.name, "rule": rule},
+        inputs={f"weights.{place}": member.weights for place, member in enumerate(members)},
+        modules=("eval.ensembles.mixture",),
+        build=build,
+        libraries=MODELS,
+        device=rule.device,
+    )
+    artifact = run.progress.produce(run.store, stage)
+    return [replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)]
+
+
+def by_question(answers: Iterable[Answer]) -> dict[str, Answer]:
+    """One model's answers by their question."""
+    return {answer.question_id: answer for answer in answers}

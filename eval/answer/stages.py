@@ -1,0 +1,182 @@
+"""The stages that need the model under test: answers and measurements, each kept as an artifact and computed once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from eval.answer.collect import collect_answers
+from eval.benchmarks.protocol import Asking, MeasuredBenchmark
+from eval.config import EvalConfig
+from eval.errors import HarnessFailure, ServerFailure
+from eval.records import Answer, ItemScore, read_records, write_records
+from eval.scored import ScoredModel
+from eval.scores.metric_row import MetricRow
+from eval.serve import Endpoint, Serve, Transformers, engine
+from eval.serve.checkpoint import noted_dtype
+from eval.serve.standing import StartedServer
+from fusion.runtime.artifacts import Store
+from fusion.runtime.configure import plain
+from fusion.runtime.progress import RunProgress
+from fusion.runtime.stage import Advance, Stage, Unfinished
+from fusion.runtime.versions import MODELS
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A checkpoint to evaluate: its row in the table, its directory, and the digest of its weights.
+
+    `role` and `oracle` are those of its row (`eval.scored.ScoredModel`).
+    """
+
+    model: str
+    group: str
+    path: Path
+    weights: str
+    role: str = ""
+    oracle: str = ""
+
+
+class Stages:
+    """The stages of one evaluation; `server` is called when a question first needs it."""
+
+    def __init__(
+        self, config: EvalConfig, progress: RunProgress, server: StartedServer, *, serve: Serve | None = None
+    ) -> None:
+        self.config = config
+        self.serve = serve or config.serve  # pinned to GPUs, where several servers run
+        self.store = Store(root=config.artifacts, reuse=config.reuse)
+        self.progress = progress
+        self.server = server
+        self.computed_in: str | None = None  # the precision of what answered last
+
+    def with_server(
+        self, candidate: Candidate, ask: Callable[[Endpoint], T], *, complete: Callable[[T], bool] = lambda found: True
+    ) -> T:
+        """What `ask` gets of the candidate's server.
+
+        A server that dies under it is restarted, which the server says, and asked once more; if that dies too, it is
+        the caller's ServerFailure.
+        """
+        server = self.server()
+        self.computed_in = server.load(candidate.path).dtype
+        try:
+            found = ask(server.endpoint)
+        except (ServerFailure, HarnessFailure):
+            if server.load(candidate.path).how != "restarted":
+                raise
+        else:
+            if complete(found) or server.load(candidate.path).how != "restarted":
+                return found
+        return ask(server.endpoint)
+
+    def answers(self, candidate: Candidate, entry: str, benchmark: Asking) -> list[Answer]:
+        """The candidate's answers to the benchmark's questions; only those an earlier run did not get are asked."""
+        asked = [
+            [question.id, list(question.turns), plain(benchmark.sampling(question))] for question in benchmark.questions
+        ]
+
+        chosen = engine(self.config.serve)
+
+        def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+            def ask(endpoint: Endpoint) -> tuple[list[Answer], int]:
+                return collect_answers(
+                    benchmark=benchmark,
+                    endpoint=endpoint,
+                    model=candidate.model,
+                    weights=candidate.weights,
+                    journal=out / ".answers.jsonl",
+                    advance=advance,
+                )
+
+            answers, passing = self.with_server(candidate, ask, complete=lambda found: not found[1])
+            if passing:
+                raise Unfinished(answers, passing)
+            write_records(out / "answers.jsonl", answers)
+            failed = sum(answer.reason is not None for answer in answers)
+            return {"answers": len(answers), "failed": failed, "dtype": self.computed_in}
+
+        stage = Stage(
+            name="answers",
+            what=f"{candidate.model} · {entry}",
+            config={
+                "asked": digest(asked),
+                "benchmark": benchmark.asked_as,
+                "serve": chosen.identity(),
+            },
+            inputs={"weights": candidate.weights},
+            modules=("eval.answer.collect", *chosen.modules),
+            build=build,
+            libraries=chosen.libraries,
+            device=chosen.runs_on,
+        )
+        try:
+            artifact = self.progress.produce(self.store, stage)
+        except Unfinished as unfinished:
+            self.progress.note(
+                f"{candidate.model}, {entry}: {unfinished} answers failed; repeat the command to ask again"
+            )
+            return list(unfinished.records)
+        # Equal weights under another name share their answers.
+        return [
+            replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)
+        ]
+
+    def measured(self, candidate: Candidate, entry: str, harness: MeasuredBenchmark) -> list[ItemScore]:
+        """What a benchmark that measures by itself finds, one score per document.
+
+        Where transformers serves, it also measures: in this process, as it answers chat requests only.
+        """
+        chosen = engine(self.serve)
+        if isinstance(chosen, Transformers) and harness.served:
+            harness = harness.in_process(device=chosen.device, dtype=chosen.dtype)
+
+        def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+            def measure(endpoint: Endpoint | None) -> list[ItemScore]:
+                return harness.measure(checkpoint=candidate.path, data=self.config.data, endpoint=endpoint)
+
+            by_server = harness.served
+            in_process = Transformers(dtype=harness.dtype).precision(noted_dtype(candidate.path))
+            items = self.with_server(candidate, measure) if by_server else measure(None)
+            write_records(out / "items.jsonl", items)
+            return {"items": len(items), "dtype": self.computed_in if by_server else in_process}
+
+        served = harness.served
+        stage = Stage(
+            name="measured",
+            what=f"{candidate.model} · {entry}",
+            config={"harness": harness, "serve": chosen.identity() if served else None},
+            inputs={"weights": candidate.weights, **harness.origin(self.config.data)},
+            modules=(type(harness).__module__, *(chosen.modules if served else ())),
+            build=build,
+            libraries=(*harness.libraries, *(chosen.libraries if served else MODELS)),
+            device=chosen.runs_on if served else harness.device,
+        )
+        artifact = self.progress.produce(self.store, stage)
+        return read_records(artifact.path / "items.jsonl", ItemScore)
+
+
+def scored_model(
+    candidate: Candidate, benchmark: str, metrics: Sequence[MetricRow], items: Sequence[ItemScore]
+) -> ScoredModel:
+    """One candidate's result on one benchmark."""
+    return ScoredModel(
+        model=candidate.model,
+        group=candidate.group,
+        benchmark=benchmark,
+        metrics=tuple(metrics),
+        items=tuple(items),
+        role=candidate.role,
+        oracle=candidate.oracle,
+    )
+
+
+def digest(value: Any) -> str:
+    """A short digest of plain data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:20]

@@ -1,0 +1,1 @@
+"""From scored models to tables, plots and pages."""

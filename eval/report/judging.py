@@ -1,0 +1,95 @@
+"""What a report says about its judges: cost.csv, and how far the members of a panel agreed (agreement.csv and .md)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from eval.agreement.table import AgreementRow, agreement_rows, as_csv, as_markdown
+from eval.agreement.votes import Item, VoteKind, Votes
+from eval.benchmarks import judged
+from eval.judging.cost import JudgeCost
+from eval.records import Place
+from eval.scored import ScoredModel
+from eval.scores.intervals import Bootstrap
+
+
+def write_judging(scored: Sequence[ScoredModel], out: Path, bootstrap: Bootstrap) -> list[str]:
+    """Write cost.csv where a judge model judged and agreement.{csv,md} where a panel did; return the report's notes.
+
+    Files that an earlier report wrote and this one does not are removed.
+    """
+    found_by = [entry.judged for entry in scored if entry.judged is not None]
+    notes = [*dict.fromkeys(note for one in found_by for note in one.notes)]
+    costs = [found for one in found_by for found in one.costs]
+    _write(out / "cost.csv", cost_csv(costs) if costs else None)
+    rows = panel_agreement(scored, bootstrap)
+    _write(out / "agreement.csv", as_csv(rows) if rows else None)
+    _write(out / "agreement.md", f"# Agreement\n\n{as_markdown(rows, bootstrap)}" if rows else None)
+    for row in rows:
+        name = "quadratic_kappa" if row.kind == "rating" else "kappa"
+        if row.statistic == name and row.found is not None:
+            ends = "" if row.found.low is None else f" [{row.found.low:.2f}, {row.found.high:.2f}]"
+            notes.append(
+                f"{row.first} and {row.second} agree with {name.replace('_', ' ')} {row.found.value:.2f}{ends} on"
+                f" {row.items} items."
+            )
+    return notes
+
+
+def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list[AgreementRow]:
+    """Between every two members of a panel, over all models that it judged on a benchmark."""
+    raters: dict[tuple[str, str], Votes] = {}
+    for entry in scored:
+        for member, votes in (entry.judged.votes if entry.judged else {}).items():
+            named = raters.setdefault(
+                (entry.benchmark, member),
+                Votes(
+                    rater=f"{member} ({entry.benchmark})",
+                    kind=_kind(entry.benchmark),
+                    nameless=True,
+                ),
+            )
+            for place, value in votes.items():
+                item, seen = _from_one_side(entry.model, place, value)
+                named.by_item[item] = [seen]
+    benchmarks = dict.fromkeys(benchmark for benchmark, _ in raters)
+    return [
+        row
+        for benchmark in benchmarks
+        for row in agreement_rows([votes for (name, _), votes in raters.items() if name == benchmark], bootstrap)
+    ]
+
+
+def _kind(benchmark: str) -> VoteKind:
+    known = judged(benchmark)
+    return "rating" if known is not None and known.primary.unit == "rating" else "preference"
+
+
+def _from_one_side(model: str, place: Place, value: float) -> tuple[Item, float]:
+    """A verdict on a pair of models is recorded for both, each from its own side; keep one of the two."""
+    question, turn, opponent, order, _ = place
+    if opponent and opponent < model:
+        return (question, turn, (opponent, model, str(order and 3 - order))), 3 - value
+    return (question, turn, (model, opponent, str(order))), value
+
+
+def cost_csv(costs: Sequence[JudgeCost]) -> str:
+    """One line per model, benchmark, judge and layer; `money` is empty where the judge has no price."""
+    names = [field.name for field in fields(JudgeCost)]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(names)
+    for found in costs:
+        writer.writerow(["" if getattr(found, name) is None else getattr(found, name) for name in names])
+    return stream.getvalue()
+
+
+def _write(path: Path, text: str | None) -> None:
+    if text is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_text(text)

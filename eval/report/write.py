@@ -1,0 +1,156 @@
+"""Write a report: scores.csv, the leaderboard in four forms, the items behind it, and the plots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from eval.benchmarks import judged
+from eval.report import leaderboard_files, plots
+from eval.report.answers_page import answers_page
+from eval.report.comparisons import ReferenceOf, difference, mean_model, smallest_difference
+from eval.report.judging import write_judging
+from eval.report.page import page
+from eval.report.sections import Section
+from eval.report.tables import (
+    DAGGER,
+    FAMILY_LEVEL,
+    Heading,
+    headings,
+    leaderboard,
+    rounded,
+    scores_table,
+)
+from eval.scored import ScoredModel
+from eval.scores.intervals import Bootstrap
+from eval.scores.sign_flip import FLIPS
+
+
+def write_report(
+    scored: Sequence[ScoredModel],
+    out: Path,
+    *,
+    title: str,
+    bootstrap: Bootstrap,
+    links: Mapping[str, str] | None = None,
+    reference_of: ReferenceOf | None = None,
+    sections: Callable[[pd.DataFrame], Sequence[Section]] = lambda table: (),
+    remarks: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html}, answers.html and plots/*.svg into `out`, cost.csv and
+    agreement.{csv,md} where judges gave cause; return the table.  `answers.html` needs models that carry their answers.
+    `links` (label to address) join those of the page, `sections` (made from the table) come below its leaderboard, and
+    `remarks` stand last below every form of it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    table = scores_table(scored, bootstrap=bootstrap, reference_of=reference_of)
+    table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
+    items_table(scored).to_csv(out / "items.csv", index=False, lineterminator="\n")
+    rows = leaderboard(table, [cost for entry in scored if entry.judged for cost in entry.judged.costs])
+    remarks = [*notes(scored, table, bootstrap, reference_of), *write_judging(scored, out, bootstrap), *remarks]
+    (out / "leaderboard.md").write_text(f"# {title}\n\n" + leaderboard_files.markdown(rows, remarks))
+    (out / "leaderboard.csv").write_text(leaderboard_files.wide_csv(rows))
+    (out / "leaderboard.tex").write_text(leaderboard_files.latex(rows, remarks))
+    drawn = _plots(table)
+    folder = out / "plots"
+    folder.mkdir(exist_ok=True)
+    for left in folder.glob("*.svg"):  # by an earlier report, of other models
+        left.unlink()
+    for name, drawing in drawn.items():
+        (folder / f"{name}.svg").write_text(drawing)
+    beside = {"scores.csv": "scores.csv", "items.csv": "items.csv", **(links or {})}
+    answers = answers_page(f"{title}: answers", scored, {"leaderboard": "leaderboard.html", **beside})
+    if answers is None:
+        (out / "answers.html").unlink(missing_ok=True)  # of an earlier report, whose models these are not
+    else:
+        (out / "answers.html").write_text(answers, encoding="utf-8")
+        beside = {"answers and verdicts": "answers.html", **beside}
+    whole = page(title, rows, remarks, list(drawn.values()), beside, sections(table))
+    (out / "leaderboard.html").write_text(whole, encoding="utf-8")
+    return table
+
+
+def items_table(scored: Sequence[ScoredModel]) -> pd.DataFrame:
+    """Every item behind the metrics: model, group, benchmark, metric, question_id, turn, category, value, reason, and
+    the model's role."""
+    columns = "model group benchmark metric question_id turn category value reason role"
+    rows = [
+        (e.model, e.group, e.benchmark, i.metric, i.question_id, i.turn, i.category, i.value, i.reason or "", e.role)
+        for e in scored
+        for i in e.items
+    ]
+    return pd.DataFrame(rows, columns=columns.split())
+
+
+def notes(
+    scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstrap, reference_of: ReferenceOf | None = None
+) -> list[str]:
+    """What a reader must know below the table: the intervals, the smallest difference that could show, variants."""
+    found = [
+        f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples,"
+        f" seed {bootstrap.seed}). Parentheses: difference to the pivot, paired by question; how far the value lies"
+        " from the pivot's, in percent of the pivot's."
+    ]
+    if table["p_to_pivot"].notna().any():
+        found.append(
+            f"{DAGGER} differs from the pivot after Holm's correction over the models of its column: the chance of even"
+            f" one false mark in a column is at most {FAMILY_LEVEL:.0%}. Sign-flip test by question, {FLIPS:,} flips,"
+            f" seed {bootstrap.seed}."
+        )
+    for heading in headings(table):
+        if not heading.ranked or heading.slice != "all":
+            continue
+        smallest = smallest_difference(scored, heading.benchmark, heading.metric, heading.slice, "pivot", reference_of)
+        if smallest is not None:
+            found.append(
+                f"{heading.title}: the smallest true difference to the pivot that these questions would show in 8 of 10"
+                f" cases is about {rounded(smallest, heading.decimals)}."
+            )
+        if reference_of is None:  # else there are several sets of targets, and a table of their own
+            found += _mean_of_targets(scored, heading, bootstrap)
+    shown = {(heading.benchmark, heading.metric) for heading in headings(table)}
+    for (benchmark, metric), rows in table[table["variant"] != ""].groupby(["benchmark", "metric"], sort=False):
+        kinds = ", ".join(sorted(rows["variant"].unique()))
+        if (benchmark, metric) in shown:
+            found.append(f"{benchmark} {metric} is the variant {kinds}: comparable with the same variant only.")
+    for row in table[table["oracle"] != ""].drop_duplicates("model").itertuples():
+        found.append(f"{row.model} is an ORACLE, not a system: {row.oracle}.")
+    return found
+
+
+def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap: Bootstrap) -> list[str]:
+    """How the targets do on average, before any merge, against SFT and the pivot."""
+    mean = mean_model(scored, "Targets", heading.benchmark)
+    parts = []
+    for other in ("sft", "pivot"):
+        reference = next((e for e in scored if e.role == other and e.benchmark == heading.benchmark), None)
+        if mean is None or reference is None:
+            continue
+        found = difference(mean, reference, heading.metric, heading.slice, bootstrap)
+        if found is not None and found.low is not None:
+            value, low, high = (rounded(x, heading.decimals, sign=True) for x in (found.value, found.low, found.high))
+            parts.append(f"{value} [{low}, {high}] to {other}")
+    return [f"{heading.title}, mean of the targets: {', '.join(parts)}."] if parts else []
+
+
+def _plots(table: pd.DataFrame) -> dict[str, str]:
+    """Of every judged benchmark its primary metric: with intervals, as difference to the pivot; ratings by category;
+    against the answers' length where that is a metric."""
+    shown = table.drop_duplicates("model")
+    models = list(shown.loc[~shown["group"].isin(("Sources", "Ensembles")), "model"])
+    figures: dict[str, Figure | None] = {}
+    for name in table["benchmark"].unique():
+        benchmark = judged(name)
+        if benchmark is None:
+            continue
+        metric = benchmark.primary
+        if metric.unit == "rating":
+            figures["radar"] = plots.radar(table, name, metric, plots.distinguishable(table, name, metric, models))
+        figures[metric.name] = plots.intervals(table, name, metric)
+        figures[f"{metric.name}_difference"] = plots.intervals(table, name, metric, difference_to="pivot")
+        for length in (one for one in benchmark.metrics if one.unit == "characters"):
+            figures["length"] = plots.lengths(table, name, metric, length)
+    return {name: plots.svg(figure) for name, figure in figures.items() if figure is not None}

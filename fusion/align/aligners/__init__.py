@@ -1,0 +1,1 @@
+"""Sequence aligners: which positions of two tokenizations of one text belong together."""

@@ -1,0 +1,1 @@
+"""Vocabulary maps: which pivot id a source id stands for."""

@@ -1,0 +1,1 @@
+"""What is read and learned from, before any model sees it."""

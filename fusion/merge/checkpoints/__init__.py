@@ -1,0 +1,1 @@
+"""Merging whole checkpoints with bounded memory."""

@@ -1,0 +1,264 @@
+"""safetensors shards, read and written tensor by tensor and piece by piece.
+
+Files are read with positioned reads into small buffers that stay in the processor's cache, which costs no page faults,
+and a file that another process truncates gives a refusal, not a signal.  A shard is written the same way: its header
+says where every tensor goes, so threads fill it in any order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusion.runtime.configure import Refusal
+from fusion.runtime.precision import ITEM_BYTES, TORCH_NAMES
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+FLOATS = frozenset(TORCH_NAMES)
+SAFETENSORS_NAMES = {name: code for code, name in TORCH_NAMES.items()}
+_LARGEST_HEADER = 100 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredTensor:
+    """Where a tensor lies: `dtype` in safetensors' spelling, `offset` from the start of the file, `size` in bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: Path
+    offset: int
+    size: int
+
+    @property
+    def elements(self) -> int:
+        """Number of entries."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shards:
+    """The tensors of one checkpoint directory in the order of its files and, within a file, of their bytes."""
+
+    directory: Path
+    tensors: Mapping[str, StoredTensor]
+    metadata: Mapping[str, Mapping[str, str]]  # by file name
+    index: Mapping[str, Any] | None
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the shards."""
+        return list(self.metadata)
+
+
+def open_shards(directory: Path) -> Shards:
+    """Find a checkpoint's safetensors files and read their headers.
+
+    Raises Refusal for a directory that is missing, has pickles or adapters only, lacks a shard its index names, or
+    holds a file that is not safetensors or is too short.
+    """
+    if not directory.is_dir():
+        raise Refusal(f"there is no checkpoint directory {directory}")
+    index_file = directory / "model.safetensors.index.json"
+    index = None
+    if index_file.exists():
+        try:
+            index = json.loads(index_file.read_text())
+            names = sorted(set(index["weight_map"].values()))
+        except (json.JSONDecodeError, KeyError, AttributeError, TypeError, UnicodeDecodeError) as error:
+            raise Refusal(f"{index_file} cannot be read ({error}): expected an index with a weight_map") from error
+    elif (directory / "model.safetensors").exists():
+        names = ["model.safetensors"]
+    else:
+        names = sorted(path.name for path in directory.glob("*.safetensors") if not path.name.startswith("adapter_"))
+    if not names:
+        raise Refusal(_no_weights(directory))
+    tensors: dict[str, StoredTensor] = {}
+    metadata = {}
+    for name in names:
+        found, notes = _read_header(directory / name)
+        metadata[name] = notes
+        for tensor in found:
+            if tensor.name in tensors:
+                raise Refusal(
+                    f"parameter '{tensor.name}' is in two files of {directory}:"
+                    f" {tensors[tensor.name].file.name} and {name}"
+                )
+            tensors[tensor.name] = tensor
+    if index is not None:
+        for parameter, file in index["weight_map"].items():
+            if parameter not in tensors or tensors[parameter].file.name != file:
+                raise Refusal(f"the index of {directory} places '{parameter}' in {file}, which does not hold it")
+    return Shards(directory=directory, tensors=tensors, metadata=metadata, index=index)
+
+
+def _no_weights(directory: Path) -> str:
+    if any(directory.glob("adapter_*")):
+        return f"{directory} holds an adapter, not a model: merge it into its base with peft's merge_and_unload"
+    pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern))
+    if pickles:
+        return (
+            f"{directory} has pickled weights only ({pickles[0]}), which can run code when they are read: load them"
+            " where you trust them and write safetensors with transformers' save_pretrained"
+        )
+    return f"{directory} has no .safetensors weights: expected a Hugging Face checkpoint directory"
+
+
+def _read_header(file: Path) -> tuple[list[StoredTensor], Mapping[str, str]]:
+    try:
+        with file.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(size - 8, _LARGEST_HEADER):
+                raise ValueError("its header is longer than the file")
+            header = json.loads(stream.read(length))
+            notes = header.pop("__metadata__", {})
+            found = []
+            for name, entry in header.items():
+                begin, end = entry["data_offsets"]
+                shape = tuple(int(extent) for extent in entry["shape"])
+                tensor = StoredTensor(
+                    name=name, dtype=entry["dtype"], shape=shape, file=file, offset=8 + length + begin, size=end - begin
+                )
+                if not 0 <= begin <= end or 8 + length + end > size:
+                    raise ValueError(f"the bytes of '{name}' lie outside of it; it is probably cut short")
+                if tensor.dtype in FLOATS and tensor.elements * itemsize(tensor.dtype) != tensor.size:
+                    raise ValueError(f"'{name}' has {tensor.size} bytes, which does not fit shape {list(shape)}")
+                found.append(tensor)
+    except FileNotFoundError:
+        raise Refusal(f"the shard {file} is missing: copy it there again") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise Refusal(f"the shard {file} is not readable as safetensors: {error}") from error
+    return sorted(found, key=lambda tensor: tensor.offset), notes
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes of one entry of a floating type."""
+    return ITEM_BYTES[TORCH_NAMES[dtype]]
+
+
+def torch_dtype(dtype: str) -> torch.dtype:
+    """safetensors' spelling of a floating type to torch's."""
+    import torch
+
+    found = getattr(torch, TORCH_NAMES[dtype])
+    assert isinstance(found, torch.dtype)
+    return found
+
+
+class TensorReader:
+    """Reads runs of one tensor's entries, bf16 as its bits (uint16) or anything as fp32."""
+
+    def __init__(self, tensor: StoredTensor) -> None:
+        self._tensor = tensor
+        self._item = itemsize(tensor.dtype)
+        try:
+            self._file = os.open(tensor.file, os.O_RDONLY)
+        except OSError as error:
+            raise Refusal(f"parameter '{tensor.name}' cannot be read from {tensor.file}: {error.strerror}") from error
+
+    def read(self, start: int, row: NDArray[Any]) -> None:
+        """Fill `row`, uint16 for bf16 or float32, from entry `start`; raises Refusal when the file ends before."""
+        import torch
+
+        offset = self._tensor.offset + start * self._item
+        if self._tensor.dtype == ("BF16" if row.itemsize == 2 else "F32"):
+            read_exactly(self._file, row.data.cast("B"), offset, self._tensor)
+            return
+        raw = bytearray(row.size * self._item)
+        read_exactly(self._file, memoryview(raw), offset, self._tensor)
+        if raw:
+            torch.from_numpy(row).copy_(torch.frombuffer(raw, dtype=torch_dtype(self._tensor.dtype)))
+
+    def close(self) -> None:
+        """Give the file back."""
+        os.close(self._file)
+
+
+def read_exactly(file: int, view: memoryview, offset: int, tensor: StoredTensor) -> None:
+    """Fill `view` from `offset`; raises Refusal when that cannot be."""
+    try:
+        done = 0
+        while done < len(view):
+            found = os.preadv(file, [view[done:]], offset + done)
+            if found == 0:
+                raise OSError("the file ends early")
+            done += found
+    except OSError as error:
+        raise Refusal(f"parameter '{tensor.name}' cannot be read from {tensor.file}: {error}") from error
+
+
+def read_bytes(tensor: StoredTensor) -> bytes:
+    """All bytes of a tensor, for the few that are not floating."""
+    raw = bytearray(tensor.size)
+    file = os.open(tensor.file, os.O_RDONLY)
+    try:
+        read_exactly(file, memoryview(raw), tensor.offset, tensor)
+    finally:
+        os.close(file)
+    return bytes(raw)
+
+
+class ShardWriter:
+    """Creates shards of the given layout, mode 0644, with their whole space reserved; tensors are then filled in."""
+
+    def __init__(
+        self, directory: Path, layout: Mapping[str, list[StoredTensor]], metadata: Mapping[str, Mapping[str, str]]
+    ) -> None:
+        """`layout` maps a file name to its tensors, whose `file` and `offset` are ignored.  Wider entries come first:
+        then every tensor starts at a multiple of its entries' size, as readers that map the file need it.
+
+        Raises OSError when the disk is full, before anything is computed.
+        """
+        self._files: dict[str, int] = {}
+        self._places: dict[str, tuple[int, int]] = {}
+        for name, tensors in layout.items():
+            header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata.get(name, {})}}
+            position = 0
+            ordered = sorted(tensors, key=lambda tensor: -(tensor.size // max(tensor.elements, 1)))
+            for tensor in ordered:
+                header[tensor.name] = {
+                    "dtype": tensor.dtype,
+                    "shape": list(tensor.shape),
+                    "data_offsets": [position, position + tensor.size],
+                }
+                position += tensor.size
+            text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+            text += b" " * (-len(text) % 8)
+            file = os.open(directory / name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+            os.fchmod(file, 0o644)
+            self._files[name] = file
+            start = 8 + len(text)
+            os.posix_fallocate(file, 0, start + position)
+            _write_exactly(file, memoryview(struct.pack("<Q", len(text)) + text), 0)
+            for tensor in ordered:
+                self._places[tensor.name] = (file, start)
+                start += tensor.size
+
+    def write(self, name: str, data: memoryview, offset: int = 0) -> None:
+        """Put bytes at `offset` of the tensor `name`."""
+        file, start = self._places[name]
+        _write_exactly(file, data, start + offset)
+
+    def close(self) -> None:
+        """Give the files back."""
+        for file in self._files.values():
+            os.close(file)
+        self._files.clear()
+
+
+def _write_exactly(file: int, data: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(file, data[done:], offset + done)

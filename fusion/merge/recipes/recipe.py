@@ -1,0 +1,365 @@
+"""A merge written down as YAML: mergekit's keys, and the hyperparameters of our rules.
+
+    merge_method: ties
+    base_model: ./pivot
+    models:
+      - {model: ./target-a, parameters: {weight: 0.2, density: 0.6}}
+      - {model: ./target-b, parameters: {weight: [0.1, 0.3], density: 0.6}}     # a list: a gradient over the layers
+    parameters: {normalize: true, scope: model}
+    dtype: bfloat16                            # default: of each parameter the widest type of the models
+    rounding: stochastic                       # default: nearest
+
+A value is a number, a list (spread over the layers and interpolated), or a list of {filter, value} of which the first
+whose `filter` occurs in the parameter's name counts, one without filter always.  What is given closest counts: a
+slice's source, the slice, the model, the whole.  Unlike mergekit, an unknown key is refused, and arithmetic is in fp32
+whatever `dtype` says.  What is not given has this project's default, which is FuseChat's and not always mergekit's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from fusion.merge import MERGE_RULES
+from fusion.merge.parameter import Context
+from fusion.merge.rules.slerp import gradient
+from fusion.runtime.configure import Refusal, nearest, typed
+from fusion.runtime.precision import LostUpdate, Rounding
+
+# mergekit's methods that are one of our rules with some fields set.
+_METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    **{name: (name, {}) for name in MERGE_RULES},
+    "dare_linear": ("dare", {"merge": "linear"}),
+    "dare_ties": ("dare", {"merge": "ties"}),
+}
+_PER_TARGET = frozenset({"weight", "density"})
+_LISTS = frozenset({"pair", "t_where"})  # fields whose lists are no gradients
+# Defaults that mergekit has otherwise; said aloud when a recipe leaves them open.
+_MERGEKIT_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "task_arithmetic": {"weight": "none, it is required"},
+    "linear": {"weight": "none, it is required"},
+    "ties": {"weight": "none, it is required", "density": 1.0},
+    "dare": {"weight": "none, it is required", "density": 1.0, "normalize": False, "rescale": "match_l1"},
+    "sce": {"select_topk": 1.0, "reading": "mergekit"},
+    "slerp": {"t": "none, it is required"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeModel:
+    """One entry of `models`."""
+
+    model: str
+    parameters: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeSource:
+    """One model in a slice: its layers from the first of `layer_range` to before the second."""
+
+    model: str
+    layer_range: tuple[int, int]
+    parameters: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeSlice:
+    """A run of layers and what counts within it."""
+
+    sources: tuple[RecipeSource, ...]
+    parameters: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The file's keys.  `seed`, `rounding`, `lost_update`, `embeddings` and `tokenizer` are ours, others mergekit's.
+
+    `lost_update`: what is done when rounding the weights loses more than a hundredth of the update.
+    """
+
+    merge_method: str
+    base_model: str | None = None
+    models: tuple[RecipeModel, ...] | None = None
+    slices: tuple[RecipeSlice, ...] | None = None
+    parameters: Mapping[str, Any] | None = None
+    dtype: str | None = None
+    out_dtype: str | None = None
+    tokenizer_source: str | None = None
+    seed: int = 0
+    rounding: Rounding = "nearest"
+    lost_update: LostUpdate = "warn"
+    embeddings: Literal["refuse", "cut"] = "refuse"
+    tokenizer: Literal["equal", "pivot"] = "equal"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Layers `first` to before `end` and the settings within, nearest first: for each target, then for the rule."""
+
+    first: int
+    end: int | None
+    targets: tuple[tuple[Mapping[str, Any], ...], ...]
+    rule: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeRules:
+    """The rule for each parameter, as a recipe's gradients and filters have it."""
+
+    rule: str
+    fixed: Mapping[str, Any]
+    stretches: tuple[Stretch, ...]
+    made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def rule_for(self, context: Context) -> Any:
+        """An entry of MERGE_RULES with the hyperparameters of this parameter; equal ones are one object.
+
+        Raises Refusal for a value out of range and for a layer that no slice covers.
+        """
+        stretch, layer, layers = self._place(context)
+        settings: dict[str, Any] = dict(self.fixed)
+        for key in _keys(stretch.rule):
+            if key not in _PER_TARGET:
+                value = _first(stretch.rule, key, context.name, layer, layers)
+                if value is not None:
+                    settings[key] = value
+        for key in _PER_TARGET & {entry.name for entry in dataclasses.fields(MERGE_RULES[self.rule])}:  # type: ignore[arg-type]
+            values = [_first((*own, *stretch.rule), key, context.name, layer, layers) for own in stretch.targets]
+            given = [value for value in values if value is not None]
+            if given and len(given) < len(values):
+                raise Refusal(
+                    f"{key} is given for some models and not for all ({context.name}): give it for each, or for all"
+                )
+            if given:
+                settings[key] = tuple(values)
+        spelled = repr(sorted(settings.items(), key=lambda item: item[0]))
+        if spelled not in self.made:
+            self.made[spelled] = typed(settings, MERGE_RULES[self.rule], at="parameters")
+        return self.made[spelled]
+
+    def _place(self, context: Context) -> tuple[Stretch, int | None, int | None]:
+        if context.layer is None:  # what lies before the layers goes with the first slice, the rest with the last
+            first = "embed" in context.name or "wte" in context.name or "wpe" in context.name
+            return self.stretches[0 if first else -1], None, None
+        for stretch in self.stretches:
+            end = context.layers if stretch.end is None else stretch.end
+            if stretch.first <= context.layer < (end or 0):
+                return stretch, context.layer - stretch.first, (end or 0) - stretch.first
+        raise Refusal(
+            f"no slice covers layer {context.layer} ('{context.name}'): slices must cover all {context.layers} layers"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergePlan:
+    """A recipe ready to be merged; `notes` say what a reader coming from mergekit might not expect."""
+
+    pivot: Path
+    targets: tuple[Path, ...]
+    rules: RecipeRules
+    dtype: str | None
+    recipe: Recipe
+    notes: tuple[str, ...]
+
+
+_Run = tuple[int, int | None, list[str], list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
+
+
+def read_recipe(file: Path) -> MergePlan:
+    """Read and check a recipe; raises Refusal for whatever in it is unknown, mistyped, missing or out of range."""
+    try:
+        loaded = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise Refusal(f"the recipe {file} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Refusal(f"the recipe {file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, Mapping):
+        raise Refusal(f"the recipe {file} is no mapping: expected keys such as merge_method, base_model and models")
+    return plan(typed(loaded, Recipe, at="recipe"), near=file.parent)
+
+
+def plan(recipe: Recipe, *, near: Path) -> MergePlan:
+    """Resolve a recipe's names; relative directories are looked up from here, then from `near`."""
+    if recipe.merge_method not in _METHODS:
+        raise Refusal(f"merge_method is {recipe.merge_method!r}: {nearest(recipe.merge_method, _METHODS)}")
+    rule, fixed = _METHODS[recipe.merge_method]
+    notes: list[str] = []
+    whole = _translated(rule, recipe.parameters, "parameters", notes)
+    if (recipe.models is None) == (recipe.slices is None):
+        raise Refusal("a recipe has either models or slices: give one of them")
+    models: list[str]
+    runs: list[_Run]
+    if recipe.models is not None:
+        models = [entry.model for entry in recipe.models]
+        own = [
+            _translated(rule, entry.parameters, f"models[{i}].parameters", notes)
+            for i, entry in enumerate(recipe.models)
+        ]
+        runs = [(0, None, models, own, [{} for _ in models], {})]
+    else:
+        runs = _runs(rule, recipe.slices or (), notes)
+        models = runs[0][2] if runs else []
+    if not models:
+        raise Refusal("the recipe names no model: give at least one under models")
+    base = recipe.base_model
+    keep = [i for i, model in enumerate(models) if rule == "linear" or model != base]
+    if base is None and rule not in ("linear", "slerp"):
+        raise Refusal(f"{recipe.merge_method} needs base_model: the pivot that the models were trained from")
+    if base is None and rule == "slerp" and len(models) != 2:
+        raise Refusal(f"slerp without base_model needs exactly two models, and the recipe has {len(models)}")
+    if not keep:
+        raise Refusal(f"the recipe names no model besides base_model {base}: give at least one target")
+    stretches = []
+    for first, end, _, own, nearer, within in runs:
+        for i, model in enumerate(models):
+            if i not in keep and (own[i] or nearer[i]):
+                notes.append(f"{model} is the base_model, so its parameters have no effect")
+        for settings in (*own, *nearer):
+            _refuse_not_per_target(rule, settings)
+        targets = tuple((nearer[i], within, own[i]) for i in keep)
+        stretches.append(Stretch(first=first, end=end, targets=targets, rule=(within, whole)))
+    given = set(fixed) | {
+        key for stretch in stretches for own in (*stretch.targets, stretch.rule) for key in _keys(own)
+    }
+    notes += _open_defaults(rule, given)
+    if recipe.tokenizer_source not in (None, "base"):
+        raise Refusal(
+            f"tokenizer_source is {recipe.tokenizer_source!r}: targets of one pivot share its tokenizer, which is"
+            " copied; leave the key out, or set base"
+        )
+    return MergePlan(
+        pivot=_directory(base or models[0], near),
+        targets=tuple(_directory(models[i], near) for i in keep),
+        rules=RecipeRules(rule=rule, fixed=fixed, stretches=tuple(stretches)),
+        dtype=recipe.out_dtype or recipe.dtype,
+        recipe=recipe,
+        notes=tuple(notes),
+    )
+
+
+def _runs(rule: str, slices: Sequence[RecipeSlice], notes: list[str]) -> list[_Run]:
+    runs: list[_Run] = []
+    expected = 0
+    for number, part in enumerate(slices):
+        at = f"slices[{number}]"
+        ranges = {source.layer_range for source in part.sources}
+        if not part.sources or len(ranges) != 1:
+            raise Refusal(
+                f"{at} takes layers {sorted(ranges)}: stacking layers of one model on another's is not merging; give"
+                " every source one layer_range"
+            )
+        first, end = part.sources[0].layer_range
+        if first != expected or end <= first:
+            raise Refusal(
+                f"{at} has layer_range [{first}, {end}]: expected it to start at {expected}, where the last one ended;"
+                " layers keep their places"
+            )
+        expected = end
+        models = [source.model for source in part.sources]
+        if runs and models != runs[0][2]:
+            raise Refusal(f"{at} names other models than slices[0]: every slice needs the same models in one order")
+        nearer = [
+            _translated(rule, source.parameters, f"{at}.sources[{i}].parameters", notes)
+            for i, source in enumerate(part.sources)
+        ]
+        within = _translated(rule, part.parameters, f"{at}.parameters", notes)
+        runs.append((first, end, models, [{} for _ in models], nearer, within))
+    return runs
+
+
+def _translated(rule: str, parameters: Mapping[str, Any] | None, at: str, notes: list[str]) -> dict[str, Any]:
+    """mergekit's spelling of hyperparameters to our fields; raises Refusal for a name that is neither."""
+    fields = {entry.name for entry in dataclasses.fields(MERGE_RULES[rule])}  # type: ignore[arg-type]
+    translated: dict[str, Any] = {}
+    for key, value in (parameters or {}).items():
+        if key == "int8_mask":
+            notes.append("int8_mask only saves memory in mergekit and has no effect here")
+        elif key == "lambda" and "scale" in fields:
+            translated["scale"] = value
+        elif key == "normalize" and rule == "ties":
+            translated["aggregate"] = "mean" if _boolean(value, f"{at}.{key}") else "sum"
+        elif key == "rescale" and rule == "dare" and isinstance(value, bool):
+            translated["rescale"] = "match_l1" if value else "none"
+            if value:
+                notes.append(
+                    "rescale: true keeps the L1 norm, as in mergekit; the paper's is rescale: inverse_keep_rate"
+                )
+        elif key in fields:
+            translated[key] = value
+        else:
+            spellings = (
+                fields | ({"lambda"} if "scale" in fields else set()) | ({"normalize"} if rule == "ties" else set())
+            )
+            raise Refusal(f"unknown key '{at}.{key}' for {rule}: {nearest(str(key), spellings)}")
+    return translated
+
+
+def _boolean(value: object, at: str) -> bool:
+    if not isinstance(value, bool):
+        raise Refusal(f"{at} is {value!r}: expected true or false")
+    return value
+
+
+def _refuse_not_per_target(rule: str, settings: Mapping[str, Any]) -> None:
+    for key in settings:
+        if key not in _PER_TARGET:
+            raise Refusal(
+                f"{key} of {rule} is one setting for all models: move it from the model to the recipe's parameters"
+            )
+
+
+def _keys(levels: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for level in levels for key in level))
+
+
+def _open_defaults(rule: str, given: set[str]) -> list[str]:
+    fields = {entry.name: entry.default for entry in dataclasses.fields(MERGE_RULES[rule])}  # type: ignore[arg-type]
+    return [
+        f"{key} is not given: {fields[key]} here, in mergekit {other}"
+        for key, other in _MERGEKIT_DEFAULTS.get(rule, {}).items()
+        if key not in given
+    ]
+
+
+def _first(levels: Sequence[Mapping[str, Any]], key: str, name: str, layer: int | None, layers: int | None) -> Any:
+    for level in levels:
+        if key in level:
+            value = level[key] if key in _LISTS else _resolved(level[key], key, name, layer, layers)
+            if value is not None:
+                return value
+    return None
+
+
+def _resolved(value: Any, key: str, name: str, layer: int | None, layers: int | None) -> Any:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return value
+    if not value:
+        raise Refusal(f"{key} is an empty list: expected numbers, or filters with values")
+    if all(isinstance(item, Mapping) for item in value):
+        for item in value:
+            unknown = set(item) - {"filter", "value"}
+            if unknown or "value" not in item:
+                raise Refusal(f"{key} has the entry {dict(item)}: expected filter and value")
+            wanted = item.get("filter")
+            if wanted is None or wanted == "*" or str(wanted) in name:
+                return _resolved(item["value"], key, name, layer, layers)
+        return None
+    if not all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in value):
+        raise Refusal(f"{key} is {list(value)!r}: expected numbers, a gradient over the layers, or filters with values")
+    return gradient(value, layer, layers)
+
+
+def _directory(name: str, near: Path) -> Path:
+    path = Path(name).expanduser()
+    if path.is_dir() or path.is_absolute():
+        found = path
+    else:
+        found = near / path
+    if not found.is_dir():
+        raise Refusal(f"there is no model directory {name}: merging reads local directories; fetch a hub model first")
+    return found

@@ -1,0 +1,171 @@
+"""A chat model as an experiment names it, and the Hugging Face directory it becomes.
+
+A model is on the hub (`path: owner/name`), in a local directory (`path: ./dir`), or one the project trains itself
+(`pocket: {...}`).  Only safetensors weights are taken; remote code is refused unless `trust_remote_code` is set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusion.pocket.models import PocketModel
+from fusion.runtime.command import CONF
+from fusion.runtime.configure import Refusal, nearest
+from fusion.runtime.digests import directory_key, files_below
+from fusion.train.config import TrainConfig
+
+_HANDOVER = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt", "*.tiktoken")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PocketTraining:
+    """A tiny chat model trained from scratch on the pocket dialogues: what it is, and how it is trained."""
+
+    model: PocketModel
+    train: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """One entry of conf/model.  Exactly one of `path` and `pocket` is given."""
+
+    label: str  # names the model in tables as a source (`source-<label>`) and its target (`target-<label>`)
+    path: str | None = None
+    revision: str | None = None
+    # Replaces the checkpoint's own: a name in conf/template, or a Jinja file.  FuseChat renders every source in the
+    # pivot's format, so its sources carry one.
+    chat_template: str | None = None
+    trust_remote_code: bool = False
+    family: str | None = None  # whose weights it descends from, for the warning before a judge of the same family
+    parameters: float | None = None  # how many it has, for a plan made without the weights
+    active_parameters: float | None = None  # of a mixture of experts, how many a token meets
+    pocket: PocketTraining | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.pocket is None):
+            raise ValueError(f"model '{self.label}' needs exactly one of path and pocket")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model ready for the next stage: its directory and the key that stands for its bytes.
+
+    `role`: what it is in the recipe: pivot, source, sft, multi, target or merged.
+    """
+
+    model: str
+    group: str
+    path: Path
+    key: str
+    role: str = ""
+
+
+def checkpoint_directory(config: ModelConfig) -> Path:
+    """The local directory of a model that lies on the hub or on disk.
+
+    Raises Refusal when there is none, when it has no safetensors weights, or when it needs code of its own.
+    """
+    assert config.path is not None
+    directory = Path(config.path).expanduser()
+    if not directory.is_dir():
+        if config.path.startswith((".", "/", "~")):
+            raise Refusal(f"model '{config.label}': there is no directory {config.path}")
+        directory = _from_hub(config)
+    settings = directory / "config.json"
+    if not settings.exists():
+        raise Refusal(f"model '{config.label}': {directory} has no config.json: expected a Hugging Face checkpoint")
+    if not any(directory.glob("*.safetensors")):
+        raise Refusal(
+            f"model '{config.label}': {directory} has no .safetensors weights. Pickled weights can run code and are not"
+            " read: convert them with transformers' save_pretrained first"
+        )
+    if "auto_map" in json.loads(settings.read_text()) and not config.trust_remote_code:
+        raise Refusal(
+            f"model '{config.label}': {directory} brings Python code of its own; read it, then set"
+            " trust_remote_code: true in its conf/model entry"
+        )
+    return directory
+
+
+def located(config: ModelConfig, root: Path) -> tuple[Path, str]:
+    """The directory of a model that lies on the hub or on disk, with its template put on in `root`, and the key of its
+    files.  Raises Refusal where `checkpoint_directory` and `template_file` do.
+    """
+    directory = checkpoint_directory(config)
+    template = template_file(config)
+    if template is not None:
+        directory = dressed(directory, template, root)
+    return directory, directory_key(directory, root / "digests.json")
+
+
+def template_file(config: ModelConfig) -> Path | None:
+    """The Jinja file that replaces the checkpoint's chat template, if any.  Raises Refusal when it is not there."""
+    if config.chat_template is None:
+        return None
+    named = CONF / "template" / f"{config.chat_template}.jinja"
+    given = Path(config.chat_template).expanduser()
+    if named.exists():
+        return named
+    if given.is_file():
+        return given
+    names = [path.stem for path in (CONF / "template").glob("*.jinja")]
+    raise Refusal(
+        f"model '{config.label}': chat_template {config.chat_template!r} is neither a Jinja file nor in conf/template:"
+        f" {nearest(config.chat_template, names)}"
+    )
+
+
+def dressed(directory: Path, template: Path, root: Path) -> Path:
+    """A directory of links to the files of `directory`, with `template` as its chat template; made once in `root`.
+
+    It is another one as soon as files come, go or are replaced by others (a model that was written in other shards).
+    """
+    text = template.read_text()
+    files = {str(path.relative_to(directory)): path.resolve() for path in files_below(directory)}
+    files.pop("chat_template.jinja", None)
+    name = hashlib.sha256(f"{directory.resolve()}\n{sorted(files.items())}\n{text}".encode()).hexdigest()[:20]
+    final = root / "dressed" / name
+    if not final.exists():
+        final.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=final.parent, prefix=".draft-"))
+        for inner, path in files.items():
+            (draft / inner).parent.mkdir(parents=True, exist_ok=True)
+            (draft / inner).symlink_to(path)
+        (draft / "chat_template.jinja").write_text(text)
+        try:
+            draft.rename(final)
+        except OSError:  # another process made it first
+            shutil.rmtree(draft)
+    return final
+
+
+def on_this_disk(config: ModelConfig) -> Path | None:
+    """The model's directory, or the hub's cached copy of it; None when it would have to be fetched."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    directory = Path(str(config.path)).expanduser()
+    if directory.is_dir() or str(config.path).startswith((".", "/", "~")):
+        return directory
+    try:
+        return Path(snapshot_download(str(config.path), revision=config.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _from_hub(config: ModelConfig) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(str(config.path), revision=config.revision, allow_patterns=list(_HANDOVER)))
+    except Exception as error:  # the hub client raises a dozen types; all mean: not available
+        raise Refusal(
+            f"model '{config.label}': {config.path} is neither a directory nor available from the hub"
+            f" ({type(error).__name__}: {str(error).splitlines()[0]}). Give a local directory as path, or check the"
+            " name, the network and HF_TOKEN"
+        ) from error

@@ -1,0 +1,271 @@
+"""The door of every command: Hydra composes the settings, the command gets a plain mapping, refusals are one message.
+
+    def run(settings: dict) -> None: ...
+    if __name__ == "__main__":
+        command("fusion", run)
+
+Exit status: 0 done, 1 the command says so by returning a number, 2 the input was refused.  `debug=true` among the
+arguments shows the traceback of a refusal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import re
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from omegaconf import OmegaConf
+
+from fusion.runtime.configure import Refusal, nearest
+from fusion.runtime.processes import processor_settings
+
+# Most file systems take 255 bytes; a name must also fit beside what a copy or an archive adds to it.
+_LONGEST_NAME = 160
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = (
+    "experiment",
+    "model",
+    "data",
+    "align",
+    "fuse",
+    "train",
+    "objective",
+    "merge",
+    "serve",
+    "benchmark",
+    "judge",
+    "ensembles",
+    "study",
+    "row",
+    "compare",
+    "rates",
+    "launcher",
+    "tracking",
+)
+
+
+def command(
+    root: str,
+    run: Callable[[dict[str, Any]], int | None],
+    *,
+    arguments: Callable[[Sequence[str]], list[str]] = list,
+    unused: Collection[str] = (),
+) -> NoReturn:
+    """Compose `conf/<root>.yaml` with the command line's overrides, call `run`, and exit.
+
+    `arguments` may say in full what the command line says in short.  With `-m`, or a study that asks for it, Hydra
+    calls `run` once for each cell of the sweep.  `unused` are config groups that are composed for other commands'
+    sake and have no effect on this one, so that --help leaves them out.
+    """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(root, unused=unused))
+        sys.exit(0)
+    debug = any(argument.replace(" ", "").lower() == "debug=true" for argument in sys.argv[1:])
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting, so that we give the message
+    for name, value in processor_settings().items():  # torch and numpy are not imported yet
+        os.environ.setdefault(name, value)
+    warnings.showwarning = _show_warning
+    try:
+        sys.argv[1:] = arguments(sys.argv[1:])
+        status = _composed(root, run, debug)
+    except Refusal as refusal:
+        status = _refused(str(refusal), debug)
+    except KeyboardInterrupt:
+        print("interrupted: finished work is kept, the same command continues", file=sys.stderr)
+        status = 130
+    except Exception as error:
+        if not _from_hydra(error):
+            raise
+        status = _refused(hydra_message(error), debug)
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def compose(root: str, overrides: list[str]) -> dict[str, Any]:
+    """What `conf/<root>.yaml` with `overrides` gives, as plain types; raises Refusal as `command` does."""
+    import hydra
+
+    try:
+        with hydra.initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+            composed = hydra.compose(root, overrides=overrides)
+    except Exception as error:
+        if not _from_hydra(error):
+            raise
+        raise Refusal(hydra_message(error)) from error
+    return plain_settings(composed)
+
+
+def help_text(root: str, *, unused: Collection[str] = ()) -> str:
+    """The first comment of `conf/<root>.yaml`, the command's config groups, and its settings as they are written there.
+
+    Read from the files without composing them, so that --help is immediate.
+    """
+    whole = (CONF / f"{root}.yaml").read_text()
+    comment = [line[2:] for line in itertools.takewhile(lambda line: line.startswith("#"), whole.splitlines())]
+    groups, settings = _groups_and_settings(root)
+    entries = {group: group_names(group) for group in dict.fromkeys(groups) if group not in unused}
+    found = [*comment, ""]
+    if entries:
+        found += ["Config groups, given as group=entry:", ""]
+        for group, names in entries.items():
+            found += textwrap.wrap(
+                f"{group}: {', '.join(names)}", 118, initial_indent="  ", subsequent_indent=" " * (len(group) + 4)
+            )
+        found.append("")
+    found += ["Settings and their defaults:", "", *(f"  {line}" for line in settings), ""]
+    return "\n".join([*found, "--cfg job prints all settings with what the groups and the command line make of them."])
+
+
+def _groups_and_settings(root: str) -> tuple[list[str], list[str]]:
+    """The groups among the defaults of a file and of the files it includes, and the lines of their settings."""
+    import yaml
+
+    lines = (CONF / f"{root}.yaml").read_text().splitlines()
+    top = [number for number, line in enumerate(lines) if line[:1].isalpha()]  # where a top-level key begins
+    groups: list[str] = []
+    settings: list[str] = []
+    for begin, end in itertools.pairwise([*top, len(lines)]):
+        key = lines[begin].split(":")[0]
+        if key == "defaults":
+            for entry in yaml.safe_load("\n".join(lines[begin:end]))["defaults"]:
+                if isinstance(entry, dict):
+                    groups += [group for group in entry if not group.startswith("override ")]
+                elif entry != "_self_":
+                    more, inherited = _groups_and_settings(entry)
+                    groups += more
+                    settings += inherited
+        elif key != "hydra":
+            settings += lines[begin:end]
+    return groups, [line for line in settings if line.strip() and not line.startswith("#")]
+
+
+def plain_settings(composed: Any) -> dict[str, Any]:
+    """What Hydra composed as plain types.  Raises Refusal for a value that is missing or leads nowhere."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        settings = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise Refusal(hydra_message(error)) from error
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
+
+
+def group_entry(group: str, name: str) -> dict[str, Any]:
+    """One file of a config group as plain types, for settings that name an entry (a pivot, a source)."""
+    path = CONF / group / f"{name}.yaml"
+    if not path.exists():
+        raise Refusal(f"{group} '{name}' is not in conf/{group}: {nearest(name, group_names(group))}")
+    entry = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    assert isinstance(entry, dict)
+    return {str(key): value for key, value in entry.items()}
+
+
+def group_names(group: str) -> list[str]:
+    """The entries of a config group, those of its folders as folder/entry."""
+    folder = CONF / group
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+
+
+def hydra_message(error: BaseException) -> str:
+    """Hydra's or OmegaConf's own refusal in one line, with the nearest valid name where it speaks of a name."""
+    text = str(error).strip()
+    missing_choice = re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", text)
+    if missing_choice and missing_choice.group(1) in GROUPS:
+        group, name = missing_choice.groups()
+        return f"{group}={name}: there is no such entry in conf/{group}: {nearest(name, group_names(group))}"
+    unknown_key = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
+    if unknown_key:
+        key = unknown_key.group(1)
+        place = getattr(error, "full_key", None) or key
+        return f"unknown key '{place}': {nearest(key.split('.')[-1], _known_keys())}"
+    if "Missing mandatory value" in text:
+        place = getattr(error, "full_key", None) or text.split(":")[-1].split()[0]
+        return f"{place} is missing: give it as {place}=VALUE"
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Set the environment")]
+    return " ".join(lines) or type(error).__name__
+
+
+def cell_folder(overrides: str) -> str:
+    """The overrides as the name of a sweep's cell, cut and marked with a digest where a file system would refuse it."""
+    spelt = overrides.encode()
+    if len(spelt) <= _LONGEST_NAME:
+        return overrides
+    return f"{spelt[: _LONGEST_NAME // 2].decode(errors='ignore')}...{hashlib.sha256(spelt).hexdigest()[:12]}"
+
+
+# In every process that unpickles a task, so that a launcher's processes can name the cells' folders.
+OmegaConf.register_new_resolver("cell_folder", cell_folder, replace=True)
+
+
+@dataclass
+class _Task:
+    """What Hydra calls once for each composition; no closure, so that a launcher can send it to other processes."""
+
+    run: Callable[[dict[str, Any]], int | None]
+    debug: bool
+    statuses: list[int] = field(default_factory=list)
+
+    def __call__(self, composed: Any) -> None:
+        try:  # caught here: Hydra would print lines of its own, and end a sweep's other cells
+            self.statuses.append(self.run(plain_settings(composed)) or 0)
+        except Refusal as refusal:
+            self.statuses.append(_refused(str(refusal), self.debug))
+
+
+def _composed(root: str, run: Callable[[dict[str, Any]], int | None], debug: bool) -> int:
+    import hydra
+
+    task = _Task(run, debug)
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=root)(task)()
+    return max(task.statuses, default=0)
+
+
+def _from_hydra(error: BaseException) -> bool:
+    return type(error).__module__.split(".")[0] in ("hydra", "omegaconf", "antlr4")
+
+
+def _known_keys() -> set[str]:
+    """Every key written anywhere under conf/, to find the nearest to a mistyped one."""
+    import yaml
+
+    found: set[str] = set(GROUPS)
+
+    def walk(node: object) -> None:
+        if isinstance(node, Mapping):
+            found.update(str(key) for key in node)
+            for value in node.values():
+                walk(value)
+
+    for path in CONF.rglob("*.yaml"):
+        walk(yaml.safe_load(path.read_text()))
+    return found - {"defaults", "_self_"}
+
+
+def _refused(message: str, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print(f"refused: {message}", file=sys.stderr)
+    return 2
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if category is UserWarning and "/fusion/" in filename.replace(os.sep, "/"):
+        print(f"note: {message}", file=sys.stderr)

@@ -1,0 +1,164 @@
+"""The report of several cells: a published table, findings, costs, and the page as a browser shows it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+
+from ablations.report.__main__ import run
+from ablations.report.published import Published, comparison
+from ablations.show import show
+from ablations.studies import STUDIES
+from bench.chromium import browser, find
+from eval.report.tables import scores_table
+from eval.scores.intervals import Bootstrap
+from fusion.runtime.command import compose, group_entry, group_names
+from fusion.runtime.configure import Refusal, typed
+
+BOOTSTRAP = Bootstrap(resamples=50, seed=0)
+HOSTILE = '</svg></script><img src=x onerror="document.title=1">$\\frac$'
+PIVOT = [5.0] * 6
+SFT = [6.0] * 6
+TARGETS = {"target-a": [6.0, 6, 6, 7, 7, 7], "target-b": [7.0] * 6}
+MERGED = [8.0, 8, 8, 8, 7, 7]
+
+
+def shifted(ratings: Sequence[float], by: float) -> list[float]:
+    return [value + by for value in ratings]
+
+
+def test_the_published_tables_are_typed_and_give_the_paper_s_own_percentages():
+    for name in group_names("compare"):
+        typed(group_entry("compare", name), Published, at="compare")
+    v2 = typed(compose("report", ["cells=x", "out=y", "compare=fusechat_v2"])["compare"], Published, at="compare")
+    empty = pd.DataFrame(columns=["model", "group", "benchmark", "metric", "slice", "value", "percent_to_pivot"])
+    long = comparison(v2, empty).set_index(["model", "column"])["percent"].round(2)
+    assert long["FuseChat-7B (SCE)", "MT-Bench"] == 7.89
+    assert long["FuseChat-7B (SCE)", "AlpacaEval win rate %"] == 12.94
+    wrong = {"title": "", "source": "", "columns": [], "rows": [{"role": "Winner", "model": "x", "values": []}]}
+    with pytest.raises(Refusal, match="the role of x is Winner"):
+        typed(wrong, Published, at="compare")
+
+
+def report_of(where: Path, out: Path, **more: object) -> None:
+    run({"cells": str(where), "out": str(out), "report": {"resamples": 50}, "paths": {"artifacts": "none"}, **more})
+
+
+def test_a_published_table_stands_beside_ours_and_never_in_it(tmp_path, capsys, cell):
+    cell(tmp_path / "cells", {"pivot": PIVOT, "sft": SFT, **TARGETS, "sce": MERGED})
+    report_of(tmp_path / "cells", tmp_path / "out", compare=group_entry("compare", "fusechat_v2"))
+    long = pd.read_csv(tmp_path / "out/compare.csv")
+    ours = long[long["origin"] == "here"].set_index("model")
+    assert dict(ours["role"]) == {
+        "pivot": "Pivot", "sft": "SFT", "target-a": "Targets", "target-b": "Targets", "sce": "Merged",
+    }  # fmt: skip
+    assert ours.loc["sft", "percent"] == pytest.approx(20)
+    assert "OpenChat" in (tmp_path / "out/compare.md").read_text()
+    for name in ("scores.csv", "leaderboard.md", "leaderboard.csv", "leaderboard.tex"):
+        assert "OpenChat" not in (tmp_path / "out" / name).read_text()
+    assert r"\toprule" in (tmp_path / "out/leaderboard.tex").read_text()
+    assert r"\textbf{7.67} ($+53.33$\%)" in (tmp_path / "out/leaderboard.tex").read_text()  # 46 / 6 to 5
+
+
+def test_a_study_s_findings_are_a_part_of_the_page_and_files_beside_it(tmp_path, capsys, cell):
+    for align, gain in (("em", 0.0), ("ms", 1.0)):
+        models = {"pivot": PIVOT, **TARGETS, "sce": shifted(MERGED, gain)}
+        cell(tmp_path / "cells", models, study="alignment_scheme", align=align)
+    report_of(tmp_path / "cells", tmp_path / "out")
+    text = (tmp_path / "out/leaderboard.html").read_text()
+    assert f"<h2>{STUDIES['alignment_scheme'].question}</h2>" in text
+    assert "sce, align=ms" in text
+    assert 'href="findings-alignment_scheme.md"' in text
+    assert (tmp_path / "out/findings-alignment_scheme.md").exists()
+
+
+def test_the_terminal_marks_what_differs_after_correction(tmp_path, capsys, scored):
+    entries = [scored("pivot", PIVOT), scored("sce", [8.0] * 6), scored("linear", [5.0] * 5 + [6.0])]
+    show(scores_table(entries, bootstrap=BOOTSTRAP), tmp_path / "[a]")
+    said = capsys.readouterr().out
+    assert "+3.00" in said and "†" not in said.split("linear")[0]  # 2 / 64 each, twice 1 / 32 after Holm
+    entries = [scored("pivot", PIVOT), scored("sce", [8.0] * 6)]
+    show(scores_table(entries, bootstrap=BOOTSTRAP), tmp_path / "[a]")
+    said = capsys.readouterr().out
+    assert "+3.00†" in said
+    assert "differs from the pivot after Holm" in said
+    assert "[a]/leaderboard.html" in said.replace("\n", "")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, cell: Callable[..., Path]) -> Path:
+    """The report of four cells and a failed one, with a hostile name among the models."""
+    where = tmp_path_factory.mktemp("sweep")
+    for align, gain in (("em", 0.0), ("ms#1", 1.0)):
+        for seed in (0, 1):
+            merges = {"linear": shifted(MERGED, gain + seed / 2), HOSTILE: shifted(MERGED, -gain - seed / 4)}
+            out = cell(where / "cells", {"pivot": PIVOT, "sft": SFT, **TARGETS, **merges}, seed=seed, align=align)
+            artifact = where / "artifacts/merge" / f"{align}{seed}"
+            artifact.mkdir(parents=True)
+            (artifact / "manifest.json").write_text("{}")
+            table = pd.DataFrame(
+                {"parameter": parameter, "layer": layer, "elements": 4, "target": target, "weight": weight}
+                for parameter, layer, weights in (("up", 0, (0.1, 0.9)), ("down", 1, (0.6, 0.4)))
+                for target, weight in zip("ab", weights, strict=True)
+            )
+            table.to_parquet(artifact / "coefficients.parquet")
+            path = f"artifacts/merge/{align}{seed}"
+            content = json.loads((out / "cell.json").read_text())
+            content["checkpoints"] = {HOSTILE: path}
+            content["stages"] = [{"stage": "merge", "what": HOSTILE, "key": f"{align}{seed}", "path": path}]
+            (out / "cell.json").write_text(json.dumps(content))
+    (where / "cells/bad").mkdir()
+    failed = {"name": "bad", "overrides": [], "reason": HOSTILE, "traceback": ""}
+    (where / "cells/bad/failed.json").write_text(json.dumps(failed))
+    report_of(where / "cells", where / "out", compare=group_entry("compare", "fusechat_v2"))
+    return where / "out/leaderboard.html"
+
+
+def test_the_page_has_every_part_and_fetches_nothing(page):
+    text = page.read_text()
+    titles = re.findall(r"<h2>(.*?)</h2>", text)
+    assert titles == [
+        "Merge minus best target", "Fusion minus SFT", "Axes together", "Seeds", "Merge coefficients",
+        "Beside FuseChat-7B v2.0, Table 1", "Cells", "Artifacts",
+    ]  # fmt: skip
+    assert not re.search(r'src="(?!data:)|url\((?!#)|@import|href="[^"#]*//', text)
+    assert text.count("<script") == 1
+    assert "<img" not in text
+    assert "optimistic" in text or "flatters" in text
+    assert len([*page.parent.glob("plots/*.svg")]) == text.count("<svg")
+
+
+@pytest.mark.skipif(find() is None, reason="no Chromium or Chrome on this machine")
+def test_a_browser_sorts_the_tables_follows_the_links_and_draws_the_plots(page):
+    with browser() as tab:
+        tab.open(page.as_uri(), "document.readyState == 'complete'")
+        names = "[...document.querySelector('table').tBodies[0].rows].map(row => row.cells[1].innerText)"
+        press = "document.querySelectorAll('{} thead button')[{}].click()"
+        tab.evaluate(press.format("body > .table", 2))  # best first
+        ordered = tab.evaluate(names)
+        assert ordered[0] == "linear (align=ms#1)"
+        assert ordered[-1] == "pivot"
+        assert f"{HOSTILE} (align=em)" in ordered
+        tab.evaluate(press.format("#fusion-minus-sft", 0))
+        first = "document.querySelector('#fusion-minus-sft tbody').rows[0].cells[0].innerText"
+        assert tab.evaluate(first) == f"{HOSTILE} (align=em)"
+        addresses = tab.evaluate("[...document.links].map(link => link.getAttribute('href'))")
+        assert any("manifest.json" in address for address in addresses)
+        for address in addresses:
+            target, _, anchor = address.partition("#")
+            assert (page.parent / unquote(target)).exists(), address
+            assert not anchor or tab.evaluate(f"Boolean(document.getElementById({json.dumps(anchor)}))"), address
+        sizes = tab.evaluate("[...document.querySelectorAll('figure svg')].map(s => s.getBoundingClientRect().width)")
+        assert len(sizes) >= 6
+        assert min(sizes) > 100
+        assert tab.evaluate("document.images.length") == 0
+        assert tab.evaluate("document.title") == "trial"
+        assert HOSTILE in tab.evaluate("document.querySelector('figure:nth-of-type(2)').textContent")
+        assert "failed: " + HOSTILE in tab.evaluate("document.getElementById('cells').textContent")
+        assert tab.complaints == []

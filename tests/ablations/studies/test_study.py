@@ -1,0 +1,147 @@
+"""Studies: names and settings agree with conf/study, and what is compared is compared on the same questions."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from ablations.cell import find_cells
+from ablations.studies import STUDIES
+from ablations.studies.findings import write_findings
+from ablations.studies.study import ArmChoice, Claim, Finding, Study
+from ablations.sweep.cells import expand
+from eval.config import eval_config
+from eval.records import ItemScore
+from eval.report.write import write_report
+from eval.scored import ScoredModel
+from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.metric_row import MetricRow
+from fusion.pipeline import fusion_config
+from fusion.runtime.command import CONF, group_names
+
+BOOTSTRAP = Bootstrap(resamples=200, seed=0)
+
+
+def parameters(name: str) -> dict[str, str]:
+    return {
+        k: str(v)
+        for k, v in yaml.safe_load((CONF / "study" / f"{name}.yaml").read_text())["hydra"]["sweeper"]["params"].items()
+    }
+
+
+def choices(value: str) -> list[str]:
+    """The values of a sweep: split at commas that lie in no bracket."""
+    parts, depth = [""], 0
+    for character in value:
+        depth += (character == "[") - (character == "]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def test_every_study_has_a_file_and_every_file_a_study():
+    assert set(group_names("study")) == set(STUDIES)
+    for name in STUDIES:
+        assert yaml.safe_load((CONF / "study" / f"{name}.yaml").read_text())["sweep_name"] == name
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_compares_arms_that_it_sweeps(name):
+    swept = {axis: choices(value) for axis, value in parameters(name).items()}
+    study = STUDIES[name]
+    for place in (study.claim.arm, study.reference):
+        for axis, value in (place.axes or {}).items():
+            assert value in swept[axis], f"{axis}={value} is not swept by conf/study/{name}.yaml"
+    assert study.claim.arm != study.reference
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_arm_of_a_study_composes_and_is_typed(name):
+    """As `python -m ablations experiment=pocket study=NAME` would launch it."""
+    sweep = expand("ablations", ["experiment=pocket", f"study={name}", "seed=0"])
+    assert sweep.multirun
+    for cell in sweep.cells:
+        settings = sweep.compose(cell).settings
+        assert fusion_config(settings).name == "pocket"
+        eval_config(settings)
+
+
+def scored(model: str, group: str, ratings: list[float]) -> ScoredModel:
+    questions = [str(number) for number in range(len(ratings))]
+    items = tuple(
+        ItemScore(benchmark="mt_bench", metric="rating", question_id=q, turn=1, category="c", value=value)
+        for q, value in zip(questions, ratings, strict=True)
+    )
+    found = mean_interval(ratings, questions, BOOTSTRAP)
+    row = MetricRow(
+        benchmark="mt_bench", metric="rating", slice="all", value=found.value, low=found.low, high=found.high,
+        n=found.n, unscored=0,
+    )  # fmt: skip
+    return ScoredModel(model=model, group=group, benchmark="mt_bench", metrics=(row,), items=items)
+
+
+def cell(where, *, rule: str, seed: int, merged: list[float]) -> None:
+    out = where / f"{rule}-{seed}"
+    write_report(
+        [scored("pivot", "Pivot", [5.0] * 8), scored("merged", "Merged", merged)], out, title="t", bootstrap=BOOTSTRAP
+    )
+    content = {
+        "name": f"{rule},{seed}", "experiment": "trial", "study": "trial", "seed": seed,
+        "axes": {"rule": rule, "same": "x"}, "weights": {"pivot": "p", "merged": f"{rule}{seed}"},
+    }  # fmt: skip
+    (out / "cell.json").write_text(json.dumps(content))
+
+
+TRIAL = Study(
+    question="Which rule?",
+    claim=Claim("b beats a.", source="nobody", arm=ArmChoice(model="merged", axes={"rule": "b"})),
+    held=("questions",),
+    models=("merged",),
+    reference=ArmChoice(axes={"rule": "a"}),
+    limits="nothing beyond this test.",
+)
+
+
+def test_arms_are_compared_with_their_reference_question_by_question_over_all_seeds(tmp_path):
+    for seed in (0, 1):
+        cell(tmp_path, rule="a", seed=seed, merged=[4, 5, 6, 7, 4, 5, 6, 7])
+        cell(tmp_path, rule="b", seed=seed, merged=[5, 6, 7, 8, 5, 6, 7, 8 + seed])
+        cell(tmp_path, rule="c", seed=seed, merged=[4, 5, 6, 7, 4, 5, 7, 6])
+    cells = find_cells(tmp_path)
+    assert {tuple(found.axes) for found in cells} == {("rule",)}  # what no cell differs in is no axis
+    findings = {(found.axes["rule"], found.slice): found for found in TRIAL.analyse(cells, BOOTSTRAP)}
+    assert set(findings) == {("b", "all"), ("b", "c"), ("c", "all"), ("c", "c")}
+    b, c = findings["b", "all"], findings["c", "all"]
+    # 16 differences of 1, one of them 2; b is higher on all 8 questions: 2 of the 2**8 sign patterns are as extreme.
+    assert b.difference == pytest.approx(17 / 16)
+    assert b.p == pytest.approx(2 / 256)
+    assert b.p_holm == pytest.approx(2 * 2 / 256)
+    # One question up, one down, the others equal.
+    assert c.difference == pytest.approx(0.0)
+    assert c.p == c.p_holm == pytest.approx(1.0)
+    assert TRIAL.verdict(b) == "supported"
+    assert TRIAL.verdict(c) == "not shown"
+    page = write_findings("trial", TRIAL, list(findings.values()), tmp_path)
+    assert "**supported** on mt_bench: merged, rule=b less merged, rule=a: +1.062" in page
+
+
+@pytest.mark.parametrize(
+    ("expects", "difference", "p", "said"),
+    [
+        ("better", 1.0, 0.01, "supported"),
+        ("better", -1.0, 0.01, "contradicted"),
+        ("worse", -1.0, 0.01, "supported"),
+        ("better", 1.0, 0.2, "not shown"),
+        ("equal", 1.0, 0.2, "not contradicted"),
+        ("equal", 1.0, 0.01, "contradicted"),
+    ],
+)
+def test_a_verdict_needs_a_difference_that_survives_the_correction(expects, difference, p, said):
+    found = Finding(
+        arm="b", reference="a", model="merged", axes={"rule": "b"}, benchmark="mt_bench", metric="rating", slice="all",
+        difference=difference, low=None, high=None, p=0.001, p_holm=p, smallest=0.1, n=8,
+    )  # fmt: skip
+    assert replace(TRIAL, claim=replace(TRIAL.claim, expects=expects)).verdict(found) == said

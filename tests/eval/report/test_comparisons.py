@@ -1,0 +1,137 @@
+"""Two models on the same questions: p-values, their correction over a table, and the dagger that it earns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from eval.records import ItemScore, read_rows
+from eval.report.comparisons import compared, smallest_difference
+from eval.report.leaderboard_files import latex, markdown, wide_csv
+from eval.report.tables import leaderboard, scores_table
+from eval.report.write import notes
+from eval.scored import ScoredModel
+from eval.scores.intervals import Bootstrap
+from eval.scores.metric_row import MetricRow
+
+BOOTSTRAP = Bootstrap(resamples=200)
+QUESTIONS = 40
+
+
+def model(name: str, ratings: list[float]) -> ScoredModel:
+    """A model with one rating a question."""
+    items = tuple(
+        ItemScore(benchmark="mt_bench", metric="rating", question_id=str(i), turn=1, category="c", value=value)
+        for i, value in enumerate(ratings)
+    )
+    value = float(np.mean(ratings))
+    row = MetricRow(benchmark="mt_bench", metric="rating", slice="all", value=value, n=len(ratings), unscored=0)
+    return ScoredModel(model=name, group="Models", benchmark="mt_bench", metrics=(row,), items=items)
+
+
+@pytest.fixture
+def everyone() -> list[ScoredModel]:
+    """`better` gains on 20 questions, `lucky` on 6, and both lose on none; `even` gains on 10 and loses on 10."""
+    base = [5.0] * QUESTIONS
+
+    def changed(ups: int, downs: int) -> list[float]:
+        return [5.0 + (i < ups) - (ups <= i < ups + downs) for i in range(QUESTIONS)]
+
+    return [
+        model("pivot", base),
+        model("better", changed(20, 0)),
+        model("lucky", changed(6, 0)),
+        model("even", changed(10, 10)),
+    ]
+
+
+def column(table: pd.DataFrame, name: str) -> dict[str, float]:
+    return dict(zip(table["model"], table[name], strict=True))
+
+
+def p_value(first: ScoredModel, second: ScoredModel, metric: str, part: str, bootstrap: Bootstrap) -> float | None:
+    (found,) = compared([(first, second)], metric, part, bootstrap)
+    return found.p if found else None
+
+
+def test_p_values_are_those_of_the_signs_that_differ(everyone):
+    # Only questions that differ matter: 6 gains and no loss are 2 of 2**6 patterns.
+    pivot, better, lucky, even = everyone
+    error = (2 / 64 * 62 / 64 / 9_999) ** 0.5
+    assert p_value(lucky, pivot, "rating", "all", BOOTSTRAP) == pytest.approx(2 / 64, abs=4 * error)
+    assert p_value(better, pivot, "rating", "all", BOOTSTRAP) == 1 / 10_000  # none of the flips drawn
+    assert p_value(even, pivot, "rating", "all", BOOTSTRAP) == 1
+    assert p_value(even, pivot, "rating", "turn2", BOOTSTRAP) is None
+
+
+def test_scores_carry_each_p_value_and_its_correction_over_the_models_of_the_metric(everyone):
+    table = scores_table(everyone, bootstrap=BOOTSTRAP)
+    raw, corrected = column(table, "p_to_pivot"), column(table, "p_holm_to_pivot")
+    assert np.isnan(raw["pivot"]) and np.isnan(corrected["pivot"])
+    assert corrected["better"] == pytest.approx(3 * raw["better"])
+    assert corrected["lucky"] == pytest.approx(2 * raw["lucky"])
+    assert corrected["even"] == 1
+    assert table["p_to_sft"].isna().all()  # there is no such model
+
+
+def test_a_difference_that_only_looks_like_one_alone_gets_no_dagger(everyone):
+    table = scores_table(everyone, bootstrap=BOOTSTRAP)
+    assert column(table, "p_to_pivot")["lucky"] < 0.05 < column(table, "p_holm_to_pivot")["lucky"]
+    rows = leaderboard(table)
+    assert [row.model for row in rows if row.cells[0].differs] == ["better"]
+    below = notes(everyone, table, BOOTSTRAP)
+    text = markdown(rows, below)
+    assert "(+0.50†, +10.00%)" in text  # 5.5 to 5
+    assert "(+0.15, +3.00%)" in text
+    assert any(note.startswith("† differs from the pivot after Holm") for note in below)
+    assert r"\textbf{5.50} ($+10.00$\%)$^\dagger$" in latex(rows, below)
+    assert r"\underline{5.15} ($+3.00$\%) &" in latex(rows, below)
+    assert "mt_bench.rating.all.p_holm" in wide_csv(rows)
+
+
+def test_without_a_pivot_nothing_is_marked_or_explained(everyone):
+    others = everyone[1:]
+    table = scores_table(others, bootstrap=BOOTSTRAP)
+    assert not any("†" in note for note in notes(others, table, BOOTSTRAP))
+    assert smallest_difference(others, "mt_bench", "rating", "all", "pivot") is None
+
+
+def test_the_smallest_difference_is_2_8_errors_of_the_paired_differences(everyone):
+    pivot, better, *_ = everyone
+    differences = [1.0] * 20 + [0.0] * 20
+    expected = (1.959964 + 0.841621) * np.std(differences, ddof=1) / np.sqrt(QUESTIONS)
+    assert smallest_difference([pivot, better], "mt_bench", "rating", "all", "pivot") == pytest.approx(expected)
+
+
+def test_the_published_ratings_of_four_models_after_correction(data_root):
+    """mistral-orpo and three successors, rated by GPT-4 on MT-Bench's 80 questions; of two ratings the later counts."""
+    ratings: dict[str, dict[tuple[str, int], float]] = {}
+    for row in read_rows(data_root / "mt_bench/model_judgment/mistral-orpo__gpt-4_single.jsonl.gz"):
+        if row["score"] > 0:
+            ratings.setdefault(row["model"], {})[str(row["question_id"]), row["turn"]] = row["score"]
+    scored = []
+    for name, found in ratings.items():
+        items = tuple(
+            ItemScore(
+                benchmark="mt_bench",
+                metric="rating",
+                question_id=question,
+                turn=turn,
+                category="c",
+                value=rating,
+            )
+            for (question, turn), rating in sorted(found.items())
+        )
+        row = MetricRow(benchmark="mt_bench", metric="rating", slice="all", value=1.0, n=len(items), unscored=0)
+        known = name if name != "mistral-orpo" else "pivot"
+        scored.append(ScoredModel(model=known, group="Models", benchmark="mt_bench", metrics=(row,), items=items))
+    table = scores_table(scored, bootstrap=Bootstrap()).set_index("model")
+    low = table["difference_to_pivot_low"]
+    assert low["mistral-orpo-trl"] > 0 and low["mistral-orpo-capybara"] > 0 > low["mistral-orpo-mix"]
+    # Alone .0012, .032 and .14; times 3, 2 and 1.
+    corrected = table["p_holm_to_pivot"]
+    assert corrected["mistral-orpo-trl"] == pytest.approx(0.0036, abs=0.002)
+    assert corrected["mistral-orpo-capybara"] == pytest.approx(0.065, abs=0.01)
+    assert corrected["mistral-orpo-mix"] == pytest.approx(0.14, abs=0.02)
+    assert smallest_difference(scored, "mt_bench", "rating", "all", "pivot") == pytest.approx(0.62, abs=0.01)

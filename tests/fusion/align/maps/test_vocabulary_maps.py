@@ -1,0 +1,161 @@
+"""Which pivot token a source token stands for, on vocabularies small enough to say by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fusion.align import VOCABULARY_MAPS
+from fusion.align.matches import Matches
+from fusion.align.pair import VocabularyPair
+from fusion.align.statistics import CoOccurrence, co_occurrence
+from fusion.conversations.vocabulary import Vocabulary, vocabulary
+from fusion.distribution import NO_TOKEN
+
+
+def words(*pieces: str, special: tuple[str, ...] = (), marker: str = "▁", **roles: int) -> Vocabulary:
+    spelled = [None if p in special else p.replace(marker, " ").encode() for p in pieces]
+    return Vocabulary(pieces=list(pieces), spelled=spelled, marker=marker, decode_drops_space=True, **roles)
+
+
+def counts(*triples: tuple[int, int, int]) -> CoOccurrence:
+    """(source id, pivot id, count), ordered as `co_occurrence` orders them."""
+    table = np.array(sorted(triples), np.int64).reshape(-1, 3)
+    return CoOccurrence(source_ids=table[:, 0], pivot_ids=table[:, 1], count=table[:, 2])
+
+
+def mapped(name: str, pivot: Vocabulary, source: Vocabulary, *, reading="paper", statistics=None) -> list[int]:
+    spelling = "pieces" if reading == "released" else "canonical"
+    pair = VocabularyPair(pivot=pivot, source=source, reading=reading, spelling=spelling)
+    return VOCABULARY_MAPS[name](pair, lambda: statistics or counts()).ids.tolist()
+
+
+@pytest.mark.parametrize("name", ["string", "exact_match", "min_edit_distance", "mapping_statistics"])
+@pytest.mark.parametrize("reading", ["paper", "released", "fixed"])
+def test_equal_pieces_under_other_space_markers_are_one_token(name, reading):
+    pivot = words("▁the", "the", "▁cat")
+    source = words("Ġcat", "the", "Ġthe", marker="Ġ")
+    assert mapped(name, pivot, source, reading=reading) == [2, 1, 0]
+
+
+@pytest.mark.parametrize("name", ["string", "exact_match", "min_edit_distance", "mapping_statistics"])
+@pytest.mark.parametrize("tokenizer", ["coarse", "fine", "unigram"])
+@pytest.mark.parametrize("reading", ["paper", "released", "fixed"])
+def test_a_vocabulary_maps_onto_itself(tokenizers, name, tokenizer, reading):
+    own = vocabulary(tokenizers[tokenizer], end_of_turn=tokenizers[tokenizer].eos_token_id)
+    assert mapped(name, own, own, reading=reading) == list(range(len(own)))
+
+
+def test_a_character_is_no_byte_piece_though_both_spell_it():
+    pivot = Vocabulary(pieces=["<0x61>", "a"], spelled=[b"a", b"a"], marker="▁", decode_drops_space=True)
+    source = words("a", marker="Ġ")
+    assert mapped("string", pivot, source) == [1]
+    assert mapped("string", pivot, pivot) == [0, 1]
+
+
+def test_the_name_of_a_special_token_is_not_the_text_that_spells_it():
+    pivot = words("</s>", special=("</s>",))
+    source = words("</s>", "x", marker="Ġ")
+    assert mapped("string", pivot, source) == [NO_TOKEN, NO_TOKEN]
+
+
+@pytest.mark.parametrize("name", ["string", "exact_match", "min_edit_distance", "mapping_statistics"])
+def test_end_of_turn_goes_to_end_of_turn_and_by_name_only_as_released(name):
+    # Mixtral ends a turn with </s>; the pivot has a </s> too, and ends turns with another token.
+    pivot = words(
+        "<unk>", "</s>", "<|end_of_turn|>", special=("<unk>", "</s>", "<|end_of_turn|>"), eos=1, end_of_turn=2
+    )
+    source = words("<unk>", "</s>", special=("<unk>", "</s>"), eos=1, end_of_turn=1)
+    assert mapped(name, pivot, source)[1] == 2
+    if name != "string":
+        assert mapped(name, pivot, source, reading="released")[1] == 1
+
+
+def test_exact_match_and_string_drop_what_the_pivot_lacks():
+    pivot, source = words("cat"), words("cot", "cat")
+    assert mapped("exact_match", pivot, source) == [NO_TOKEN, 0]
+    assert mapped("string", pivot, source) == [NO_TOKEN, 0]
+
+
+def test_min_edit_distance_takes_the_nearest_and_of_several_the_first():
+    # kitten: sitting 3, mitten 1, bitten 1; the special token is nearer still, and no text
+    pivot = words("sitting", "mitten", "bitten", "kitte", special=("kitte",))
+    assert mapped("min_edit_distance", pivot, words("kitten")) == [1]
+    assert mapped("min_edit_distance", pivot, words("kitten"), reading="released") == [1]
+    assert mapped("min_edit_distance", pivot, words("kitte")) == [1]
+
+
+def test_min_edit_distance_compares_text_where_the_released_code_compares_vocabulary_entries():
+    pivot = words("é", "Ãª")
+    source = Vocabulary(pieces=["Ã©t"], spelled=["ét".encode()], marker="Ġ", decode_drops_space=False)
+    assert mapped("min_edit_distance", pivot, source) == [0]
+    assert mapped("min_edit_distance", pivot, source, reading="released") == [1]  # Ã©t: Ãª 2, é 3
+
+
+def test_released_statistics_prefer_the_rarer_of_two_equally_near_tokens():
+    pivot, source = words("cat", "cot"), words("cut")
+    often_cat = counts((0, 0, 1000), (0, 1, 1))
+    # distance 1 each: 1 * sigmoid(1000) = 1 against 1 * sigmoid(1) = 0.73
+    assert mapped("mapping_statistics", pivot, source, reading="released", statistics=often_cat) == [1]
+    assert mapped("mapping_statistics", pivot, source, reading="fixed", statistics=often_cat) == [0]
+    often_cot = counts((0, 0, 1), (0, 1, 1000))
+    assert mapped("mapping_statistics", pivot, source, reading="released", statistics=often_cot) == [0]
+    assert mapped("mapping_statistics", pivot, source, reading="fixed", statistics=often_cot) == [1]
+
+
+def test_released_statistics_discount_containment():
+    pivot, source = words("xyz", "information"), words("inform")
+    # xyz: 6 * sigmoid(50); information: 5 * 0.1 * sigmoid(50)
+    assert mapped(
+        "mapping_statistics", pivot, source, reading="released", statistics=counts((0, 0, 50), (0, 1, 50))
+    ) == [1]
+
+
+def test_a_token_never_seen_teaches_unknown_as_released_and_nothing_else():
+    pivot, source = words("<unk>", "a", "</s>", special=("<unk>", "</s>"), unk=0, eos=2), words("zebra")
+    assert mapped("mapping_statistics", pivot, source, reading="released") == [0]
+    assert mapped("mapping_statistics", pivot, source) == [NO_TOKEN]
+    without_unknown = words("</s>", "a", special=("</s>",), eos=0)
+    assert mapped("mapping_statistics", without_unknown, source, reading="released") == [0]
+
+
+def test_equal_frequencies_go_to_the_nearer_string():
+    pivot, source = words("dog", "cat"), words("cut")
+    assert mapped("mapping_statistics", pivot, source, statistics=counts((0, 0, 7), (0, 1, 7))) == [1]
+
+
+def test_a_space_of_the_template_is_put_in_front_or_taken_off():
+    spaced, plain = words("▁Hi", "Hi"), words("Hi", "ĠHi", "Ġ", marker="Ġ")
+    forward = VOCABULARY_MAPS["string"](VocabularyPair(pivot=spaced, source=plain), counts)
+    assert forward.table()[1].tolist() == [0, NO_TOKEN, NO_TOKEN]
+    assert forward.table()[2].tolist() == [NO_TOKEN, 1, NO_TOKEN]
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_counts_are_those_of_a_loop(data):
+    length, n = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 8))
+    ours = data.draw(st.lists(st.integers(0, 3), min_size=length, max_size=length))
+    theirs = data.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
+    ranges = [sorted(data.draw(st.sets(st.integers(0, n - 1), max_size=n))) for _ in range(length)]
+
+    class Tokens:
+        def __init__(self, ids):
+            self.label_ids = np.array(ids, np.int32)
+            self.turn = np.zeros(len(ids), np.int16)
+            self.start = self.end = np.arange(len(ids), dtype=np.int32)
+
+    matches = Matches(
+        offset=np.cumsum([0, *map(len, ranges)]), positions=np.array([j for r in ranges for j in r], np.int32)
+    )
+    found = co_occurrence([(matches, Tokens(ours), Tokens(theirs))] * 2)
+    expected: dict[tuple[int, int], int] = {}
+    for i, matched in enumerate(ranges):
+        # the matched tokens are those in front of the labels; the first has the template in front of it
+        for source_id in {theirs[j - 1] for j in matched if j > 0}:
+            if i > 0:
+                key = (source_id, ours[i - 1])
+                expected[key] = expected.get(key, 0) + 2
+    triples = zip(found.source_ids.tolist(), found.pivot_ids.tolist(), found.count.tolist(), strict=True)
+    assert {(s, p): c for s, p, c in triples} == expected
+    assert list(zip(found.source_ids, found.pivot_ids, strict=True)) == sorted(expected)

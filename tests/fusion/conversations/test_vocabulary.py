@@ -1,0 +1,91 @@
+"""Canonical bytes: the bytes of an encoding's tokens, joined, are the text."""
+
+import os
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from fusion.conversations.vocabulary import byte_alphabet, token_bytes
+from fusion.runtime.configure import Refusal
+
+TEXTS = [
+    "Hello  world! 12345",
+    "naïve café — 你好,世界 😀👩‍👩‍👧",
+    "def f(x):\n\treturn x**2  # é\n\n\n  end ",
+]
+
+
+published = lru_cache(AutoTokenizer.from_pretrained)
+
+
+def joined(tokenizer, text: str) -> bytes:
+    spelled = token_bytes(tokenizer)
+    pieces = [spelled[token_id] for token_id in tokenizer(text, add_special_tokens=False)["input_ids"]]
+    assert None not in pieces
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_byte_level_tokens_join_to_the_text(coarse, text):
+    assert joined(coarse, text) == text.encode()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_metaspace_tokens_join_to_the_text_behind_the_dummy_prefix(unigram, text):
+    assert joined(unigram, text) == (" " + text).encode()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize(("name", "prefix"), [("mistral-v1", " "), ("phi3", " "), ("internlm2", ""), ("qwen2", "")])
+def test_published_tokenizers_join_to_the_text(name, prefix, text):
+    root = os.environ.get("FUSECHAT_LAB_DATA")
+    if not root or not (Path(root) / "tokenizers" / name).is_dir():
+        pytest.skip(f"set FUSECHAT_LAB_DATA to a folder with tokenizers/{name} (the fetch command writes it)")
+    assert joined(published(Path(root) / "tokenizers" / name), text) == (prefix + text).encode()
+
+
+def test_special_tokens_have_no_spelling(unigram):
+    spelled = token_bytes(unigram)
+    assert spelled[unigram.eos_token_id] is None
+    assert spelled[unigram.unk_token_id] is None
+    assert len(spelled) == len(unigram)
+
+
+def test_added_tokens_that_are_not_special_are_spelled_as_written(coarse):
+    tokenizer = deepcopy(coarse)
+    tokenizer.add_tokens(["Ġé"])
+    assert token_bytes(tokenizer)[-1] == "Ġé".encode()
+    assert joined(tokenizer, "a Ġé b") == "a Ġé b".encode()
+
+
+def test_byte_fallback_pieces_are_single_bytes():
+    pieces = {"<unk>": 0, **{f"<0x{byte:02X}>": byte + 1 for byte in range(256)}, "▁a": 257, "a": 258}
+    backend = Tokenizer(models.BPE(vocab=pieces, merges=[], byte_fallback=True, unk_token="<unk>"))
+    backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    spelled = token_bytes(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>"))
+    assert spelled[1:257] == [bytes([byte]) for byte in range(256)]
+    assert spelled[257] == b" a"
+
+
+def test_the_byte_alphabet_is_the_library_s():
+    assert set(byte_alphabet()) == set(pre_tokenizers.ByteLevel.alphabet())
+    assert sorted(byte_alphabet().values()) == list(range(256))
+
+
+def test_a_decoder_that_does_not_spell_text_is_refused():
+    backend = Tokenizer(models.WordPiece(vocab={"[UNK]": 0, "a": 1, "##b": 2}, unk_token="[UNK]"))
+    backend.decoder = decoders.WordPiece()
+    with pytest.raises(Refusal, match="decoder is WordPiece"):
+        token_bytes(PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]"))
+
+
+def test_a_tokenizer_without_tokenizer_json_is_refused():
+    class Slow:
+        pass
+
+    with pytest.raises(Refusal, match="fast tokenizer"):
+        token_bytes(Slow())

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fusion.models import ModelConfig, checkpoint_directory, dressed, template_file
+from fusion.runtime.configure import Refusal
+from fusion.runtime.digests import directory_key
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "chat_template.jinja").write_text("own")
+    return folder
+
+
+def model(path: Path | str, **settings: object) -> ModelConfig:
+    return ModelConfig(label="m", path=str(path), **settings)
+
+
+def test_a_local_checkpoint_is_taken_as_it_is(checkpoint):
+    assert checkpoint_directory(model(checkpoint)) == checkpoint
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), r"has no config\.json"),
+        (lambda folder: (folder / "model.safetensors").unlink(), r"has no \.safetensors weights.*save_pretrained"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"auto_map": {"AutoModel": "x.Y"}}'),
+            "Python code of its own.*trust_remote_code",
+        ),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_refused_with_the_way_out(checkpoint, damage, message):
+    damage(checkpoint)
+    with pytest.raises(Refusal, match=message):
+        checkpoint_directory(model(checkpoint))
+
+
+def test_a_missing_directory_is_refused_without_asking_the_hub(tmp_path):
+    with pytest.raises(Refusal, match="there is no directory"):
+        checkpoint_directory(model(tmp_path / "nowhere"))
+
+
+def test_a_model_has_exactly_one_origin():
+    with pytest.raises(ValueError, match="exactly one of path and pocket"):
+        ModelConfig(label="m")
+
+
+def test_a_replaced_chat_template_leaves_the_weights_where_they_are(checkpoint, tmp_path):
+    template = template_file(model(checkpoint, chat_template="openchat_3.5"))
+    assert template is not None
+    view = dressed(checkpoint, template, tmp_path / "store")
+    assert (view / "model.safetensors").resolve() == checkpoint / "model.safetensors"
+    assert (view / "chat_template.jinja").read_text() == template.read_text()
+    assert (checkpoint / "chat_template.jinja").read_text() == "own"
+    assert dressed(checkpoint, template, tmp_path / "store") == view
+    assert directory_key(view, tmp_path / "digests.json") != directory_key(checkpoint, tmp_path / "digests.json")
+
+
+def test_an_unknown_chat_template_is_refused_with_the_nearest_name(checkpoint):
+    with pytest.raises(Refusal, match=r"did you mean 'openchat_3.5'"):
+        template_file(model(checkpoint, chat_template="openchat_3"))
+
+
+def test_the_key_of_a_directory_follows_its_bytes(checkpoint, tmp_path):
+    cache = tmp_path / "digests.json"
+    before = directory_key(checkpoint, cache)
+    assert directory_key(checkpoint, cache) == before
+    (checkpoint / "model.safetensors").write_bytes(b"weightz!")
+    assert directory_key(checkpoint, cache) != before
+
+
+def test_other_weights_of_the_same_names_and_sizes_have_another_key(checkpoint, tmp_path):
+    other, copy = tmp_path / "other", tmp_path / "copy"
+    for folder in (other, copy):
+        shutil.copytree(checkpoint, folder)
+    (other / "model.safetensors").write_bytes(b"WEIGHTS")
+    sizes = [(path.name, path.stat().st_size) for path in sorted(checkpoint.iterdir())]
+    assert sizes == [(path.name, path.stat().st_size) for path in sorted(other.iterdir())]
+    keys = {folder.name: directory_key(folder, tmp_path / "digests.json") for folder in (checkpoint, other, copy)}
+    assert keys["copy"] == keys["model"] != keys["other"]
+
+
+@pytest.mark.parametrize(("name", "separator"), [("openchat_3.5", "<eos>"), ("openchat_3.5_im_end", "<|im_end|>")])
+def test_the_papers_template_renders_turns_as_openchat_was_trained(name, separator):
+    from jinja2 import Environment
+
+    text = (template_file(model("x", chat_template=name)) or Path()).read_text()
+    render = Environment(trim_blocks=True, lstrip_blocks=True).from_string(text).render
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    full = render(messages=messages, bos_token="<s>", eos_token="<eos>", add_generation_prompt=False)
+    assert full == f"<s>GPT4 Correct User: Hi{separator}GPT4 Correct Assistant: Hello{separator}"
+    prompt = render(messages=messages[:1], bos_token="<s>", eos_token="<eos>", add_generation_prompt=True)
+    assert prompt == f"<s>GPT4 Correct User: Hi{separator}GPT4 Correct Assistant:"
