@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ablations.sweep.job import end_servers, run
+from ablations.sweep.attempt import end_servers
+from ablations.sweep.job import run
 from fusion.runtime.command import command
 
 

@@ -23,13 +23,12 @@ from ablations.precisions import (
     write_precisions,
 )
 from ablations.tracking import track, tracker_from
-from eval.answer.stages import Candidate
+from eval.answer.candidate import Candidate
 from eval.config import EvalConfig, eval_config
-from eval.judging.cost import JudgeCost
 from eval.pipeline import evaluate
 from eval.records import ItemScore
 from eval.report.write import write_report
-from eval.scored import JudgedBy, ScoredModel
+from eval.scored import JudgeCost, JudgedBy, ScoredModel
 from eval.scores.metric_row import MetricRow
 from eval.serve.standing import Servers
 from fusion.models import ModelConfig

@@ -12,7 +12,7 @@ from typing import Any
 from eval.report.sections import Entry, Section
 from eval.serve import Serve
 from eval.serve.checkpoint import noted_dtype
-from fusion.models import Checkpoint
+from fusion.checkpoint import Checkpoint
 from fusion.runtime.precision import Kept, LostUpdate, check_update, kept_as_served, kept_as_stored
 from fusion.runtime.progress import StageRecord
 

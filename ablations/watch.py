@@ -18,8 +18,7 @@ def run(settings: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from ablations.studies.pooling import cells_directory
-    from ablations.sweep.files import read_cells
+    from ablations.sweep.files import cells_directory, read_cells
     from ablations.sweep.view import CellsTable
 
     folder = cells_directory(str(settings["cells"]), Path(settings["paths"]["artifacts"]))

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from bench.chromium import Page, browser, find
 from bench.row import BenchRow, once, spelled
-from eval.judging.shown import ShownAnswers
 from eval.records import Answer, ItemScore, Question, Verdict
 from eval.report.write import write_report
-from eval.scored import ScoredModel
+from eval.scored import ScoredModel, ShownAnswers
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
 

@@ -20,7 +20,7 @@ def run(settings: dict[str, Any]) -> int | None:
     """Evaluate one checkpoint, or judge existing answers, and write scores.csv and the leaderboard into `out`."""
     if settings["selfcheck"]:
         return selfcheck(Path(settings["paths"]["data"]), settings["out"])
-    from eval.answer.stages import Candidate
+    from eval.answer.candidate import Candidate
     from eval.config import eval_config
     from eval.pipeline import evaluate, judge_answers
     from eval.report.packages.alpaca import write_alpaca_files
@@ -68,7 +68,7 @@ def recorded_answers(config: EvalConfig) -> Path | None:
 
     Raises Refusal for a file of judgments: they hold an answer only inside the judge's prompt.
     """
-    from eval.records import read_rows
+    from eval.files import read_rows
     from fusion.runtime.configure import Refusal
 
     judges = list(config.judges.values())

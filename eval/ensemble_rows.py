@@ -19,7 +19,8 @@ from typing import cast
 import numpy as np
 
 from eval.answer.by_ensembles import by_question, mixed_answers, surprises
-from eval.answer.stages import Candidate, Stages, digest
+from eval.answer.candidate import Candidate, digest
+from eval.answer.stages import Stages
 from eval.benchmarks import LoadedBenchmark
 from eval.benchmarks.protocol import Sampling
 from eval.config import EvalConfig

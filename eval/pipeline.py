@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from eval.answer.stages import Candidate, Stages, scored_model
+from eval.answer.candidate import Candidate
+from eval.answer.stages import Stages, scored_model
 from eval.config import EvalConfig
 from eval.ensemble_rows import EnsembleRows
 from eval.judging.asking import JudgingJob

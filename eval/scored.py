@@ -9,12 +9,40 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.judging.cost import JudgeCost
-from eval.judging.shown import ShownAnswers
-from eval.records import ItemScore, Place
+from eval.records import Answer, ItemScore, Place, Question, Unscored, Verdict
 from eval.scores.metric_row import MetricRow
 
 GROUPS = ("Pivot", "Sources", "Ensembles", "Baselines", "Targets", "Merged")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeCost:
+    """What one judge took for one model on one benchmark.  `asked`: replies of this run, the others are from before;
+    tokens and `money` are those of all replies, failed attempts included where the endpoint counted them.
+    """
+
+    model: str
+    benchmark: str
+    judge: str
+    layer: int
+    replies: int
+    asked: int
+    prompt_tokens: int
+    completion_tokens: int
+    money: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownAnswers:
+    """What a reader can look up behind one model's scores; no number is computed from it.
+
+    `opponents` are the answers that the judge saw beside the model's, each under its own model's name.
+    """
+
+    questions: tuple[Question, ...]
+    answers: tuple[Answer, ...]
+    opponents: tuple[Answer, ...]
+    verdicts: tuple[Verdict | Unscored, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

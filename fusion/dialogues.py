@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fusion.conversations.conversation import DataConfig
+from fusion.conversations.files import FUSION
 from fusion.experiment import FusionConfig
 from fusion.pocket.dialogues import PocketData
-from fusion.runtime.artifacts import Artifact
-from fusion.runtime.digests import content_key, file_digest
+from fusion.runtime.digests import file_digest
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.work import Known, Work
-
-FUSION = "fusion.jsonl"
 
 
 def dialogues_stage(config: FusionConfig) -> Stage:
@@ -68,10 +66,3 @@ def _read(data: DataConfig, share: float, seed: int) -> Stage:
 def _work(known: Known) -> tuple[Work, None]:
     written = known.dialogues.written
     return Work(kind="dialogues", units=written, items=written), None
-
-
-def content_of(conversations: Artifact, prefix: str) -> str:
-    """A key of the files whose names begin so: the fusion set may change without the pocket models' own dialogues, and
-    the questions without either."""
-    files = conversations.manifest["files"].items()
-    return content_key([(name, noted["sha256"]) for name, noted in files if name.startswith(prefix)])

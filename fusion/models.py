@@ -51,20 +51,6 @@ class ModelConfig:
             raise ValueError(f"model '{self.label}' needs exactly one of path and pocket")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """A model ready for the next stage: its directory and the key that stands for its bytes.
-
-    `role`: what it is in the recipe: pivot, source, sft, multi, target or merged.
-    """
-
-    model: str
-    group: str
-    path: Path
-    key: str
-    role: str = ""
-
-
 def checkpoint_directory(config: ModelConfig) -> Path:
     """The local directory of a model that lies on the hub or on disk.
 

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from fusion.align.stage import align_stage
-from fusion.dialogues import FUSION, content_of, dialogues_stage
+from fusion.checkpoint import Checkpoint
+from fusion.conversations.files import FUSION, content_of
+from fusion.dialogues import dialogues_stage
 from fusion.experiment import FusionConfig, fusion_config
 from fusion.fuse.stage import fuse_stage
 from fusion.merge.stage import merge_stage
-from fusion.models import Checkpoint, ModelConfig, located
+from fusion.models import ModelConfig, located
 from fusion.pocket.stage import initialise_stage
 from fusion.represent.stage import represent_stage
 from fusion.runtime.artifacts import Artifact, Store

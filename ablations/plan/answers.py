@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 from ablations.plan.questions import answer_tokens, placeholders
 from ablations.plan.store import PlanningStore
 from ablations.plan.work import CHARACTERS_PER_TOKEN
-from eval.answer.stages import Candidate, Stages, digest
+from eval.answer.candidate import Candidate, digest
+from eval.answer.stages import Stages
 from eval.benchmarks import LoadedBenchmark
 from eval.config import EvalConfig
 from eval.ensemble_rows import EnsembleRows

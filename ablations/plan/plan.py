@@ -10,83 +10,19 @@ refused before the first cell starts, whichever launcher is used.
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ablations.plan.book import book_of
+from ablations.plan.record import Budget, Line, Plan
 from fusion.runtime.configure import Refusal, typed
 
 if TYPE_CHECKING:
-    from ablations.plan.answers import Charge, Demand
+    from ablations.plan.answers import Demand
     from ablations.plan.rates import Rates
-    from ablations.plan.store import Book, PlannedStage
+    from ablations.plan.store import PlannedStage
     from ablations.sweep.cells import Sweep
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """The most that a run or a sweep may take; None: no limit.  `money` in the currency of the prices."""
-
-    gpu_hours: float | None = None
-    cpu_hours: float | None = None
-    disk_gb: float | None = None
-    judge_tokens: float | None = None
-    money: float | None = None
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is not None and value < 0:
-                raise ValueError(f"{field.name} is {value}: expected 0 or more, or null for no limit")
-
-    @property
-    def given(self) -> dict[str, float]:
-        """The limits that are set."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """The stages of one kind: how many are to be computed, how many are there, and what the former take.
-
-    Hours are None where they are not known; `estimated` says that a rate behind them was not measured.
-    """
-
-    stage: str
-    compute: int
-    reused: int
-    gpu_hours: float | None
-    cpu_hours: float | None
-    bytes: float
-    estimated: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A plan of `cells`.  `working` bytes are needed besides while a stage runs; `notes` say what is not known."""
-
-    experiment: str
-    cells: tuple[str, ...]
-    machine: str
-    lines: tuple[Line, ...]
-    stages: tuple[PlannedStage, ...]
-    charges: tuple[Charge, ...]
-    working: float
-    notes: tuple[str, ...]
-
-    def takes(self) -> dict[str, float | None]:
-        """The plan under the names of the budget; None: not known."""
-        money = [charge.money for charge in self.charges if charge.estimate.replies]
-        return {
-            "gpu_hours": sum(line.gpu_hours or 0.0 for line in self.lines),
-            "cpu_hours": sum(line.cpu_hours or 0.0 for line in self.lines),
-            "disk_gb": (sum(line.bytes for line in self.lines) + self.working) / 1e9,
-            "judge_tokens": sum(c.estimate.prompt_tokens + c.estimate.completion_tokens for c in self.charges),
-            "money": None if None in money else sum(amount for amount in money if amount is not None),
-        }
 
 
 def before_start(arguments: Sequence[str]) -> None:
@@ -162,35 +98,6 @@ def plan_of(sweep: Sweep) -> Plan:
         working=max((stage.work.working for stage in compute), default=0.0) * int(first["lanes"]),
         notes=tuple(_notes(compute, asked, rates)),
     )
-
-
-def book_of(cells: Iterable[Mapping[str, Any]], asked: Demand | None = None) -> Book:
-    """Every stage of the cells with these settings, each once.  Raises Refusal for settings a cell would refuse."""
-    from rich.console import Console
-
-    from ablations.cell import candidates, evaluation_config, own_questions
-    from ablations.plan.answers import Demand, plan_evaluation
-    from ablations.plan.store import Book, PlanningStore
-    from ablations.plan.work import dialogues_of
-    from fusion.pipeline import fusion_config, run
-    from fusion.runtime.progress import RunProgress
-
-    asked = Demand() if asked is None else asked
-    book = Book()
-    with tempfile.TemporaryDirectory(prefix="fusechat-plan-") as scratch:
-        for settings in cells:
-            fusing = dataclasses.replace(fusion_config(settings), lanes=1)  # so that inputs are entered before outputs
-            evaluating = evaluation_config(settings, fusing)
-            dialogues = dialogues_of(fusing, settings.get("expected"))
-            store = PlanningStore(root=fusing.artifacts, scratch=Path(scratch), book=book, dialogues=dialogues)
-            progress = RunProgress(Console(quiet=True))
-            fused = run(fusing, progress, store=store, locate=store.locate)
-            models, questions = candidates(fused), own_questions(fused)
-            plan_evaluation(models, evaluating, progress, questions, store=store, asked=asked)
-            for record in progress.records():
-                stage = book.stages[record.stage, record.key]
-                stage.what = stage.what or record.what
-    return book
 
 
 def _lines(stages: Sequence[PlannedStage], rates: Rates) -> Iterable[Line]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ablations.plan.answers import Charge
-from ablations.plan.plan import Line, Plan
+from ablations.plan.record import Line, Plan
 from eval.judging.estimate import spelt
 
 

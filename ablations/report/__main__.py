@@ -21,7 +21,7 @@ def run(settings: dict[str, Any]) -> None:
     from ablations.report.pooled import write_pooled_report
     from ablations.report.published import Published
     from ablations.show import show
-    from ablations.studies.pooling import cells_directory
+    from ablations.sweep.files import cells_directory
     from eval.scores.intervals import Bootstrap
     from fusion.runtime.configure import typed
 

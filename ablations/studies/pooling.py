@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,21 +13,6 @@ from eval.benchmarks import metric_of
 from eval.scored import ItemColumns, JudgedBy, ScoredModel, pooled_question
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
-from fusion.runtime.configure import Refusal
-
-
-def cells_directory(cells: str, artifacts: Path) -> Path:
-    """A directory as it is given, or the newest sweep of an experiment or study of that name."""
-    if Path(cells).is_dir():
-        return Path(cells)
-    sweeps = sorted((artifacts / "sweeps" / cells).glob("*/"))
-    if not sweeps:
-        known = sorted(path.name for path in (artifacts / "sweeps").glob("*/"))
-        raise Refusal(
-            f"'{cells}' is neither a directory nor a sweep below {artifacts / 'sweeps'}"
-            f" (there: {', '.join(known) or 'none'}): run python -m ablations -m experiment={cells} ... first"
-        )
-    return sweeps[-1]
 
 
 def long_table(cells: Sequence[Cell]) -> pd.DataFrame:

@@ -240,3 +240,17 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
+
+
+def cells_directory(cells: str, artifacts: Path) -> Path:
+    """A directory as it is given, or the newest sweep of an experiment or study of that name."""
+    if Path(cells).is_dir():
+        return Path(cells)
+    sweeps = sorted((artifacts / "sweeps" / cells).glob("*/"))
+    if not sweeps:
+        known = sorted(path.name for path in (artifacts / "sweeps").glob("*/"))
+        raise Refusal(
+            f"'{cells}' is neither a directory nor a sweep below {artifacts / 'sweeps'}"
+            f" (there: {', '.join(known) or 'none'}): run python -m ablations -m experiment={cells} ... first"
+        )
+    return sweeps[-1]

@@ -5,25 +5,10 @@ Every way but the first leaves an error in the cell's folder and lets the other 
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # what draws and what runs comes late: --help needs neither
-    from ablations.sweep.files import SweepCell
-    from fusion.runtime.progress import RunProgress
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellJob:
-    """A composed cell: its settings as plain types, where it goes, and in what it differs from its sweep's others."""
-
-    settings: Mapping[str, Any]
-    cell: SweepCell
-    axes: Mapping[str, str]
-    study: str | None
+from ablations.sweep.attempt import CellJob, attempt, run_job
 
 
 def run(settings: dict[str, Any]) -> None:
@@ -59,19 +44,12 @@ def run(settings: dict[str, Any]) -> None:
         run_below(job)
 
 
-def end_servers() -> None:
-    """End what the cells of this process left up for the next one."""
-    standing = sys.modules.get("eval.serve.standing")  # not imported where no cell ran
-    if standing is not None:
-        standing.process_servers().close()
-
-
 def run_alone(job: CellJob) -> None:
     """A cell that is no sweep's; its errors are the command's."""
     from ablations.show import show
     from fusion.runtime.progress import RunProgress
 
-    show(_run(job, RunProgress()), job.cell.folder)
+    show(run_job(job, RunProgress()), job.cell.folder)
 
 
 def run_here(job: CellJob, *, sweep: Path) -> None:
@@ -87,29 +65,3 @@ def run_here(job: CellJob, *, sweep: Path) -> None:
     failure = state_of(job.cell).failure
     if failure is not None:
         terminal().print(f"failed: {failure.reason}", highlight=False, markup=False)
-
-
-def attempt(job: CellJob) -> None:
-    """Run a sweep's cell; an error is left in its folder."""
-    from ablations.sweep.files import forget, keeping_progress
-    from fusion.runtime.progress import RunProgress
-
-    forget(job.cell)
-    shown = RunProgress()
-    with keeping_progress(job.cell, shown):
-        _run(job, shown)
-
-
-def _run(job: CellJob, shown: RunProgress) -> Any:
-    from ablations.cell import run_cell
-    from eval.serve.standing import process_servers
-
-    return run_cell(
-        job.settings,
-        out=job.cell.folder,
-        name=job.cell.name,
-        axes=job.axes,
-        study=job.study,
-        servers=process_servers(),
-        shown=shown,
-    )

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from ablations.made_by import outdated, read_code
-from ablations.studies.pooling import cells_directory
-from ablations.sweep.files import SweepCell, fail, forget, state_of, where_stopped, write_cells
+from ablations.sweep.files import SweepCell, cells_directory, fail, forget, state_of, where_stopped, write_cells
 from ablations.sweep.view import failures_table, watching
 from fusion.runtime.command import plain_settings
 from fusion.runtime.configure import Refusal

@@ -13,8 +13,8 @@ import signal
 import subprocess
 import sys
 
+from ablations.sweep.attempt import CellJob, attempt, end_servers
 from ablations.sweep.files import fail, log_of, state_of, where_stopped
-from ablations.sweep.job import CellJob, attempt, end_servers
 from fusion.runtime.processes import die_with_parent, processor_settings, thread_settings
 
 

@@ -16,7 +16,7 @@ def run(settings: dict[str, Any]) -> None:
     """Read the files, compare every two raters, write and print the table."""
     from eval.agreement.table import agreement_rows, as_csv, as_markdown
     from eval.agreement.votes import Votes, read_votes
-    from eval.records import read_rows, wanted
+    from eval.files import read_rows, wanted
     from eval.scores.intervals import Bootstrap
     from fusion.runtime.configure import Refusal, typed
 

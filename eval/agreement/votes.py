@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from eval.records import Verdict, read_rows, read_verdicts, wanted
+from eval.files import read_rows, wanted
+from eval.records import Verdict, read_verdicts
 from fusion.runtime.configure import Refusal
 
 # Question, turn, and the models that were rated or compared, in the order of their names.

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eval.answer.stages import Candidate, Stages, digest
+from eval.answer.candidate import Candidate, digest
+from eval.answer.stages import Stages
 from eval.benchmarks import LoadedBenchmark
 from eval.ensembles.chat_text import conversation
 from eval.ensembles.packllm import PackLLM

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from eval.answer.candidate import Candidate, digest
 from eval.answer.collect import collect_answers
 from eval.benchmarks.protocol import Asking, MeasuredBenchmark
 from eval.config import EvalConfig
@@ -26,21 +25,6 @@ from fusion.runtime.stage import Advance, Stage, Unfinished
 from fusion.runtime.versions import MODELS
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A checkpoint to evaluate: its row in the table, its directory, and the digest of its weights.
-
-    `role` and `oracle` are those of its row (`eval.scored.ScoredModel`).
-    """
-
-    model: str
-    group: str
-    path: Path
-    weights: str
-    role: str = ""
-    oracle: str = ""
 
 
 class Stages:
@@ -175,8 +159,3 @@ def scored_model(
         role=candidate.role,
         oracle=candidate.oracle,
     )
-
-
-def digest(value: Any) -> str:
-    """A short digest of plain data."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:20]

@@ -41,7 +41,8 @@ from eval.benchmarks.pairwise_preference import (
 from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, Sampling, find
 from eval.benchmarks.slots import NOBODY, all_slots, read_reply, settle_missing
 from eval.exchange import RECORDED, JudgeRequest, Reply
-from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, wanted
+from eval.files import read_rows, wanted
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict
 from eval.scores.intervals import Bootstrap
 from eval.scores.length_control import PENALTY_C, LengthControl
 from eval.scores.metric import Metric

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from eval.benchmarks import stand_ins
+from eval.benchmarks.fastchat.files import NO_SCORE
 from eval.benchmarks.fastchat.means import counted_alike, fastchat_rows
 from eval.benchmarks.fastchat.prompts import Prompts, judge_messages, judge_prompts
 from eval.benchmarks.fastchat.rules import fastchat_common
@@ -22,8 +23,9 @@ from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, S
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.errors import JudgeFailure
 from eval.exchange import JudgeRequest, Reply
-from eval.judges.recorded_judgments import NO_SCORE, Judgments, rows_of
-from eval.records import Answer, ItemScore, Question, Unscored, Verdict, read_rows, texts, wanted
+from eval.files import read_rows, texts, wanted
+from eval.judges.recorded_judgments import Judgments, rows_of
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow

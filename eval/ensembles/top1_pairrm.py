@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.ensembles.selection import Option, Options, Selects, best
-from eval.records import read_rows, wanted
+from eval.files import read_rows, wanted
 from fusion.runtime.configure import Refusal
 
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from eval.errors import JudgeFailure
 from eval.exchange import RECORDED, JudgeRequest, Reply
+from eval.files import wanted
 from eval.judges.forms import FORMS
 from eval.judges.protocol import Identity, Member
 from eval.judges.recorded_judgments import Judgments, PairJudgments, rows_of
-from eval.records import wanted
 from eval.serve import Serve
 from fusion.runtime.configure import plain
 from fusion.runtime.digests import file_digest

@@ -12,12 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.benchmarks.fastchat.files import NO_SCORE, JudgmentRow
 from eval.errors import JudgeFailure
 from eval.exchange import JudgeRequest, Reply
-from eval.records import read_rows, wanted
+from eval.files import read_rows, wanted
 
-# fastchat's mark for a judgment that it could not read; handed on as the recorded value.
-NO_SCORE = -1.0
 _ERROR = "error"  # the same of a game between two answers
 _OTHER_ANSWER = "the recorded verdict is on another answer"
 _NO_VERDICT = "the file holds no verdict on this turn"
@@ -26,11 +25,9 @@ _NO_VERDICT = "the file holds no verdict on this turn"
 _BEFORE = ("'s Answer]\n", "### Assistant A:\n", "### Assistant B:\n")
 _AFTER = ("\n[The End of ", "\n\n### User:", "\n\n<|The End of ")
 
-JudgmentRow = Mapping[str, Any]
-
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    """`eval.records.read_rows`, read once for all the models that one file judges.  The rows are not to be changed."""
+    """`eval.files.read_rows`, read once for all the models that one file judges.  The rows are not to be changed."""
     stat = path.stat() if path.exists() else None
     return _rows_of(path, stat and stat.st_mtime_ns, stat and stat.st_size)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from eval.answer.stages import Candidate, digest
+from eval.answer.candidate import Candidate, digest
 from eval.benchmarks import LoadedBenchmark
 from eval.benchmarks.protocol import JudgingPlan
 from eval.config import EvalConfig

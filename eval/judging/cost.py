@@ -14,26 +14,10 @@ from dataclasses import dataclass
 from eval.exchange import JudgeRequest
 from eval.judges.protocol import Member
 from eval.records import Unscored, Verdict
+from eval.scored import JudgeCost
 
 _CHARACTERS_PER_TOKEN = 4.0
 _REPLY_TOKENS = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgeCost:
-    """What one judge took for one model on one benchmark.  `asked`: replies of this run, the others are from before;
-    tokens and `money` are those of all replies, failed attempts included where the endpoint counted them.
-    """
-
-    model: str
-    benchmark: str
-    judge: str
-    layer: int
-    replies: int
-    asked: int
-    prompt_tokens: int
-    completion_tokens: int
-    money: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

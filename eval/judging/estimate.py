@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from eval.exchange import JudgeRequest
 from eval.judging.asking import Keeping, Sitting, by_judge, seats
 from eval.judging.collect import needs_asking
-from eval.judging.cost import Estimate, JudgeCost, estimate
+from eval.judging.cost import Estimate, estimate
 from eval.records import Unscored, Verdict
+from eval.scored import JudgeCost
 from fusion.runtime.configure import Refusal
 
 

@@ -20,11 +20,12 @@ from eval.config import EvalConfig
 from eval.judges import Judge
 from eval.judging.asking import JOURNAL, JudgingJob, Keeping, Sitting, by_judge, seats, sittings_of
 from eval.judging.collect import collect_verdicts, needs_asking
-from eval.judging.cost import JudgeCost, cost
+from eval.judging.cost import cost
 from eval.judging.estimate import announce_cost, cost_note
 from eval.judging.repeats import collapse
 from eval.judging.review import review_request
 from eval.records import Unscored, Verdict, read_verdicts, write_records
+from eval.scored import JudgeCost
 from fusion.runtime.progress import RunProgress
 from fusion.runtime.stage import Advance, Stage, Unfinished
 

@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from eval.benchmarks.protocol import LoadedBenchmark
-from eval.records import Answer, Question, Unscored, Verdict
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShownAnswers:
-    """What a reader can look up behind one model's scores; no number is computed from it.
-
-    `opponents` are the answers that the judge saw beside the model's, each under its own model's name.
-    """
-
-    questions: tuple[Question, ...]
-    answers: tuple[Answer, ...]
-    opponents: tuple[Answer, ...]
-    verdicts: tuple[Verdict | Unscored, ...]
+from eval.records import Answer, Unscored, Verdict
+from eval.scored import ShownAnswers
 
 
 def shown_answers(

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmarks import judged, metric_of
-from eval.judging.shown import ShownAnswers
 from eval.records import Question, Unscored, Verdict
-from eval.scored import GROUPS, ScoredModel
+from eval.scored import GROUPS, ScoredModel, ShownAnswers
 
 # Characters that could end or open something in the HTML around the island; JSON knows other spellings of them.
 _ISLAND = {ord(letter): f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}

@@ -11,9 +11,8 @@ from pathlib import Path
 from eval.agreement.table import AgreementRow, agreement_rows, as_csv, as_markdown
 from eval.agreement.votes import Item, VoteKind, Votes
 from eval.benchmarks import judged
-from eval.judging.cost import JudgeCost
 from eval.records import Place
-from eval.scored import ScoredModel
+from eval.scored import JudgeCost, ScoredModel
 from eval.scores.intervals import Bootstrap
 
 

@@ -12,9 +12,8 @@ from typing import Any
 import pandas as pd
 
 from eval.benchmarks import judged, metric_of
-from eval.judging.cost import JudgeCost
 from eval.report.comparisons import ReferenceOf, compared, the_one
-from eval.scored import GROUPS, ScoredModel
+from eval.scored import GROUPS, JudgeCost, ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.multiplicity import holm
 

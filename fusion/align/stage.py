@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fusion.align import AlignConfig, method
-from fusion.models import Checkpoint
+from fusion.checkpoint import Checkpoint
 from fusion.runtime.artifacts import Artifact
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.versions import MODELS

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fusion.checkpoint import Checkpoint
 from fusion.merge import MergeRule
-from fusion.models import Checkpoint
 from fusion.runtime.precision import ITEM_BYTES, MergedConfig
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.versions import TENSORS

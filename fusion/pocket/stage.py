@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fusion.dialogues import content_of
+from fusion.conversations.files import content_of
 from fusion.pocket.models import PocketModel
 from fusion.runtime.artifacts import Artifact
 from fusion.runtime.stage import Advance, Stage

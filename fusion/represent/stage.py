@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fusion.dialogues import FUSION, content_of
-from fusion.models import Checkpoint
+from fusion.checkpoint import Checkpoint
+from fusion.conversations.files import FUSION, content_of
 from fusion.represent.teacher_forcing import RepresentConfig
 from fusion.runtime.artifacts import Artifact
 from fusion.runtime.stage import Advance, Stage

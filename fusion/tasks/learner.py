@@ -18,7 +18,7 @@ class Learner:
 
     row: str
     group: str
-    # What the row is in the recipe (`fusion.models.Checkpoint`).
+    # What the row is in the recipe (`fusion.checkpoint.Checkpoint`).
     role: str
     # An entry of TASKS.
     task: str

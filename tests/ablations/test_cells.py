@@ -8,7 +8,8 @@ import pytest
 
 from ablations.cell import find_cells, read_scored
 from ablations.report.__main__ import run
-from ablations.studies.pooling import cells_directory, long_table, pooled
+from ablations.studies.pooling import long_table, pooled
+from ablations.sweep.files import cells_directory
 from eval.records import ItemScore
 from eval.report.write import write_report
 from eval.scored import ScoredModel

@@ -16,7 +16,7 @@ from ablations.precisions import (
     write_precisions,
 )
 from eval.serve import VLLM, Automatic, ExistingEndpoint, Transformers
-from fusion.models import Checkpoint
+from fusion.checkpoint import Checkpoint
 from fusion.pipeline import fusion_config
 from fusion.runtime.configure import Refusal
 from fusion.runtime.progress import StageRecord

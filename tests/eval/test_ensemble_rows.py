@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.answer.stages import Candidate
+from eval.answer.candidate import Candidate
 from eval.benchmarks import BENCHMARKS
 from eval.config import EvalConfig, eval_config
 from eval.ensembles import ENSEMBLES, FusionOfN

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.files import read_rows
 from eval.records import (
     Answer,
     ItemScore,
@@ -20,7 +21,6 @@ from eval.records import (
     Verdict,
     from_mapping,
     read_records,
-    read_rows,
     read_verdicts,
     to_line,
     write_records,

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from fusion.conversations.conversation import read_conversations
-from fusion.dialogues import FUSION, content_of, dialogues_stage
+from fusion.conversations.files import FUSION, content_of
+from fusion.dialogues import dialogues_stage
 from fusion.pipeline import fusion_config
 from fusion.runtime.artifacts import Store
 from fusion.runtime.command import compose

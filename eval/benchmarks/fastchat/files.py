@@ -26,6 +26,11 @@ _NOTHING_SAID = "$ERROR$"  # fastchat's text of a judge that did not answer
 _NO_ROW = ("no_answer", "not_recorded")
 
 FileRow = dict[str, Any]
+# fastchat's mark for a judgment that it could not read; handed on as the recorded value.
+NO_SCORE = -1.0
+
+
+JudgmentRow = Mapping[str, Any]
 
 
 def file_name(model: str) -> str:

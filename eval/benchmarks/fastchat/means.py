@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from eval.benchmarks.fastchat.files import NO_SCORE, JudgmentRow
 from eval.benchmarks.fastchat.single_rating import HIGHEST, LOWEST
-from eval.judges.recorded_judgments import NO_SCORE, JudgmentRow
 from eval.records import Question
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow

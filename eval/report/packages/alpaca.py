@@ -19,9 +19,8 @@ from typing import Any
 
 from eval.benchmarks import judged
 from eval.benchmarks.pairwise_preference import SHOWN_FIRST, SHOWN_SECOND, judged_pairs
-from eval.judging.shown import ShownAnswers
 from eval.records import Unscored, Verdict
-from eval.scored import ScoredModel
+from eval.scored import ScoredModel, ShownAnswers
 from eval.scores.win_rate import win_rate
 
 # The package's leaderboard tells "minimal", "verified" and "community" entries apart; its own default is the last.

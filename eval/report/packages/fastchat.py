@@ -12,9 +12,8 @@ from eval.benchmarks.fastchat.files import FileRow, answer_rows, file_name, pair
 from eval.benchmarks.slots import NOBODY
 from eval.config import EvalConfig
 from eval.judging.repeats import collapse
-from eval.judging.shown import ShownAnswers
 from eval.records import Answer, Unscored, Verdict
-from eval.scored import ScoredModel
+from eval.scored import ScoredModel, ShownAnswers
 
 Named = tuple[str, ShownAnswers]
 

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from ablations.plan.plan import Budget, Plan, before_start, hold, plan_of
-from ablations.plan.rates import Rate, Rates, measured
+from ablations.plan.plan import before_start, hold, plan_of
+from ablations.plan.rates import Rate, Rates
+from ablations.plan.record import Budget, Plan
 from ablations.plan.store import Book, PlannedStage, PlanningStore
 from ablations.plan.table import print_plan, write_plan
+from ablations.rates import measured
 from ablations.sweep.cells import expand
 from fusion.models import ModelConfig, located
 from fusion.pocket.dialogues import PocketData

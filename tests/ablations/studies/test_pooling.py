@@ -17,10 +17,10 @@ from ablations.report.pooled import write_pooled_report
 from ablations.report.published import Published, PublishedColumn, PublishedRow, comparison
 from ablations.studies.pooling import PooledRow, pooled
 from eval.benchmarks.mt_bench import RATING
-from eval.judging.cost import JudgeCost
 from eval.report.judging import cost_csv
 from eval.report.plots import best_rows, distinguishable, svg
 from eval.report.tables import leaderboard, scores_table
+from eval.scored import JudgeCost
 from eval.scores.intervals import Bootstrap
 
 BOOTSTRAP = Bootstrap(resamples=50, seed=0)

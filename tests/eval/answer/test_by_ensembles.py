@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from eval.answer.by_ensembles import mixed_answers
-from eval.answer.stages import Candidate, Stages
+from eval.answer.candidate import Candidate
+from eval.answer.stages import Stages
 from eval.benchmarks import BENCHMARKS
 from eval.benchmarks.mt_bench import LoadedMTBench
 from eval.config import EvalConfig

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.answer.stages import Candidate
+from eval.answer.candidate import Candidate
 from eval.benchmarks import MTBench
 from eval.benchmarks.protocol import BenchmarkFiles
 from eval.config import EvalConfig

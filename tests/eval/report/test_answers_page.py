@@ -13,11 +13,10 @@ import pytest
 
 from bench.chromium import Page, browser, find
 from bench.report_page import judged, opening
-from eval.judging.shown import ShownAnswers
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict
 from eval.report.answers_page import answers_page
 from eval.report.write import write_report
-from eval.scored import ScoredModel
+from eval.scored import ScoredModel, ShownAnswers
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric_row import MetricRow
 

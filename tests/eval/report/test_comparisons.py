@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.records import ItemScore, read_rows
+from eval.files import read_rows
+from eval.records import ItemScore
 from eval.report.comparisons import compared, smallest_difference
 from eval.report.leaderboard_files import latex, markdown, wide_csv
 from eval.report.tables import leaderboard, scores_table

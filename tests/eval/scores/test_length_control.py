@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.records import read_rows
+from eval.files import read_rows
 from eval.scores.intervals import Bootstrap, percentile_interval
 from eval.scores.length_control import (
     EqualLengths,

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from eval.records import read_rows
+from eval.files import read_rows
 from eval.scores.win_rate import discrete, win_rate
 
 

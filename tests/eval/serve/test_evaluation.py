@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import pytest
 
-from eval.answer.stages import Candidate
+from eval.answer.candidate import Candidate
 from eval.benchmarks import LMEvalHarness, MTBench
 from eval.config import EvalConfig
 from eval.errors import ServerFailure

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.answer.stages import Candidate
+from eval.answer.candidate import Candidate
 from eval.benchmarks import AlpacaEval, MTBench
 from eval.config import EvalConfig
 from eval.judges import JudgeRequest, Served

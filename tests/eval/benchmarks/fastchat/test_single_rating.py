@@ -3,7 +3,7 @@
 import pytest
 
 from eval.benchmarks.fastchat.single_rating import parse_rating
-from eval.records import read_rows
+from eval.files import read_rows
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import pytest
 
 from eval.benchmarks import AlpacaEval
 from eval.benchmarks.protocol import BenchmarkFiles
+from eval.files import read_rows
 from eval.judges import Recorded
 from eval.judging.collect import collect_verdicts
 from eval.judging.shown import shown_answers
-from eval.records import Answer, Unscored, Verdict, read_rows
+from eval.records import Answer, Unscored, Verdict
 from eval.report.packages.alpaca import annotation_rows, leaderboard_row, write_alpaca_files
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
