@@ -1,4 +1,4 @@
-"""Measure what rounding leaves of an update, in the same pass that rounds it (fusion.runtime.precision says what for)."""
+"""Measure what rounding leaves of an update, in the pass that rounds it (fusion.runtime.precision says what for)."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
-"""How fast a machine works: seconds and bytes for the work of a plan, and how such rates are measured.
+"""How fast a machine works: seconds and bytes for the work of a plan.
 
-    python -m ablations.rates experiment=pocket machine='two old cores' out=conf/rates/mine.yaml
-
-measures them from the manifests of a finished run in the store.  Each rate says where it comes from; one that does not
-begin with "measured" is shown as an estimate.
+Each rate says where it comes from; one that does not begin with "measured" is shown as an estimate.
+`python -m ablations.rates` measures the rates of this machine.
 """
 
 from __future__ import annotations

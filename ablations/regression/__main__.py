@@ -1,7 +1,7 @@
-"""python -m ablations.regression scores=SCORES.csv baseline=BASELINE.json [update=true]: what moved against a kept table.
+"""python -m ablations.regression scores=FILE.csv baseline=FILE.json [update=true]: what moved against a kept table.
 
-Beside BASELINE.json lies BASELINE.chain.json, what every artifact behind the table was made of and what came out, so
-that the check can name the artifact that changed first, and why.  It fails, with exit status 1, when a metric left its
+Beside the kept table lies FILE.chain.json: what every artifact behind it was made of and what came out.  So the check
+can name the artifact that changed first, and why.  It fails, with exit status 1, when a metric left its
 kept interval, up or down, is missing or can no longer be computed, and when code, settings or data gave an artifact
 other content.  `update=true` keeps what is there now, after showing what moves.
 """

@@ -1,4 +1,15 @@
-"""The studies.  To add one: a file here, a line in STUDIES, a file in conf/study."""
+"""The studies.  To add one: a file here, a line in STUDIES, a file in conf/study.
+
+    study.py       what a study is: a question, a claim, what is held fixed, the comparison that answers it
+    pooling.py     cells put together: seeds pooled, models named by the axes that change them
+    arms.py        one model under one setting of the axes
+    measures.py    what models are compared by
+    findings.py    what a study found, as files
+    ranking.py     whether two settings put the models in the same order
+    deltas.py      what training changed in the weights, and how much of it bf16 can hold
+
+Every other file is one study.
+"""
 
 from ablations.studies import (
     aligner_by_map,

@@ -4,7 +4,8 @@
     track(tracker, settings, out)                               after the cell is written: never raises
 
 A tracker is a frozen dataclass: its fields are its settings, its `log` writes one cell, so that the same cell logged
-twice is there once.  To add one: a file here, a line in TRACKERS, a file in conf/tracking.
+twice is there once.  To add one: a file here, a line in TRACKERS, a file in conf/tracking.  record.py says what a
+tracker is given; mlflow.py, wandb.py and none.py are the trackers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,18 @@
 """How a question is asked, a verdict is read and a metric is meant.
 
-To add a benchmark: one file, one line here, one YAML in conf/benchmark.
+To add a benchmark: one file, one line here, one YAML in conf/benchmark.  In reading order:
+
+    protocol.py               what a judged benchmark is, and what it is asked with
+    slots.py                  one turn of one question: a verdict or a reason, never both
+    fastchat/                 MT-Bench as the fschat package has it
+    mt_bench.py               MT-Bench, each answer rated
+    paired_games.py           two games of one pair of answers
+    mt_bench_pairwise.py      MT-Bench by comparison
+    pairwise_preference.py    two answers, one preferred: alpaca-eval's annotators
+    alpaca/                   AlpacaEval's own metrics
+    alpaca_eval.py            AlpacaEval 2
+    lm_eval_scores.py         what lm-eval logs, as item scores
+    lm_eval_harness.py        lm-eval tasks, which need no judge
 """
 
 import functools

@@ -1,4 +1,19 @@
-"""Who gives the verdict.  To add a judge: one file, one line here, one YAML in conf/judge."""
+"""Who gives the verdict.  To add a judge: one file, one line here, one YAML in conf/judge.
+
+In reading order:
+
+    protocol.py               what a judge is
+    reference.py              a known answer
+    recorded.py               published verdicts, replayed
+    recorded_judgments.py     fastchat's judgment files, as replies
+    completions.py            what is sent to a judge model, and what its completion says
+    asking.py                 many requests at a time
+    model_judge.py            settings of every judge that is a language model
+    openai.py                 a model behind an endpoint
+    served.py                 a model that we serve ourselves
+    panel.py                  several judges whose verdicts become one
+    kinship.py                judges that judge their own kind
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,15 @@
-"""From scored models to tables, plots and pages."""
+"""From scored models to tables, plots and pages.
+
+In reading order:
+
+    comparisons.py          two models on the same questions
+    tables.py               scores.csv and the rows of the leaderboard
+    leaderboard_files.py    the leaderboard as Markdown, CSV and LaTeX
+    judging.py              what the judges took, and how far they agreed
+    plots.py                the plots
+    sections.py             a part of a report below the leaderboard
+    answers_page.py         every question, answer and verdict on one page
+    page.py                 the report as one HTML page
+    write.py                all of it into one directory
+    packages/               the same results in the benchmarks' own file formats
+"""

@@ -2,6 +2,11 @@
 
 Each benchmark has a file with one function, `rows(data: Path) -> list[CheckRow]`: every published figure found below
 the data folder beside ours, none where nothing was published there.  To add one: a file, and a line in CHECKS.
+
+    row.py            one figure beside the published one
+    mt_bench.py       MT-Bench's judgments: ratings, prompts, means
+    alpaca_eval.py    AlpacaEval's annotations and leaderboard
+    table.py          the rows as text, Markdown and CSV
 """
 
 from __future__ import annotations

@@ -5,7 +5,17 @@
         server.endpoint                       # base_url, model, key: give it to chat_client.ask
 
 A choice is a frozen dataclass with `start`; adding one is a file here, a line in SERVERS and a YAML in conf/serve.
-Nothing here imports vllm, torch, transformers or openai before a server starts.
+Nothing here imports vllm, torch, transformers or openai before a server starts.  In reading order:
+
+    server.py                                        what every choice of server gives
+    checkpoint.py, machine.py                        what a checkpoint and this machine say of themselves
+    vllm_server.py, reload.py, probe.py, control.py  vLLM: started, reloaded, the right weights proved
+    guard.py, guardian.py                            no request without the key, no process left behind
+    transformers_server.py, generation.py, loading.py    where vLLM cannot run
+    automatic.py, existing_endpoint.py               whichever can run; somebody else's
+    standing.py, lanes.py                            servers kept up from cell to cell, and several side by side
+    endpoint_client.py                               one request, asked again by one rule
+    chat_client.py, worker_pool.py                   many questions at a time
 """
 
 from __future__ import annotations

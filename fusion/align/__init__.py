@@ -7,7 +7,16 @@ stands for (a vocabulary map).  A scheme is a named pair of them, with the rule 
     align=ms align.reading=released                                     as FuseChat's code does it
     align=em align.aligner=byte_span align.vocabulary_map=mapping_statistics     any other cross
 
-To add one: a file here, a line in a table below, a file in conf/align.
+To add one: a file in aligners/ or maps/, a line in a table below, a file in conf/align.  In reading order:
+
+    pair.py                                two vocabularies in one comparable spelling
+    matches.py, aligners/                  which positions belong together, and when a match is trusted
+    statistics.py                          how often tokens were matched over a corpus
+    maps/                                  which pivot id a source id stands for
+    method.py, project.py                  the choices put together, and applied to one conversation
+    carry.py, aligned.py                   every conversation carried over, and its rows on disk
+    stage.py                               as a stage of the pipeline
+    audit.py                               what each scheme would transfer, before anything is trained
 """
 
 from __future__ import annotations

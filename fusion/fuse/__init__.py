@@ -3,7 +3,15 @@
 A rule is a frozen dataclass; its fields are its hyperparameters, its call takes the candidates of one conversation,
 the pivot first, and gives the fused distributions and which candidate taught each.
 
-To add a rule: write it in a file of its own, name it below, and add conf/fuse/<name>.yaml.
+To add a rule: write it in a file of its own, name it below, and add conf/fuse/<name>.yaml.  In reading order:
+
+    candidate.py      what a rule chooses among, and what it gives
+    min_ce.py         MinCE: the model with the lowest cross-entropy
+    average_ce.py     AvgCE: all models, mixed by cross-entropy
+    shards.py         fused targets on disk
+    fuse.py           a rule applied to every conversation
+    stage.py          the stage
+    shuffle.py        a control: the same confidence, without the sources' knowledge
 """
 
 from __future__ import annotations

@@ -1,4 +1,18 @@
-"""The ground floor: what keeps, starts, checks and shows things, and knows no model, no benchmark and no study.
+"""The ground floor: keeping, starting and checking things.  It imports nothing of the project.
 
-fingerprint   which code decides a stage's bytes, as a digest that tidying leaves alone
+    configure.py        from plain settings to checked, frozen dataclasses; what a refusal says
+    processes.py        child processes that cannot outlive their parent; threads and processor features held fixed
+    command.py          how every command begins: Hydra composes, the command gets a plain mapping
+    digests.py          files by their bytes
+    fingerprint.py      the code that decides a stage's bytes, as a digest that tidying leaves alone
+    versions.py         the libraries and the device that can change them
+    work.py             how much work a stage is
+    stage.py            a stage as a value, which a store runs and a planner weighs
+    artifacts.py        the content-addressed store: where a stage's output lives, and when it may be used again
+    lanes.py            work side by side, each thing made once
+    progress.py         what a run shows while it works
+    precision.py        the types that weights are held in, and what of an update survives there
+    edit_distance.py    distances between many short strings
+
+`eval` and `ablations` build on it too; of the rest of `fusion`, `eval` knows nothing.
 """

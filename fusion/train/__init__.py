@@ -1,6 +1,14 @@
 """Training a pivot checkpoint on conversations, with or without fused targets.
 
-`config.py` holds the settings, `losses.py` the loss and `objectives/` its term from the teacher, `batching.py` the
-order and form of batches, `trainer.py` the Hugging Face Trainer around them, `launch.py` the child process in which all
-of it runs.  Nothing is imported here, so that settings and launching need no torch.
+    config.py       the settings of one run
+    losses.py       the loss on sparse targets
+    objectives/     its term from the teacher, one file each
+    batching.py     the order of rows, and the batches made of them
+    journal.py      what a run leaves on disk while it works
+    trainer.py      the Hugging Face Trainer around them
+    run.py          one run from start to finish, inside its process
+    launch.py       that process, started and waited for
+    stage.py        as a stage of the pipeline
+
+Nothing is imported here, so that settings and launching need no torch.
 """

@@ -20,7 +20,8 @@ def test_the_stage_and_the_few_cells_that_differ_are_named():
         for name, code in (("a", "1"), ("b", "1"), ("c", "2"))
     }
     assert disagreements(cells) == [
-        "merge by fusion.merge.parameter, fusion.merge.rules.sce: 1 of 3 cells were made by other code than the rest (c)"
+        "merge by fusion.merge.parameter, fusion.merge.rules.sce: 1 of 3 cells were made by other code"
+        " than the rest (c)"
     ]
     assert disagreements({name: code for name, code in cells.items() if name != "c"}) == []
 

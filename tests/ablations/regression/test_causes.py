@@ -245,7 +245,7 @@ sys.exit(run({"scores": "report/scores.csv", "baseline": "kept.json", "update": 
 
 
 def test_a_sign_broken_in_the_code_is_named_even_where_every_metric_stays_inside_its_interval(tmp_path):
-    for package in ("fusion", "eval"):
+    for package in ("fusion", "eval", "ablations"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "run.py").write_text(RUN)
     rule = tmp_path / "fusion" / "doubling.py"

@@ -120,7 +120,8 @@ def test_a_killed_run_continues_to_the_bytes_of_an_undisturbed_one(checkpoint, d
     train(**arguments, out=tmp_path / "whole")
     out = tmp_path / "killed"
     code = (
-        "from pathlib import Path; from fusion.runtime.configure import restored; from fusion.train.config import TrainConfig;"
+        "from pathlib import Path; from fusion.runtime.configure import restored;"
+        "from fusion.train.config import TrainConfig;"
         "from fusion.train.objectives import OBJECTIVES; from fusion.train.launch import train; import json, sys;"
         "a = json.loads(sys.argv[1]);"
         "train(initial=Path(a['initial']), conversations=Path(a['conversations']), fused=None,"
