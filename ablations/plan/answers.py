@@ -1,7 +1,7 @@
 """The evaluation's part of a plan: which answers, measurements and verdicts a cell asks for, and what judging takes.
 
-Answers are planned by `eval.answer.stages` itself and verdicts under the keys of `eval.judging.asking`, both with a store that
-computes nothing.  Verdicts on answers that do not exist yet are planned on placeholders.
+Answers are planned by `eval.answer.stages` itself and verdicts under the keys of `eval.judging.asking`, both with a
+store that computes nothing.  Verdicts on answers that do not exist yet are planned on placeholders.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ import ast
 import functools
 import hashlib
 import importlib.machinery
+import importlib.util
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -325,7 +326,10 @@ def _path_of(name: str) -> Path | None:
     folders: Sequence[str] | None = None
     path = None
     for count in range(1, len(parts) + 1):
-        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:count]), folders)
+        # The first by all finders, since an editable installation has one of its own; that imports nothing either.
+        name_so_far = ".".join(parts[:count])
+        find = importlib.util.find_spec if count == 1 else importlib.machinery.PathFinder.find_spec
+        spec = find(name_so_far, folders)  # type: ignore[arg-type]
         if spec is None:
             return None
         folders = list(spec.submodule_search_locations or ())
