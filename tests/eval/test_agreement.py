@@ -86,7 +86,7 @@ def test_our_verdicts_meet_the_only_model_that_a_judgment_file_names(tmp_path):
     )
     printed = command(f"verdicts=[{published},{ours}]", f"out={tmp_path / 'out'}")
     assert printed.returncode == 0, printed.stderr
-    rows = list(csv.DictReader((tmp_path / "out/agreement.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out/agreement.csv").read_text().splitlines()))
     assert {row["statistic"]: (row["value"], row["n"]) for row in rows}["percent_agreement"] == ("0.5", "2")
     assert {row["second"] for row in rows} == {f"{tmp_path.name}/verdicts.jsonl (local)"}
 
@@ -99,7 +99,7 @@ def test_several_models_and_a_nameless_file_need_a_name(tmp_path):
     assert refused.returncode == 2
     assert "name x, z: set judged=NAME" in refused.stderr
     command(*arguments, "judged=z")
-    rows = list(csv.DictReader((tmp_path / "out/agreement.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "out/agreement.csv").read_text().splitlines()))
     assert rows[0]["value"] == "1.0"
 
 
