@@ -1,4 +1,4 @@
-"""At which precision weights are kept at each step, and how much of what training changed survives there.
+"""At which precision weights are held at each step, and how much of what training changed survives there.
 
 A step of bfloat16 beside a weight of 0.05 is 2.4e-4, and what fine-tuning adds to such a weight is often a tenth of
 that: rounded to the nearest bfloat16 number, most entries of a merged model are the pivot's again.  So every place
@@ -20,8 +20,8 @@ LostUpdate = Literal["warn", "refuse", "allow"]
 ITEM_BYTES: Mapping[str, int] = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 TORCH_NAMES: Mapping[str, str] = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 """Of the types as safetensors spells them."""
-SERVED: Dtype = "bfloat16"  # what servers take wider weights down to unless they are set otherwise
-# An update that keeps less of its direction or of its length is reported.
+NARROW: tuple[Dtype, ...] = ("bfloat16", "float16")  # what servers take wider weights down to
+# An update that keeps less of its direction or of its length is told about.
 ENOUGH = 0.99
 
 
@@ -46,7 +46,7 @@ class MergedConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What is left of an update, model minus pivot, when both are kept at some precision."""
+    """What is left of an update, model minus pivot, when both are held at some precision."""
 
     cosine: float | None
     """Of what is left with the whole update; None where either is zero."""
@@ -92,8 +92,8 @@ def kept_as_stored(facts: Mapping[str, Any]) -> Kept | None:
 
 
 def kept_as_served(facts: Mapping[str, Any], served: str | None) -> Kept | None:
-    """What is left where the files are computed with in `served`; None where nobody knows it, as of fp32 files in
-    float16: stages measure what they store, and bfloat16.
+    """What is left where the files are computed with in `served`; None where nobody knows it, as of bfloat16 files in
+    float16: what is measured is the files, and of wider ones what 16 bits keep.
     """
     stored = str((facts.get("dtype") or {}).get("stored", "")).split(", ")
     if served is None or stored == [""]:

@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.precision import SERVED, Kept
+from fusion.precision import NARROW, Kept
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,17 +22,19 @@ _KINDS = {"float64": _WIDE, "float32": _WIDE, "bfloat16": _BF16, "float16": _F16
 
 
 class UpdateTally:
-    """What is kept of an update in the stored weights, and would be kept of these in bfloat16, piece by piece."""
+    """What is kept of an update in the stored weights, and would be kept of wider ones in 16 bits, piece by piece."""
 
     def __init__(self) -> None:
-        self._sums = {held: np.zeros(4) for held in ("stored", SERVED)}
+        self._sums = {held: np.zeros(4) for held in ("stored", *NARROW)}
         self._entries = 0
+        self._wide = False  # whether any are stored in more than 16 bits
 
     def add(self, before: Tensor, after: Tensor, stored: Tensor) -> None:
         """Count one piece: the pivot's and the model's entries in fp32, and the model's as they are stored."""
         self._entries += before.numel()
         own = _KINDS[str(stored.dtype).removeprefix("torch.")]
-        kinds = {held: own if held == "stored" else _KINDS[held] for held in self._sums}
+        self._wide |= own == _WIDE
+        kinds = {held: own if held == "stored" or own != _WIDE else _KINDS[held] for held in self._sums}
         each = tuple(dict.fromkeys(kinds.values()))
         found = _products(before.numpy(), after.numpy(), stored.float().numpy(), each)
         for held, sums in self._sums.items():
@@ -41,11 +43,12 @@ class UpdateTally:
     def include(self, other: UpdateTally) -> None:
         """Add what another one counted."""
         self._entries += other._entries
+        self._wide |= other._wide
         for held, sums in self._sums.items():
             sums += other._sums[held]
 
     def kept(self, held: str = "stored") -> Kept:
-        """What is left in the stored weights, or of these in bfloat16."""
+        """What is left in the stored weights, or of these in a narrower type."""
         whole, left, product, moved = self._sums[held].tolist()
         both = math.sqrt(whole) * math.sqrt(left)
         return Kept(
@@ -55,10 +58,13 @@ class UpdateTally:
         )
 
     def facts(self) -> dict[str, dict[str, float | None]]:
-        """For a manifest, by how the weights are kept; a type that the weights overflow is left out."""
+        """For a manifest, by how the weights are held: as stored, and if that is wider in each type of 16 bits.
+
+        A type that the weights overflow is left out.
+        """
         found = {}
         for held, sums in self._sums.items():
-            if np.isfinite(sums).all():
+            if np.isfinite(sums).all() and (held == "stored" or self._wide):
                 kept = self.kept(held)
                 found[held] = {
                     name: None if value is None else round(value, 6)

@@ -35,16 +35,17 @@ def alive(group: int) -> bool:
 
 
 def test_a_command_that_ends_by_itself_gives_its_own_status():
-    assert guarded(os.getpid(), "raise SystemExit(7)").wait(timeout=20) == 7
+    with guarded(os.getpid(), "raise SystemExit(7)") as process:
+        assert process.wait(timeout=20) == 7
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["asked to end", "the parent is gone"])
 def test_the_whole_group_ends_even_when_it_is_deaf_to_requests(asked):
-    process = guarded(os.getpid() if asked else 1, STUBBORN)
-    if asked:
-        assert process.stdout.readline() == "up\n"
-        process.send_signal(signal.SIGTERM)
-    process.wait(timeout=40)
+    with guarded(os.getpid() if asked else 1, STUBBORN) as process:
+        if asked:
+            assert process.stdout.readline() == "up\n"
+            process.send_signal(signal.SIGTERM)
+        process.wait(timeout=40)
     deadline = time.monotonic() + 10
     while alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -49,6 +49,13 @@ def test_a_second_checkpoint_takes_the_firsts_place_and_back(server, checkpoints
     assert asked(server, requests) == before
 
 
+@pytest.mark.parametrize(("asked_for", "answers"), [("auto", "float32"), ("bfloat16", "bfloat16")])
+def test_the_precision_that_answers_is_the_one_that_was_promised(asked_for, answers, checkpoints, tmp_path):
+    settings = Transformers(dtype=asked_for)
+    with serving(settings, logs=tmp_path) as server:
+        assert server.load(checkpoints[0]).dtype == settings.precision("float32") == answers
+
+
 def test_a_sampled_answer_depends_on_its_seed_alone(server):
     requests = [
         ChatRequest(id=f"{seed}-{i}", turns=("sixteen",), max_tokens=10, temperature=1.5, seed=seed)

@@ -21,6 +21,7 @@ from eval.serve.vllm_server import VLLMServer, flags, variables
 from fusion.configure import Refusal
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(unavailable() is not None, reason=f"vLLM cannot run here: {unavailable()}"),
 ]
@@ -89,6 +90,7 @@ def test_the_start_is_proven_by_the_probe(running, first):
     assert loaded.how == "started"
     assert loaded.checkpoint == first
     assert loaded.probe < 1e-3  # two float32 implementations
+    assert loaded.dtype == "float32"  # as the server's log has it
 
 
 def test_answers_are_those_of_an_independent_greedy_decoding(running, first):

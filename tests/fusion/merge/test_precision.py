@@ -17,7 +17,6 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from fusion.configure import Refusal
 from fusion.merge import parameter as parameter_module
 from fusion.merge.__main__ import merge_recipe
 from fusion.merge.checkpoint_stream import merge
@@ -28,8 +27,7 @@ from fusion.merge.sce import Sce
 from fusion.merge.stochastic import drawn, rounding_key
 from fusion.merge.task_arithmetic import TaskArithmetic
 from fusion.merge.ties import Ties
-from fusion.precision import Kept, MergedConfig, check_update, kept_as_served, kept_as_stored, widest
-from fusion.rounding import UpdateTally
+from fusion.precision import Kept, kept_as_served, kept_as_stored
 
 ROOT = Path(__file__).parents[3]
 SHAPES = {
@@ -75,25 +73,6 @@ def left(whole: list[torch.Tensor], held: list[torch.Tensor]) -> tuple[float, fl
     both = float(one.norm() * other.norm())
     cosine = float(one @ other) / both if both else float("nan")
     return cosine, float(other.norm() / one.norm()), float((other != 0).double().mean())
-
-
-@pytest.mark.parametrize(
-    ("given", "found"),
-    [
-        (["bfloat16", "bfloat16"], "bfloat16"),
-        (["bfloat16", "float32"], "float32"),
-        (["float32", "bfloat16", "float16"], "float32"),
-        (["float16", "bfloat16"], "float32"),  # neither holds the other's numbers
-        (["float16", "float16"], "float16"),
-        (["bfloat16", "float64", "float32"], "float64"),
-    ],
-)
-def test_the_widest_type_holds_the_numbers_of_all(given, found):
-    assert widest(given) == found
-    for name in given:  # the largest, the smallest and the finest number of each
-        limits = torch.finfo(getattr(torch, name))
-        numbers = torch.tensor([limits.max, limits.smallest_normal, 1 + limits.eps], dtype=getattr(torch, name))
-        assert torch.equal(numbers.to(getattr(torch, found)).to(numbers.dtype), numbers)
 
 
 def test_targets_in_fp32_of_a_pivot_in_bf16_are_merged_in_fp32(models, tmp_path):
@@ -205,59 +184,24 @@ def test_what_rounding_to_bf16_leaves_of_the_update_is_measured_in_the_same_pass
             assert row["update_cosine"] is None
 
 
-def test_what_a_server_in_bf16_would_keep_of_fp32_files_is_measured_too(models, tmp_path):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_what_a_server_in_16_bits_would_keep_of_fp32_files_is_measured_too(dtype, models, tmp_path):
     found, facts = merged(models, tmp_path / "out", Linear(weight=1.0))
-    start = pivot_weights()
-    held = [found[name].bfloat16().double() - start[name].double() for name in SHAPES]
+    start, kind = pivot_weights(), getattr(torch, dtype)
+    held = [found[name].to(kind).double() - start[name].to(kind).double() for name in SHAPES]
     cosine, ratio, moved = left([found[name].double() - start[name].double() for name in SHAPES], held)
-    kept = facts["update"]["bfloat16"]
+    kept = facts["update"][dtype]
     assert (kept["cosine"], kept["norm_ratio"], kept["moved"]) == pytest.approx((cosine, ratio, moved), abs=1e-4)
-    assert kept_as_served(facts, "bfloat16") == Kept(**kept)
+    assert kept_as_served(facts, dtype) == Kept(**kept)
     assert kept_as_served(facts, "float32") == kept_as_stored(facts)
-    assert kept_as_served(facts, "float16") is None  # nobody measured it
     assert kept_as_served(facts, None) is None
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-def test_what_is_measured_is_what_torch_rounds_to(dtype):
-    """Over all magnitudes, halfway cases and numbers below the normal ones included."""
-    random = torch.Generator().manual_seed(0)
-    powers = 10.0 ** torch.randint(-9, 5, (20_000,), generator=random)
-    before = torch.cat([torch.randn(20_000, generator=random) * powers, torch.tensor([2.0**-14, 2.0**-25, 1.0, 0.0])])
-    after = torch.cat([before[:-4] * (1 + 2.0**-9), torch.tensor([2.0**-14, 3 * 2.0**-25, 1 + 2.0**-8, -0.0])])
-    kind = getattr(torch, dtype)
-    tally = UpdateTally()
-    tally.add(before, after, after.to(kind))
-    held = after.to(kind).double() - before.to(kind).double()
-    cosine, ratio, moved = left([after.double() - before.double()], [held])
-    found = tally.kept()
-    assert (found.cosine, found.norm_ratio, found.moved) == pytest.approx((cosine, ratio, moved), rel=1e-4)
-
-
-def test_weights_that_overflow_a_type_are_left_out_of_its_figures():
-    tally = UpdateTally()
-    tally.add(torch.tensor([1e5]), torch.tensor([2e5]), torch.tensor([2e5]).half())
-    assert tally.facts() == {}
-
-
-def test_an_update_that_is_lost_is_said_or_refused_with_its_figures_and_the_way_out():
-    said: list[str] = []
-    lost = Kept(cosine=0.18, norm_ratio=0.22, moved=0.026)
-    check_update("sce", lost, "set merged.dtype=float32", "warn", said.append)
-    assert said == [
-        "sce loses a part of what training changed (cosine 0.18, norm ratio 0.22, 2.6% of the entries moved; 1 is all"
-        " of it): set merged.dtype=float32"
-    ]
-    with pytest.raises(Refusal, match=r"cosine 0\.18, norm ratio 0\.22, 2\.6% .*merged\.dtype=float32.*lost_update"):
-        check_update("sce", lost, "set merged.dtype=float32", "refuse", said.append)
-    check_update("sce", lost, "set merged.dtype=float32", "allow", said.append)
-    check_update("sce", Kept(cosine=0.9901, norm_ratio=0.9901, moved=0.5), "", "refuse", said.append)
-    check_update("sce", Kept(cosine=None, norm_ratio=None, moved=0.0), "", "refuse", said.append)  # nothing changed
-    assert len(said) == 1
-    for kept in (Kept(cosine=0.98, norm_ratio=1.0, moved=1), Kept(cosine=1.0, norm_ratio=0.98, moved=1),
-                 Kept(cosine=None, norm_ratio=0.0, moved=0)):  # fmt: skip
-        with pytest.raises(Refusal):
-            check_update("sce", kept, "", "refuse", said.append)
+def test_files_of_16_bits_are_measured_as_they_are(models, tmp_path):
+    _, facts = merged(models, tmp_path / "out", dtype="bfloat16")
+    assert list(facts["update"]) == ["stored"]
+    assert kept_as_served(facts, "bfloat16") == kept_as_served(facts, "float32") == kept_as_stored(facts)
+    assert kept_as_served(facts, "float16") is None  # nobody measured it
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -360,14 +304,6 @@ def test_rounding_draws_other_words_than_dares_masks(models, tmp_path):
         expected += float(fraction[chosen].sum())
         variance += float((fraction * (1 - fraction))[chosen].sum())
     assert abs(up - expected) < 5 * variance**0.5
-
-
-def test_only_what_can_change_bytes_is_in_a_merges_key():
-    assert MergedConfig().decides == ()
-    assert MergedConfig(dtype="float32").decides == MergedConfig(dtype="float32", rounding="stochastic").decides
-    distinct = [MergedConfig(dtype=dtype, rounding=rounding).decides  # type: ignore[arg-type]
-                for dtype in (None, "bfloat16", "float16") for rounding in ("nearest", "stochastic")]  # fmt: skip
-    assert all(a != b for i, a in enumerate(distinct) for b in distinct[:i])
 
 
 def test_the_command_says_what_is_lost_and_a_recipe_can_refuse_it(models, tmp_path):
