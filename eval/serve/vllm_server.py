@@ -35,26 +35,15 @@ MODEL = "model"  # the served name is the same for every checkpoint: nothing may
 _FEW_CORES = 4
 # They say where a server runs, how long it may take and how much memory it gets: no answer depends on them.
 _WHERE_AND_WHEN = frozenset(
-    {
-        "devices",
-        "servers",
-        "port",
-        "start_timeout",
-        "reload",
-        "probe",
-        "gpu_memory_utilization",
-        "kv_cache_gb",
-    }
+    "devices servers port start_timeout reload probe gpu_memory_utilization kv_cache_gb".split()
 )
 _PORT_TAKEN = ("address already in use", "errno 98", "errno 48")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VLLM:
-    """Settings of a vLLM server; None leaves vLLM's own default.
-
-    One server takes tensor_parallel x pipeline_parallel x data_parallel GPUs.
-    """
+    """Settings of a vLLM server, which takes tensor_parallel x pipeline_parallel x data_parallel GPUs; None leaves
+    vLLM's own default."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = None
@@ -64,19 +53,16 @@ class VLLM:
     pipeline_parallel: int = 1
     data_parallel: int = 1
     devices: tuple[int | str, ...] | None = None  # the GPUs to use; None: all that are visible
-    # How many servers are asked side by side where there are more GPUs; None: as many as the GPUs hold.
-    servers: int | None = None
+    servers: int | None = None  # asked side by side where there are more GPUs; None: as many as the GPUs hold
     gpu_memory_utilization: float = 0.9  # on GPU only
     kv_cache_gb: int = 1  # on CPU only
     enforce_eager: bool = True
     logprobs_mode: Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"] = "raw_logprobs"
-    # On CPU; None: one on machines of up to four cores, vLLM's own binding of threads to cores on larger ones.
-    threads: int | None = None
+    threads: int | None = None  # on CPU; None: one up to four cores, vLLM's own binding of threads beyond
     port: int | None = None  # None: a free one
     start_timeout: float = 900.0  # seconds
     reload: bool = True  # swap weights of one architecture in place
-    # `forward` compares the server with an independent forward pass after every start and swap; `none` does not, and
-    # therefore restarts for every checkpoint.
+    # `forward` compares with an independent forward pass after every start and swap; `none` always restarts instead.
     probe: Literal["forward", "none"] = "forward"
 
     def __post_init__(self) -> None:
