@@ -11,6 +11,7 @@ To add a benchmark: one file, one line here, one YAML in conf/benchmark.  In rea
     pairwise_preference.py    two answers, one preferred: alpaca-eval's annotators
     alpaca/                   AlpacaEval's own metrics
     alpaca_eval.py            AlpacaEval 2
+    stand_ins.py              questions for a plan made without the benchmark's files
     lm_eval_scores.py         what lm-eval logs, as item scores
     lm_eval_harness.py        lm-eval tasks, which need no judge
 """

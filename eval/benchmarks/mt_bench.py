@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from eval.benchmarks import stand_ins
 from eval.benchmarks.fastchat.files import NO_SCORE
+from eval.benchmarks.fastchat.judgments import Judgments, rows_of
 from eval.benchmarks.fastchat.means import counted_alike, fastchat_rows
 from eval.benchmarks.fastchat.prompts import Prompts, judge_messages, judge_prompts
 from eval.benchmarks.fastchat.rules import fastchat_common
@@ -24,7 +25,6 @@ from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.errors import JudgeFailure
 from eval.exchange import JudgeRequest, Reply
 from eval.files import read_rows, texts, wanted
-from eval.judges.recorded_judgments import Judgments, rows_of
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric import Metric

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from eval.benchmarks.fastchat.files import NO_SCORE
+from eval.benchmarks.fastchat.judgments import PairJudgments, rows_of
 from eval.benchmarks.fastchat.means import fastchat_pair_rows
 from eval.benchmarks.fastchat.prompts import judge_messages, judge_prompts
 from eval.benchmarks.fastchat.verdict_letter import LOSS, TIE, WIN, parse_verdict
@@ -25,7 +26,6 @@ from eval.benchmarks.paired_games import ORDERS, GamePair, pairwise_rows
 from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, Sampling, find
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.exchange import JudgeRequest, Reply
-from eval.judges.recorded_judgments import PairJudgments, rows_of
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric import Metric

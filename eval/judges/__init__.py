@@ -2,10 +2,11 @@
 
 In reading order:
 
+    forms/                    how a reply says its verdict
     protocol.py               what a judge is
+    price.py                  what a judge model's tokens cost
     reference.py              a known answer
     recorded.py               published verdicts, replayed
-    recorded_judgments.py     fastchat's judgment files, as replies
     completions.py            what is sent to a judge model, and what its completion says
     asking.py                 many requests at a time
     model_judge.py            settings of every judge that is a language model

@@ -4,7 +4,7 @@
 
 A verdict counts only for the answer it was given on.  Where a file holds several verdicts on one turn (fastchat appends
 on every re-run), the last one that carries a score counts: a re-run replaces what it repeats
-(`eval.judges.recorded_judgments`).
+(`eval.benchmarks.fastchat.judgments`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.benchmarks.fastchat.judgments import Judgments, PairJudgments, rows_of
 from eval.errors import JudgeFailure
 from eval.exchange import RECORDED, JudgeRequest, Reply
 from eval.files import wanted
 from eval.judges.forms import FORMS
 from eval.judges.protocol import Identity, Member
-from eval.judges.recorded_judgments import Judgments, PairJudgments, rows_of
 from eval.serve import Serve
 from fusion.runtime.configure import plain
 from fusion.runtime.digests import file_digest

@@ -16,13 +16,13 @@ from typing import Any
 
 from eval.benchmarks import MTBench
 from eval.benchmarks.fastchat.files import NO_SCORE, JudgmentRow
+from eval.benchmarks.fastchat.judgments import shows
 from eval.benchmarks.fastchat.means import counted_alike, fastchat_rows
 from eval.benchmarks.fastchat.rules import fastchat_means
 from eval.benchmarks.fastchat.single_rating import parse_rating
 from eval.benchmarks.mt_bench import LoadedMTBench
 from eval.files import read_rows
 from eval.judges.recorded import Recorded
-from eval.judges.recorded_judgments import shows
 from eval.records import Answer, Unscored, Verdict
 from eval.scores.intervals import Bootstrap
 from eval.selfcheck.row import CheckRow

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from eval.benchmarks.fastchat.judgments import shows
 from eval.errors import JudgeFailure
 from eval.judges import JudgeRequest, Recorded
-from eval.judges.recorded_judgments import shows
 from fusion.runtime.configure import Refusal
 
 
