@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusion.runtime.artifacts import content_of
+from fusion.runtime.artifacts import Manifest, content_of
 from fusion.runtime.configure import Refusal, nearest
 
 # Between the model and the benchmark in what a stage was about, as the pipeline writes it.
@@ -23,7 +23,7 @@ class ChainArtifact:
     what: str
     key: str
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     @property
     def content(self) -> str:
@@ -83,8 +83,7 @@ def read_chain(folder: Path, model: str) -> Chain:
     found = [_link(stage) for stage in cell["stages"]]
     merge = next(link for link in found if link.stage == "merge" and link.what == model)
     rows = {key: row for row, key in reversed(cell["weights"].items())}  # of equal weights, the first
-    inputs: Mapping[str, str] = merge.manifest["inputs"]
-    directories = {role: Path(cell["checkpoints"][rows[key]]) for role, key in inputs.items()}
+    directories = {role: Path(cell["checkpoints"][rows[key]]) for role, key in merge.manifest["inputs"].items()}
     return Chain(
         model=model,
         cell=cell,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 How = Literal["started", "reloaded", "restarted", "unchanged", "given"]
 
@@ -74,7 +74,7 @@ class Serve(Protocol):
         """The device it computes on, None where nobody knows."""
         ...
 
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """The settings that can change an answer, those left open as this machine settles them."""
         ...
 
