@@ -38,17 +38,21 @@ class ChainArtifact:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """`merge` is the model's own artifact, `links` all behind it and its evaluation, first to last; `pivot` and
-    `targets` are the directories it was merged from, in order.
-    """
+    """A merged model and all that it came of."""
 
     model: str
     cell: Mapping[str, Any]
+    """The content of its cell's cell.json."""
     folder: Path
+    """Of the cell."""
     merge: ChainArtifact
+    """The model's own artifact."""
     links: tuple[ChainArtifact, ...]
+    """All artifacts behind it and its evaluation, first to last."""
     pivot: Path
+    """The directory of the pivot that it was merged from."""
     targets: tuple[Path, ...]
+    """Those of the targets, in order."""
 
     @property
     def models(self) -> Mapping[str, str | None]:

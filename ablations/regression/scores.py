@@ -25,21 +25,21 @@ ChangeKind = Literal["regressed", "improved", "shifted", "missing", "unscored", 
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """One row that is not where the kept table has it; `before`, `low`, `high` and `after` in the unit of scores.csv.
-
-    Beyond its interval it has `regressed`, `improved`, or, where more is neither better nor worse, `shifted`.
-    """
+    """One row that is not where the kept table has it; numbers are in the unit of scores.csv."""
 
     kind: ChangeKind
+    """Beyond its interval it has `regressed`, `improved`, or, where more is neither better nor worse, `shifted`."""
     model: str
     benchmark: str
     metric: str
     slice: str
     before: float | None
+    """The kept value; `low` and `high` are its interval's ends."""
     low: float | None
     high: float | None
     after: float | None
     reason: str = ""
+    """Why there is no value after."""
 
     @property
     def fails(self) -> bool:

@@ -22,20 +22,20 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """How a checkpoint came to be served: `weights` is its digest, `why` says what kept it from a reload in place.
-
-    `probe` is the mean absolute difference, in nats per token, between the server's log-probabilities of a fixed text
-    and those of an independent forward pass over the same files; None where no such pass was made.  `dtype` is the
-    precision that the server computes in, None where it does not say.
-    """
+    """How a checkpoint came to be served."""
 
     how: How
     checkpoint: Path | None
     weights: str
+    """Their digest."""
     seconds: float
     why: str = ""
+    """What kept it from a reload in place."""
     probe: float | None = None
+    """The mean absolute difference, in nats per token, between the server's log-probabilities of a fixed text and those
+    of an independent forward pass over the same files; None where no such pass was made."""
     dtype: str | None = None
+    """The precision that the server computes in; None where it does not say."""
 
 
 class Server(Protocol):

@@ -25,16 +25,15 @@ Magnitudes = Callable[[Piece], "Sequence[Tensor] | Tensor"]
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """Keep what is not below `value`, `kept` of `total` numbers.
-
-    With `allowed` only the first so many of the numbers that equal `value` are kept: the mapping gives how many in the
-    piece that starts at its key.
-    """
+    """Which of many numbers are kept: those that are not below `value`."""
 
     value: float
     kept: int
+    """How many are kept,"""
     total: int
+    """of how many."""
     allowed: Mapping[int, int] | None = None
+    """By the start of a piece how many of the numbers in it that equal `value` are kept, the first; None: all."""
 
     def trim(self, values: Tensor, start: int, out: Tensor) -> None:
         """Write what is kept of the piece that starts at `start` into `out`, and zero elsewhere."""

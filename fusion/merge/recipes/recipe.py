@@ -77,10 +77,7 @@ class RecipeSlice:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The file's keys.  `seed`, `rounding`, `lost_update`, `embeddings` and `tokenizer` are ours, others mergekit's.
-
-    `lost_update`: what is done when rounding the weights loses more than a hundredth of the update.
-    """
+    """The file's keys: first mergekit's, then ours."""
 
     merge_method: str
     base_model: str | None = None
@@ -92,9 +89,13 @@ class Recipe:
     tokenizer_source: str | None = None
     seed: int = 0
     rounding: Rounding = "nearest"
+    """How numbers are rounded to the type that is written."""
     lost_update: LostUpdate = "warn"
+    """What is done when rounding the weights loses more than a hundredth of the update."""
     embeddings: Literal["refuse", "cut"] = "refuse"
+    """What is done with a target's embeddings of more rows than the pivot's; `cut` takes the first."""
     tokenizer: Literal["equal", "pivot"] = "equal"
+    """`pivot` leaves the tokenizers uncompared."""
 
 
 @dataclass(frozen=True, kw_only=True)
