@@ -50,7 +50,7 @@ class OpenAI(ModelJudge):
             key=self._key(),
             remedy=f"judge.model, judge.base_url and the key in {self.key_variable}",
         )
-        ask_judge(address, requests, hand_over, patience=self.patience, reply=self.reply, extra=self.extra or {})
+        ask_judge(address, requests, hand_over, self)
 
     def _key(self) -> str:
         if self.key_variable is None:

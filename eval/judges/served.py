@@ -119,9 +119,7 @@ class RunningJudge:
             longest=_context(endpoint.base_url, endpoint.key),
             seeded=True,
         )
-        ask_judge(
-            address, requests, hand_over, patience=settings.patience, reply=settings.reply, extra=settings.extra or {}
-        )
+        ask_judge(address, requests, hand_over, settings)
 
 
 def _context(base_url: str, key: str) -> int | None:

@@ -25,16 +25,7 @@ def counted_alike(rows: Sequence[JudgmentRow]) -> bool:
 def fastchat_rows(rows: Sequence[JudgmentRow], questions: Sequence[Question], bootstrap: Bootstrap) -> list[MetricRow]:
     """`rating_fastchat` over all of one model's rows, each turn and each category; `unscored` counts its -1 rows."""
     values = [None if row["score"] == NO_SCORE else float(row["score"]) for row in rows]
-    blank = MetricRow(
-        benchmark="mt_bench",
-        metric="rating_fastchat",
-        slice="",
-        value=None,
-        n=0,
-        unscored=0,
-        reason="nothing was scored",
-    )
-    return _slices(blank, rows, values, questions, bootstrap)
+    return _slices("mt_bench", "rating_fastchat", rows, values, questions, bootstrap)
 
 
 def fastchat_pair_rows(
@@ -43,16 +34,7 @@ def fastchat_pair_rows(
     """`pairwise_win_rate_fastchat` (percent) over all of one model's pairs; `unscored` counts those with an error."""
     outcomes = [outcome(row, model) for row in rows]
     values = [None if found is None else 100 * found for found in outcomes]
-    blank = MetricRow(
-        benchmark="mt_bench_pairwise",
-        metric="pairwise_win_rate_fastchat",
-        slice="",
-        value=None,
-        n=0,
-        unscored=0,
-        reason="nothing was scored",
-    )
-    return _slices(blank, rows, values, questions, bootstrap)
+    return _slices("mt_bench_pairwise", "pairwise_win_rate_fastchat", rows, values, questions, bootstrap)
 
 
 def outcome(row: JudgmentRow, model: str) -> float | None:
@@ -66,7 +48,8 @@ def outcome(row: JudgmentRow, model: str) -> float | None:
 
 
 def _slices(
-    blank: MetricRow,
+    benchmark: str,
+    metric: str,
     rows: Sequence[JudgmentRow],
     values: Sequence[float | None],
     questions: Sequence[Question],
@@ -82,7 +65,15 @@ def _slices(
     found = []
     for name, places in slices.items():
         kept = [(value, rows[place]["question_id"]) for place in places if (value := values[place]) is not None]
-        row = replace(blank, slice=name, n=len(kept), unscored=len(places) - len(kept))
+        row = MetricRow(
+            benchmark=benchmark,
+            metric=metric,
+            slice=name,
+            value=None,
+            n=len(kept),
+            unscored=len(places) - len(kept),
+            reason="nothing was scored",
+        )
         if kept:
             mean = mean_interval([value for value, _ in kept], [question for _, question in kept], bootstrap)
             row = replace(row, value=mean.value, low=mean.low, high=mean.high, reason=None)
