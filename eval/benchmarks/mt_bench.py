@@ -25,7 +25,7 @@ from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.errors import JudgeFailure
 from eval.exchange import JudgeRequest, Reply
 from eval.files import read_rows, texts, wanted
-from eval.records import Answer, ItemScore, Question, Unscored, Verdict
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
@@ -172,7 +172,7 @@ class LoadedMTBench(JudgedAlone):
 
         return read_reply(request, reply, judge=judge, parse=parse)
 
-    def item_scores(self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer]) -> list[ItemScore]:
+    def item_scores(self, verdicts: Verdicts, answers: Sequence[Answer]) -> list[ItemScore]:
         """One `rating` per question and turn, in the order of the questions.  `answers` are not needed."""
         found = {(verdict.question_id, verdict.turn): verdict for verdict in verdicts}
         scores = []
@@ -191,9 +191,7 @@ class LoadedMTBench(JudgedAlone):
             )
         return scores
 
-    def metrics(
-        self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
-    ) -> list[MetricRow]:
+    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], bootstrap: Bootstrap) -> list[MetricRow]:
         """Mean rating over all rows of both turns, over each turn, and over each category; clustered by question."""
         scores = self.item_scores(verdicts, answers)
         slices = {"all": scores}
@@ -204,12 +202,7 @@ class LoadedMTBench(JudgedAlone):
         return [rating_row(name, rows, bootstrap) for name, rows in slices.items()]
 
     def recorded_rows(
-        self,
-        file: Path,
-        model: str | None,
-        answers: Sequence[Answer],
-        verdicts: Sequence[Verdict | Unscored],
-        bootstrap: Bootstrap,
+        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, bootstrap: Bootstrap
     ) -> Sequence[MetricRow]:
         """`rating_fastchat` where the file holds repeats, failures, ratings off the scale or of other answers."""
         requests = self.plan(answers).requests

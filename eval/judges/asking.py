@@ -7,12 +7,12 @@ question, so whatever was paid for is on disk.  `eval.serve.endpoint_client` say
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eval.errors import JudgeFailure
-from eval.exchange import JudgeRequest, Reply
+from eval.exchange import HandOver, JudgeRequest, Reply
 from eval.judges.completions import body, read_completion, usage
 from eval.judges.model_judge import ModelJudge
 from eval.serve.endpoint_client import EndpointClient, NoReply, Silence
@@ -37,12 +37,7 @@ class Address:
     seeded: bool = False
 
 
-def ask_judge(
-    address: Address,
-    requests: Sequence[JudgeRequest],
-    hand_over: Callable[[JudgeRequest, Reply], None],
-    settings: ModelJudge,
-) -> None:
+def ask_judge(address: Address, requests: Sequence[JudgeRequest], hand_over: HandOver, settings: ModelJudge) -> None:
     """Hand over one reply per request, in the order of completion.
 
     Raises JudgeFailure when there is no prompt, when the endpoint refuses every question alike, or when nobody answers;
@@ -59,10 +54,7 @@ def ask_judge(
 
 
 async def _ask_all(
-    address: Address,
-    requests: Sequence[JudgeRequest],
-    hand_over: Callable[[JudgeRequest, Reply], None],
-    settings: ModelJudge,
+    address: Address, requests: Sequence[JudgeRequest], hand_over: HandOver, settings: ModelJudge
 ) -> None:
     silence = Silence(len(requests))
 
