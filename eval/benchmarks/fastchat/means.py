@@ -7,13 +7,12 @@ stand beside ours (one verdict per question and turn) wherever the two can diffe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from eval.benchmarks.fastchat.files import NO_SCORE, JudgmentRow
 from eval.benchmarks.fastchat.single_rating import HIGHEST, LOWEST
 from eval.records import Question
-from eval.scores.intervals import Bootstrap, mean_interval
-from eval.scores.metric_row import MetricRow
+from eval.scores.intervals import Bootstrap
+from eval.scores.metric_row import MetricRow, mean_row
 
 
 def counted_alike(rows: Sequence[JudgmentRow]) -> bool:
@@ -62,20 +61,8 @@ def _slices(
         slices[f"turn{turn}"] = [place for place in every if rows[place]["turn"] == turn]
     for name in dict.fromkeys(category.values()):
         slices[name] = [place for place in every if category.get(str(rows[place]["question_id"])) == name]
-    found = []
-    for name, places in slices.items():
-        kept = [(value, rows[place]["question_id"]) for place in places if (value := values[place]) is not None]
-        row = MetricRow(
-            benchmark=benchmark,
-            metric=metric,
-            slice=name,
-            value=None,
-            n=len(kept),
-            unscored=len(places) - len(kept),
-            reason="nothing was scored",
-        )
-        if kept:
-            mean = mean_interval([value for value, _ in kept], [question for _, question in kept], bootstrap)
-            row = replace(row, value=mean.value, low=mean.low, high=mean.high, reason=None)
-        found.append(row)
-    return found
+    asked = [row["question_id"] for row in rows]
+    return [
+        mean_row(benchmark, metric, name, [values[at] for at in places], [asked[at] for at in places], bootstrap)
+        for name, places in slices.items()
+    ]
