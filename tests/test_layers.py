@@ -45,6 +45,7 @@ ROOMS = {
         (
             "errors",
             "files",
+            "markdown",
         ),
         (
             "records",
