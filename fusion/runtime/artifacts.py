@@ -31,7 +31,7 @@ from filelock import FileLock
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.digests import content_key, file_digest, stamp
 from fusion.runtime.fingerprint import code_digest
-from fusion.runtime.stage import PINS, Advance, Stage, StageRecipe
+from fusion.runtime.stage import Advance, Stage, StageRecipe
 from fusion.runtime.versions import differences, git_commit, made_with, versions
 
 # What an artifact made with other library versions, or on another device, is: another's work that is computed again, as
@@ -76,8 +76,8 @@ class Store:
 
     def key(self, recipe: StageRecipe) -> str:
         """The key of a stage's output, without computing it."""
-        code = code_digest((*recipe.modules, *PINS))
-        parts = [recipe.name, plain(recipe.config), dict(sorted(recipe.inputs.items())), code]
+        inputs = dict(sorted(recipe.inputs.items()))
+        parts = [recipe.name, plain(recipe.config), inputs, code_digest(recipe.code)]
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -127,8 +127,8 @@ class Store:
                     "key": key,
                     "config": plain(stage.config),
                     "inputs": dict(stage.inputs),
-                    "code": code_digest((*stage.modules, *PINS)),
-                    "modules": [*stage.modules, *PINS],
+                    "code": code_digest(stage.code),
+                    "modules": list(stage.code),
                     "seed": stage.seed,
                     "facts": dict(facts or {}),
                     "files": _describe(partial),
