@@ -22,7 +22,7 @@ from fusion.train.stage import train_stage
 
 
 @dataclass(frozen=True)
-class Made:
+class MadeOnce:
     """Models, representations, alignments and fused targets by name, made when they are first asked for."""
 
     config: FusionConfig

@@ -21,7 +21,7 @@ from fusion.checkpoint import Checkpoint
 from fusion.conversations.files import FUSION, content_of
 from fusion.dialogues import dialogues_stage
 from fusion.experiment import FusionConfig, fusion_config
-from fusion.made import Made, producer
+from fusion.made import MadeOnce, producer
 from fusion.merge.stage import merge_stage
 from fusion.models import ModelConfig, located
 from fusion.runtime.artifacts import Artifact, Store
@@ -60,7 +60,7 @@ def run(
     with ThreadPoolExecutor(max_workers=config.lanes) as pool:
         lanes, produce = Lanes(pool), producer(store, progress, make_room)
         conversations = produce(dialogues_stage(config))
-        made = Made(config, conversations, produce, lanes, lambda model: locate(model, root))
+        made = MadeOnce(config, conversations, produce, lanes, lambda model: locate(model, root))
         pivot, *sources = results([lanes.begin(made.model, name) for name in (config.pivot, *config.sources)])
         learned = _learned(made, progress.note)
         targets = [learned[learner.row] for learner in config.learners if learner.role == "target"]
@@ -68,7 +68,7 @@ def run(
         return FusedModels(checkpoints=(pivot, *sources, *learned.values(), *merged), conversations=conversations)
 
 
-def _learned(made: Made, note: Callable[[str], None]) -> dict[str, Checkpoint]:
+def _learned(made: MadeOnce, note: Callable[[str], None]) -> dict[str, Checkpoint]:
     """The pivot trained into every learner's row.  Those that wait for nothing begin first, then what others read."""
     config, begin = made.config, made.lanes.begin
 
@@ -85,7 +85,7 @@ def _learned(made: Made, note: Callable[[str], None]) -> dict[str, Checkpoint]:
     return {learner.row: begun[learner.row].result() for learner in config.learners}
 
 
-def _train(learner: Learner, made: Made, note: Callable[[str], None]) -> Checkpoint:
+def _train(learner: Learner, made: MadeOnce, note: Callable[[str], None]) -> Checkpoint:
     """The pivot fine-tuned on the conversations, towards the teacher of the learner's task where it has one."""
     config, task, pivot = made.config, TASKS[learner.task], made.model(made.config.pivot)
     artifact = made.produce(
@@ -105,7 +105,7 @@ def _train(learner: Learner, made: Made, note: Callable[[str], None]) -> Checkpo
 
 
 def _merge(
-    row: str, pivot: Checkpoint, targets: list[Checkpoint], made: Made, note: Callable[[str], None]
+    row: str, pivot: Checkpoint, targets: list[Checkpoint], made: MadeOnce, note: Callable[[str], None]
 ) -> Checkpoint:
     """The targets merged in weight space by the rule that the table's row is named after."""
     config = made.config
