@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from eval.records import Placed
 
@@ -33,7 +32,7 @@ class JudgeRequest(Placed):
     max_tokens: int = 2048
     top_logprobs: int | None = None
     # Further fields of the published annotator's request, such as its function-calling tools.
-    extra: Mapping[str, Any] | None = None
+    extra: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from eval.benchmarks import stand_ins
 from eval.benchmarks.alpaca.metrics import (
@@ -309,7 +309,7 @@ class LoadedAlpacaEval(JudgedAlone):
         )
 
 
-def _question(row: dict[str, Any], *, path: Path, number: int) -> Question:
+def _question(row: dict[str, object], *, path: Path, number: int) -> Question:
     """Numbered by its row from 0: the package's instruction difficulties go by that number."""
     (instruction,) = wanted(row, "instruction", path=path, number=number)
     reference = row.get("reference")

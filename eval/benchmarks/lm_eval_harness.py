@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from eval.benchmarks.lm_eval_scores import LMEvalTask, task_scores
 from eval.benchmarks.protocol import ModelDtype, find
@@ -136,7 +136,7 @@ class LMEvalHarness:
     def _folder(self, data: Path) -> Path | None:
         return find(self.task_folder, data, what="the folder of lm-eval tasks")
 
-    def _evaluate(self, checkpoint: Path, folder: Path | None, endpoint: Endpoint | None) -> list[Mapping[str, Any]]:
+    def _evaluate(self, checkpoint: Path, folder: Path | None, endpoint: Endpoint | None) -> list[Mapping[str, object]]:
         """What the harness returns for each chosen task: the model and the list of tasks are loaded once."""
         from lm_eval import simple_evaluate
         from lm_eval.api.registry import get_model
@@ -144,7 +144,7 @@ class LMEvalHarness:
 
         if endpoint is not None and self.backend == "server":
             model = "local-completions"
-            arguments: dict[str, Any] = {
+            arguments: dict[str, object] = {
                 "model": endpoint.model,
                 "base_url": f"{endpoint.base_url.rstrip('/')}/completions",
                 "tokenizer": str(checkpoint),

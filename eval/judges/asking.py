@@ -43,7 +43,7 @@ def ask_judge(
     *,
     patience: Patience,
     reply: ReplyKind,
-    extra: Mapping[str, Any],
+    extra: Mapping[str, object],
 ) -> None:
     """Hand over one reply per request, in the order of completion.
 
@@ -66,7 +66,7 @@ async def _ask_all(
     hand_over: Callable[[JudgeRequest, Reply], None],
     patience: Patience,
     kind: ReplyKind,
-    extra: Mapping[str, Any],
+    extra: Mapping[str, object],
 ) -> None:
     silence = Silence(len(requests))
 

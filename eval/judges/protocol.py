@@ -6,7 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 from eval.exchange import JudgeRequest, Reply
 from eval.judges.price import Price
@@ -14,7 +14,7 @@ from eval.records import Unscored, Verdict
 from eval.serve import Serve
 from fusion.runtime.configure import plain
 
-Identity = tuple[dict[str, Any], dict[str, str]]
+Identity = tuple[dict[str, object], dict[str, str]]
 
 
 class Judge(Protocol):

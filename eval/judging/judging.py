@@ -12,7 +12,6 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from eval.benchmarks.protocol import JudgingPlan
 from eval.benchmarks.slots import NOBODY
@@ -93,7 +92,7 @@ class Judging:
         job = sitting.job
         plan, waiting = self._plan(sitting, repeat)
 
-        def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+        def build(out: Path, advance: Advance) -> Mapping[str, object]:
             done = 0
 
             def counted(_: object) -> None:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from eval.errors import ServerFailure
 from eval.serve.checkpoint import weights_digest
@@ -49,7 +48,7 @@ class ExistingEndpoint:
     def runs_on(self) -> None:
         return None
 
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """Where it is, and the model it is asked for."""
         return {"type": type(self).__name__, "base_url": self.base_url, "model": self.model}
 

@@ -68,7 +68,7 @@ class Transformers:
     def runs_on(self) -> str:
         return self.device
 
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """All of it: what is generated together decides the order of sums."""
         return dict(plain(self))
 
@@ -246,7 +246,7 @@ def _handler(server: TransformersServer, key: str) -> type[http.server.BaseHTTPR
             self._answer(401, _error("this server needs its key", 401))
             return True
 
-        def _answer(self, status: int, body: Mapping[str, Any]) -> None:
+        def _answer(self, status: int, body: Mapping[str, object]) -> None:
             data = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -254,7 +254,7 @@ def _handler(server: TransformersServer, key: str) -> type[http.server.BaseHTTPR
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     return Handler
@@ -274,5 +274,5 @@ def _job(body: Mapping[str, Any]) -> Completion:
     )
 
 
-def _error(message: str, code: int) -> dict[str, Any]:
+def _error(message: str, code: int) -> dict[str, object]:
     return {"error": {"message": message, "type": "invalid_request_error" if code < 500 else "server", "code": code}}

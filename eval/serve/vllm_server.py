@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from eval.errors import ServerFailure
 from eval.serve import guardian, probe
@@ -111,7 +111,7 @@ class VLLM:
     def runs_on(self) -> str:
         return "cpu" if on_cpu() else "cuda"
 
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """Precision, lengths, and how requests are batched and spread, which decides the order of sums."""
         settings = {name: value for name, value in plain(self).items() if name not in _WHERE_AND_WHEN}
         return {**settings, "threads": self.cpu_threads if on_cpu() else None}
@@ -323,7 +323,7 @@ class VLLMServer:
 
 def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
     """The server's command line; the key is not on it."""
-    pairs: dict[str, Any] = {
+    pairs: dict[str, object] = {
         "--model": checkpoint,
         "--host": "127.0.0.1",
         "--port": port,

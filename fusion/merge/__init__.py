@@ -20,7 +20,7 @@ meets the properties of `tests/fusion/merge/test_rule_properties.py` from then o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from fusion.merge.rules.dare import Dare
 from fusion.merge.rules.linear import Linear
@@ -31,6 +31,8 @@ from fusion.merge.rules.ties import Ties
 from fusion.merge.rules.varm import Varm
 
 if TYPE_CHECKING:
+    from dataclasses import Field
+
     import torch
     from torch import Tensor
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 class MergeRule(Protocol):
     """fp32 tensors of one parameter in, one of the pivot's shape out; hyperparameters per target in their order."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
 
     def __call__(
         self,

@@ -27,7 +27,7 @@ class StageRecipe:
     # The kind of stage, which is also its folder in the store.
     name: str
     # Its settings, resolved: a dataclass, or plain data.
-    config: Any
+    config: object
     # By role, the content of what it is made from (`Artifact.content`, a file's digest): never the key that content
     # was made under, so that other bytes under an old key are another input.
     inputs: Mapping[str, str]

@@ -25,7 +25,7 @@ from eval.records import Answer, Question, Unscored, Verdict
 _NOTHING_SAID = "$ERROR$"  # fastchat's text of a judge that did not answer
 _NO_ROW = ("no_answer", "not_recorded")
 
-FileRow = dict[str, Any]
+FileRow = dict[str, object]
 # fastchat's mark for a judgment that it could not read; handed on as the recorded value.
 NO_SCORE = -1.0
 
@@ -73,7 +73,7 @@ def single_rows(
     """Rows of `<judge>_single.jsonl` for one model, in the order of the requests."""
     known = {question.id: question for question in questions}
     found = {record.place: record for record in verdicts}
-    rows = []
+    rows: list[FileRow] = []
     for request in requests:
         record = found.get(request.place)
         if not _has_row(record):
