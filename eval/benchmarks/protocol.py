@@ -70,14 +70,16 @@ class Asking(Protocol):
     @property
     def questions(self) -> tuple[Question, ...]: ...
 
+    @property
+    def usual_answer_tokens(self) -> int:
+        """About how many tokens an answer to one turn has, where max_tokens allows; for plans."""
+
     def sampling(self, question: Question) -> Sampling: ...
 
 
 class LoadedBenchmark(Asking, Protocol):
     """A benchmark with its files read."""
 
-    # About how many tokens an answer to one turn has, where max_tokens allows; for plans.
-    usual_answer_tokens: ClassVar[int]
     # The module that reads a judge model's reply.  The benchmark's own holds its statistics too, and a change of those
     # must not ask a paid judge again; what is asked is in the key word for word.
     reading: ClassVar[str]

@@ -21,18 +21,20 @@ import resource
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict, TypeVar
 
 from filelock import FileLock
 
 from fusion.runtime.configure import Refusal, plain
-from fusion.runtime.digests import content_key, file_digest, stamp
+from fusion.runtime.digests import content_key, directory_key, file_digest, stamp
 from fusion.runtime.fingerprint import code_digest
 from fusion.runtime.stage import Advance, Stage, StageRecipe
 from fusion.runtime.versions import differences, git_commit, made_with, versions
+
+T = TypeVar("T")
 
 # What an artifact made with other library versions, or on another device, is: another's work that is computed again, as
 # good as one's own but worth a word, or simply as good.
@@ -89,6 +91,10 @@ class Artifact:
         """A key of what it holds, logs apart, whatever recipe it was made by: what stages made from it are keyed by."""
         return content_of(self.manifest)
 
+    def read(self, reader: Callable[[Path], T], *, stand_in: Callable[[str], T]) -> T:
+        """What `reader` finds in its folder; of an artifact that is only planned, what `stand_in` makes of its key."""
+        return reader(self.path)
+
 
 def content_of(manifest: Manifest) -> str:
     """The content of the artifact that a manifest describes."""
@@ -113,6 +119,10 @@ class Store:
     def path(self, stage: str, key: str) -> Path:
         """Where the finished output lives."""
         return self.root / stage / key
+
+    def directory_key(self, directory: Path) -> str:
+        """The key of a checkpoint's files; their digests are remembered below the root."""
+        return directory_key(directory, self.root / "digests.json")
 
     def unfinished(self, stage: str, key: str) -> Path:
         """Where an attempt that did not finish left what it had."""

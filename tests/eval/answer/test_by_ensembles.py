@@ -20,6 +20,7 @@ from eval.records import Question
 from eval.scores.intervals import Bootstrap
 from eval.serve import Transformers
 from eval.serve.standing import starter
+from fusion.runtime.artifacts import Store
 from fusion.runtime.fingerprint import module_digests
 from fusion.runtime.progress import RunProgress
 
@@ -57,7 +58,7 @@ def mixed(artifacts: Path, members: list[Candidate], progress: RunProgress) -> l
     )
     with contextlib.ExitStack() as stack:
         started = starter(config.serve, stack, logs=artifacts / "logs", say=progress.note)
-        run = Stages(config, progress, started)
+        run = Stages(config, progress, started, store=Store(root=config.artifacts))
         benchmark = LoadedMTBench(settings=settings, questions=questions, prompts={})
         candidate = Candidate(model="ensemble-packllm_sim", group="Ensembles", path=artifacts, weights="both")
         return [answer.turns for answer in mixed_answers(run, candidate, members, "mt", benchmark, PackLLMSim())]
