@@ -5,7 +5,7 @@ How to ask and how to read is the benchmark's; the judge gives the reply and not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from eval.records import Placed
@@ -48,3 +48,7 @@ class Reply:
     rejected: bool = False  # by the endpoint for what it asks (too long, filtered)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+# Where a judge's reply to a request goes, as soon as it is there.
+HandOver = Callable[[JudgeRequest, Reply], None]

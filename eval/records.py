@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -162,6 +162,8 @@ class ItemScore:
 
 Record = Question | Answer | Verdict | Unscored | ItemScore
 R = TypeVar("R", bound="Record")
+# What judging one model's answers left, a record a place.
+Verdicts = Sequence[Verdict | Unscored]
 
 
 def to_line(record: Record) -> str:

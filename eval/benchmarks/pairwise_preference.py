@@ -12,13 +12,13 @@ import functools
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import yaml
 
 from eval.exchange import Reply
-from eval.records import Unscored, Verdict
+from eval.records import Unscored, Verdict, Verdicts
 from eval.scores.alpaca_package import alpaca_folder, alpaca_module
 from fusion.runtime.configure import Refusal, nearest
 
@@ -105,7 +105,7 @@ class JudgedPair:
     first_bias: float | None = None
 
 
-def judged_pairs(verdicts: Sequence[Verdict | Unscored]) -> dict[str, JudgedPair]:
+def judged_pairs(verdicts: Verdicts) -> dict[str, JudgedPair]:
     """The judged pair of every question that has a record."""
     records: dict[str, list[Verdict | Unscored]] = {}
     for record in verdicts:
@@ -113,7 +113,7 @@ def judged_pairs(verdicts: Sequence[Verdict | Unscored]) -> dict[str, JudgedPair
     return {question: _judged_pair(found) for question, found in records.items()}
 
 
-def _judged_pair(records: Sequence[Verdict | Unscored]) -> JudgedPair:
+def _judged_pair(records: Verdicts) -> JudgedPair:
     values = {record.order: record.value for record in records if isinstance(record, Verdict)}
     reason = next((record.reason for record in records if isinstance(record, Unscored)), None)
     if reason is not None:

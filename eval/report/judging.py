@@ -46,11 +46,7 @@ def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list
         for member, votes in (entry.judged.votes if entry.judged else {}).items():
             named = raters.setdefault(
                 (entry.benchmark, member),
-                Votes(
-                    rater=f"{member} ({entry.benchmark})",
-                    kind=_kind(entry.benchmark),
-                    nameless=True,
-                ),
+                Votes(rater=f"{member} ({entry.benchmark})", kind=_kind(entry.benchmark), nameless=True),
             )
             for place, value in votes.items():
                 item, seen = _from_one_side(entry.model, place, value)

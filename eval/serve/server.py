@@ -46,11 +46,9 @@ class Server(Protocol):
     @property
     def endpoint(self) -> Endpoint:
         """Where to ask.  Raises ServerFailure before the first `load`."""
-        ...
 
     def load(self, checkpoint: Path) -> Loaded:
         """Serve `checkpoint` from now on.  Raises Refusal for unfit files, ServerFailure when serving fails."""
-        ...
 
 
 class Serve(Protocol):
@@ -62,28 +60,22 @@ class Serve(Protocol):
     @property
     def modules(self) -> tuple[str, ...]:
         """The code that decides how it answers (fusion.runtime.fingerprint)."""
-        ...
 
     @property
     def libraries(self) -> tuple[str, ...]:
         """The packages that compute its answers."""
-        ...
 
     @property
     def runs_on(self) -> str | None:
         """The device it computes on, None where nobody knows."""
-        ...
 
     def identity(self) -> Mapping[str, object]:
         """The settings that can change an answer, those left open as this machine settles them."""
-        ...
 
     def precision(self, stored: str) -> str | None:
         """The type in which weights that are `stored` in one are computed with, both torch's names; None where only
         the server knows.
         """
-        ...
 
     def start(self, *, logs: Path, say: Callable[[str], None]) -> AbstractContextManager[Server]:
         """`logs` is the directory for the server's log; `say` receives one line per event a person should see."""
-        ...

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from eval.errors import ServerFailure
 from eval.serve.checkpoint import signature, weights_digest
@@ -40,6 +40,10 @@ class Transformers:
     `dtype` = auto is the checkpoint's own.
     """
 
+    # What renders, generates and decodes.
+    modules: ClassVar[tuple[str, ...]] = ("eval.serve.generation", "eval.serve.transformers_server")
+    libraries: ClassVar[tuple[str, ...]] = MODELS
+
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = None
     batch_size: int = 16
@@ -54,15 +58,6 @@ class Transformers:
     def precision(self, stored: str) -> str:
         """The one asked for, or with `auto` the checkpoint's."""
         return stored if self.dtype == "auto" else self.dtype
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """What renders, generates and decodes."""
-        return ("eval.serve.generation", "eval.serve.transformers_server")
-
-    @property
-    def libraries(self) -> tuple[str, ...]:
-        return MODELS
 
     @property
     def runs_on(self) -> str:

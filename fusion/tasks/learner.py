@@ -36,15 +36,12 @@ class Taught(Protocol):
 
     def pivot_represented(self) -> Artifact:
         """The pivot's own distributions."""
-        ...
 
     def fused(self, sources: Sequence[str]) -> Artifact:
         """The pivot's distributions fused with those of `sources`; of none: the pivot's alone."""
-        ...
 
     def produce(self, stage: Stage) -> Artifact:
         """What the stage leaves."""
-        ...
 
 
 class Task(ABC):

@@ -20,7 +20,7 @@ from eval.benchmarks.fastchat.prompts import prompt_name
 from eval.benchmarks.fastchat.single_rating import parse_rating
 from eval.benchmarks.fastchat.verdict_letter import TIE, parse_verdict, verdict_letter
 from eval.exchange import JudgeRequest
-from eval.records import Answer, Question, Unscored, Verdict
+from eval.records import Answer, Question, Unscored, Verdict, Verdicts
 
 _NOTHING_SAID = "$ERROR$"  # fastchat's text of a judge that did not answer
 _NO_ROW = ("no_answer", "not_recorded")
@@ -64,7 +64,7 @@ def answer_rows(answers: Sequence[Answer], *, written: float) -> list[FileRow]:
 def single_rows(
     questions: Sequence[Question],
     requests: Sequence[JudgeRequest],
-    verdicts: Sequence[Verdict | Unscored],
+    verdicts: Verdicts,
     *,
     model: str,
     judge: str,
@@ -97,7 +97,7 @@ def single_rows(
 def pair_rows(
     questions: Sequence[Question],
     requests: Sequence[JudgeRequest],
-    verdicts: Sequence[Verdict | Unscored],
+    verdicts: Verdicts,
     *,
     model: str,
     names: Mapping[str, str],
