@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from fusion.merge.mergekit import InRecipes
 
 if TYPE_CHECKING:
     import torch
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 class MergeRule(Protocol):
     """fp32 tensors of one parameter in, one of the pivot's shape out; hyperparameters per target in their order."""
+
+    in_recipes: ClassVar[InRecipes] = InRecipes()
 
     def __call__(
         self,
