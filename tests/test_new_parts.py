@@ -88,8 +88,9 @@ def test_a_judged_benchmark(house: House) -> None:
     )
     said = {"capital": "Paris", "sum": "5", "opposite": "cold"}  # two of three passed, the fourth was not answered
     answers = write_lines(house.root / "pupil.jsonl", [{"id": key, "said": text} for key, text in said.items()])
+    twins = "{name: panel, members: {a: {name: reference, credit: exact}, b: {name: reference, credit: exact}}}"
     (row,) = house.evaluate(
-        "benchmark=quiz", f"paths.data={house.root}/data", "judge=reference_exact", f"answers={answers}"
+        "benchmark=quiz", f"paths.data={house.root}/data", f"+benchmark.quiz.judge={twins}", f"answers={answers}"
     )
     assert (row["model"], row["benchmark"], row["metric"]) == ("pupil", "quiz", "passed")
     assert float(row["value"]) == pytest.approx(100 * 2 / 3)
@@ -98,6 +99,8 @@ def test_a_judged_benchmark(house: House) -> None:
     assert "|  | Quiz passed | unscored |" in shown
     (pupil,) = (line.split(" | ") for line in shown if line.startswith("| pupil"))
     assert pupil[1].split()[0].strip("*") == "66.7"
+    with (house.root / "out" / "agreement.csv").open() as stream:  # of ratings, though the benchmark reports a share
+        assert {row["kind"] for row in csv.DictReader(stream)} == {"rating"}
 
 
 # ------------------------------------------------------------------------------------------------------------ judge
