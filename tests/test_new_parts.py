@@ -88,8 +88,9 @@ def test_a_judged_benchmark(house: House) -> None:
     )
     said = {"capital": "Paris", "sum": "5", "opposite": "cold"}  # two of three passed, the fourth was not answered
     answers = write_lines(house.root / "pupil.jsonl", [{"id": key, "said": text} for key, text in said.items()])
+    twins = "{name: panel, members: {a: {name: reference, credit: exact}, b: {name: reference, credit: exact}}}"
     (row,) = house.evaluate(
-        "benchmark=quiz", f"paths.data={house.root}/data", "judge=reference_exact", f"answers={answers}"
+        "benchmark=quiz", f"paths.data={house.root}/data", f"+benchmark.quiz.judge={twins}", f"answers={answers}"
     )
     assert (row["model"], row["benchmark"], row["metric"]) == ("pupil", "quiz", "passed")
     assert float(row["value"]) == pytest.approx(100 * 2 / 3)
@@ -98,6 +99,8 @@ def test_a_judged_benchmark(house: House) -> None:
     assert "|  | Quiz passed | unscored |" in shown
     (pupil,) = (line.split(" | ") for line in shown if line.startswith("| pupil"))
     assert pupil[1].split()[0].strip("*") == "66.7"
+    with (house.root / "out" / "agreement.csv").open() as stream:  # of ratings, though the benchmark reports a share
+        assert {row["kind"] for row in csv.DictReader(stream)} == {"rating"}
 
 
 # ------------------------------------------------------------------------------------------------------------ judge
@@ -237,9 +240,14 @@ def test_a_merge_rule(house: House) -> None:
         (house.root / name / "config.json").write_text('{"model_type": "llama"}')
         save_file({"model.norm.weight": torch.tensor(row)}, house.root / name / "model.safetensors")
     recipe = yaml.safe_load(house.run("-c", IN_AN_EXPERIMENT).stdout)
-    assert recipe["merge_method"] == "furthest" and recipe["parameters"] == {"scale": 0.5}
+    assert recipe["merge_method"] == "furthest" and recipe["parameters"] == {"scale": 0.5, "handicap": 1.0}
+    # a moves by 1, .5 and 0, b by -.5, -2 and 0; with its handicap b's -2 is less than a's .5
+    recipe = {
+        "merge_method": "half_of_furthest",
+        "base_model": "pivot",
+        "models": [{"model": name, "parameters": {"handicap": share}} for name, share in (("a", 1), ("b", 0.1))],
+    }
     (house.root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     house.run("-m", "fusion.merge", "recipe=recipe.yaml", "out=merged")
     merged = load_file(house.root / "merged" / "model.safetensors")["model.norm.weight"]
-    # a moves by 1, .5 and 0, b by -.5, -2 and 0
-    assert merged.tolist() == [1 + 0.5 * 1, 1 - 0.5 * 2, 1]
+    assert merged.tolist() == [1 + 0.5 * 1, 1 + 0.5 * 0.5, 1]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
+from eval.agreement.votes import VoteKind
 from eval.exchange import JudgeRequest, Reply
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
 from eval.scores.intervals import Bootstrap
@@ -164,6 +165,8 @@ class JudgedBenchmark(Protocol):
     needs_judge: ClassVar[bool]
     metrics: ClassVar[tuple[Metric, ...]]
     primary: ClassVar[Metric]
+    # What a verdict's value is: one answer's rating, or which of two answers is better (1 to 2).
+    verdicts: ClassVar[VoteKind]
     # The package in whose own files results are left too (`eval.report.packages.fastchat`); empty for none.
     package: ClassVar[str]
 

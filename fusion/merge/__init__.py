@@ -2,9 +2,10 @@
 
 A rule is a frozen dataclass: its fields are its hyperparameters, its call merges one parameter.  To add one, write
 `fusion/merge/rules/<name>.py` with such a class, name it in MERGE_RULES there, and give it `conf/merge/<name>.yaml`;
-it meets the properties of `tests/fusion/merge/test_rule_properties.py` from then on.  A rule with no more than
+it meets the properties of `tests/fusion/merge/test_rule_properties.py` from then on.  A `MergeRule` with no more than
 `__call__` works on whole tensors; a `fusion.merge.parameter.PiecewiseRule`, as all of these are, streams.
 
+    mergekit.py       how a rule stands in recipes
     parameter.py      one parameter of the pivot and its targets, in pieces
     task_vector.py    what several rules share: weights, and one sign elected at each position
     threshold.py      the k-th largest magnitude, exactly, without sorting

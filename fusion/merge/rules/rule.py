@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from fusion.merge.mergekit import InRecipes
+
 if TYPE_CHECKING:
     from dataclasses import Field
 
@@ -18,6 +20,7 @@ class MergeRule(Protocol):
     """fp32 tensors of one parameter in, one of the pivot's shape out; hyperparameters per target in their order."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[object]]]
+    in_recipes: ClassVar[InRecipes] = InRecipes()
 
     def __call__(
         self,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from eval.agreement.votes import VoteKind
 from eval.benchmarks.fastchat.single_rating import parse_rating
 from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, Sampling, find
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
@@ -29,6 +30,7 @@ class Quiz:
     needs_judge: ClassVar[bool] = True
     package: ClassVar[str] = ""
     annotator: ClassVar[str] = ""
+    verdicts: ClassVar[VoteKind] = "rating"
     primary: ClassVar[Metric] = PASSED
     metrics: ClassVar[tuple[Metric, ...]] = (PASSED,)
 

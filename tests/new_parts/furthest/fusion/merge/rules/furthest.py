@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
-from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, PiecewiseRule
+from fusion.merge.mergekit import InRecipes
+from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, PiecewiseRule, per_target
 
 if TYPE_CHECKING:
     import torch
@@ -13,15 +14,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Furthest(PiecewiseRule):
-    """`scale`: of the way that it moved."""
+    """`scale`: of the way that it moved; `handicap`: what a target's way is multiplied by where they are compared."""
+
+    in_recipes: ClassVar[InRecipes] = InRecipes(
+        per_target=frozenset({"handicap"}), methods={"half_of_furthest": {"scale": 0.5}}
+    )
 
     scale: float = 1.0
+    handicap: float | tuple[float, ...] = 1.0
 
     def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
-        """Nothing; every target counts alike."""
-        return Measured(weights=(1.0 / parameter.targets,) * parameter.targets)
+        """The handicaps."""
+        return Measured(weights=per_target(self.handicap, parameter.targets, "handicap"))
 
     def combine(self, piece: Piece, measured: Measured) -> Combined:
         """theta_0 + scale * delta of the largest magnitude."""
-        winner = piece.deltas.abs().argmax(0, keepdim=True)
+        handicap = piece.deltas.new_tensor(measured.weights)[:, None]
+        winner = (handicap * piece.deltas.abs()).argmax(0, keepdim=True)
         return Combined(piece.pivot + self.scale * piece.deltas.gather(0, winner)[0])
