@@ -46,11 +46,7 @@ def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list
         for member, votes in (entry.judged.votes if entry.judged else {}).items():
             named = raters.setdefault(
                 (entry.benchmark, member),
-                Votes(
-                    rater=f"{member} ({entry.benchmark})",
-                    kind=_kind(entry.benchmark),
-                    nameless=True,
-                ),
+                Votes(rater=f"{member} ({entry.benchmark})", kind=_kind(entry.benchmark), nameless=True),
             )
             for place, value in votes.items():
                 item, seen = _from_one_side(entry.model, place, value)
@@ -70,10 +66,10 @@ def _kind(benchmark: str) -> VoteKind:
 
 def _from_one_side(model: str, place: Place, value: float) -> tuple[Item, float]:
     """A verdict on a pair of models is recorded for both, each from its own side; keep one of the two."""
-    question, turn, opponent, order, _ = place
-    if opponent and opponent < model:
-        return (question, turn, (opponent, model, str(order and 3 - order))), 3 - value
-    return (question, turn, (model, opponent, str(order))), value
+    question, turn, other = place.question_id, place.turn, place.opponent
+    if other and other < model:
+        return (question, turn, (other, model, str(place.order and 3 - place.order))), 3 - value
+    return (question, turn, (model, other, str(place.order))), value
 
 
 def cost_csv(costs: Sequence[JudgeCost]) -> str:

@@ -21,18 +21,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
-from fusion.merge import MERGE_RULES
+from fusion.merge import MERGE_RULES, MergeRule
 from fusion.merge.parameter import Context
 from fusion.merge.rules.slerp import gradient
 from fusion.runtime.configure import Refusal, nearest, typed
 from fusion.runtime.precision import LostUpdate, Rounding
 
 # mergekit's methods that are one of our rules with some fields set.
-_METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+_METHODS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     **{name: (name, {}) for name in MERGE_RULES},
     "dare_linear": ("dare", {"merge": "linear"}),
     "dare_ties": ("dare", {"merge": "ties"}),
@@ -40,7 +40,7 @@ _METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 _PER_TARGET = frozenset({"weight", "density"})
 _LISTS = frozenset({"pair", "t_where"})  # fields whose lists are no gradients
 # Defaults that mergekit has otherwise; said aloud when a recipe leaves them open.
-_MERGEKIT_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+_MERGEKIT_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     "task_arithmetic": {"weight": "none, it is required"},
     "linear": {"weight": "none, it is required"},
     "ties": {"weight": "none, it is required", "density": 1.0},
@@ -55,7 +55,7 @@ class RecipeModel:
     """One entry of `models`."""
 
     model: str
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class RecipeSource:
 
     model: str
     layer_range: tuple[int, int]
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,29 +72,30 @@ class RecipeSlice:
     """A run of layers and what counts within it."""
 
     sources: tuple[RecipeSource, ...]
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The file's keys.  `seed`, `rounding`, `lost_update`, `embeddings` and `tokenizer` are ours, others mergekit's.
-
-    `lost_update`: what is done when rounding the weights loses more than a hundredth of the update.
-    """
+    """The file's keys: first mergekit's, then ours."""
 
     merge_method: str
     base_model: str | None = None
     models: tuple[RecipeModel, ...] | None = None
     slices: tuple[RecipeSlice, ...] | None = None
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
     dtype: str | None = None
     out_dtype: str | None = None
     tokenizer_source: str | None = None
     seed: int = 0
     rounding: Rounding = "nearest"
+    """How numbers are rounded to the type that is written."""
     lost_update: LostUpdate = "warn"
+    """What is done when rounding the weights loses more than a hundredth of the update."""
     embeddings: Literal["refuse", "cut"] = "refuse"
+    """What is done with a target's embeddings of more rows than the pivot's; `cut` takes the first."""
     tokenizer: Literal["equal", "pivot"] = "equal"
+    """`pivot` leaves the tokenizers uncompared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +104,8 @@ class Stretch:
 
     first: int
     end: int | None
-    targets: tuple[tuple[Mapping[str, Any], ...], ...]
-    rule: tuple[Mapping[str, Any], ...]
+    targets: tuple[tuple[Mapping[str, object], ...], ...]
+    rule: tuple[Mapping[str, object], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,23 +113,23 @@ class RecipeRules:
     """The rule for each parameter, as a recipe's gradients and filters have it."""
 
     rule: str
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, object]
     stretches: tuple[Stretch, ...]
-    made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    made: dict[str, MergeRule] = field(default_factory=dict, repr=False, compare=False)
 
-    def rule_for(self, context: Context) -> Any:
+    def rule_for(self, context: Context) -> MergeRule:
         """An entry of MERGE_RULES with the hyperparameters of this parameter; equal ones are one object.
 
         Raises Refusal for a value out of range and for a layer that no slice covers.
         """
         stretch, layer, layers = self._place(context)
-        settings: dict[str, Any] = dict(self.fixed)
+        settings: dict[str, object] = dict(self.fixed)
         for key in _keys(stretch.rule):
             if key not in _PER_TARGET:
                 value = _first(stretch.rule, key, context.name, layer, layers)
                 if value is not None:
                     settings[key] = value
-        for key in _PER_TARGET & {entry.name for entry in dataclasses.fields(MERGE_RULES[self.rule])}:  # type: ignore[arg-type]
+        for key in _PER_TARGET & {entry.name for entry in dataclasses.fields(MERGE_RULES[self.rule])}:
             values = [_first((*own, *stretch.rule), key, context.name, layer, layers) for own in stretch.targets]
             given = [value for value in values if value is not None]
             if given and len(given) < len(values):
@@ -167,7 +168,7 @@ class MergePlan:
     notes: tuple[str, ...]
 
 
-_Run = tuple[int, int | None, list[str], list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
+_Run = tuple[int, int | None, list[str], list[dict[str, object]], list[dict[str, object]], dict[str, object]]
 
 
 def read_recipe(file: Path) -> MergePlan:
@@ -272,10 +273,10 @@ def _runs(rule: str, slices: Sequence[RecipeSlice], notes: list[str]) -> list[_R
     return runs
 
 
-def _translated(rule: str, parameters: Mapping[str, Any] | None, at: str, notes: list[str]) -> dict[str, Any]:
+def _translated(rule: str, parameters: Mapping[str, object] | None, at: str, notes: list[str]) -> dict[str, object]:
     """mergekit's spelling of hyperparameters to our fields; raises Refusal for a name that is neither."""
-    fields = {entry.name for entry in dataclasses.fields(MERGE_RULES[rule])}  # type: ignore[arg-type]
-    translated: dict[str, Any] = {}
+    fields = {entry.name for entry in dataclasses.fields(MERGE_RULES[rule])}
+    translated: dict[str, object] = {}
     for key, value in (parameters or {}).items():
         if key == "int8_mask":
             notes.append("int8_mask only saves memory in mergekit and has no effect here")
@@ -305,7 +306,7 @@ def _boolean(value: object, at: str) -> bool:
     return value
 
 
-def _refuse_not_per_target(rule: str, settings: Mapping[str, Any]) -> None:
+def _refuse_not_per_target(rule: str, settings: Mapping[str, object]) -> None:
     for key in settings:
         if key not in _PER_TARGET:
             raise Refusal(
@@ -313,12 +314,12 @@ def _refuse_not_per_target(rule: str, settings: Mapping[str, Any]) -> None:
             )
 
 
-def _keys(levels: Sequence[Mapping[str, Any]]) -> list[str]:
+def _keys(levels: Sequence[Mapping[str, object]]) -> list[str]:
     return list(dict.fromkeys(key for level in levels for key in level))
 
 
 def _open_defaults(rule: str, given: set[str]) -> list[str]:
-    fields = {entry.name: entry.default for entry in dataclasses.fields(MERGE_RULES[rule])}  # type: ignore[arg-type]
+    fields = {entry.name: entry.default for entry in dataclasses.fields(MERGE_RULES[rule])}
     return [
         f"{key} is not given: {fields[key]} here, in mergekit {other}"
         for key, other in _MERGEKIT_DEFAULTS.get(rule, {}).items()
@@ -326,7 +327,9 @@ def _open_defaults(rule: str, given: set[str]) -> list[str]:
     ]
 
 
-def _first(levels: Sequence[Mapping[str, Any]], key: str, name: str, layer: int | None, layers: int | None) -> Any:
+def _first(
+    levels: Sequence[Mapping[str, object]], key: str, name: str, layer: int | None, layers: int | None
+) -> object:
     for level in levels:
         if key in level:
             value = level[key] if key in _LISTS else _resolved(level[key], key, name, layer, layers)
@@ -335,7 +338,7 @@ def _first(levels: Sequence[Mapping[str, Any]], key: str, name: str, layer: int 
     return None
 
 
-def _resolved(value: Any, key: str, name: str, layer: int | None, layers: int | None) -> Any:
+def _resolved(value: object, key: str, name: str, layer: int | None, layers: int | None) -> object:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return value
     if not value:
