@@ -59,15 +59,29 @@ class Answer:
     reason: str | None = None
 
 
-# Which showing of an answer a verdict is on: question, turn, the model it was compared with (empty where it is rated
-# alone), order of showing (0: the protocol's own; 1: shown first; 2: shown second), and the repetition, 0 for the first
-# time it is asked.
-Place = tuple[str, int, str, int, int]
+@dataclass(frozen=True, kw_only=True, order=True)
+class Place:
+    """Which showing of an answer a verdict is on."""
+
+    question_id: str
+    # From 1.
+    turn: int
+    # The model it is compared with; empty where it is rated alone.
+    opponent: str = ""
+    # 0: the protocol's own; 1: shown first; 2: shown second.
+    order: int = 0
+    # The repetition, 0 for the first time it is asked.
+    repeat: int = 0
+
+    @property
+    def first_time(self) -> Place:
+        """The same showing when it is asked for the first time: what its repetitions have in common."""
+        return dataclasses.replace(self, repeat=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """What a request or a record is about: one showing of one turn of an answer."""
+    """What a request or a record is about: one showing of one turn of an answer.  Its fields are those of `Place`."""
 
     question_id: str
     turn: int
@@ -77,7 +91,13 @@ class Placed:
 
     @property
     def place(self) -> Place:
-        return self.question_id, self.turn, self.opponent, self.order, self.repeat
+        return Place(
+            question_id=self.question_id,
+            turn=self.turn,
+            opponent=self.opponent,
+            order=self.order,
+            repeat=self.repeat,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

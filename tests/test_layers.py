@@ -37,7 +37,10 @@ ROOMS = {
             "tasks",
         ),
         ("experiment",),
-        ("dialogues",),
+        (
+            "dialogues",
+            "made",
+        ),
         ("pipeline",),
         ("__main__",),
     ),

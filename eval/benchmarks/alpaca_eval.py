@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from eval.agreement.votes import VoteKind
 from eval.benchmarks import stand_ins
 from eval.benchmarks.alpaca.metrics import (
     METRICS,
@@ -67,6 +68,7 @@ class AlpacaEval:
     primary: ClassVar[Metric] = WIN_RATE
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
     package: ClassVar[str] = "alpaca_eval"
+    verdicts: ClassVar[VoteKind] = "preference"
 
     # Rows with instruction, output (the baseline's), generator (its name), dataset; None: made by the run (the pocket
     # set).

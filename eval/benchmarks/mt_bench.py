@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from eval.agreement.votes import VoteKind
 from eval.benchmarks import stand_ins
 from eval.benchmarks.fastchat.files import NO_SCORE
 from eval.benchmarks.fastchat.judgments import Judgments, rows_of
@@ -54,6 +55,7 @@ class MTBench:
     needs_judge: ClassVar[bool] = True
     package: ClassVar[str] = "fastchat"
     annotator: ClassVar[str] = ""
+    verdicts: ClassVar[VoteKind] = "rating"
     primary: ClassVar[Metric] = RATING
     metrics: ClassVar[tuple[Metric, ...]] = (RATING, Metric(name="rating_fastchat", unit="rating", decimals=2))
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from eval.agreement.votes import VoteKind
 from eval.benchmarks.fastchat.files import NO_SCORE
 from eval.benchmarks.fastchat.judgments import PairJudgments, rows_of
 from eval.benchmarks.fastchat.means import fastchat_pair_rows
@@ -53,6 +54,7 @@ class MTBenchPairwise:
     needs_judge: ClassVar[bool] = True
     package: ClassVar[str] = "fastchat"
     annotator: ClassVar[str] = ""
+    verdicts: ClassVar[VoteKind] = "preference"
     primary: ClassVar[Metric] = WIN_RATE
     metrics: ClassVar[tuple[Metric, ...]] = (
         WIN_RATE,

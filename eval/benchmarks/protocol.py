@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
+from eval.agreement.votes import VoteKind
 from eval.exchange import JudgeRequest, Reply
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
 from eval.scores.intervals import Bootstrap
@@ -70,14 +71,16 @@ class Asking(Protocol):
     @property
     def questions(self) -> tuple[Question, ...]: ...
 
+    @property
+    def usual_answer_tokens(self) -> int:
+        """About how many tokens an answer to one turn has, where max_tokens allows; for plans."""
+
     def sampling(self, question: Question) -> Sampling: ...
 
 
 class LoadedBenchmark(Asking, Protocol):
     """A benchmark with its files read."""
 
-    # About how many tokens an answer to one turn has, where max_tokens allows; for plans.
-    usual_answer_tokens: ClassVar[int]
     # The module that reads a judge model's reply.  The benchmark's own holds its statistics too, and a change of those
     # must not ask a paid judge again; what is asked is in the key word for word.
     reading: ClassVar[str]
@@ -162,6 +165,8 @@ class JudgedBenchmark(Protocol):
     needs_judge: ClassVar[bool]
     metrics: ClassVar[tuple[Metric, ...]]
     primary: ClassVar[Metric]
+    # What a verdict's value is: one answer's rating, or which of two answers is better (1 to 2).
+    verdicts: ClassVar[VoteKind]
     # The package in whose own files results are left too (`eval.report.packages.fastchat`); empty for none.
     package: ClassVar[str]
 

@@ -11,10 +11,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from fusion.merge.mergekit import InRecipes
 from fusion.runtime.configure import Refusal
 
 if TYPE_CHECKING:
@@ -129,6 +130,8 @@ class PiecewiseRule(ABC):
 
     A rule whose weights or thresholds span several parameters is a SurveyingRule.
     """
+
+    in_recipes: ClassVar[InRecipes] = InRecipes()
 
     @abstractmethod
     def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:

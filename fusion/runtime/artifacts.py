@@ -21,18 +21,20 @@ import resource
 import shutil
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Required, TypedDict
+from typing import Any, Literal, Required, TypedDict, TypeVar
 
 from filelock import FileLock
 
 from fusion.runtime.configure import Refusal, plain
-from fusion.runtime.digests import content_key, file_digest, stamp
+from fusion.runtime.digests import content_key, directory_key, file_digest, stamp
 from fusion.runtime.fingerprint import code_digest
-from fusion.runtime.stage import PINS, Advance, Stage, StageRecipe
+from fusion.runtime.stage import Advance, Stage, StageRecipe
 from fusion.runtime.versions import differences, git_commit, made_with, versions
+
+T = TypeVar("T")
 
 # What an artifact made with other library versions, or on another device, is: another's work that is computed again, as
 # good as one's own but worth a word, or simply as good.
@@ -89,6 +91,10 @@ class Artifact:
         """A key of what it holds, logs apart, whatever recipe it was made by: what stages made from it are keyed by."""
         return content_of(self.manifest)
 
+    def read(self, reader: Callable[[Path], T], *, stand_in: Callable[[str], T]) -> T:
+        """What `reader` finds in its folder; of an artifact that is only planned, what `stand_in` makes of its key."""
+        return reader(self.path)
+
 
 def content_of(manifest: Manifest) -> str:
     """The content of the artifact that a manifest describes."""
@@ -105,14 +111,18 @@ class Store:
 
     def key(self, recipe: StageRecipe) -> str:
         """The key of a stage's output, without computing it."""
-        code = code_digest((*recipe.modules, *PINS))
-        parts = [recipe.name, plain(recipe.config), dict(sorted(recipe.inputs.items())), code]
+        inputs = dict(sorted(recipe.inputs.items()))
+        parts = [recipe.name, plain(recipe.config), inputs, code_digest(recipe.code)]
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     def path(self, stage: str, key: str) -> Path:
         """Where the finished output lives."""
         return self.root / stage / key
+
+    def directory_key(self, directory: Path) -> str:
+        """The key of a checkpoint's files; their digests are remembered below the root."""
+        return directory_key(directory, self.root / "digests.json")
 
     def unfinished(self, stage: str, key: str) -> Path:
         """Where an attempt that did not finish left what it had."""
@@ -156,8 +166,8 @@ class Store:
                     "key": key,
                     "config": plain(stage.config),
                     "inputs": dict(stage.inputs),
-                    "code": code_digest((*stage.modules, *PINS)),
-                    "modules": [*stage.modules, *PINS],
+                    "code": code_digest(stage.code),
+                    "modules": list(stage.code),
                     "seed": stage.seed,
                     "facts": dict(facts or {}),
                     "files": _describe(partial),

@@ -29,7 +29,10 @@ class Learner:
 class Taught(Protocol):
     """What an experiment has made or makes on demand, each once: what tasks are given to build teachers from."""
 
-    seed: int
+    @property
+    def seed(self) -> int:
+        """The experiment's."""
+        ...
 
     def pivot_represented(self) -> Artifact:
         """The pivot's own distributions."""

@@ -18,7 +18,7 @@ whatever `dtype` says.  What is not given has this project's default, which is F
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -31,22 +31,10 @@ from fusion.merge.rules.slerp import gradient
 from fusion.runtime.configure import Refusal, nearest, typed
 from fusion.runtime.precision import LostUpdate, Rounding
 
-# mergekit's methods that are one of our rules with some fields set.
+# A recipe's methods: our rules, and mergekit's names for one of them with some fields set.
 _METHODS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     **{name: (name, {}) for name in MERGE_RULES},
-    "dare_linear": ("dare", {"merge": "linear"}),
-    "dare_ties": ("dare", {"merge": "ties"}),
-}
-_PER_TARGET = frozenset({"weight", "density"})
-_LISTS = frozenset({"pair", "t_where"})  # fields whose lists are no gradients
-# Defaults that mergekit has otherwise; said aloud when a recipe leaves them open.
-_MERGEKIT_DEFAULTS: Mapping[str, Mapping[str, object]] = {
-    "task_arithmetic": {"weight": "none, it is required"},
-    "linear": {"weight": "none, it is required"},
-    "ties": {"weight": "none, it is required", "density": 1.0},
-    "dare": {"weight": "none, it is required", "density": 1.0, "normalize": False, "rescale": "match_l1"},
-    "sce": {"select_topk": 1.0, "reading": "mergekit"},
-    "slerp": {"t": "none, it is required"},
+    **{other: (name, given) for name, rule in MERGE_RULES.items() for other, given in rule.in_recipes.methods.items()},
 }
 
 
@@ -124,13 +112,15 @@ class RecipeRules:
         """
         stretch, layer, layers = self._place(context)
         settings: dict[str, object] = dict(self.fixed)
+        stands = MERGE_RULES[self.rule].in_recipes
         for key in _keys(stretch.rule):
-            if key not in _PER_TARGET:
-                value = _first(stretch.rule, key, context.name, layer, layers)
+            if key not in stands.per_target:
+                value = _first(stretch.rule, key, context.name, layer, layers, stands.lists)
                 if value is not None:
                     settings[key] = value
-        for key in _PER_TARGET & {entry.name for entry in dataclasses.fields(MERGE_RULES[self.rule])}:
-            values = [_first((*own, *stretch.rule), key, context.name, layer, layers) for own in stretch.targets]
+        for key in stands.per_target:
+            levels = [(*own, *stretch.rule) for own in stretch.targets]
+            values = [_first(level, key, context.name, layer, layers, stands.lists) for level in levels]
             given = [value for value in values if value is not None]
             if given and len(given) < len(values):
                 raise Refusal(
@@ -208,11 +198,15 @@ def plan(recipe: Recipe, *, near: Path) -> MergePlan:
     if not models:
         raise Refusal("the recipe names no model: give at least one under models")
     base = recipe.base_model
-    keep = [i for i, model in enumerate(models) if rule == "linear" or model != base]
-    if base is None and rule not in ("linear", "slerp"):
+    stands = MERGE_RULES[rule].in_recipes
+    keep = [i for i, model in enumerate(models) if stands.base_counts or model != base]
+    if base is None and stands.models_without_base == 0:
         raise Refusal(f"{recipe.merge_method} needs base_model: the pivot that the models were trained from")
-    if base is None and rule == "slerp" and len(models) != 2:
-        raise Refusal(f"slerp without base_model needs exactly two models, and the recipe has {len(models)}")
+    if base is None and stands.models_without_base not in (None, len(models)):
+        raise Refusal(
+            f"{recipe.merge_method} without base_model needs {stands.models_without_base} models, and the recipe has"
+            f" {len(models)}"
+        )
     if not keep:
         raise Refusal(f"the recipe names no model besides base_model {base}: give at least one target")
     stretches = []
@@ -276,26 +270,21 @@ def _runs(rule: str, slices: Sequence[RecipeSlice], notes: list[str]) -> list[_R
 def _translated(rule: str, parameters: Mapping[str, object] | None, at: str, notes: list[str]) -> dict[str, object]:
     """mergekit's spelling of hyperparameters to our fields; raises Refusal for a name that is neither."""
     fields = {entry.name for entry in dataclasses.fields(MERGE_RULES[rule])}
+    respelled = MERGE_RULES[rule].in_recipes.respelled
     translated: dict[str, object] = {}
     for key, value in (parameters or {}).items():
         if key == "int8_mask":
             notes.append("int8_mask only saves memory in mergekit and has no effect here")
         elif key == "lambda" and "scale" in fields:
             translated["scale"] = value
-        elif key == "normalize" and rule == "ties":
-            translated["aggregate"] = "mean" if _boolean(value, f"{at}.{key}") else "sum"
-        elif key == "rescale" and rule == "dare" and isinstance(value, bool):
-            translated["rescale"] = "match_l1" if value else "none"
-            if value:
-                notes.append(
-                    "rescale: true keeps the L1 norm, as in mergekit; the paper's is rescale: inverse_keep_rate"
-                )
+        elif key in respelled and (isinstance(value, bool) or key not in fields):
+            translated[respelled[key].field] = respelled[key].values[_boolean(value, f"{at}.{key}")]
+            if value and respelled[key].note:
+                notes.append(respelled[key].note)
         elif key in fields:
             translated[key] = value
         else:
-            spellings = (
-                fields | ({"lambda"} if "scale" in fields else set()) | ({"normalize"} if rule == "ties" else set())
-            )
+            spellings = fields | ({"lambda"} if "scale" in fields else set()) | set(respelled)
             raise Refusal(f"unknown key '{at}.{key}' for {rule}: {nearest(str(key), spellings)}")
     return translated
 
@@ -308,7 +297,7 @@ def _boolean(value: object, at: str) -> bool:
 
 def _refuse_not_per_target(rule: str, settings: Mapping[str, object]) -> None:
     for key in settings:
-        if key not in _PER_TARGET:
+        if key not in MERGE_RULES[rule].in_recipes.per_target:
             raise Refusal(
                 f"{key} of {rule} is one setting for all models: move it from the model to the recipe's parameters"
             )
@@ -322,17 +311,22 @@ def _open_defaults(rule: str, given: set[str]) -> list[str]:
     fields = {entry.name: entry.default for entry in dataclasses.fields(MERGE_RULES[rule])}
     return [
         f"{key} is not given: {fields[key]} here, in mergekit {other}"
-        for key, other in _MERGEKIT_DEFAULTS.get(rule, {}).items()
+        for key, other in MERGE_RULES[rule].in_recipes.mergekit_defaults.items()
         if key not in given
     ]
 
 
 def _first(
-    levels: Sequence[Mapping[str, object]], key: str, name: str, layer: int | None, layers: int | None
+    levels: Sequence[Mapping[str, object]],
+    key: str,
+    name: str,
+    layer: int | None,
+    layers: int | None,
+    lists: Collection[str],
 ) -> object:
     for level in levels:
         if key in level:
-            value = level[key] if key in _LISTS else _resolved(level[key], key, name, layer, layers)
+            value = level[key] if key in lists else _resolved(level[key], key, name, layer, layers)
             if value is not None:
                 return value
     return None

@@ -18,8 +18,9 @@ def written_recipe(
     A hyperparameter with a number for each target stands with the targets, all others stand once.
     """
     (name,) = (name for name, kind in MERGE_RULES.items() if kind is type(rule))
+    per_target = MERGE_RULES[name].in_recipes.per_target
     values = {field.name: plain(getattr(rule, field.name)) for field in dataclasses.fields(rule)}
-    each = {key: value for key, value in values.items() if key in ("weight", "density") and isinstance(value, list)}
+    each = {key: value for key, value in values.items() if key in per_target and isinstance(value, list)}
     whole = {key: value for key, value in values.items() if key not in each and value is not None}
     models = []
     for number, target in enumerate(targets):

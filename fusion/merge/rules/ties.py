@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from fusion.merge.mergekit import InRecipes, Respelled
 from fusion.merge.parameter import Combined, Context, Mapper, Measured, Parameter, Piece, SurveyingRule, per_target
 from fusion.merge.task_vector import elected_sum, vote
 from fusion.merge.threshold import Count, Threshold, largest
@@ -34,6 +35,12 @@ class Ties(SurveyingRule):
 
     `weight` and `density` are one number, or one for each target.
     """
+
+    in_recipes: ClassVar[InRecipes] = InRecipes(
+        per_target=frozenset({"weight", "density"}),
+        respelled={"normalize": Respelled(field="aggregate", values={True: "mean", False: "sum"})},
+        mergekit_defaults={"weight": "none, it is required", "density": 1.0},
+    )
 
     density: float | tuple[float, ...] = 0.6
     weight: float | tuple[float, ...] = 0.2
