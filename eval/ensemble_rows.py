@@ -29,11 +29,12 @@ from eval.ensembles.packllm import PackLLM
 from eval.ensembles.perplexity import Surprise
 from eval.ensembles.selection import Option, Selection
 from eval.ensembles.writing import Writing
-from eval.judging.asking import JudgingJob
+from eval.judging.judgement import JudgingJob
 from eval.judging.judging import Judged
-from eval.records import Answer, Question, Unscored, Verdict
+from eval.records import Answer, Question, Unscored, Verdict, Verdicts
 from eval.scored import ScoredModel
 from eval.serve.standing import starter
+from fusion.runtime.artifacts import Store
 from fusion.runtime.configure import Refusal
 from fusion.runtime.progress import RunProgress
 
@@ -51,6 +52,10 @@ class FusorQuestions:
     @property
     def asked_as(self) -> str:
         return self.name
+
+    @property
+    def usual_answer_tokens(self) -> int:
+        return self.benchmark.usual_answer_tokens
 
     def sampling(self, question: Question) -> Sampling:
         return self.benchmark.sampling(question)
@@ -122,33 +127,26 @@ class EnsembleRows:
     ) -> None:
         """Keep the candidate's perplexities on its own conversations, if it is a member and a rule asks for them."""
         if candidate in self.members and any("perplexities" in rule.needs for rule in self.config.ensembles.values()):
-            self.surprises[candidate.model, entry] = surprises(run, candidate, entry, benchmark.questions, answers)
+            self.surprises[candidate.model, entry] = surprises(run, candidate, entry, benchmark, answers)
 
     def jobs(
-        self, loaded: Mapping[str, LoadedBenchmark], answered: Mapping[tuple[str, str], Sequence[Answer]]
+        self,
+        loaded: Mapping[str, LoadedBenchmark],
+        answered: Mapping[tuple[str, str], Sequence[Answer]],
+        store: Store,
     ) -> list[JudgingJob]:
         """The answers of the rules that write their own."""
         found = []
         with contextlib.ExitStack() as stack:
             logs, say = self.config.artifacts / "logs", self.progress.note
-            run = Stages(self.config, self.progress, starter(self.config.serve, stack, logs=logs, say=say))
-            for name in self.writing:
+            started = starter(self.config.serve, stack, logs=logs, say=say)
+            run = Stages(self.config, self.progress, started, store=store)
+            for name, rule in self.writing.items():
                 for entry, benchmark in loaded.items():
-                    found.append(self.written(run, name, entry, benchmark, answered))
+                    said = [by_question(answered[member.model, entry]) for member in self.members]
+                    members = MembersOn(rows=self, run=run, name=name, entry=entry, benchmark=benchmark, said=said)
+                    found.append(rule.row(members))
         return found
-
-    def written(
-        self,
-        run: Stages,
-        name: str,
-        entry: str,
-        benchmark: LoadedBenchmark,
-        answered: Mapping[tuple[str, str], Sequence[Answer]],
-    ) -> JudgingJob:
-        """The own answers of a rule that writes to one benchmark."""
-        said = [by_question(answered[member.model, entry]) for member in self.members]
-        members = MembersOn(rows=self, run=run, name=name, entry=entry, benchmark=benchmark, said=said)
-        return self.writing[name].row(members)
 
     def selected(self, judged: Sequence[Judged]) -> list[Judged]:
         """The rows of the rules that select, of the members' judged answers."""
@@ -245,7 +243,7 @@ def _all_answers(job: JudgingJob) -> dict[str, Answer]:
     return none | by_question(job.answers)
 
 
-def _of_chosen(records: Sequence[Sequence[Verdict | Unscored]], chosen: Mapping[str, int]) -> list[Verdict | Unscored]:
+def _of_chosen(records: Sequence[Verdicts], chosen: Mapping[str, int]) -> list[Verdict | Unscored]:
     """Of each question the chosen source's records, in the questions' order."""
     by_place: dict[tuple[int, str], list[Verdict | Unscored]] = {}
     for place, own in enumerate(records):

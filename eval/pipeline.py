@@ -18,10 +18,11 @@ from pathlib import Path
 
 from eval.answer.candidate import Candidate
 from eval.answer.stages import Stages, scored_model
+from eval.benchmarks import LoadedBenchmark
 from eval.config import EvalConfig
 from eval.ensemble_rows import EnsembleRows
-from eval.judging.asking import JudgingJob
 from eval.judging.head_to_head import both_sides, pair_up
+from eval.judging.judgement import JudgingJob
 from eval.judging.judging import Judged, Judging
 from eval.judging.recorded_rows import recorded_rows
 from eval.judging.scored_by import scored_by
@@ -31,8 +32,12 @@ from eval.serve import Serve
 from eval.serve.lanes import plan
 from eval.serve.machine import visible_gpus
 from eval.serve.standing import Servers, StartedServer
+from fusion.runtime.artifacts import Store
 from fusion.runtime.configure import Refusal
 from fusion.runtime.progress import RunProgress
+
+# What an evaluation does while a server is there for it: some candidates, how they are served, and that server.
+Ask = Callable[[Sequence[Candidate], Serve, StartedServer], None]
 
 
 def evaluate(
@@ -56,46 +61,66 @@ def evaluate(
         entry: benchmark.load(benchmark.files(config.data, questions=questions.get(entry)))
         for entry, benchmark in config.judged.items()
     }
-    measures = config.measured
+
+    def served(ask: Ask) -> None:
+        side_by_side = plan(by_architecture(candidates), config.serve, lanes=config.lanes, gpus=visible_gpus())
+        servers.take(
+            [(architecture(piece[0].path), piece) for piece in side_by_side.pieces],
+            side_by_side.settings,
+            ask,
+            logs=config.artifacts / "logs",
+            say=progress.note,
+        )
+        servers.make_room()  # for ensembles' models, and for judges that are served
+
+    ensembles = EnsembleRows(candidates, config, progress)
+    judging = Judging(config, progress, _store(config))
+    judged, measured = run_stages(candidates, loaded, ensembles, judging, served)
+    found = iter(_scored(judged, judging, ensembles))
+    scored: list[ScoredModel] = []
+    for candidate in candidates:
+        scored += itertools.islice(found, len(loaded))
+        for entry, harness in config.measured.items():
+            # Two entries may ask one task in two ways, so their rows bear the entry's name.
+            items = [replace(item, benchmark=entry) for item in measured[candidate.model, entry]]
+            metrics = [replace(row, benchmark=entry) for row in harness.metrics(items, config.bootstrap)]
+            scored.append(scored_model(candidate, entry, metrics, items))
+    return [*scored, *ensembles.in_order(found)]
+
+
+def run_stages(
+    candidates: Sequence[Candidate],
+    loaded: Mapping[str, LoadedBenchmark],
+    ensembles: EnsembleRows,
+    judging: Judging,
+    served: Callable[[Ask], None],
+) -> tuple[list[Judged], dict[tuple[str, str], list[ItemScore]]]:
+    """Every stage of an evaluation, in order: the judged answers of candidates and ensembles, and what was measured.
+
+    `served` calls what it is given with every candidate once, and a server for it.  A planner gives a `judging` whose
+    store computes nothing, and no server.
+    """
+    config, progress, store = judging.config, judging.progress, judging.store
     answered: dict[tuple[str, str], list[Answer]] = {}
     measured: dict[tuple[str, str], list[ItemScore]] = {}
-    ensembles = EnsembleRows(candidates, config, progress)
-
-    side_by_side = plan(by_architecture(candidates), config.serve, lanes=config.lanes, gpus=visible_gpus())
 
     def ask(piece: Sequence[Candidate], settings: Serve, started: StartedServer) -> None:
-        run = Stages(config, progress, started, serve=settings)
+        run = Stages(config, progress, started, store=store, serve=settings)
         for candidate in piece:
             for entry, benchmark in loaded.items():
                 answered[candidate.model, entry] = run.answers(candidate, entry, benchmark)
                 ensembles.measure(run, candidate, entry, benchmark, answered[candidate.model, entry])
-            for entry, harness in measures.items():
+            for entry, harness in config.measured.items():
                 measured[candidate.model, entry] = run.measured(candidate, entry, harness)
 
-    servers.take(
-        [(architecture(piece[0].path), piece) for piece in side_by_side.pieces],
-        side_by_side.settings,
-        ask,
-        logs=config.artifacts / "logs",
-        say=progress.note,
-    )
-    servers.make_room()  # for ensembles' models, and for judges that are served
+    served(ask)
     jobs = [
         JudgingJob(candidate=candidate, entry=entry, benchmark=benchmark, answers=answered[candidate.model, entry])
         for candidate in candidates
         for entry, benchmark in loaded.items()
     ]
-    jobs += ensembles.jobs(loaded, answered)
-    judged = iter(judge(jobs, config, progress, selected=ensembles.selected))
-    scored: list[ScoredModel] = []
-    for candidate in candidates:
-        scored += itertools.islice(judged, len(loaded))
-        for entry, harness in measures.items():
-            # Two entries may ask one task in two ways, so their rows bear the entry's name.
-            items = [replace(item, benchmark=entry) for item in measured[candidate.model, entry]]
-            metrics = [replace(row, benchmark=entry) for row in harness.metrics(items, config.bootstrap)]
-            scored.append(scored_model(candidate, entry, metrics, items))
-    return [*scored, *ensembles.in_order(judged)]
+    jobs += ensembles.jobs(loaded, answered, store)
+    return judging.all(pair_up(jobs)), measured
 
 
 def judge_answers(
@@ -120,20 +145,21 @@ def judge_answers(
         candidate = Candidate(model=model, group="Models", path=path, weights="")
         jobs.append(JudgingJob(candidate=candidate, entry=entry, benchmark=loaded, answers=answers))
     ensembles = EnsembleRows([job.candidate for job in jobs], config, progress, served=False)
-    return judge(jobs, config, progress, selected=ensembles.selected)
+    return judge(jobs, config, progress, ensembles)
 
 
 def judge(
-    jobs: Sequence[JudgingJob],
-    config: EvalConfig,
-    progress: RunProgress,
-    *,
-    selected: Callable[[Sequence[Judged]], Sequence[Judged]] = lambda judged: (),
+    jobs: Sequence[JudgingJob], config: EvalConfig, progress: RunProgress, ensembles: EnsembleRows | None = None
 ) -> list[ScoredModel]:
-    """Verdicts on every job's answers, and the scores they give, in the jobs' order; behind them the scores of what is
-    `selected` from them."""
-    judging = Judging(config, progress)
-    judged = both_sides(judging.all(pair_up(jobs)))
+    """Verdicts on every job's answers, and the scores they give, in the jobs' order; behind them the scores of what the
+    ensembles select from them."""
+    judging = Judging(config, progress, _store(config))
+    return _scored(judging.all(pair_up(jobs)), judging, ensembles)
+
+
+def _scored(found: Sequence[Judged], judging: Judging, ensembles: EnsembleRows | None) -> list[ScoredModel]:
+    config, judged = judging.config, both_sides(found)
+    selected = ensembles.selected(judged) if ensembles else []
     return [
         scored_by(
             one,
@@ -141,8 +167,12 @@ def judge(
             config.bootstrap,
             beside=recorded_rows(one, config.judges[one.job.entry], config.bootstrap),
         )
-        for one in [*judged, *selected(judged)]
+        for one in [*judged, *selected]
     ]
+
+
+def _store(config: EvalConfig) -> Store:
+    return Store(root=config.artifacts, reuse=config.reuse)
 
 
 def by_architecture(candidates: Sequence[Candidate]) -> list[list[Candidate]]:

@@ -17,11 +17,11 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from eval.files import read_bytes
 from fusion.runtime.configure import Refusal
@@ -59,15 +59,29 @@ class Answer:
     reason: str | None = None
 
 
-# Which showing of an answer a verdict is on: question, turn, the model it was compared with (empty where it is rated
-# alone), order of showing (0: the protocol's own; 1: shown first; 2: shown second), and the repetition, 0 for the first
-# time it is asked.
-Place = tuple[str, int, str, int, int]
+@dataclass(frozen=True, kw_only=True, order=True)
+class Place:
+    """Which showing of an answer a verdict is on."""
+
+    question_id: str
+    # From 1.
+    turn: int
+    # The model it is compared with; empty where it is rated alone.
+    opponent: str = ""
+    # 0: the protocol's own; 1: shown first; 2: shown second.
+    order: int = 0
+    # The repetition, 0 for the first time it is asked.
+    repeat: int = 0
+
+    @property
+    def first_time(self) -> Place:
+        """The same showing when it is asked for the first time: what its repetitions have in common."""
+        return dataclasses.replace(self, repeat=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """What a request or a record is about: one showing of one turn of an answer."""
+    """What a request or a record is about: one showing of one turn of an answer.  Its fields are those of `Place`."""
 
     question_id: str
     turn: int
@@ -77,7 +91,13 @@ class Placed:
 
     @property
     def place(self) -> Place:
-        return self.question_id, self.turn, self.opponent, self.order, self.repeat
+        return Place(
+            question_id=self.question_id,
+            turn=self.turn,
+            opponent=self.opponent,
+            order=self.order,
+            repeat=self.repeat,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +162,8 @@ class ItemScore:
 
 Record = Question | Answer | Verdict | Unscored | ItemScore
 R = TypeVar("R", bound="Record")
+# What judging one model's answers left, a record a place.
+Verdicts = Sequence[Verdict | Unscored]
 
 
 def to_line(record: Record) -> str:
@@ -154,11 +176,11 @@ def to_line(record: Record) -> str:
     return json.dumps(body, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def from_mapping(row: Any, *kinds: type[Any]) -> Any:
+def from_mapping(row: object, *kinds: type[R]) -> R:
     """The record that `to_line` wrote.  Raises ValueError for anything else."""
     by_name = {kind.__name__: kind for kind in kinds}
     name = row.get("type") if isinstance(row, dict) else None
-    if name not in by_name:
+    if not isinstance(row, dict) or name not in by_name:
         raise ValueError(f"expected a record of type {' or '.join(by_name)}, got {name!r}")
     known = _fields(name)
     values = {key: value for key, value in row.items() if key != "type"}

@@ -2,13 +2,12 @@
 
 In reading order:
 
-    work.py         how much work a stage is
-    store.py        an artifact store that computes nothing and notes what it is asked for
-    questions.py    what stands for questions and answers that are not there yet
-    answers.py      the evaluation's part of a plan
-    book.py         every stage that the cells ask for, each once
-    rates.py        how fast a machine works: from work to hours and bytes
-    record.py       the plan, and the budget that it is compared with
-    table.py        the plan on the terminal and in files
-    plan.py         all of it, and the refusal of what exceeds a budget
+    work.py       how many dialogues are fused on, and how long they are
+    store.py      an artifact store that computes nothing and notes what it is asked for
+    charges.py    what judges are asked for, and what that costs
+    book.py       every stage that the cells ask for, each once
+    rates.py      how fast a machine works: from work to hours and bytes
+    record.py     the plan, and the budget that it is compared with
+    table.py      the plan on the terminal and in files
+    plan.py       all of it, and the refusal of what exceeds a budget
 """

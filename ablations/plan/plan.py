@@ -19,7 +19,7 @@ from ablations.plan.record import Budget, Line, Plan
 from fusion.runtime.configure import Refusal, typed
 
 if TYPE_CHECKING:
-    from ablations.plan.answers import Demand
+    from ablations.plan.charges import Demand
     from ablations.plan.rates import Rates
     from ablations.plan.store import PlannedStage
     from ablations.sweep.cells import Sweep
@@ -78,7 +78,7 @@ def hold(plan: Plan, budget: Budget) -> None:
 
 def plan_of(sweep: Sweep) -> Plan:
     """The plan of a sweep, or of a run that is none.  Raises Refusal for settings that a cell would refuse."""
-    from ablations.plan.answers import Demand
+    from ablations.plan.charges import Demand
     from ablations.plan.rates import Rates
 
     cells = [sweep.compose(cell) for cell in sweep.cells]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ablations.plan.answers import Charge
+    from ablations.plan.charges import Charge
     from ablations.plan.store import PlannedStage
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from fusion.models import ModelConfig, checkpoint_directory, dressed, on_this_disk, template_file
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
-from fusion.runtime.artifacts import Artifact, Store
+from fusion.runtime.artifacts import Artifact, Store, T
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import directory_key, file_digest
 from fusion.runtime.precision import ITEM_BYTES
@@ -45,18 +45,18 @@ class Book:
 
     stages: dict[tuple[str, str], PlannedStage] = field(default_factory=dict)
     sizes: dict[str, Size] = field(default_factory=dict)
-    latest: PlannedStage | None = None
 
-    def enter(
-        self, stage: str, key: str, *, found: Mapping[str, Any] | None, work: Work | None = None, what: str = ""
-    ) -> tuple[PlannedStage, bool]:
-        """The stage of that key, and whether it is new to the book."""
-        new = (stage, key) not in self.stages
-        if new:
-            work = work or Work(kind=stage, units=None)
-            self.stages[stage, key] = PlannedStage(stage=stage, key=key, what=what, work=work, found=found)
-        self.latest = self.stages[stage, key]
-        return self.latest, new
+    def enter(self, stage: str, key: str, *, found: Mapping[str, Any] | None, work: Work | None, what: str) -> None:
+        """Note the stage of that key, unless it is there."""
+        work = work or Work(kind=stage, units=None)
+        self.stages.setdefault((stage, key), PlannedStage(stage=stage, key=key, what=what, work=work, found=found))
+
+
+class PlannedArtifact(Artifact):
+    """One whose files are not there."""
+
+    def read(self, reader: Callable[[Path], T], *, stand_in: Callable[[str], T]) -> T:
+        return stand_in(self.key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class PlanningStore(Store):
         path = self.path(stage.name, key)
         found = self.manifest(stage.name, key)
         work, size = (None, None) if stage.work is None else stage.work(Known(self.dialogues, self.book.sizes))
-        self.book.enter(stage.name, key, found=found, work=work)
+        self.book.enter(stage.name, key, found=found, work=work, what=stage.what)
         files: dict[str, Any] = {"fusion.jsonl": {"sha256": key}}
         if found is None and isinstance(stage.config, PocketData):
             path = self.scratch / stage.name / key
@@ -83,15 +83,12 @@ class PlanningStore(Store):
             written = [file for file in path.rglob("*") if file.is_file()]
             files = {str(file.relative_to(path)): {"sha256": file_digest(file)} for file in written}
         manifest = {"files": files} if found is None else found
-        artifact = Artifact(stage=stage.name, key=key, path=path, manifest=manifest, reused=found is not None)
+        there = found is not None and all((path / name).exists() for name in manifest["files"])
+        kind = Artifact if there else PlannedArtifact
+        artifact = kind(stage=stage.name, key=key, path=path, manifest=manifest, reused=found is not None)
         if size is not None:
             self.book.sizes[artifact.content] = size
         return artifact
-
-    def latest(self) -> PlannedStage:
-        """The stage entered last."""
-        assert self.book.latest is not None
-        return self.book.latest
 
     def locate(self, model: ModelConfig, root: Path) -> tuple[Path, str]:
         """The place and key of a model on the hub or on disk; of one that is not there, a key that no file has.
@@ -116,16 +113,16 @@ class PlanningStore(Store):
             template = template_file(model)
             if template is not None:
                 directory = dressed(directory, template, self.scratch)
-            key = directory_key(directory, self._digests(), digest=_small_digest)
+            key = self.directory_key(directory)
         self.book.sizes[key] = size
         return directory, key
 
-    def _digests(self) -> Path:
-        """A copy of what is known of files' digests, since a plan leaves nothing behind."""
+    def directory_key(self, directory: Path) -> str:
+        """As a run's, with a copy of what is known of files' digests, since a plan leaves nothing behind."""
         copied, known = self.scratch / "digests.json", self.root / "digests.json"
         if known.exists() and not copied.exists():
             shutil.copyfile(known, copied)
-        return copied
+        return directory_key(directory, copied, digest=_small_digest)
 
 
 def _said(model: ModelConfig) -> Size:

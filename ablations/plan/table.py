@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from ablations.plan.answers import Charge
+from ablations.plan.charges import Charge
 from ablations.plan.record import Line, Plan
 from eval.judging.estimate import spelt
 

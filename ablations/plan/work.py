@@ -12,12 +12,10 @@ from fusion.conversations.conversation import DataConfig, load_conversations
 from fusion.experiment import FusionConfig
 from fusion.pocket.dialogues import DOMAINS, PocketData
 from fusion.runtime.configure import Refusal, typed
-from fusion.runtime.work import Dialogues
+from fusion.runtime.work import CHARACTERS_PER_TOKEN, Dialogues
 
-CHARACTERS_PER_TOKEN = 4.0
 # Of the pocket set in the pocket models' tokenizers, template included; counted over its 900 fusion dialogues.
 _POCKET_TOKENS, _POCKET_LABELLED = 23.3, 8.6
-_ADAM = 8  # bytes of its two moments beside each trained parameter's 4
 
 
 @dataclass(frozen=True, kw_only=True)

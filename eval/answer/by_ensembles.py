@@ -8,22 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from eval.answer.candidate import Candidate, digest
-from eval.answer.stages import Stages
+from eval.answer.stages import Stages, answers_of
+from eval.answer.work import mixing, reading
 from eval.benchmarks import LoadedBenchmark
 from eval.ensembles.chat_text import conversation
 from eval.ensembles.packllm import PackLLM
 from eval.ensembles.perplexity import Surprise, measure_here, measure_served, read_surprises, write_surprises
-from eval.records import Answer, Journal, Question, read_records, write_records
+from eval.records import Answer, Journal, read_records, write_records
 from eval.serve import Endpoint, Transformers, engine
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.versions import MODELS
 
 
 def surprises(
-    run: Stages, candidate: Candidate, entry: str, questions: Sequence[Question], answers: Sequence[Answer]
+    run: Stages, candidate: Candidate, entry: str, benchmark: LoadedBenchmark, answers: Sequence[Answer]
 ) -> dict[str, Surprise]:
     """The candidate's perplexities, kept as the artifact "perplexity"; a question that has none is left out."""
-    said = by_question(answers)
+    questions, said = benchmark.questions, by_question(answers)
     spoken = [[question.id, conversation(question, said[question.id])] for question in questions]
     serve = engine(run.serve)
 
@@ -55,9 +56,10 @@ def surprises(
         build=build,
         libraries=serve.libraries,
         device=serve.runs_on,
+        work=lambda known: (reading(known, candidate, benchmark), None),
     )
     artifact = run.progress.produce(run.store, stage)
-    return read_surprises(artifact.path / "surprises.jsonl")
+    return artifact.read(lambda path: read_surprises(path / "surprises.jsonl"), stand_in=lambda key: {})
 
 
 def mixed_answers(
@@ -101,13 +103,13 @@ def mixed_answers(
         what=f"{candidate.model} · {entry}",
         config={"asked": digest(asked), "benchmark": benchmark.name, "rule": rule},
         inputs={f"weights.{place}": member.weights for place, member in enumerate(members)},
-        modules=("eval.ensembles.mixture",),
+        modules=("eval.ensembles.mixture", type(rule).__module__),
         build=build,
         libraries=MODELS,
         device=rule.device,
+        work=lambda known: (mixing(known, members, benchmark), None),
     )
-    artifact = run.progress.produce(run.store, stage)
-    return [replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)]
+    return answers_of(run.progress.produce(run.store, stage), candidate, benchmark)
 
 
 def by_question(answers: Iterable[Answer]) -> dict[str, Answer]:

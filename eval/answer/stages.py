@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from eval.answer.candidate import Candidate, digest
 from eval.answer.collect import collect_answers
+from eval.answer.work import answering, placeholders
 from eval.benchmarks.protocol import Asking, MeasuredBenchmark
 from eval.config import EvalConfig
 from eval.errors import HarnessFailure, ServerFailure
@@ -18,7 +19,7 @@ from eval.scores.metric_row import MetricRow
 from eval.serve import Endpoint, Serve, Transformers, engine
 from eval.serve.checkpoint import noted_dtype
 from eval.serve.standing import StartedServer
-from fusion.runtime.artifacts import Store
+from fusion.runtime.artifacts import Artifact, Store
 from fusion.runtime.configure import plain
 from fusion.runtime.progress import RunProgress
 from fusion.runtime.stage import Advance, Stage, Unfinished
@@ -31,11 +32,17 @@ class Stages:
     """The stages of one evaluation; `server` is called when a question first needs it."""
 
     def __init__(
-        self, config: EvalConfig, progress: RunProgress, server: StartedServer, *, serve: Serve | None = None
+        self,
+        config: EvalConfig,
+        progress: RunProgress,
+        server: StartedServer,
+        *,
+        store: Store,
+        serve: Serve | None = None,
     ) -> None:
         self.config = config
         self.serve = serve or config.serve  # pinned to GPUs, where several servers run
-        self.store = Store(root=config.artifacts, reuse=config.reuse)
+        self.store = store
         self.progress = progress
         self.server = server
         self.computed_in: str | None = None  # the precision of what answered last
@@ -99,6 +106,7 @@ class Stages:
             build=build,
             libraries=chosen.libraries,
             device=chosen.runs_on,
+            work=lambda known: (answering(known, candidate, benchmark, chosen), None),
         )
         try:
             artifact = self.progress.produce(self.store, stage)
@@ -107,10 +115,7 @@ class Stages:
                 f"{candidate.model}, {entry}: {unfinished} answers failed; repeat the command to ask again"
             )
             return list(unfinished.records)
-        # Equal weights under another name share their answers.
-        return [
-            replace(answer, model=candidate.model) for answer in read_records(artifact.path / "answers.jsonl", Answer)
-        ]
+        return answers_of(artifact, candidate, benchmark)
 
     def measured(self, candidate: Candidate, entry: str, harness: MeasuredBenchmark) -> list[ItemScore]:
         """What a benchmark that measures by itself finds, one score per document.
@@ -143,7 +148,16 @@ class Stages:
             device=chosen.runs_on if served else harness.device,
         )
         artifact = self.progress.produce(self.store, stage)
-        return read_records(artifact.path / "items.jsonl", ItemScore)
+        return artifact.read(lambda path: read_records(path / "items.jsonl", ItemScore), stand_in=lambda key: [])
+
+
+def answers_of(artifact: Artifact, candidate: Candidate, asked: Asking) -> list[Answer]:
+    """The candidate's answers in an artifact.  Equal weights under another name share them."""
+    answers = artifact.read(
+        lambda path: read_records(path / "answers.jsonl", Answer),
+        stand_in=lambda key: placeholders(asked, model=candidate.model, key=key),
+    )
+    return [replace(answer, model=candidate.model) for answer in answers]
 
 
 def scored_model(

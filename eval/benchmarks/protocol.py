@@ -17,7 +17,7 @@ from typing import ClassVar, Literal, Protocol
 
 from eval.agreement.votes import VoteKind
 from eval.exchange import JudgeRequest, Reply
-from eval.records import Answer, ItemScore, Question, Unscored, Verdict
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
@@ -71,14 +71,16 @@ class Asking(Protocol):
     @property
     def questions(self) -> tuple[Question, ...]: ...
 
+    @property
+    def usual_answer_tokens(self) -> int:
+        """About how many tokens an answer to one turn has, where max_tokens allows; for plans."""
+
     def sampling(self, question: Question) -> Sampling: ...
 
 
 class LoadedBenchmark(Asking, Protocol):
     """A benchmark with its files read."""
 
-    # About how many tokens an answer to one turn has, where max_tokens allows; for plans.
-    usual_answer_tokens: ClassVar[int]
     # The module that reads a judge model's reply.  The benchmark's own holds its statistics too, and a change of those
     # must not ask a paid judge again; what is asked is in the key word for word.
     reading: ClassVar[str]
@@ -95,12 +97,7 @@ class LoadedBenchmark(Asking, Protocol):
         """The benchmark itself where it compares models of the run with each other."""
 
     def recorded_rows(
-        self,
-        file: Path,
-        model: str | None,
-        answers: Sequence[Answer],
-        verdicts: Sequence[Verdict | Unscored],
-        bootstrap: Bootstrap,
+        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, bootstrap: Bootstrap
     ) -> Sequence[MetricRow]:
         """What a replayed file says by its own package's way of counting, where that can differ from ours; `model` is
         the judged model's name there."""
@@ -112,11 +109,9 @@ class LoadedBenchmark(Asking, Protocol):
 
     def read(self, request: JudgeRequest, reply: Reply, *, judge: str) -> Verdict | Unscored: ...
 
-    def item_scores(self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer]) -> list[ItemScore]: ...
+    def item_scores(self, verdicts: Verdicts, answers: Sequence[Answer]) -> list[ItemScore]: ...
 
-    def metrics(
-        self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
-    ) -> list[MetricRow]: ...
+    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], bootstrap: Bootstrap) -> list[MetricRow]: ...
 
 
 class JudgedAlone:
@@ -135,12 +130,7 @@ class JudgedAlone:
         return None
 
     def recorded_rows(
-        self,
-        file: Path,
-        model: str | None,
-        answers: Sequence[Answer],
-        verdicts: Sequence[Verdict | Unscored],
-        bootstrap: Bootstrap,
+        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, bootstrap: Bootstrap
     ) -> Sequence[MetricRow]:
         return ()
 

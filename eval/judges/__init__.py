@@ -42,7 +42,7 @@ JUDGES: dict[str, type[Member] | type[Panel]] = {
 }
 
 
-def judge_from(settings: Mapping[str, Any], *, at: str) -> Member | Panel:
+def judge_from(settings: Mapping[str, object], *, at: str) -> Member | Panel:
     """The judge that a composed config describes, with what it contains: a panel's members, a judge's own server.
 
     Raises Refusal for a name no table knows, an unknown or mistyped key, or a value out of range.
@@ -60,7 +60,7 @@ def judge_from(settings: Mapping[str, Any], *, at: str) -> Member | Panel:
     return choose(JUDGES, rest, at=at)
 
 
-def _with_server(settings: Any, *, at: str) -> Mapping[str, Any]:
+def _with_server(settings: Any, *, at: str) -> Mapping[str, object]:
     if not isinstance(settings, Mapping):
         raise Refusal(f"{at} is {settings!r}: expected a judge's settings")
     if settings.get("serve") is None:

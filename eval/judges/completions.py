@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Any, Literal
 
 from eval.exchange import JudgeRequest, Reply
@@ -41,7 +42,7 @@ def body(request: JudgeRequest, *, reply: ReplyKind, extra: Mapping[str, Any], s
         if request.top_logprobs is not None:
             found |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if seeded:
-        found["seed"] = int.from_bytes(hashlib.sha256(repr(request.place).encode()).digest()[:4], "big") >> 1
+        found["seed"] = int.from_bytes(hashlib.sha256(repr(astuple(request.place)).encode()).digest()[:4], "big") >> 1
     return {**found, **extra}
 
 

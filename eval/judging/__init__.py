@@ -2,10 +2,10 @@
 
 In reading order:
 
-    asking.py           one judge's verdicts on one model's answers: their key, and those already on disk
     collect.py          the verdicts; only what is missing is asked
     repeats.py          one request asked several times
     review.py           a second look, after reading what others said
+    judgement.py        one judge's verdicts on one model's answers: their key, and those already on disk
     cost.py             tokens and money of one judge's replies
     estimate.py         what judging will cost, said before the first request
     judging.py          all of it: every judge on every model, kept as artifacts

@@ -56,7 +56,7 @@ def collect_verdicts(
                 hand_over,
             )
     row = {question.id: number for number, question in enumerate(benchmark.questions)}
-    return [done[place] for place in sorted(done, key=lambda place: (row[place[0]], *place[1:]))]
+    return [done[place] for place in sorted(done, key=lambda place: (row[place.question_id], place))]
 
 
 def needs_asking(record: Verdict | Unscored) -> bool:

@@ -15,8 +15,8 @@ from eval.exchange import JudgeRequest
 from eval.judges.protocol import Member
 from eval.records import Unscored, Verdict
 from eval.scored import JudgeCost
+from fusion.runtime.work import CHARACTERS_PER_TOKEN
 
-_CHARACTERS_PER_TOKEN = 4.0
 _REPLY_TOKENS = 200
 
 
@@ -65,7 +65,7 @@ def estimate(
     `reviews`: how many reviews of the usual length each prompt will show besides (a panel's second layer).
     """
     counted = [(request, record) for request, record in earlier if record.prompt_tokens]
-    per_character, per_reply = 1 / _CHARACTERS_PER_TOKEN, None
+    per_character, per_reply = 1 / CHARACTERS_PER_TOKEN, None
     if counted:
         tokens = sum(record.prompt_tokens for _, record in counted)
         per_character = tokens / sum(prompt_characters(request) for request, _ in counted)

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from eval.exchange import JudgeRequest
-from eval.judging.asking import Keeping, Sitting, by_judge, seats
+from eval.judges import Member
 from eval.judging.collect import needs_asking
 from eval.judging.cost import Estimate, estimate
+from eval.judging.judgement import Judgement, by_judge
 from eval.records import Unscored, Verdict
 from eval.scored import JudgeCost
 from fusion.runtime.configure import Refusal
 
 
-def announce_cost(sittings: Sequence[Sitting], keeping: Keeping, say: Callable[[str], None]) -> None:
+def estimates(judgements: Sequence[Judgement]) -> Iterator[tuple[Member, dict[str, Estimate]]]:
+    """Of every judge model, what its missing replies will take, by benchmark entry."""
+    for judge, own in by_judge(judgements):
+        if judge.is_model:
+            entries = dict.fromkeys(one.job.entry for one in own)
+            yield judge, {entry: _missing([one for one in own if one.job.entry == entry]) for entry in entries}
+
+
+def announce_cost(judgements: Sequence[Judgement], say: Callable[[str], None]) -> None:
     """Say how many replies, tokens and how much money each judge model will take for what is not there yet.
 
     Raises Refusal when that is more than the judge's budget.
     """
-    for judge, held in by_judge(sittings):
-        if not judge.is_model:
-            continue
-        entries = dict.fromkeys(sitting.job.entry for sitting in held)
-        parts = [expected([s for s in held if s.job.entry == entry], keeping) for entry in entries]
+    for judge, by_entry in estimates(judgements):
+        parts = by_entry.values()
         whole = Estimate(
             replies=sum(part.replies for part in parts),
             prompt_tokens=sum(part.prompt_tokens for part in parts),
@@ -60,21 +66,20 @@ def spelt(money: float) -> str:
     return f"{money:,.2f}" if money >= 0.1 or not money else f"{money:.2g}"
 
 
-def expected(sittings: Sequence[Sitting], keeping: Keeping) -> Estimate:
+def _missing(judgements: Sequence[Judgement]) -> Estimate:
     """What one judge's missing replies on one benchmark will take, at the rates of its earlier replies there."""
     earlier: list[tuple[JudgeRequest, Verdict | Unscored]] = []
     wanted: dict[int, list[JudgeRequest]] = {1: [], 2: []}
-    members = 0
-    for sitting in sittings:
-        members = sum(layer == 2 for _, _, layer in seats(keeping.config.judges[sitting.job.entry]))
-        for repeat in range(sitting.repeats):
-            done = {record.place: record for record in keeping.found(sitting, repeat) if not needs_asking(record)}
-            for request in sitting.asking(repeat).requests:
+    for judgement in judgements:
+        for repeat in range(judgement.judge.repeats):
+            done = {record.place: record for record in judgement.found(repeat) if not needs_asking(record)}
+            for request in judgement.asking(repeat).requests:
                 if request.place not in done:
-                    wanted[sitting.layer].append(request)
-                elif sitting.layer == 1:
+                    wanted[judgement.layer].append(request)
+                elif judgement.layer == 1:
                     earlier.append((request, done[request.place]))
-    first, second = estimate(wanted[1], earlier), estimate(wanted[2], earlier, reviews=members)
+    reviews = max((len(judgement.first) for judgement in judgements), default=0)
+    first, second = estimate(wanted[1], earlier), estimate(wanted[2], earlier, reviews=reviews)
     return Estimate(
         replies=first.replies + second.replies,
         prompt_tokens=first.prompt_tokens + second.prompt_tokens,

@@ -1,7 +1,7 @@
 """Who is compared with whom in a pairwise benchmark, and whose a verdict is.
 
     jobs = pair_up(jobs)                              # each model gets the answers of those it meets
-    judged = both_sides(Judging(config, progress).all(jobs))
+    judged = both_sides(Judging(config, progress, store).all(jobs))
 
 Against a baseline every other model meets it.  In all pairs each model meets those after it, so a pair is judged once;
 `both_sides` then hands the verdict to the other model too, seen from its side.
@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from eval.benchmarks.fastchat.verdict_letter import LOSS, WIN
 from eval.benchmarks.protocol import HeadToHead
-from eval.judging.asking import JudgingJob
+from eval.judging.judgement import JudgingJob
 from eval.judging.judging import Judged
 from eval.records import Answer, Unscored, Verdict
 from fusion.runtime.configure import Refusal

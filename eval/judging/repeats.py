@@ -15,7 +15,7 @@ def collapse(records: Sequence[Verdict | Unscored]) -> list[Verdict | Unscored]:
     """
     found: dict[Place, list[Verdict | Unscored]] = {}
     for record in records:
-        found.setdefault((*record.place[:4], 0), []).append(record)
+        found.setdefault(record.place.first_time, []).append(record)
     return [_one(repeats) for repeats in found.values()]
 
 

@@ -50,11 +50,11 @@ def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], bootstrap:
 
     Preferences are taken in percent of a win, as win rates are.
     """
-    repeated = {place[:4] for place in (record.place for record in records) if place[4] > 0}
+    repeated = {record.place.first_time for record in records if record.repeat > 0}
     values: dict[Place, list[float]] = {}
     for record in records:
-        if isinstance(record, Verdict) and record.place[:4] in repeated:
-            values.setdefault((*record.place[:4], 0), []).append(record.value)
+        if isinstance(record, Verdict) and record.place.first_time in repeated:
+            values.setdefault(record.place.first_time, []).append(record.value)
     known = judged_benchmark(benchmark)
     if not repeated or known is None:
         return []
@@ -74,7 +74,7 @@ def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], bootstrap:
         found = judge_noise([*values.values()])
     except ValueError:
         return [row, share]
-    ends = judge_sd_interval([*values.values()], [place[0] for place in values], bootstrap)
+    ends = judge_sd_interval([*values.values()], [place.question_id for place in values], bootstrap)
     low, high = (None, None) if ends is None else (scale * ends[0], scale * ends[1])
     return [
         replace(row, value=scale * found.judge_sd, low=low, high=high, reason=None),

@@ -49,11 +49,7 @@ def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list
         for member, votes in entry.judged.votes.items():
             named = raters.setdefault(
                 (entry.benchmark, member),
-                Votes(
-                    rater=f"{member} ({entry.benchmark})",
-                    kind=benchmark.verdicts,
-                    nameless=True,
-                ),
+                Votes(rater=f"{member} ({entry.benchmark})", kind=benchmark.verdicts, nameless=True),
             )
             for place, value in votes.items():
                 item, seen = _from_one_side(entry.model, place, value)
@@ -67,10 +63,10 @@ def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list
 
 def _from_one_side(model: str, place: Place, value: float) -> tuple[Item, float]:
     """A verdict on a pair of models is recorded for both, each from its own side; keep one of the two."""
-    question, turn, opponent, order, _ = place
-    if opponent and opponent < model:
-        return (question, turn, (opponent, model, str(order and 3 - order))), 3 - value
-    return (question, turn, (model, opponent, str(order))), value
+    question, turn, other = place.question_id, place.turn, place.opponent
+    if other and other < model:
+        return (question, turn, (other, model, str(place.order and 3 - place.order))), 3 - value
+    return (question, turn, (model, other, str(place.order))), value
 
 
 def cost_csv(costs: Sequence[JudgeCost]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from eval.serve.machine import unavailable
 from eval.serve.server import Server
@@ -50,7 +50,7 @@ class Automatic:
     def runs_on(self) -> str:
         return self.chosen()[0].runs_on
 
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """That of the server that will be used."""
         return self.chosen()[0].identity()
 

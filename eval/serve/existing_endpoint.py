@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from eval.errors import ServerFailure
 from eval.serve.checkpoint import weights_digest
@@ -24,6 +24,11 @@ class ExistingEndpoint:
     itself is never part of a config.
     """
 
+    # What answers there is not ours.
+    modules: ClassVar[tuple[str, ...]] = ()
+    libraries: ClassVar[tuple[str, ...]] = ()
+    runs_on: ClassVar[None] = None
+
     base_url: str
     model: str
     key_variable: str | None = None
@@ -36,20 +41,7 @@ class ExistingEndpoint:
         """Nobody says."""
         return None
 
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """None: what answers there is not ours."""
-        return ()
-
-    @property
-    def libraries(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def runs_on(self) -> None:
-        return None
-
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """Where it is, and the model it is asked for."""
         return {"type": type(self).__name__, "base_url": self.base_url, "model": self.model}
 

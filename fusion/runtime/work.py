@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+CHARACTERS_PER_TOKEN = 4.0  # of text whose tokens nobody has counted
 ADAM_BYTES = 8  # of its two moments beside each trained parameter's 4
 
 

@@ -193,7 +193,7 @@ def test_of_ten_thousand_judgments_none_is_lost_or_paid_twice_and_the_table_is_t
     assert judge.asked == expected
     assert judge.given == Counter({place: 1 + (fault_at(place) in SAID) for place in range(2 * QUESTIONS)})
     verdicts = read_verdicts(next((tmp_path / "faulty").glob("artifacts/verdicts/*/verdicts.jsonl")))
-    assert [(one.place[:2], one.value) for one in verdicts] == [
+    assert [((one.question_id, one.turn), one.value) for one in verdicts] == [
         ((str(i), turn), float(rating(2 * i + turn - 1))) for i in range(QUESTIONS) for turn in (1, 2)
     ]
     with listening(Judge(lambda place: None)) as faultless:

@@ -21,18 +21,18 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
-from fusion.merge import MERGE_RULES
+from fusion.merge import MERGE_RULES, MergeRule
 from fusion.merge.parameter import Context
 from fusion.merge.rules.slerp import gradient
 from fusion.runtime.configure import Refusal, nearest, typed
 from fusion.runtime.precision import LostUpdate, Rounding
 
 # A recipe's methods: our rules, and mergekit's names for one of them with some fields set.
-_METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+_METHODS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     **{name: (name, {}) for name in MERGE_RULES},
     **{other: (name, given) for name, rule in MERGE_RULES.items() for other, given in rule.in_recipes.methods.items()},
 }
@@ -43,7 +43,7 @@ class RecipeModel:
     """One entry of `models`."""
 
     model: str
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class RecipeSource:
 
     model: str
     layer_range: tuple[int, int]
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,29 +60,30 @@ class RecipeSlice:
     """A run of layers and what counts within it."""
 
     sources: tuple[RecipeSource, ...]
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The file's keys.  `seed`, `rounding`, `lost_update`, `embeddings` and `tokenizer` are ours, others mergekit's.
-
-    `lost_update`: what is done when rounding the weights loses more than a hundredth of the update.
-    """
+    """The file's keys: first mergekit's, then ours."""
 
     merge_method: str
     base_model: str | None = None
     models: tuple[RecipeModel, ...] | None = None
     slices: tuple[RecipeSlice, ...] | None = None
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
     dtype: str | None = None
     out_dtype: str | None = None
     tokenizer_source: str | None = None
     seed: int = 0
     rounding: Rounding = "nearest"
+    """How numbers are rounded to the type that is written."""
     lost_update: LostUpdate = "warn"
+    """What is done when rounding the weights loses more than a hundredth of the update."""
     embeddings: Literal["refuse", "cut"] = "refuse"
+    """What is done with a target's embeddings of more rows than the pivot's; `cut` takes the first."""
     tokenizer: Literal["equal", "pivot"] = "equal"
+    """`pivot` leaves the tokenizers uncompared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +92,8 @@ class Stretch:
 
     first: int
     end: int | None
-    targets: tuple[tuple[Mapping[str, Any], ...], ...]
-    rule: tuple[Mapping[str, Any], ...]
+    targets: tuple[tuple[Mapping[str, object], ...], ...]
+    rule: tuple[Mapping[str, object], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,17 +101,17 @@ class RecipeRules:
     """The rule for each parameter, as a recipe's gradients and filters have it."""
 
     rule: str
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, object]
     stretches: tuple[Stretch, ...]
-    made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    made: dict[str, MergeRule] = field(default_factory=dict, repr=False, compare=False)
 
-    def rule_for(self, context: Context) -> Any:
+    def rule_for(self, context: Context) -> MergeRule:
         """An entry of MERGE_RULES with the hyperparameters of this parameter; equal ones are one object.
 
         Raises Refusal for a value out of range and for a layer that no slice covers.
         """
         stretch, layer, layers = self._place(context)
-        settings: dict[str, Any] = dict(self.fixed)
+        settings: dict[str, object] = dict(self.fixed)
         stands = MERGE_RULES[self.rule].in_recipes
         for key in _keys(stretch.rule):
             if key not in stands.per_target:
@@ -157,7 +158,7 @@ class MergePlan:
     notes: tuple[str, ...]
 
 
-_Run = tuple[int, int | None, list[str], list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
+_Run = tuple[int, int | None, list[str], list[dict[str, object]], list[dict[str, object]], dict[str, object]]
 
 
 def read_recipe(file: Path) -> MergePlan:
@@ -266,11 +267,11 @@ def _runs(rule: str, slices: Sequence[RecipeSlice], notes: list[str]) -> list[_R
     return runs
 
 
-def _translated(rule: str, parameters: Mapping[str, Any] | None, at: str, notes: list[str]) -> dict[str, Any]:
+def _translated(rule: str, parameters: Mapping[str, object] | None, at: str, notes: list[str]) -> dict[str, object]:
     """mergekit's spelling of hyperparameters to our fields; raises Refusal for a name that is neither."""
-    fields = {entry.name for entry in dataclasses.fields(MERGE_RULES[rule])}  # type: ignore[arg-type]
+    fields = {entry.name for entry in dataclasses.fields(MERGE_RULES[rule])}
     respelled = MERGE_RULES[rule].in_recipes.respelled
-    translated: dict[str, Any] = {}
+    translated: dict[str, object] = {}
     for key, value in (parameters or {}).items():
         if key == "int8_mask":
             notes.append("int8_mask only saves memory in mergekit and has no effect here")
@@ -294,7 +295,7 @@ def _boolean(value: object, at: str) -> bool:
     return value
 
 
-def _refuse_not_per_target(rule: str, settings: Mapping[str, Any]) -> None:
+def _refuse_not_per_target(rule: str, settings: Mapping[str, object]) -> None:
     for key in settings:
         if key not in MERGE_RULES[rule].in_recipes.per_target:
             raise Refusal(
@@ -302,12 +303,12 @@ def _refuse_not_per_target(rule: str, settings: Mapping[str, Any]) -> None:
             )
 
 
-def _keys(levels: Sequence[Mapping[str, Any]]) -> list[str]:
+def _keys(levels: Sequence[Mapping[str, object]]) -> list[str]:
     return list(dict.fromkeys(key for level in levels for key in level))
 
 
 def _open_defaults(rule: str, given: set[str]) -> list[str]:
-    fields = {entry.name: entry.default for entry in dataclasses.fields(MERGE_RULES[rule])}  # type: ignore[arg-type]
+    fields = {entry.name: entry.default for entry in dataclasses.fields(MERGE_RULES[rule])}
     return [
         f"{key} is not given: {fields[key]} here, in mergekit {other}"
         for key, other in MERGE_RULES[rule].in_recipes.mergekit_defaults.items()
@@ -316,13 +317,13 @@ def _open_defaults(rule: str, given: set[str]) -> list[str]:
 
 
 def _first(
-    levels: Sequence[Mapping[str, Any]],
+    levels: Sequence[Mapping[str, object]],
     key: str,
     name: str,
     layer: int | None,
     layers: int | None,
     lists: Collection[str],
-) -> Any:
+) -> object:
     for level in levels:
         if key in level:
             value = level[key] if key in lists else _resolved(level[key], key, name, layer, layers)
@@ -331,7 +332,7 @@ def _first(
     return None
 
 
-def _resolved(value: Any, key: str, name: str, layer: int | None, layers: int | None) -> Any:
+def _resolved(value: object, key: str, name: str, layer: int | None, layers: int | None) -> object:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return value
     if not value:

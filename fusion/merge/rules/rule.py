@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from fusion.merge.mergekit import InRecipes
 
 if TYPE_CHECKING:
+    from dataclasses import Field
+
     import torch
     from torch import Tensor
 
@@ -18,6 +20,7 @@ class MergeRule(Protocol):
     """fp32 tensors of one parameter in, one of the pivot's shape out; hyperparameters per target in their order."""
 
     in_recipes: ClassVar[InRecipes] = InRecipes()
+    __dataclass_fields__: ClassVar[dict[str, Field[object]]]
 
     def __call__(
         self,

@@ -37,16 +37,20 @@ _MERGEKIT_FLOOR = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Sce(PiecewiseRule):
-    """`select_topk` is tau.  Each of the three steps can be left out: `select`, `calculate` (uniform eta), `erase`."""
+    """Each of the three steps can be left out."""
 
     in_recipes: ClassVar[InRecipes] = InRecipes(mergekit_defaults={"select_topk": 1.0, "reading": "mergekit"})
 
     select_topk: float = 0.1
+    """tau."""
     reading: Literal["paper", "fuseai", "mergekit"] = "paper"
+    """Whose program, as above."""
     select: bool = True
     calculate: bool = True
+    """False: eta is uniform."""
     erase: bool = True
     count: Count = "at_least"
+    """Which of equal variances at the threshold are selected."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.select_topk <= 1:

@@ -9,8 +9,8 @@ from eval.benchmarks import BENCHMARKS, MTBench
 from eval.benchmarks.protocol import BenchmarkFiles, next_messages
 from eval.files import read_rows
 from eval.judges import Recorded, Reference, Reply
-from eval.judging.asking import JudgingJob
 from eval.judging.collect import collect_verdicts
+from eval.judging.judgement import JudgingJob
 from eval.judging.judging import Judged
 from eval.judging.recorded_rows import recorded_rows
 from eval.records import Answer, Unscored, Verdict

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from eval.judges import JudgeRequest, OpenAI, Panel, judge_from
 from eval.judging.review import review_request
-from eval.records import Unscored, Verdict
+from eval.records import Place, Unscored, Verdict
 from fusion.runtime.configure import Refusal
 
 MEMBERS = {name: OpenAI(model=name) for name in "abc"}
@@ -67,7 +67,7 @@ def test_the_quorum_counts_members_in_the_last_layer():
 
 def test_a_verdict_keeps_its_place_and_says_who_said_what():
     found = verdict((4, 9, None))
-    assert found.place == ("1", 1, "o", 2, 0)
+    assert found.place == Place(question_id="1", turn=1, opponent="o", order=2)
     assert found.text == "a 4, b 9, c unscored (?)"
     assert found.judge == "panel:mean of a, b, c"
 

@@ -15,9 +15,9 @@ from eval.config import EvalConfig
 from eval.errors import JudgeFailure
 from eval.judges import Panel, Price
 from eval.judges.kinship import Kinship
-from eval.judging.asking import JudgingJob
+from eval.judging.judgement import JudgingJob
 from eval.pipeline import judge
-from eval.records import Answer, Unscored
+from eval.records import Answer, Place, Unscored
 from eval.report.judging import panel_agreement, write_judging
 from eval.scored import JudgedBy, ScoredModel
 from eval.scores.intervals import Bootstrap
@@ -254,7 +254,7 @@ def test_members_agreement_stands_in_the_report(endpoint, hold, tmp_path):
 
 def test_a_pair_that_is_told_of_both_models_is_one_item_of_the_agreement():
     def scored(model, opponent, a, b, order):
-        place = ("1", 1, opponent, order, 0)
+        place = Place(question_id="1", turn=1, opponent=opponent, order=order)
         judged = JudgedBy(costs=(), votes={"a": {place: a}, "b": {place: b}}, notes=())
         return ScoredModel(
             model=model, group="Models", benchmark="mt_bench_pairwise", metrics=(), items=(), judged=judged

@@ -1,0 +1,71 @@
+"""What the cells of a plan ask of judges: replies, tokens and money; and on which benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eval.answer.candidate import digest
+from eval.benchmarks import LoadedBenchmark
+from eval.config import EvalConfig
+from eval.judging.cost import Estimate
+from eval.judging.estimate import estimates
+from eval.judging.judgement import Judgement
+from fusion.runtime.configure import Refusal, plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """What a judge model would be asked for on one benchmark; `money` is None where the judge has no price."""
+
+    judge: str
+    benchmark: str
+    estimate: Estimate
+    money: float | None
+
+
+@dataclass(kw_only=True)
+class Demand:
+    """What all cells of a plan ask of judges, each verdict once."""
+
+    charges: list[Charge] = field(default_factory=list)
+    # Entries whose files are not there, and why.
+    unknown: dict[str, str] = field(default_factory=dict)
+    # Benchmarks by settings and file.
+    _loaded: dict[str, LoadedBenchmark] = field(default_factory=dict)
+    # Keys of the verdicts that were counted.
+    _counted: set[str] = field(default_factory=set)
+
+    def benchmark(self, entry: str, config: EvalConfig, made: Path | None) -> LoadedBenchmark:
+        """The benchmark with its files read, `made` its questions where the run makes them; or what stands in for it.
+
+        Raises Refusal where its files are not there and nobody knows how large it is.
+        """
+        benchmark = config.judged[entry]
+        known = digest([entry, plain(benchmark), str(made), str(config.data)])
+        if known not in self._loaded:
+            try:
+                found: LoadedBenchmark | None = benchmark.load(benchmark.files(config.data, questions=made))
+            except Refusal as refusal:
+                found = benchmark.stand_in()
+                if found is None:
+                    raise
+                self.unknown[entry] = str(refusal)
+            assert found is not None
+            self._loaded[known] = found
+        return self._loaded[known]
+
+    def expect(self, judgements: Sequence[Judgement]) -> None:
+        """Charge for what one cell has judged, unless an earlier one charged for it."""
+        new = []
+        for judgement in judgements:
+            keys = {judgement.key(repeat) for repeat in range(judgement.judge.repeats)}
+            if keys - self._counted:
+                new.append(judgement)
+                self._counted |= keys
+        for judge, by_entry in estimates(new):
+            for entry, found in by_entry.items():
+                price = judge.price
+                money = None if price is None else price.of(found.prompt_tokens, found.completion_tokens)
+                self.charges.append(Charge(judge=judge.label, benchmark=entry, estimate=found, money=money))

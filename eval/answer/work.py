@@ -1,0 +1,83 @@
+"""How much work answers are, and what stands in for those that nobody has given yet: what stages say to a planner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eval.answer.candidate import Candidate
+from eval.benchmarks.protocol import Asking
+from eval.benchmarks.stand_ins import filler
+from eval.records import Answer
+from eval.serve import Serve
+from fusion.runtime.precision import ITEM_BYTES
+from fusion.runtime.work import CHARACTERS_PER_TOKEN, Known, Size, Work
+
+
+def answering(known: Known, candidate: Candidate, asked: Asking, serve: Serve) -> Work:
+    """A served model's answers."""
+    size = known.sizes[candidate.weights]
+    return Work(
+        kind="answers",
+        units=2 * size.active * _answer_tokens(asked),
+        items=_turns(asked),
+        holds=_served_bytes(size, serve),
+    )
+
+
+def mixing(known: Known, members: Sequence[Candidate], asked: Asking) -> Work:
+    """Answers of several models at once: without a cache every token is a forward pass over all before it."""
+    tokens = _answer_tokens(asked)
+    context = _prompt_tokens(asked) / len(asked.questions) + tokens / _turns(asked) / 2
+    sizes = [known.sizes[member.weights] for member in members]
+    return Work(
+        kind="represent",
+        units=sum(2 * size.active for size in sizes) * tokens * context,
+        items=_turns(asked),
+        holds=sum(size.bytes for size in sizes),
+    )
+
+
+def reading(known: Known, candidate: Candidate, asked: Asking) -> Work:
+    """One forward pass over the questions and the model's own answers."""
+    size = known.sizes[candidate.weights]
+    units = 2 * size.active * (_answer_tokens(asked) + _prompt_tokens(asked))
+    return Work(kind="represent", units=units, items=len(asked.questions), holds=size.bytes)
+
+
+def placeholders(asked: Asking, *, model: str, key: str) -> list[Answer]:
+    """Answers of about the usual length that differ from those of any other `key`."""
+    return [
+        Answer(
+            question_id=question.id,
+            model=model,
+            turns=tuple(
+                filler(f"{key} {turn}", int(CHARACTERS_PER_TOKEN * tokens)) for turn in range(len(question.turns))
+            ),
+        )
+        for question, tokens in zip(asked.questions, _tokens_a_turn(asked), strict=True)
+    ]
+
+
+def _tokens_a_turn(asked: Asking) -> list[int]:
+    """About how many an answer has, by question."""
+    return [min(asked.sampling(question).max_tokens, asked.usual_answer_tokens) for question in asked.questions]
+
+
+def _answer_tokens(asked: Asking) -> int:
+    each = _tokens_a_turn(asked)
+    return sum(len(question.turns) * tokens for question, tokens in zip(asked.questions, each, strict=True))
+
+
+def _prompt_tokens(asked: Asking) -> float:
+    return sum(len(turn) for question in asked.questions for turn in question.turns) / CHARACTERS_PER_TOKEN
+
+
+def _turns(asked: Asking) -> int:
+    return sum(len(question.turns) for question in asked.questions)
+
+
+def _served_bytes(size: Size, serve: Serve) -> float:
+    """Bytes in memory while it is served: those on disk, unless the server takes the weights to another type."""
+    types = {each: dtype for dtype, each in reversed([*ITEM_BYTES.items()])}
+    served = serve.precision(types[round(size.bytes_each)])
+    return size.bytes if served is None else size.parameters * ITEM_BYTES[served]
