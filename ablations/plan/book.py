@@ -45,10 +45,11 @@ def _enter(settings: Mapping[str, Any], book: Book, asked: Demand, scratch: Path
     store = PlanningStore(root=fusing.artifacts, scratch=scratch, book=book, dialogues=dialogues)
     progress = RunProgress(Console(quiet=True))
     fused = run(fusing, progress, store=store, locate=store.locate)
-    models, questions = candidates(fused), own_questions(fused)
-    loaded = {entry: asked.benchmark(entry, evaluating, questions.get(entry)) for entry in evaluating.judged}
+    questions = own_questions(fused)
+    models = asked.unplanned(candidates(fused), evaluating, questions)
     ensembles = EnsembleRows(models, evaluating, progress)
     judging = Judging(evaluating, progress, store, asked.expect)
+    loaded = asked.benchmarks(evaluating, questions)
     run_stages(models, loaded, ensembles, judging, lambda ask: ask(models, evaluating.serve, _no_server))
 
 

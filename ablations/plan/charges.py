@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eval.answer.candidate import digest
+from eval.answer.candidate import Candidate, digest
 from eval.benchmarks import LoadedBenchmark
 from eval.config import EvalConfig
 from eval.judging.cost import Estimate
@@ -32,16 +32,21 @@ class Demand:
     charges: list[Charge] = field(default_factory=list)
     # Entries whose files are not there, and why.
     unknown: dict[str, str] = field(default_factory=dict)
+    # Whose evaluation was planned, and how.
+    _planned: set[str] = field(default_factory=set)
     # Benchmarks by settings and file.
     _loaded: dict[str, LoadedBenchmark] = field(default_factory=dict)
     # Keys of the verdicts that were counted.
     _counted: set[str] = field(default_factory=set)
 
-    def benchmark(self, entry: str, config: EvalConfig, made: Path | None) -> LoadedBenchmark:
-        """The benchmark with its files read, `made` its questions where the run makes them; or what stands in for it.
+    def benchmarks(self, config: EvalConfig, questions: Mapping[str, Path]) -> dict[str, LoadedBenchmark]:
+        """The judged benchmarks with their files read, those in `questions` where the run makes them; or stand-ins.
 
-        Raises Refusal where its files are not there and nobody knows how large it is.
+        Raises Refusal where a benchmark's files are not there and nobody knows how large it is.
         """
+        return {entry: self._benchmark(entry, config, questions.get(entry)) for entry in config.judged}
+
+    def _benchmark(self, entry: str, config: EvalConfig, made: Path | None) -> LoadedBenchmark:
         benchmark = config.judged[entry]
         known = digest([entry, plain(benchmark), str(made), str(config.data)])
         if known not in self._loaded:
@@ -55,6 +60,17 @@ class Demand:
             assert found is not None
             self._loaded[known] = found
         return self._loaded[known]
+
+    def unplanned(
+        self, candidates: Sequence[Candidate], config: EvalConfig, questions: Mapping[str, Path]
+    ) -> list[Candidate]:
+        """Those whose evaluation no earlier cell has planned; all of them where one's verdicts depend on the others."""
+        if config.ensembles or any(one.head_to_head for one in self.benchmarks(config, questions).values()):
+            return [*candidates]
+        named = {digest([one.model, one.weights, repr(config), repr(questions)]): one for one in candidates}
+        new = named.keys() - self._planned
+        self._planned |= new
+        return [one for name, one in named.items() if name in new]
 
     def expect(self, judgements: Sequence[Judgement]) -> None:
         """Charge for what one cell has judged, unless an earlier one charged for it."""

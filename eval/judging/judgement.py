@@ -72,8 +72,11 @@ class Judgement:
 
     def asking(self, repeat: int) -> JudgingPlan:
         """The plan of one repetition; what needs no judge is settled in the first."""
-        requests = tuple(replace(request, repeat=repeat) for request in self.plan.requests)
-        return JudgingPlan(requests=requests, settled=() if repeat else self.plan.settled)
+        if repeat == 0:
+            return self.plan
+        return JudgingPlan(
+            requests=tuple(replace(request, repeat=repeat) for request in self.plan.requests), settled=()
+        )
 
     def key(self, repeat: int) -> str:
         """The store's key of one repetition."""

@@ -49,7 +49,11 @@ def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list
         for member, votes in entry.judged.votes.items():
             named = raters.setdefault(
                 (entry.benchmark, member),
-                Votes(rater=f"{member} ({entry.benchmark})", kind=benchmark.verdicts, nameless=True),
+                Votes(
+                    rater=f"{member} ({entry.benchmark})",
+                    kind=benchmark.verdicts,
+                    nameless=True,
+                ),
             )
             for place, value in votes.items():
                 item, seen = _from_one_side(entry.model, place, value)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class MergeRule(Protocol):
     """fp32 tensors of one parameter in, one of the pivot's shape out; hyperparameters per target in their order."""
 
-    in_recipes: ClassVar[InRecipes] = InRecipes()
     __dataclass_fields__: ClassVar[dict[str, Field[object]]]
+    in_recipes: ClassVar[InRecipes] = InRecipes()
 
     def __call__(
         self,
