@@ -28,7 +28,7 @@ from fusion.runtime.work import Dialogues, Known, Size, Work
 _READ_BELOW = 2**24  # bytes; larger files are not read for a plan, so weights never seen before have a key of their own
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PlannedStage:
     """A stage of the plan.  `found`: the manifest it left when it was computed, None when it is still to be."""
 

@@ -12,12 +12,12 @@ from typing import Any
 from eval.errors import ServerFailure
 from eval.serve.checkpoint import weights_digest
 from eval.serve.control import Control
-from eval.serve.server import Endpoint, Loaded
+from eval.serve.server import Endpoint, Loaded, Serve
 from fusion.runtime.configure import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExistingEndpoint:
+class ExistingEndpoint(Serve):
     """An OpenAI-compatible `base_url` (ending in /v1) and the model to ask there.
 
     `key_variable` names the environment variable that holds the key, None for an endpoint that wants none; the key
@@ -31,23 +31,6 @@ class ExistingEndpoint:
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url is {self.base_url!r}: expected http://HOST:PORT/v1")
-
-    def precision(self, stored: str) -> str | None:
-        """Nobody says."""
-        return None
-
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """None: what answers there is not ours."""
-        return ()
-
-    @property
-    def libraries(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def runs_on(self) -> None:
-        return None
 
     def identity(self) -> Mapping[str, Any]:
         """Where it is, and the model it is asked for."""
