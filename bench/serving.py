@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.row import BenchRow, spelled
 from bench.texts import sentences, trained
-from eval.serve import VLLM, Server, engine, serving
+from eval.serve import VLLM, Server, serving
 from eval.serve.automatic import Automatic
 from eval.serve.chat_client import ChatReply, ChatRequest, ask
 from eval.serve.endpoint_client import Patience
@@ -42,7 +42,7 @@ _SMALL = _Size(name="100 M", layers=14, hidden=768, alone=4)
 
 def rows() -> Iterator[BenchRow]:
     """Both bars, or one row that says why vLLM cannot be started here."""
-    chosen = engine(Automatic(dtype="float32"))
+    chosen = Automatic(dtype="float32").chosen()[0]
     if not isinstance(chosen, VLLM):
         yield BenchRow(what="serving", measured="vLLM does not run here", bar="", reached=None)
         return

@@ -140,7 +140,8 @@ class EnsembleRows:
         with contextlib.ExitStack() as stack:
             logs, say = self.config.artifacts / "logs", self.progress.note
             started = starter(self.config.serve, stack, logs=logs, say=say)
-            run = Stages(self.config, self.progress, started, store=store)
+            serve, progress = self.config.serve, self.progress
+            run = Stages(config=self.config, progress=progress, store=store, server=started, serve=serve)
             for name, rule in self.writing.items():
                 for entry, benchmark in loaded.items():
                     said = [by_question(answered[member.model, entry]) for member in self.members]

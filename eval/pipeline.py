@@ -32,7 +32,6 @@ from eval.serve import Serve
 from eval.serve.lanes import plan
 from eval.serve.machine import visible_gpus
 from eval.serve.standing import Servers, StartedServer
-from fusion.runtime.artifacts import Store
 from fusion.runtime.configure import Refusal
 from fusion.runtime.progress import RunProgress
 
@@ -74,7 +73,7 @@ def evaluate(
         servers.make_room()  # for ensembles' models, and for judges that are served
 
     ensembles = EnsembleRows(candidates, config, progress)
-    judging = Judging(config, progress, _store(config))
+    judging = Judging(config, progress)
     judged, measured = run_stages(candidates, loaded, ensembles, judging, served)
     found = iter(_scored(judged, judging, ensembles))
     scored: list[ScoredModel] = []
@@ -105,7 +104,7 @@ def run_stages(
     measured: dict[tuple[str, str], list[ItemScore]] = {}
 
     def ask(piece: Sequence[Candidate], settings: Serve, started: StartedServer) -> None:
-        run = Stages(config, progress, started, store=store, serve=settings)
+        run = Stages(config=config, progress=progress, store=store, server=started, serve=settings)
         for candidate in piece:
             for entry, benchmark in loaded.items():
                 answered[candidate.model, entry] = run.answers(candidate, entry, benchmark)
@@ -153,7 +152,7 @@ def judge(
 ) -> list[ScoredModel]:
     """Verdicts on every job's answers, and the scores they give, in the jobs' order; behind them the scores of what the
     ensembles select from them."""
-    judging = Judging(config, progress, _store(config))
+    judging = Judging(config, progress)
     return _scored(judging.all(pair_up(jobs)), judging, ensembles)
 
 
@@ -169,10 +168,6 @@ def _scored(found: Sequence[Judged], judging: Judging, ensembles: EnsembleRows |
         )
         for one in [*judged, *selected]
     ]
-
-
-def _store(config: EvalConfig) -> Store:
-    return Store(root=config.artifacts, reuse=config.reuse)
 
 
 def by_architecture(candidates: Sequence[Candidate]) -> list[list[Candidate]]:

@@ -6,20 +6,27 @@ import dataclasses
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-if TYPE_CHECKING:
-    from ablations.plan.charges import Demand
-    from ablations.plan.store import Book
+from rich.console import Console
+
+from ablations.cell import candidates, evaluation_config, own_questions
+from ablations.plan.charges import Demand
+from ablations.plan.store import Book, PlanningStore
+from ablations.plan.work import dialogues_of
+from eval.ensemble_rows import EnsembleRows
+from eval.judging.judging import Judging
+from eval.pipeline import run_stages
+from fusion.pipeline import fusion_config, run
+from fusion.runtime.progress import RunProgress
 
 
 def book_of(cells: Iterable[Mapping[str, Any]], asked: Demand | None = None) -> Book:
-    """Every stage of the cells with these settings, each once.  Raises Refusal for settings a cell would refuse."""
-    from ablations.plan.charges import Demand
-    from ablations.plan.store import Book
+    """Every stage of the cells with these settings, each once; what judges are asked for is added to `asked`.
 
-    asked = Demand() if asked is None else asked
-    book = Book()
+    Raises Refusal for settings a cell would refuse.
+    """
+    book, asked = Book(), asked or Demand()
     with tempfile.TemporaryDirectory(prefix="fusechat-plan-") as scratch:
         for settings in cells:
             _enter(settings, book, asked, Path(scratch))
@@ -28,21 +35,10 @@ def book_of(cells: Iterable[Mapping[str, Any]], asked: Demand | None = None) -> 
 
 def _enter(settings: Mapping[str, Any], book: Book, asked: Demand, scratch: Path) -> None:
     """Walk one cell with a store that computes nothing and without a server, as `ablations.cell.run_cell` does with."""
-    from rich.console import Console
-
-    from ablations.cell import candidates, evaluation_config, own_questions
-    from ablations.plan.store import PlanningStore
-    from ablations.plan.work import dialogues_of
-    from eval.ensemble_rows import EnsembleRows
-    from eval.judging.judging import Judging
-    from eval.pipeline import run_stages
-    from fusion.pipeline import fusion_config, run
-    from fusion.runtime.progress import RunProgress
-
     fusing = dataclasses.replace(fusion_config(settings), lanes=1)  # so that inputs are entered before outputs
     evaluating = evaluation_config(settings, fusing)
     dialogues = dialogues_of(fusing, settings.get("expected"))
-    store = PlanningStore(root=fusing.artifacts, scratch=scratch, book=book, dialogues=dialogues)
+    store = PlanningStore(root=fusing.artifacts, reuse=fusing.reuse, scratch=scratch, book=book, dialogues=dialogues)
     progress = RunProgress(Console(quiet=True))
     fused = run(fusing, progress, store=store, locate=store.locate)
     questions = own_questions(fused)

@@ -51,14 +51,13 @@ class Demand:
         known = digest([entry, plain(benchmark), str(made), str(config.data)])
         if known not in self._loaded:
             try:
-                found: LoadedBenchmark | None = benchmark.load(benchmark.files(config.data, questions=made))
+                self._loaded[known] = benchmark.load(benchmark.files(config.data, questions=made))
             except Refusal as refusal:
                 found = benchmark.stand_in()
                 if found is None:
                     raise
                 self.unknown[entry] = str(refusal)
-            assert found is not None
-            self._loaded[known] = found
+                self._loaded[known] = found
         return self._loaded[known]
 
     def unplanned(

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.plan.book import book_of
 from ablations.plan.record import Budget, Line, Plan
 from fusion.runtime.configure import Refusal, typed
 
@@ -78,6 +77,7 @@ def hold(plan: Plan, budget: Budget) -> None:
 
 def plan_of(sweep: Sweep) -> Plan:
     """The plan of a sweep, or of a run that is none.  Raises Refusal for settings that a cell would refuse."""
+    from ablations.plan.book import book_of
     from ablations.plan.charges import Demand
     from ablations.plan.rates import Rates
 

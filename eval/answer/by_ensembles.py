@@ -15,7 +15,6 @@ from eval.ensembles.chat_text import conversation
 from eval.ensembles.packllm import PackLLM
 from eval.ensembles.perplexity import Surprise, measure_here, measure_served, read_surprises, write_surprises
 from eval.records import Answer, Journal, read_records, write_records
-from eval.serve import Endpoint, Transformers, engine
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.versions import MODELS
 
@@ -26,24 +25,14 @@ def surprises(
     """The candidate's perplexities, kept as the artifact "perplexity"; a question that has none is left out."""
     questions, said = benchmark.questions, by_question(answers)
     spoken = [[question.id, conversation(question, said[question.id])] for question in questions]
-    serve = engine(run.serve)
+    serve = run.serve
 
     def build(out: Path, advance: Advance) -> Mapping[str, Any]:
-        if isinstance(serve, Transformers):
-            found = measure_here(
-                candidate.path,
-                questions,
-                answers,
-                dtype=serve.dtype,
-                device=serve.device,
-                longest=serve.max_model_len,
-            )
+        here = serve.in_process
+        if here is not None:
+            found = measure_here(candidate.path, questions, answers, here)
         else:
-
-            def ask(endpoint: Endpoint) -> dict[str, Surprise | str]:
-                return measure_served(candidate.path, endpoint, questions, answers)
-
-            found = run.with_server(candidate, ask)
+            found = run.with_server(candidate, lambda at: measure_served(candidate.path, at, questions, answers))
         write_surprises(out / "surprises.jsonl", found)
         return {"conversations": len(found), "unmeasured": sum(isinstance(one, str) for one in found.values())}
 

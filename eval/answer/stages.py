@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from eval.errors import HarnessFailure, ServerFailure
 from eval.records import Answer, ItemScore, read_records, write_records
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
-from eval.serve import Endpoint, Serve, Transformers, engine
+from eval.serve import Endpoint, Serve, Transformers
 from eval.serve.checkpoint import noted_dtype
 from eval.serve.standing import StartedServer
 from fusion.runtime.artifacts import Artifact, Store
@@ -28,24 +28,19 @@ from fusion.runtime.versions import MODELS
 T = TypeVar("T")
 
 
+@dataclass(kw_only=True)
 class Stages:
-    """The stages of one evaluation; `server` is called when a question first needs it."""
+    """The stages of one evaluation."""
 
-    def __init__(
-        self,
-        config: EvalConfig,
-        progress: RunProgress,
-        server: StartedServer,
-        *,
-        store: Store,
-        serve: Serve | None = None,
-    ) -> None:
-        self.config = config
-        self.serve = serve or config.serve  # pinned to GPUs, where several servers run
-        self.store = store
-        self.progress = progress
-        self.server = server
-        self.computed_in: str | None = None  # the precision of what answered last
+    config: EvalConfig
+    progress: RunProgress
+    store: Store
+    # Called when a question first needs the server.
+    server: StartedServer
+    # How it is served: the config's way, pinned to GPUs where several servers run.
+    serve: Serve
+    # The precision of what answered last.
+    computed_in: str | None = None
 
     def with_server(
         self, candidate: Candidate, ask: Callable[[Endpoint], T], *, complete: Callable[[T], bool] = lambda found: True
@@ -73,7 +68,7 @@ class Stages:
             [question.id, list(question.turns), plain(benchmark.sampling(question))] for question in benchmark.questions
         ]
 
-        chosen = engine(self.config.serve)
+        chosen = self.config.serve
 
         def build(out: Path, advance: Advance) -> Mapping[str, Any]:
             def ask(endpoint: Endpoint) -> tuple[list[Answer], int]:
@@ -120,11 +115,12 @@ class Stages:
     def measured(self, candidate: Candidate, entry: str, harness: MeasuredBenchmark) -> list[ItemScore]:
         """What a benchmark that measures by itself finds, one score per document.
 
-        Where transformers serves, it also measures: in this process, as it answers chat requests only.
+        It measures in this process where the server answers chat requests only.
         """
-        chosen = engine(self.serve)
-        if isinstance(chosen, Transformers) and harness.served:
-            harness = harness.in_process(device=chosen.device, dtype=chosen.dtype)
+        chosen = self.serve
+        here = chosen.in_process
+        if here is not None and harness.served:
+            harness = harness.in_process(device=here.device, dtype=here.dtype)
 
         def build(out: Path, advance: Advance) -> Mapping[str, Any]:
             def measure(endpoint: Endpoint | None) -> list[ItemScore]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from eval.answer.candidate import Candidate
 from eval.benchmarks.protocol import Asking
 from eval.benchmarks.stand_ins import filler
-from eval.records import Answer
+from eval.records import Answer, Question
 from eval.serve import Serve
 from fusion.runtime.precision import ITEM_BYTES
 from fusion.runtime.work import CHARACTERS_PER_TOKEN, Known, Size, Work
@@ -51,21 +51,20 @@ def placeholders(asked: Asking, *, model: str, key: str) -> list[Answer]:
             question_id=question.id,
             model=model,
             turns=tuple(
-                filler(f"{key} {turn}", int(CHARACTERS_PER_TOKEN * tokens)) for turn in range(len(question.turns))
+                filler(f"{key} {turn}", int(CHARACTERS_PER_TOKEN * _tokens_a_turn(asked, question)))
+                for turn in range(len(question.turns))
             ),
         )
-        for question, tokens in zip(asked.questions, _tokens_a_turn(asked), strict=True)
+        for question in asked.questions
     ]
 
 
-def _tokens_a_turn(asked: Asking) -> list[int]:
-    """About how many an answer has, by question."""
-    return [min(asked.sampling(question).max_tokens, asked.usual_answer_tokens) for question in asked.questions]
+def _tokens_a_turn(asked: Asking, question: Question) -> int:
+    return min(asked.sampling(question).max_tokens, asked.usual_answer_tokens)
 
 
 def _answer_tokens(asked: Asking) -> int:
-    each = _tokens_a_turn(asked)
-    return sum(len(question.turns) * tokens for question, tokens in zip(asked.questions, each, strict=True))
+    return sum(len(question.turns) * _tokens_a_turn(asked, question) for question in asked.questions)
 
 
 def _prompt_tokens(asked: Asking) -> float:

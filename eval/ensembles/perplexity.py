@@ -19,7 +19,7 @@ from eval.records import Answer, Question
 from eval.serve import probe
 from eval.serve.control import Control
 from eval.serve.loading import LOADING
-from eval.serve.server import Endpoint
+from eval.serve.server import Endpoint, InProcess
 
 Per = Literal["token", "byte"]
 # From token ids [T] to the log-probabilities in nats [T-1] of those after the first.
@@ -112,21 +112,14 @@ def measure_served(
 
 
 def measure_here(
-    checkpoint: Path,
-    questions: Sequence[Question],
-    answers: Sequence[Answer],
-    *,
-    dtype: str,
-    device: str,
-    longest: int | None = None,
+    checkpoint: Path, questions: Sequence[Question], answers: Sequence[Answer], how: InProcess
 ) -> dict[str, Surprise | str]:
-    """By a forward pass of transformers in this process; `longest` limits the tokens as it limits the server's."""
+    """By a forward pass of transformers in this process."""
     from eval.ensembles.local_model import LocalModel
 
-    model = LocalModel.load(checkpoint, dtype=dtype, device=device)
-    return measure(
-        questions, answers, model.tokenizer, model.log_probs, longest=min(model.longest, longest or 2**31), at_once=1
-    )
+    model = LocalModel.load(checkpoint, dtype=how.dtype, device=how.device)
+    longest = min(model.longest, how.longest or 2**31)
+    return measure(questions, answers, model.tokenizer, model.log_probs, longest=longest, at_once=1)
 
 
 def write_surprises(path: Path, found: Mapping[str, Surprise | str]) -> None:

@@ -19,7 +19,7 @@ from eval.exchange import HandOver, JudgeRequest, Reply
 from eval.judges.asking import Address, ask_judge
 from eval.judges.model_judge import ModelJudge
 from eval.judges.protocol import Identity, Judge
-from eval.serve import VLLM, Automatic, ExistingEndpoint, Serve, Server, Transformers, engine, serving
+from eval.serve import VLLM, Automatic, ExistingEndpoint, Serve, Server, Transformers, serving
 from eval.serve.control import Control
 from fusion.runtime.configure import Refusal, plain
 
@@ -44,15 +44,15 @@ class Served(ModelJudge):
         return found
 
     def identity(self, weights_of: Callable[[Path], str], served_as: Serve) -> Identity:
-        serve = engine(self.serve or served_as).identity()
+        serve = (self.serve or served_as).identity()
         config = {"type": "Served", "serve": serve, "reply": self.reply, "extra": plain(self.extra)}
         return {**config, "readings": self.readings}, {"judge": weights_of(self.directory)}
 
     def modules(self, benchmark: str, reading: str, served_as: Serve) -> tuple[str, ...]:
-        return *super().modules(benchmark, reading, served_as), *engine(self.serve or served_as).modules
+        return *super().modules(benchmark, reading, served_as), *(self.serve or served_as).modules
 
     def libraries(self, served_as: Serve) -> tuple[str, ...]:
-        return engine(self.serve or served_as).libraries
+        return (self.serve or served_as).libraries
 
     def running(self, serve: Serve, stack: contextlib.ExitStack, *, logs: Path, say: Callable[[str], None]) -> Judge:
         """Raises Refusal when there is no checkpoint."""

@@ -1,7 +1,7 @@
 """Who is compared with whom in a pairwise benchmark, and whose a verdict is.
 
     jobs = pair_up(jobs)                              # each model gets the answers of those it meets
-    judged = both_sides(Judging(config, progress, store).all(jobs))
+    judged = both_sides(Judging(config, progress).all(jobs))
 
 Against a baseline every other model meets it.  In all pairs each model meets those after it, so a pair is judged once;
 `both_sides` then hands the verdict to the other model too, seen from its side.

@@ -16,7 +16,7 @@ from eval.judges import Judge, Member
 from eval.judges.forms import FORMS
 from eval.judging.collect import collect_verdicts, needs_asking
 from eval.judging.review import review_request
-from eval.records import Answer, Place, Unscored, Verdict, read_verdicts, write_records
+from eval.records import Answer, Place, Unscored, UnscoredKind, Verdict, read_verdicts, write_records
 from fusion.runtime.artifacts import Store
 from fusion.runtime.configure import plain
 from fusion.runtime.progress import RunProgress
@@ -74,9 +74,8 @@ class Judgement:
         """The plan of one repetition; what needs no judge is settled in the first."""
         if repeat == 0:
             return self.plan
-        return JudgingPlan(
-            requests=tuple(replace(request, repeat=repeat) for request in self.plan.requests), settled=()
-        )
+        again = tuple(replace(request, repeat=repeat) for request in self.plan.requests)
+        return JudgingPlan(requests=again, settled=())
 
     def key(self, repeat: int) -> str:
         """The store's key of one repetition."""
@@ -84,11 +83,8 @@ class Judgement:
 
     def recipe(self, repeat: int) -> StageRecipe:
         """What the store makes the key of: judge, plan, how a reply is read, and for a second layer the first."""
-        if repeat not in self._recipes:
-            self._recipes[repeat] = self._recipe(repeat)
-        return self._recipes[repeat]
-
-    def _recipe(self, repeat: int) -> StageRecipe:
+        if repeat in self._recipes:
+            return self._recipes[repeat]
         benchmark = self.job.benchmark
         judge, inputs = self.judge.identity(self.weights_of, self.config.serve)
         config: dict[str, Any] = {
@@ -101,8 +97,10 @@ class Judgement:
         if self.first:
             config["reviewer"] = self.name
             modules.append("eval.judging.review")
-            inputs |= {f"first-{name}": first.key(0) for name, first in self.first.items()}
-        return StageRecipe(name="verdicts", config=config, inputs=inputs, modules=tuple(modules))
+            # What the first layer said, and not the key it was asked under: other reviews are another question.
+            inputs |= {f"first-{name}": digest(plain(first.found(0))) for name, first in self.first.items()}
+        made = StageRecipe(name="verdicts", config=config, inputs=inputs, modules=tuple(modules))
+        return made if self.first else self._recipes.setdefault(repeat, made)  # its first layer may say more
 
     def found(self, repeat: int) -> Records:
         """The records of a finished or an unfinished repetition."""
@@ -178,14 +176,13 @@ class Judgement:
             if any(map(needs_asking, reviews.values())):
                 waiting.append(self._unscored(request.place, "the first layer is not complete"))
             elif (wanted := review_request(request, reviews, self.name)) is None:
-                nothing = self._unscored(request.place, "no review of the first layer to read")
-                settled.append(replace(nothing, kind="unreadable"))
+                settled.append(self._unscored(request.place, "no review of the first layer to read", "unreadable"))
             else:
                 asked.append(wanted)
         return JudgingPlan(requests=tuple(asked), settled=tuple(settled)), [*waiting]
 
-    def _unscored(self, place: Place, reason: str) -> Unscored:
-        return Unscored(**vars(place), reason=reason, judge=self.judge.label, kind="no_reply")
+    def _unscored(self, place: Place, reason: str, kind: UnscoredKind = "no_reply") -> Unscored:
+        return Unscored(**vars(place), reason=reason, judge=self.judge.label, kind=kind)
 
 
 def judgements(

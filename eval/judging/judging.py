@@ -1,6 +1,6 @@
 """Judging: every judge's verdicts on every model's answers, kept as artifacts; repeats and panels made one.
 
-    judged = Judging(config, progress, store).all(jobs)      # one Judged per job, in order
+    judged = Judging(config, progress).all(jobs)      # one Judged per job, in order
 
 One judge at a time judges all models and benchmarks, so that a judge model of our own is served once.  The verdicts of
 a panel's member have the same key as those of the same judge alone; combining them is arithmetic.
@@ -40,20 +40,20 @@ class Judging:
     """The judges of one evaluation.  `notes` are sentences for the report, complete after `all`.
 
     `expect` is called with all that is to be judged before the first judge is asked; without, the cost is said and held
-    against the judges' budgets.
+    against the judges' budgets.  A planner gives a `store` that computes nothing.
     """
 
     def __init__(
         self,
         config: EvalConfig,
         progress: RunProgress,
-        store: Store,
+        store: Store | None = None,
         expect: Callable[[Sequence[Judgement]], None] | None = None,
     ) -> None:
         self.config = config
         self.progress = progress
-        self.store = store
-        self.weights_of = functools.cache(store.directory_key)
+        self.store = store or Store(root=config.artifacts, reuse=config.reuse)
+        self.weights_of = functools.cache(self.store.directory_key)
         self.expect = expect or functools.partial(announce_cost, say=progress.note)
         self.notes: list[str] = []
 

@@ -46,11 +46,6 @@ def serving(
     return config.start(logs=logs, say=say)
 
 
-def engine(config: Serve) -> Serve:
-    """The choice that will really answer: what `auto` comes down to on this machine, any other as it is."""
-    return config.chosen()[0] if isinstance(config, Automatic) else config
-
-
 __all__ = [
     "SERVERS",
     "VLLM",
@@ -61,6 +56,5 @@ __all__ = [
     "Serve",
     "Server",
     "Transformers",
-    "engine",
     "serving",
 ]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from eval.serve.machine import unavailable
-from eval.serve.server import Server
+from eval.serve.server import InProcess, Serve, Server
 from eval.serve.transformers_server import Transformers
 from eval.serve.vllm_server import VLLM
 
 
 @dataclass(frozen=True, kw_only=True)
-class Automatic:
+class Automatic(Serve):
     """The settings that matter on one small machine; which server takes them is decided when it starts."""
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -49,6 +49,13 @@ class Automatic:
     @property
     def runs_on(self) -> str:
         return self.chosen()[0].runs_on
+
+    @property
+    def in_process(self) -> InProcess | None:
+        return self.chosen()[0].in_process
+
+    def side_by_side(self, gpus: Sequence[str]) -> tuple[Serve, ...]:
+        return self.chosen()[0].side_by_side(gpus)
 
     def identity(self) -> Mapping[str, object]:
         """That of the server that will be used."""

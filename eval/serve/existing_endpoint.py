@@ -12,12 +12,12 @@ from typing import ClassVar
 from eval.errors import ServerFailure
 from eval.serve.checkpoint import weights_digest
 from eval.serve.control import Control
-from eval.serve.server import Endpoint, Loaded
+from eval.serve.server import Endpoint, Loaded, Serve
 from fusion.runtime.configure import Refusal
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExistingEndpoint:
+class ExistingEndpoint(Serve):
     """An OpenAI-compatible `base_url` (ending in /v1) and the model to ask there.
 
     `key_variable` names the environment variable that holds the key, None for an endpoint that wants none; the key
@@ -36,10 +36,6 @@ class ExistingEndpoint:
     def __post_init__(self) -> None:
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url is {self.base_url!r}: expected http://HOST:PORT/v1")
-
-    def precision(self, stored: str) -> str | None:
-        """Nobody says."""
-        return None
 
     def identity(self) -> Mapping[str, object]:
         """Where it is, and the model it is asked for."""

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from eval.serve import VLLM, Serve, engine
-from fusion.runtime.configure import Refusal
+from eval.serve import Serve
 
 T = TypeVar("T")
 
@@ -35,24 +34,10 @@ def plan(groups: Sequence[Sequence[T]], serve: Serve, *, lanes: int, gpus: Seque
     group is cut so that all are busy.  Without, up to `lanes` servers share the machine and a group stays whole, since
     a second server for it would cost a start and win no hardware.  Raises Refusal for fewer GPUs than one server takes.
     """
-    chosen = engine(serve)
-    if not isinstance(chosen, VLLM) or not gpus:
+    pinned = serve.side_by_side(gpus) if gpus else ()
+    if not pinned:
         return SideBySide(pieces=_whole(groups), settings=(serve,) * lanes)
-    places = places_on([str(name) for name in chosen.devices] if chosen.devices else gpus, chosen)
-    pinned = tuple(replace(chosen, devices=place) for place in places)
-    return SideBySide(pieces=_cut(groups, len(places)), settings=pinned)
-
-
-def places_on(gpus: Sequence[str], serve: VLLM) -> list[tuple[str, ...]]:
-    """The GPUs of each server that may run at once, neighbours together; what is left over stays idle."""
-    if len(gpus) < serve.gpus:
-        raise Refusal(
-            f"one server takes {serve.gpus} GPUs (tensor_parallel {serve.tensor_parallel} x pipeline_parallel"
-            f" {serve.pipeline_parallel} x data_parallel {serve.data_parallel}), and here are {len(gpus)}: lower these"
-        )
-    most = 1 if serve.port else serve.servers or len(gpus)
-    count = min(len(gpus) // serve.gpus, most)
-    return [tuple(gpus[serve.gpus * i : serve.gpus * (i + 1)]) for i in range(count)]
+    return SideBySide(pieces=_cut(groups, len(pinned)), settings=pinned)
 
 
 def _whole(groups: Sequence[Sequence[T]]) -> tuple[tuple[T, ...], ...]:

@@ -6,6 +6,7 @@ import ctypes
 import importlib.metadata
 import importlib.util
 import os
+import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,6 +50,17 @@ def visible_gpus() -> tuple[str, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(map(str, range(sum(line.startswith("GPU ") for line in listed.splitlines()))))
+
+
+def free_port(port: int | None) -> int:
+    """A free port, or `port` if it is.  Raises Refusal where it is taken."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port or 0))
+        except OSError as error:
+            raise Refusal(f"port {port} is taken ({error}): leave serve.port=null for a free one") from error
+        return int(tried.getsockname()[1])
 
 
 def check_head_size(checkpoint: Path, config: Mapping[str, Any]) -> None:

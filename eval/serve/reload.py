@@ -28,6 +28,13 @@ class ServedCheckpoint:
     expected: probe.Expectation | None
     seen: tuple[float, ...] | None
 
+    @property
+    def off(self) -> float | None:
+        """How far the two are apart, in nats per token; None where one is missing."""
+        if self.expected is None or self.seen is None:
+            return None
+        return probe.distance(self.seen, self.expected.log_probs)
+
 
 def objection(now: ServedCheckpoint, wanted: ServedCheckpoint) -> str:
     """Why `wanted` may not be swapped in for `now`, decided from files alone; empty when it may."""

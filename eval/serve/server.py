@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,24 +52,52 @@ class Server(Protocol):
         """Serve `checkpoint` from now on.  Raises Refusal for unfit files, ServerFailure when serving fails."""
 
 
-class Serve(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class InProcess:
+    """How a model is loaded by this process: torch's names, `dtype` = auto is the checkpoint's own; and the most tokens
+    it is to read, None for its own limit.
+    """
+
+    device: str
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    longest: int | None
+
+
+class Serve(ABC):
     """A choice of server: a frozen dataclass of settings that `start`s it; leaving the context ends all it began.
 
     It also says what of it can change an answer, which is part of the answers' key: neither a port nor patience is.
+    What is here is so of a server that is not ours; the others say otherwise.
     """
 
     @property
     def modules(self) -> tuple[str, ...]:
         """The code that decides how it answers (fusion.runtime.fingerprint)."""
+        return ()
 
     @property
     def libraries(self) -> tuple[str, ...]:
         """The packages that compute its answers."""
+        return ()
 
     @property
     def runs_on(self) -> str | None:
         """The device it computes on, None where nobody knows."""
+        return None
 
+    @property
+    def in_process(self) -> InProcess | None:
+        """How models are loaded to be measured, where it answers chat requests only; None where it measures too."""
+        return None
+
+    def side_by_side(self, gpus: Sequence[str]) -> tuple[Serve, ...]:
+        """These settings once for every server that fits on the GPUs, pinned to its own; none where it takes none.
+
+        Raises Refusal for fewer GPUs than one server takes.
+        """
+        return ()
+
+    @abstractmethod
     def identity(self) -> Mapping[str, object]:
         """The settings that can change an answer, those left open as this machine settles them."""
 
@@ -76,6 +105,8 @@ class Serve(Protocol):
         """The type in which weights that are `stored` in one are computed with, both torch's names; None where only
         the server knows.
         """
+        return None
 
+    @abstractmethod
     def start(self, *, logs: Path, say: Callable[[str], None]) -> AbstractContextManager[Server]:
         """`logs` is the directory for the server's log; `say` receives one line per event a person should see."""

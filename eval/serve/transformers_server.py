@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from eval.errors import ServerFailure
 from eval.serve.checkpoint import signature, weights_digest
 from eval.serve.guard import authorised
-from eval.serve.server import Endpoint, Loaded
+from eval.serve.server import Endpoint, InProcess, Loaded, Serve
 from fusion.runtime.configure import plain
 from fusion.runtime.versions import MODELS
 
@@ -34,7 +34,7 @@ _PATIENCE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Transformers:
+class Transformers(Serve):
     """Settings of the fallback: at most `batch_size` greedy requests are generated together on `device`.
 
     `dtype` = auto is the checkpoint's own.
@@ -62,6 +62,10 @@ class Transformers:
     @property
     def runs_on(self) -> str:
         return self.device
+
+    @property
+    def in_process(self) -> InProcess:
+        return InProcess(device=self.device, dtype=self.dtype, longest=self.max_model_len)
 
     def identity(self) -> Mapping[str, object]:
         """All of it: what is generated together decides the order of sums."""

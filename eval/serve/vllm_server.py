@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -24,9 +23,9 @@ from eval.errors import ServerFailure
 from eval.serve import guardian, probe
 from eval.serve.checkpoint import noted_dtype, signature, weights_digest
 from eval.serve.control import Control
-from eval.serve.machine import check_head_size, on_cpu, unavailable
+from eval.serve.machine import check_head_size, free_port, on_cpu, unavailable
 from eval.serve.reload import ServedCheckpoint, objection, swap
-from eval.serve.server import Endpoint, How, Loaded
+from eval.serve.server import Endpoint, How, Loaded, Serve
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.processes import child, last_lines, thread_settings
 from fusion.runtime.versions import MODELS
@@ -41,7 +40,7 @@ _PORT_TAKEN = ("address already in use", "errno 98", "errno 48")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VLLM:
+class VLLM(Serve):
     """Settings of a vLLM server, which takes tensor_parallel x pipeline_parallel x data_parallel GPUs; None leaves
     vLLM's own default."""
 
@@ -92,6 +91,18 @@ class VLLM:
     def gpus(self) -> int:
         """How many GPUs one server takes."""
         return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+
+    def side_by_side(self, gpus: Sequence[str]) -> tuple[VLLM, ...]:
+        """Neighbouring GPUs are one server's; what is left over stays idle."""
+        own = [str(name) for name in self.devices or gpus]
+        if len(own) < self.gpus:
+            raise Refusal(
+                f"one server takes {self.gpus} GPUs (tensor_parallel {self.tensor_parallel} x pipeline_parallel"
+                f" {self.pipeline_parallel} x data_parallel {self.data_parallel}), and here are {len(own)}: lower these"
+            )
+        most = 1 if self.port else self.servers or len(own)
+        firsts = range(0, self.gpus * min(len(own) // self.gpus, most), self.gpus)
+        return tuple(replace(self, devices=tuple(own[first : first + self.gpus])) for first in firsts)
 
     def precision(self, stored: str) -> str:
         """The one asked for; with `auto` the checkpoint's own 16 bits, to which vLLM takes wider ones down too.
@@ -182,7 +193,7 @@ class VLLMServer:
             weights=wanted.weights,
             seconds=time.monotonic() - began,
             why=why,
-            probe=_distance(self._served),
+            probe=self._served.off,
             dtype=self._dtype,
         )
 
@@ -228,7 +239,7 @@ class VLLMServer:
     def _started(self, wanted: ServedCheckpoint) -> ServedCheckpoint:
         attempts = 1 if self._settings.port else 3
         for attempt in range(attempts):
-            port = _reserved(self._settings.port)
+            port = free_port(self._settings.port)
             key = secrets.token_urlsafe(32)
             self._say(f"vLLM is starting for {wanted.checkpoint.name}, log in {self.log}")
             start_of_news = self.log.stat().st_size if self.log.exists() else 0
@@ -372,23 +383,7 @@ def variables(settings: VLLM) -> dict[str, str]:
     return found
 
 
-def _reserved(port: int | None) -> int:
-    with socket.socket() as probe_socket:
-        probe_socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe_socket.bind(("127.0.0.1", port or 0))
-        except OSError as error:
-            raise Refusal(f"port {port} is taken ({error}): leave serve.port=null for a free one") from error
-        return int(probe_socket.getsockname()[1])
-
-
 def _said_dtype(log: Path, offset: int) -> str | None:
     """The precision that vLLM names in its log when it has read its settings; None where it does not."""
     found = re.search(rb"dtype=torch\.(float32|bfloat16|float16)\b", log.read_bytes()[offset:])
     return found.group(1).decode() if found else None
-
-
-def _distance(served: ServedCheckpoint) -> float | None:
-    if served.expected is None or served.seen is None:
-        return None
-    return probe.distance(served.seen, served.expected.log_probs)

@@ -67,6 +67,20 @@ def test_on_an_empty_store_everything_is_to_be_computed_and_nothing_is_left_ther
     assert not artifacts.exists()
 
 
+def test_a_judge_of_our_own_is_planned_without_a_trace_and_both_looks_of_a_panel_are_counted(tmp_path):
+    weights, artifacts = tmp_path / "judge", tmp_path / "artifacts"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    served = f"{{name: served, checkpoint: {weights}}}"
+    panel = ["judge=panel", "judge.layers=2", f"judge.members={{a: {served}, b: {{name: openai, model: far}}}}"]
+    found = plan(artifacts, *panel)
+    assert computed(found)["verdicts"] == 2 * 2 * SMOKE["verdicts"]
+    units = {(stage.what, stage.work.units) for stage in found.stages if stage.stage == "verdicts"}
+    assert len(units) == 2 * SMOKE["verdicts"]  # as many replies at the second look as at the first
+    assert sum(charge.estimate.replies for charge in found.charges) == 2 * sum(replies for _, replies in units)
+    assert not artifacts.exists()
+
+
 def test_what_is_there_is_reused_and_one_more_merge_rule_is_a_merge_and_its_evaluation(tmp_path):
     finish(plan(tmp_path), tmp_path)
     finish(plan(tmp_path), tmp_path)  # what verdicts are on is known once the answers are there

@@ -58,7 +58,13 @@ def mixed(artifacts: Path, members: list[Candidate], progress: RunProgress) -> l
     )
     with contextlib.ExitStack() as stack:
         started = starter(config.serve, stack, logs=artifacts / "logs", say=progress.note)
-        run = Stages(config, progress, started, store=Store(root=config.artifacts))
+        run = Stages(
+            config=config,
+            progress=progress,
+            store=Store(root=artifacts),
+            server=started,
+            serve=config.serve,
+        )
         benchmark = LoadedMTBench(settings=settings, questions=questions, prompts={})
         candidate = Candidate(model="ensemble-packllm_sim", group="Ensembles", path=artifacts, weights="both")
         return [answer.turns for answer in mixed_answers(run, candidate, members, "mt", benchmark, PackLLMSim())]

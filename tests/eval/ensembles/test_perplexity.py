@@ -14,6 +14,7 @@ from eval.ensembles.perplexity import (
 from eval.records import Answer, Question
 from eval.serve import VLLM, serving
 from eval.serve.machine import unavailable
+from eval.serve.server import InProcess
 
 QUESTIONS = [
     Question(id="1", category="c", turns=("What is seven?", "And naïve nine?")),
@@ -25,6 +26,7 @@ ANSWERS = [
     Answer(question_id="2", model="m", turns=("16.",)),
     Answer(question_id="3", model="m", turns=(), reason="no answer"),
 ]
+HERE = InProcess(device="cpu", dtype="float32", longest=None)
 
 
 def test_every_token_of_a_message_counts_once_and_the_template_s_do_not(tokenizers):
@@ -54,7 +56,7 @@ def test_the_forward_pass_gives_each_token_its_probability_given_all_before(make
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = make_checkpoint(5)
-    found = measure_here(path, QUESTIONS, ANSWERS, dtype="float32", device="cpu")["2"]
+    found = measure_here(path, QUESTIONS, ANSWERS, HERE)["2"]
     model, tokenizer = AutoModelForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     parts = ["<|user|>", "sum of 7 + 9", "<|end|><|assistant|>", "16.", "<|end|>"]
     ids = [tokenizer(part, add_special_tokens=False)["input_ids"] for part in parts]
@@ -83,7 +85,7 @@ def test_surprises_survive_the_disk(tmp_path):
 @pytest.mark.skipif(unavailable() is not None, reason=f"vLLM cannot run here: {unavailable()}")
 def test_vllm_says_the_same_as_transformers(make_checkpoint, tmp_path):
     path = make_checkpoint(5)
-    here = measure_here(path, QUESTIONS, ANSWERS, dtype="float32", device="cpu")
+    here = measure_here(path, QUESTIONS, ANSWERS, HERE)
     settings = VLLM(dtype="float32", max_model_len=128, max_num_seqs=8, kv_cache_gb=1)
     with serving(settings, logs=tmp_path) as server:
         server.load(path)

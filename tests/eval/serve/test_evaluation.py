@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -156,16 +155,13 @@ def beginnings(config: EvalConfig) -> dict[tuple[str, str], str]:
 
 
 @dataclass
-class Mortal:
+class Mortal(Serve):
     """A server of answers whose process dies after `lives[i]` of them in its i-th life; then it is restarted."""
 
     lives: Sequence[int | None]
     started: int = 0
     asked: list[str] = field(default_factory=list)
     note: str = ""
-    modules: ClassVar[tuple[str, ...]] = ()
-    libraries: ClassVar[tuple[str, ...]] = ()
-    runs_on: ClassVar[None] = None
 
     def identity(self) -> dict[str, str]:
         return {"type": "Mortal"}

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.serve import VLLM, Automatic, ExistingEndpoint, Transformers, machine, vllm_server
-from eval.serve.lanes import places_on, plan
+from eval.serve.lanes import plan
 from eval.serve.machine import unavailable, visible_gpus
 from eval.serve.vllm_server import flags, variables
 from fusion.runtime.configure import Refusal, typed
@@ -32,12 +32,12 @@ EIGHT = tuple("01234567")
     ],
 )
 def test_each_server_has_its_own_gpus(gpus, settings, places):
-    assert places_on(tuple(gpus), settings) == places
+    assert [one.devices for one in settings.side_by_side(tuple(gpus))] == places
 
 
 def test_too_few_gpus_are_refused_with_the_arithmetic():
     with pytest.raises(Refusal, match=r"takes 4 GPUs \(tensor_parallel 2 x pipeline_parallel 1 x data_parallel 2\)"):
-        places_on(("0", "1"), VLLM(tensor_parallel=2, data_parallel=2))
+        VLLM(tensor_parallel=2, data_parallel=2).side_by_side(("0", "1"))
     with pytest.raises(Refusal, match="devices are 0, 1: expected at least 4"):
         typed({"devices": [0, 1], "tensor_parallel": 4}, VLLM, at="serve")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.serve import Automatic, Transformers, engine, serving
+from eval.serve import Automatic, Transformers, serving
 from eval.serve.chat_client import ChatReply, ChatRequest, ask
 from eval.serve.control import Control
 from eval.serve.endpoint_client import Patience
@@ -88,4 +88,4 @@ def test_the_fallback_says_what_it_is(tmp_path):
 
 
 def test_auto_comes_down_to_vllm_only_where_vllm_can_run():
-    assert type(engine(Automatic(dtype="float32"))).__name__ == ("Transformers" if unavailable() else "VLLM")
+    assert type(Automatic(dtype="float32").chosen()[0]).__name__ == ("Transformers" if unavailable() else "VLLM")
