@@ -97,10 +97,10 @@ class Judgement:
         if self.first:
             config["reviewer"] = self.name
             modules.append("eval.judging.review")
-            # What the first layer said, and not the key it was asked under: other reviews are another question.
-            inputs |= {f"first-{name}": digest(plain(first.found(0))) for name, first in self.first.items()}
+            # Its key and not what it said: a reply that still comes must not lose the reviews paid for already.
+            inputs |= {f"first-{name}": first.key(0) for name, first in self.first.items()}
         made = StageRecipe(name="verdicts", config=config, inputs=inputs, modules=tuple(modules))
-        return made if self.first else self._recipes.setdefault(repeat, made)  # its first layer may say more
+        return self._recipes.setdefault(repeat, made)
 
     def found(self, repeat: int) -> Records:
         """The records of a finished or an unfinished repetition."""
