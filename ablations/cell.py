@@ -14,14 +14,7 @@ from typing import Any
 import pandas as pd
 
 from ablations.made_by import Code, code_of, scoring_code
-from ablations.precisions import (
-    as_answered,
-    check_served,
-    lost_notes,
-    precisions,
-    precisions_section,
-    write_precisions,
-)
+from ablations.precisions import as_answered, check_served, lost_notes, precisions, precisions_section, write_precisions
 from ablations.tracking import track, tracker_from
 from eval.answer.candidate import Candidate
 from eval.config import EvalConfig, eval_config

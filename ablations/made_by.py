@@ -9,8 +9,15 @@ from pathlib import Path
 from fusion.runtime.fingerprint import code_digest
 from fusion.runtime.progress import StageRecord
 
-# What turns a cell's verdicts into its table; no artifact holds it.
-_SCORING = ("eval.judging.scored_by", "eval.report.tables")
+# What turns a cell's verdicts into its table, and no artifact holds: the mean of repeats, a panel's verdict, the answer
+# that an ensemble selects, metrics, differences.
+_SCORING = (
+    "eval.judging.repeats",
+    "eval.judges.panel",
+    "eval.ensembles",
+    "eval.judging.scored_by",
+    "eval.report.tables",
+)
 # By a stage and the modules its code begins in: a digest of that code.
 Code = Mapping[str, str]
 

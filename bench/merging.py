@@ -22,14 +22,13 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from bench.row import BenchRow, once
 
 TARGETS = 3
 SHARDS = 4
 # Each rule's method in mergekit, its parameters for the whole merge and for each target; ours have the same defaults.
-_IN_MERGEKIT: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, float]]] = {
+_IN_MERGEKIT: Mapping[str, tuple[str, Mapping[str, object], Mapping[str, float]]] = {
     "linear": ("linear", {"normalize": True}, {"weight": 0.2}),
     "task_arithmetic": ("task_arithmetic", {"normalize": False}, {"weight": 0.3}),
     "dare": ("dare_linear", {"normalize": True}, {"weight": 0.2, "density": 0.6}),

@@ -31,7 +31,7 @@ from eval.ensembles.selection import Option, Selection
 from eval.ensembles.writing import Writing
 from eval.judging.judgement import JudgingJob
 from eval.judging.judging import Judged
-from eval.records import Answer, Question, Unscored, Verdict
+from eval.records import Answer, Question, Unscored, Verdict, Verdicts
 from eval.scored import ScoredModel
 from eval.serve.standing import starter
 from fusion.runtime.artifacts import Store
@@ -244,7 +244,7 @@ def _all_answers(job: JudgingJob) -> dict[str, Answer]:
     return none | by_question(job.answers)
 
 
-def _of_chosen(records: Sequence[Sequence[Verdict | Unscored]], chosen: Mapping[str, int]) -> list[Verdict | Unscored]:
+def _of_chosen(records: Sequence[Verdicts], chosen: Mapping[str, int]) -> list[Verdict | Unscored]:
     """Of each question the chosen source's records, in the questions' order."""
     by_place: dict[tuple[int, str], list[Verdict | Unscored]] = {}
     for place, own in enumerate(records):

@@ -5,9 +5,8 @@ How to ask and how to read is the benchmark's; the judge gives the reply and not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from eval.records import Placed
 
@@ -33,7 +32,7 @@ class JudgeRequest(Placed):
     max_tokens: int = 2048
     top_logprobs: int | None = None
     # Further fields of the published annotator's request, such as its function-calling tools.
-    extra: Mapping[str, Any] | None = None
+    extra: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +48,7 @@ class Reply:
     rejected: bool = False  # by the endpoint for what it asks (too long, filtered)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+# Where a judge's reply to a request goes, as soon as it is there.
+HandOver = Callable[[JudgeRequest, Reply], None]

@@ -22,7 +22,7 @@ def read_bytes(path: Path) -> bytes:
         raise Refusal(f"{path} cannot be read: {error}") from error
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path) -> list[dict[str, object]]:
     """The rows of a benchmark package's own file: a JSON list of objects, or JSON lines; plain or `.gz`.
 
     Raises Refusal naming the file, and the line where there is one.
@@ -48,7 +48,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return list(rows)
 
 
-def wanted(row: dict[str, Any], *names: str, path: Path, number: int) -> Sequence[Any]:
+def wanted(row: dict[str, object], *names: str, path: Path, number: int) -> Sequence[Any]:
     """The values of `names` in a package's row.  Raises Refusal naming file, row and the first that is missing."""
     for name in names:
         if name not in row:
@@ -56,7 +56,7 @@ def wanted(row: dict[str, Any], *names: str, path: Path, number: int) -> Sequenc
     return [row[name] for name in names]
 
 
-def texts(value: Any) -> tuple[str, ...]:
+def texts(value: object) -> tuple[str, ...]:
     """A list of texts from a package's row.  Raises ValueError for anything else, a bare text included."""
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"expected a list of texts, got {str(value)[:60]!r}")

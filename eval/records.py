@@ -17,11 +17,11 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from eval.files import read_bytes
 from fusion.runtime.configure import Refusal
@@ -162,6 +162,8 @@ class ItemScore:
 
 Record = Question | Answer | Verdict | Unscored | ItemScore
 R = TypeVar("R", bound="Record")
+# What judging one model's answers left, a record a place.
+Verdicts = Sequence[Verdict | Unscored]
 
 
 def to_line(record: Record) -> str:
@@ -174,11 +176,11 @@ def to_line(record: Record) -> str:
     return json.dumps(body, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def from_mapping(row: Any, *kinds: type[Any]) -> Any:
+def from_mapping(row: object, *kinds: type[R]) -> R:
     """The record that `to_line` wrote.  Raises ValueError for anything else."""
     by_name = {kind.__name__: kind for kind in kinds}
     name = row.get("type") if isinstance(row, dict) else None
-    if name not in by_name:
+    if not isinstance(row, dict) or name not in by_name:
         raise ValueError(f"expected a record of type {' or '.join(by_name)}, got {name!r}")
     known = _fields(name)
     values = {key: value for key, value in row.items() if key != "type"}

@@ -92,26 +92,27 @@ class ItemColumns:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredModel:
-    """`metrics` are in the units of scores.csv (win rates in percent), `items` in inner units (0 to 1).
+    """A model's results on one benchmark."""
 
-    Where several runs (seeds) are pooled under one model, an item's question is spelt `<question>@<run>`.  `shown` and
-    `judged` are None for what was read back from a table, and for lm-eval.
-    """
-
-    # As tables print it: the row's name, behind it the settings where a row stands for one of several.
     model: str
+    """As tables print it: the row's name, behind it the settings where a row stands for one of several."""
     group: str
     benchmark: str
     metrics: tuple[MetricRow, ...]
+    """In the units of scores.csv: win rates in percent."""
     items: tuple[ItemScore, ...]
+    """In inner units, 0 to 1.  Where several runs (seeds) are pooled, a question is spelt `<question>@<run>`."""
     shown: ShownAnswers | None = None
+    """None for what was read back from a table, and for lm-eval."""
     judged: JudgedBy | None = None
-    # The row's own name, which no label changes; `model` where nothing else is given.
+    """None where `shown` is."""
     row: str = ""
-    # What it is in the recipe: pivot, source, sft, multi, target, merged, ensemble, oracle; `row` where it has no part.
+    """The row's own name, which no label changes; `model` where nothing else is given."""
     role: str = ""
-    # Of an oracle what it knows that no system could; empty for what is fair.
+    """What it is in the recipe: pivot, source, sft, multi, target, merged, ensemble, oracle; `row` where it has no part
+    in it."""
     oracle: str = ""
+    """Of an oracle what it knows that no system could; empty for what is fair."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "row", self.row or self.model)

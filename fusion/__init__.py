@@ -15,6 +15,7 @@
     tasks/             what a row of the table learns beside the labels
     experiment.py      the typed config of all these
     dialogues.py       the dialogues of an experiment as an artifact
+    made.py            what an experiment makes of its models, each once
     pipeline.py        READ FIRST: all stages, one call each
 
 Each line uses only lines above it; tests/test_layers.py holds the order.

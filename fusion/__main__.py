@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fusion.runtime.command import command
 
 
-def run(settings: dict[str, Any]) -> None:
+def run(settings: dict[str, object]) -> None:
     """Run the stages and print where each model's checkpoint lies."""
     from fusion.pipeline import fusion_config
     from fusion.pipeline import run as fuse

@@ -159,7 +159,7 @@ def coefficients(file: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _spelt(config: Any) -> str:
+def _spelt(config: object) -> str:
     """A manifest's config on one line, a rule by its class."""
     if isinstance(config, Mapping):
         fields = ", ".join(f"{key}={_spelt(value)}" for key, value in config.items() if key != "type")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusion.runtime.artifacts import content_of
+from fusion.runtime.artifacts import Manifest, content_of
 from fusion.runtime.configure import Refusal, nearest
 
 # Between the model and the benchmark in what a stage was about, as the pipeline writes it.
@@ -23,7 +23,7 @@ class ChainArtifact:
     what: str
     key: str
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     @property
     def content(self) -> str:
@@ -38,17 +38,21 @@ class ChainArtifact:
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """`merge` is the model's own artifact, `links` all behind it and its evaluation, first to last; `pivot` and
-    `targets` are the directories it was merged from, in order.
-    """
+    """A merged model and all that it came of."""
 
     model: str
     cell: Mapping[str, Any]
+    """The content of its cell's cell.json."""
     folder: Path
+    """Of the cell."""
     merge: ChainArtifact
+    """The model's own artifact."""
     links: tuple[ChainArtifact, ...]
+    """All artifacts behind it and its evaluation, first to last."""
     pivot: Path
+    """The directory of the pivot that it was merged from."""
     targets: tuple[Path, ...]
+    """Those of the targets, in order."""
 
     @property
     def models(self) -> Mapping[str, str | None]:
@@ -83,8 +87,7 @@ def read_chain(folder: Path, model: str) -> Chain:
     found = [_link(stage) for stage in cell["stages"]]
     merge = next(link for link in found if link.stage == "merge" and link.what == model)
     rows = {key: row for row, key in reversed(cell["weights"].items())}  # of equal weights, the first
-    inputs: Mapping[str, str] = merge.manifest["inputs"]
-    directories = {role: Path(cell["checkpoints"][rows[key]]) for role, key in inputs.items()}
+    directories = {role: Path(cell["checkpoints"][rows[key]]) for role, key in merge.manifest["inputs"].items()}
     return Chain(
         model=model,
         cell=cell,

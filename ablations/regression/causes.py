@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ablations.regression.chain import Link
 
@@ -155,7 +155,7 @@ def _own(before: Link, after: Link, contents: set[str], follows: bool) -> Iterat
             yield Cause(kind="library", text=f"{name} {before.versions[name]} -> {after.versions[name]}")
 
 
-def _differences(before: Any, after: Any, at: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _differences(before: object, after: object, at: str = "") -> Iterator[tuple[str, object, object]]:
     """(dotted name, old, new) of every setting that differs."""
     if isinstance(before, Mapping) and isinstance(after, Mapping):
         pairs = [(str(name), before.get(name), after.get(name)) for name in {**before, **after}]
@@ -169,6 +169,6 @@ def _differences(before: Any, after: Any, at: str = "") -> Iterator[tuple[str, A
         yield from _differences(old, new, f"{at}.{name}" if at else name)
 
 
-def _spell(value: Any) -> str:
+def _spell(value: object) -> str:
     text = "unset" if value is None else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

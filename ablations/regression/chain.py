@@ -69,7 +69,7 @@ def read_chain(report: Path) -> list[Link]:
 
 def write_chain(links: Sequence[Link], path: Path) -> None:
     """Keep the chain: a line for each link, and once each set of modules and of versions that links share."""
-    shared: dict[str, dict[str, Any]] = {"code": {}, "versions": {}}
+    shared: dict[str, dict[str, object]] = {"code": {}, "versions": {}}
     rows = []
     for link in links:
         row = asdict(link)
@@ -168,5 +168,5 @@ def _only_serves(module: str) -> bool:
     return module == _NO_ARITHMETIC or module.startswith(f"{_NO_ARITHMETIC}.")
 
 
-def _digest(value: Any) -> str:
+def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,26 +19,27 @@ from eval.report.tables import SCORE_COLUMNS
 from fusion.runtime.configure import Refusal
 
 KEY = ["model", "benchmark", "metric", "slice"]
+_Rows = Mapping[tuple[object, ...], Mapping[str, Any]]
 ChangeKind = Literal["regressed", "improved", "shifted", "missing", "unscored", "within", "new"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """One row that is not where the kept table has it; `before`, `low`, `high` and `after` in the unit of scores.csv.
-
-    Beyond its interval it has `regressed`, `improved`, or, where more is neither better nor worse, `shifted`.
-    """
+    """One row that is not where the kept table has it; numbers are in the unit of scores.csv."""
 
     kind: ChangeKind
+    """Beyond its interval it has `regressed`, `improved`, or, where more is neither better nor worse, `shifted`."""
     model: str
     benchmark: str
     metric: str
     slice: str
     before: float | None
+    """The kept value; `low` and `high` are its interval's ends."""
     low: float | None
     high: float | None
     after: float | None
     reason: str = ""
+    """Why there is no value after."""
 
     @property
     def fails(self) -> bool:
@@ -74,7 +75,7 @@ def compare(scores: pd.DataFrame, kept: pd.DataFrame) -> list[Moved]:
     return [*_known(now, known), *_new(now, known)]
 
 
-def _known(now: dict[Any, Any], known: dict[Any, Any]) -> Iterator[Moved]:
+def _known(now: _Rows, known: _Rows) -> Iterator[Moved]:
     for place, before in known.items():
         value, low, high = (_number(before[name]) for name in ("value", "low", "high"))
         sense = metric_of(before["benchmark"], before["metric"]).sense
@@ -104,7 +105,7 @@ def _known(now: dict[Any, Any], known: dict[Any, Any]) -> Iterator[Moved]:
         )
 
 
-def _new(now: dict[Any, Any], known: dict[Any, Any]) -> Iterator[Moved]:
+def _new(now: _Rows, known: _Rows) -> Iterator[Moved]:
     for place, row in now.items():
         if place not in known and metric_of(row["benchmark"], row["metric"]).sense:
             names = dict(zip(KEY, map(str, place), strict=True))

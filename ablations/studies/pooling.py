@@ -26,17 +26,17 @@ def long_table(cells: Sequence[Cell]) -> pd.DataFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class PooledRow:
-    """A model under the settings that change it, on one benchmark: `scored` pools its seeds and bears its label.
-
-    `axes` are those swept axes, with their values, that change the model's weights or scores; `settings` the values of
-    all axes, for every setting that the row stands for; `runs` what each seed's cell gave, by seed, in order.
-    """
+    """A model under the settings that change it, on one benchmark."""
 
     model: str
     axes: Mapping[str, str]
+    """The swept axes, with their values, that change the model's weights or scores."""
     settings: frozenset[tuple[str, ...]]
+    """The values of all axes, for every setting that the row stands for."""
     scored: ScoredModel
+    """Its seeds pooled, under its label."""
     runs: Mapping[int, tuple[Cell, ScoredModel]]
+    """What each seed's cell gave, in the seeds' order."""
 
     @property
     def label(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what draws and what runs comes late: --help needs neither
     from ablations.sweep.files import SweepCell
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # what draws and what runs comes late: --help needs neither
 class CellJob:
     """A composed cell: its settings as plain types, where it goes, and in what it differs from its sweep's others."""
 
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     cell: SweepCell
     axes: Mapping[str, str]
     study: str | None
@@ -40,7 +40,7 @@ def attempt(job: CellJob) -> None:
         run_job(job, shown)
 
 
-def run_job(job: CellJob, shown: RunProgress) -> Any:
+def run_job(job: CellJob, shown: RunProgress) -> object:
     """The cell's result; errors pass through."""
     from ablations.cell import run_cell
     from eval.serve.standing import process_servers

@@ -229,7 +229,7 @@ def _write_progress(cell: SweepCell, progress: Progress) -> None:
     _write(cell.folder / "progress.json", asdict(dataclasses.replace(progress, updated=round(time.time(), 3))))
 
 
-def _write(path: Path, content: Any) -> None:
+def _write(path: Path, content: object) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_text(json.dumps(content, indent=1) + "\n")
     draft.replace(path)

@@ -31,7 +31,6 @@ class Tracker(Protocol):
 
     def log(self, record: CellRecord) -> None:
         """Write the cell; replace what an earlier run of the same cell wrote.  May raise anything."""
-        ...
 
 
 TRACKERS: Mapping[str, type[Tracker]] = {"none": NoTracking, "mlflow": MLflow, "wandb": WandB}

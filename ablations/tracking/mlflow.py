@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -23,6 +23,8 @@ from ablations.tracking.record import CellRecord, flat
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+T = TypeVar("T")
 
 # MLflow's limits: parameters and metrics in one call, and the characters of a parameter.
 _PARAMETERS, _METRICS, _CHARACTERS = 100, 500, 6000
@@ -106,7 +108,7 @@ def _log(client: MlflowClient, run: str, record: CellRecord) -> None:
         client.log_artifact(run, str(path))
 
 
-def _batches(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
+def _batches(items: Sequence[T], size: int) -> Iterator[list[T]]:
     rest = iter(items)
     while some := list(islice(rest, size)):
         yield some

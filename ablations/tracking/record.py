@@ -36,7 +36,7 @@ class CellRecord:
     study: str | None
     seed: int
     axes: Mapping[str, str]
-    settings: Mapping[str, Any]  # nested, as Hydra composed them
+    settings: Mapping[str, object]  # nested, as Hydra composed them
     metrics: Mapping[str, float]
     unscored: Mapping[str, str]  # the metrics without a value, with the reason
     # By stage, how many of its artifacts stand behind the cell and how many seconds they took when they were computed,
@@ -119,7 +119,7 @@ def flat(settings: Any, at: str = "") -> Iterator[tuple[str, str | int | float |
         yield at, settings
 
 
-def refuse_secrets(settings: Mapping[str, Any]) -> None:
+def refuse_secrets(settings: Mapping[str, object]) -> None:
     """Raise Refusal when a setting holds what the environment keeps under a name that ends in KEY, TOKEN or so."""
     secrets = {
         value: name for name, value in os.environ.items() if _SECRET.search(name) and len(value) >= _SECRET_LENGTH

@@ -81,7 +81,7 @@ def read_votes(path: Path, *, questions: Mapping[str, str]) -> Votes:
     rows = read_rows(path)
     if "type" in rows[0]:
         return _ours(path)
-    readers: dict[str, tuple[VoteKind, Callable[[Votes, Mapping[str, Any], _Row], None]]] = {
+    readers: dict[str, tuple[VoteKind, Callable[[Votes, Mapping[str, object], _Row], None]]] = {
         "preference": ("preference", lambda votes, row, want: _annotation(votes, want, questions)),
         "winner": ("preference", lambda votes, row, want: _human(votes, want)),
         "g1_winner": ("preference", lambda votes, row, want: _pair(votes, want)),
@@ -105,7 +105,7 @@ def read_votes(path: Path, *, questions: Mapping[str, str]) -> Votes:
 class _Row:
     """A row that refuses, with file and number, what it does not have."""
 
-    def __init__(self, path: Path, number: int, row: dict[str, Any]) -> None:
+    def __init__(self, path: Path, number: int, row: dict[str, object]) -> None:
         self.path, self.number, self.row = path, number, row
 
     def __call__(self, *names: str) -> Any:

@@ -92,7 +92,7 @@ def mixed_answers(
         what=f"{candidate.model} · {entry}",
         config={"asked": digest(asked), "benchmark": benchmark.name, "rule": rule},
         inputs={f"weights.{place}": member.weights for place, member in enumerate(members)},
-        modules=("eval.ensembles.mixture",),
+        modules=("eval.ensembles.mixture", type(rule).__module__),
         build=build,
         libraries=MODELS,
         device=rule.device,

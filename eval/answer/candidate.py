@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +23,6 @@ class Candidate:
     oracle: str = ""
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """A short digest of plain data."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:20]

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from eval.benchmark_data.convert_tokenizer import Conversion, convert
 from fusion.runtime.command import CONF, command
@@ -248,7 +248,7 @@ def _whole(target: Path) -> Iterator[IO[bytes]]:
         partial.unlink(missing_ok=True)
 
 
-def benchmark_data(settings: Mapping[str, Any]) -> BenchmarkData:
+def benchmark_data(settings: Mapping[str, object]) -> BenchmarkData:
     """The command's settings together with the list of files.
 
     The list is read here and not composed by Hydra, which would need seconds for it and print it all as usage.
@@ -259,7 +259,7 @@ def benchmark_data(settings: Mapping[str, Any]) -> BenchmarkData:
         return typed({**settings, **yaml.safe_load(stream)}, BenchmarkData)
 
 
-def _run(settings: dict[str, Any]) -> None:
+def _run(settings: dict[str, object]) -> None:
     config = benchmark_data(settings)
     gathered = gather(config)
     for verb, names in (("fetched", gathered.fetched), ("made", gathered.made)):

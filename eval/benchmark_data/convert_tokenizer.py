@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -244,7 +244,7 @@ def _write_new(path: Path, text: str) -> bool:
 
 
 def _all_cuts(
-    pieces: Mapping[str, object], *, key: Callable[[str], Any], ids: Mapping[str, int]
+    pieces: Mapping[str, object], *, key: Callable[[str], object], ids: Mapping[str, int]
 ) -> list[tuple[str, str]]:
     """Every (left, right) of pieces that makes a piece, those that make an earlier piece by `key` first."""
     order = {piece: rank for rank, piece in enumerate(sorted(pieces, key=lambda piece: (key(piece), ids[piece])))}

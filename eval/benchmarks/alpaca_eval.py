@@ -16,8 +16,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
+from eval.agreement.votes import VoteKind
 from eval.benchmarks import stand_ins
 from eval.benchmarks.alpaca.metrics import (
     METRICS,
@@ -42,7 +43,7 @@ from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, S
 from eval.benchmarks.slots import NOBODY, all_slots, read_reply, settle_missing
 from eval.exchange import RECORDED, JudgeRequest, Reply
 from eval.files import read_rows, wanted
-from eval.records import Answer, ItemScore, Question, Unscored, Verdict
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
 from eval.scores.intervals import Bootstrap
 from eval.scores.length_control import PENALTY_C, LengthControl
 from eval.scores.metric import Metric
@@ -67,6 +68,7 @@ class AlpacaEval:
     primary: ClassVar[Metric] = WIN_RATE
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
     package: ClassVar[str] = "alpaca_eval"
+    verdicts: ClassVar[VoteKind] = "preference"
 
     # Rows with instruction, output (the baseline's), generator (its name), dataset; None: made by the run (the pocket
     # set).
@@ -228,7 +230,7 @@ class LoadedAlpacaEval(JudgedAlone):
 
         return read_reply(request, reply, judge=judge, parse=parse)
 
-    def item_scores(self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer]) -> list[ItemScore]:
+    def item_scores(self, verdicts: Verdicts, answers: Sequence[Answer]) -> list[ItemScore]:
         """`win_rate` and `discrete_win_rate` (0 to 1) and `average_length` (characters) of every instruction."""
         found = judged_pairs(verdicts)
         said = {answer.question_id: answer for answer in answers if answer.turns}
@@ -256,9 +258,7 @@ class LoadedAlpacaEval(JudgedAlone):
                 )
         return scores
 
-    def metrics(
-        self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
-    ) -> list[MetricRow]:
+    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], bootstrap: Bootstrap) -> list[MetricRow]:
         """The metrics on slice `all`; those that cannot be computed say why."""
         said = {answer.question_id: answer.turns[0] for answer in answers if answer.turns}
         judged = judged_pairs(verdicts)
@@ -309,7 +309,7 @@ class LoadedAlpacaEval(JudgedAlone):
         )
 
 
-def _question(row: dict[str, Any], *, path: Path, number: int) -> Question:
+def _question(row: dict[str, object], *, path: Path, number: int) -> Question:
     """Numbered by its row from 0: the package's instruction difficulties go by that number."""
     (instruction,) = wanted(row, "instruction", path=path, number=number)
     reference = row.get("reference")

@@ -16,14 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from eval.benchmarks.lm_eval_scores import LMEvalTask, task_scores
 from eval.benchmarks.protocol import ModelDtype, find
 from eval.errors import HarnessFailure
 from eval.records import ItemScore
-from eval.scores.intervals import Bootstrap, mean_interval
-from eval.scores.metric_row import MetricRow
+from eval.scores.intervals import Bootstrap
+from eval.scores.metric_row import MetricRow, mean_row
 from eval.serve.loading import LOADING
 from eval.serve.server import Endpoint
 from fusion.runtime.configure import nearest
@@ -115,28 +115,15 @@ class LMEvalHarness:
         cells: dict[tuple[str, str], list[ItemScore]] = {}
         for score in scores:
             cells.setdefault((score.metric, score.category), []).append(score)
-        rows = []
-        for (metric, task), items in cells.items():
-            values = [item.value for item in items if item.value is not None]
-            row = MetricRow(
-                benchmark=self.name,
-                metric=metric,
-                slice=task,
-                value=None,
-                n=len(values),
-                unscored=len(items) - len(values),
-                reason="nothing was scored",
-            )
-            if values:
-                found = mean_interval(values, range(len(values)), bootstrap)
-                row = replace(row, value=found.value, low=found.low, high=found.high, reason=None)
-            rows.append(row)
-        return rows
+        return [
+            mean_row(self.name, metric, task, [item.value for item in items], range(len(items)), bootstrap)
+            for (metric, task), items in cells.items()
+        ]
 
     def _folder(self, data: Path) -> Path | None:
         return find(self.task_folder, data, what="the folder of lm-eval tasks")
 
-    def _evaluate(self, checkpoint: Path, folder: Path | None, endpoint: Endpoint | None) -> list[Mapping[str, Any]]:
+    def _evaluate(self, checkpoint: Path, folder: Path | None, endpoint: Endpoint | None) -> list[Mapping[str, object]]:
         """What the harness returns for each chosen task: the model and the list of tasks are loaded once."""
         from lm_eval import simple_evaluate
         from lm_eval.api.registry import get_model
@@ -144,7 +131,7 @@ class LMEvalHarness:
 
         if endpoint is not None and self.backend == "server":
             model = "local-completions"
-            arguments: dict[str, Any] = {
+            arguments: dict[str, object] = {
                 "model": endpoint.model,
                 "base_url": f"{endpoint.base_url.rstrip('/')}/completions",
                 "tokenizer": str(checkpoint),

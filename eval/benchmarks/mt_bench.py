@@ -9,10 +9,11 @@ that is missing or outside 1 to 10 is unscored (fastchat: -1, dropped at display
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from eval.agreement.votes import VoteKind
 from eval.benchmarks import stand_ins
 from eval.benchmarks.fastchat.files import NO_SCORE
 from eval.benchmarks.fastchat.judgments import Judgments, rows_of
@@ -25,10 +26,10 @@ from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.errors import JudgeFailure
 from eval.exchange import JudgeRequest, Reply
 from eval.files import read_rows, texts, wanted
-from eval.records import Answer, ItemScore, Question, Unscored, Verdict
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
+from eval.scores.intervals import Bootstrap
 from eval.scores.metric import Metric
-from eval.scores.metric_row import MetricRow
+from eval.scores.metric_row import MetricRow, mean_row
 from fusion.runtime.configure import Refusal
 
 # The published reference answers by their author: the originals, and the corrected ones of FastChat pull request 3158.
@@ -54,6 +55,7 @@ class MTBench:
     needs_judge: ClassVar[bool] = True
     package: ClassVar[str] = "fastchat"
     annotator: ClassVar[str] = ""
+    verdicts: ClassVar[VoteKind] = "rating"
     primary: ClassVar[Metric] = RATING
     metrics: ClassVar[tuple[Metric, ...]] = (RATING, Metric(name="rating_fastchat", unit="rating", decimals=2))
 
@@ -172,7 +174,7 @@ class LoadedMTBench(JudgedAlone):
 
         return read_reply(request, reply, judge=judge, parse=parse)
 
-    def item_scores(self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer]) -> list[ItemScore]:
+    def item_scores(self, verdicts: Verdicts, answers: Sequence[Answer]) -> list[ItemScore]:
         """One `rating` per question and turn, in the order of the questions.  `answers` are not needed."""
         found = {(verdict.question_id, verdict.turn): verdict for verdict in verdicts}
         scores = []
@@ -191,9 +193,7 @@ class LoadedMTBench(JudgedAlone):
             )
         return scores
 
-    def metrics(
-        self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
-    ) -> list[MetricRow]:
+    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], bootstrap: Bootstrap) -> list[MetricRow]:
         """Mean rating over all rows of both turns, over each turn, and over each category; clustered by question."""
         scores = self.item_scores(verdicts, answers)
         slices = {"all": scores}
@@ -201,15 +201,15 @@ class LoadedMTBench(JudgedAlone):
             slices[f"turn{turn}"] = [score for score in scores if score.turn == turn]
         for category in dict.fromkeys(question.category for question in self.questions):
             slices[category] = [score for score in scores if score.category == category]
-        return [rating_row(name, rows, bootstrap) for name, rows in slices.items()]
+        return [
+            mean_row(
+                self.name, "rating", name, [row.value for row in rows], [row.question_id for row in rows], bootstrap
+            )
+            for name, rows in slices.items()
+        ]
 
     def recorded_rows(
-        self,
-        file: Path,
-        model: str | None,
-        answers: Sequence[Answer],
-        verdicts: Sequence[Verdict | Unscored],
-        bootstrap: Bootstrap,
+        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, bootstrap: Bootstrap
     ) -> Sequence[MetricRow]:
         """`rating_fastchat` where the file holds repeats, failures, ratings off the scale or of other answers."""
         requests = self.plan(answers).requests
@@ -236,24 +236,6 @@ class LoadedMTBench(JudgedAlone):
             reference=references[turn - 1] if len(references) >= turn else None,
             messages=judge_messages(self.prompts, "single", question, turn, {"answer": answer.turns}),
         )
-
-
-def rating_row(name: str, scores: Sequence[ItemScore], bootstrap: Bootstrap) -> MetricRow:
-    """The mean of one slice's scored rows with its interval."""
-    values = [score.value for score in scores if score.value is not None]
-    row = MetricRow(
-        benchmark="mt_bench",
-        metric="rating",
-        slice=name,
-        value=None,
-        n=0,
-        unscored=len(scores) - len(values),
-        reason="nothing was scored",
-    )
-    if not values:
-        return row
-    found = mean_interval(values, [score.question_id for score in scores if score.value is not None], bootstrap)
-    return replace(row, value=found.value, low=found.low, high=found.high, n=found.n, reason=None)
 
 
 def _question(

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from eval.agreement.votes import VoteKind
 from eval.benchmarks.fastchat.files import NO_SCORE
 from eval.benchmarks.fastchat.judgments import PairJudgments, rows_of
 from eval.benchmarks.fastchat.means import fastchat_pair_rows
@@ -26,7 +27,7 @@ from eval.benchmarks.paired_games import ORDERS, GamePair, pairwise_rows
 from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, Sampling, find
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.exchange import JudgeRequest, Reply
-from eval.records import Answer, ItemScore, Question, Unscored, Verdict
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
@@ -53,6 +54,7 @@ class MTBenchPairwise:
     needs_judge: ClassVar[bool] = True
     package: ClassVar[str] = "fastchat"
     annotator: ClassVar[str] = ""
+    verdicts: ClassVar[VoteKind] = "preference"
     primary: ClassVar[Metric] = WIN_RATE
     metrics: ClassVar[tuple[Metric, ...]] = (
         WIN_RATE,
@@ -195,7 +197,7 @@ class LoadedMTBenchPairwise(JudgedAlone):
 
         return read_reply(request, reply, judge=judge, parse=parse)
 
-    def pairs(self, verdicts: Sequence[Verdict | Unscored]) -> list[GamePair]:
+    def pairs(self, verdicts: Verdicts) -> list[GamePair]:
         """Every pair of games, in the order of the questions and then of the opponents."""
         found = {(record.question_id, record.turn, record.opponent, record.order): record for record in verdicts}
         return [
@@ -209,7 +211,7 @@ class LoadedMTBenchPairwise(JudgedAlone):
             for opponent in self.opponents
         ]
 
-    def item_scores(self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer]) -> list[ItemScore]:
+    def item_scores(self, verdicts: Verdicts, answers: Sequence[Answer]) -> list[ItemScore]:
         """One `pairwise_win_rate` (0 to 1) per question and turn: the mean outcome over the opponents that have
         one.  The baseline itself has no items and no rows.
         """
@@ -232,9 +234,7 @@ class LoadedMTBenchPairwise(JudgedAlone):
             )
         return scores
 
-    def metrics(
-        self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
-    ) -> list[MetricRow]:
+    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], bootstrap: Bootstrap) -> list[MetricRow]:
         """Over all pairs, each turn, each category, and against each opponent (`against NAME`): outcomes and the two
         measures of position bias, intervals clustered by question.
         """
@@ -252,12 +252,7 @@ class LoadedMTBenchPairwise(JudgedAlone):
         return [row for name, rows in slices.items() for row in pairwise_rows(name, rows, bootstrap)]
 
     def recorded_rows(
-        self,
-        file: Path,
-        model: str | None,
-        answers: Sequence[Answer],
-        verdicts: Sequence[Verdict | Unscored],
-        bootstrap: Bootstrap,
+        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, bootstrap: Bootstrap
     ) -> Sequence[MetricRow]:
         """`pairwise_win_rate_fastchat` where the file holds other pairs than were judged here."""
         named = model or answers[0].model

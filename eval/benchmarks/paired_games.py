@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from eval.benchmarks.fastchat.verdict_letter import TIE
 from eval.records import Question, Unscored, Verdict
-from eval.scores.intervals import Bootstrap, mean_interval
-from eval.scores.metric_row import MetricRow
+from eval.scores.intervals import Bootstrap
+from eval.scores.metric_row import MetricRow, mean_row
 
 # Game 1 shows the model first, game 2 its opponent.
 ORDERS = (1, 2)
@@ -55,32 +55,30 @@ def pairwise_rows(name: str, pairs: Sequence[GamePair], bootstrap: Bootstrap) ->
     agree.  `first_position_bias`: percent of games that A wins less percent that B wins; 0 for a judge without bias,
     100 for one that always prefers what it sees first.
     """
-    signs = [(pair, found) for pair in pairs if (found := pair.signs) is not None]
+    signs = [pair.signs for pair in pairs]
+    scored = [found for found in signs if found is not None]
+    questions = [pair.question.id for pair in pairs]
 
-    def row(metric: str, value: Callable[[int, int], float], *, counted: bool = False) -> MetricRow:
-        blank = MetricRow(
+    def mean(metric: str, value: Callable[[int, int], float]) -> MetricRow:
+        values = [None if found is None else 100 * value(*found) for found in signs]
+        return mean_row("mt_bench_pairwise", metric, name, values, questions, bootstrap)
+
+    def count(metric: str, holds: Callable[[int, int], bool]) -> MetricRow:
+        return MetricRow(
             benchmark="mt_bench_pairwise",
             metric=metric,
             slice=name,
-            value=None,
-            n=len(signs),
-            unscored=len(pairs) - len(signs),
-            reason="nothing was scored",
+            value=sum(holds(*found) for found in scored),
+            n=len(scored),
+            unscored=len(signs) - len(scored),
         )
-        values = [value(first, second) for _, (first, second) in signs]
-        if counted:
-            return replace(blank, value=sum(values), reason=None)
-        if not values:
-            return blank
-        found = mean_interval([100 * each for each in values], [pair.question.id for pair, _ in signs], bootstrap)
-        return replace(blank, value=found.value, low=found.low, high=found.high, reason=None)
 
     return [
-        row("pairwise_win_rate", lambda first, second: 0.5 + first / 2 if first == second else 0.5),
-        row("pairwise_wins", lambda first, second: first == second == 1, counted=True),
-        row("pairwise_ties", lambda first, second: first != second or first == 0, counted=True),
-        row("pairwise_losses", lambda first, second: first == second == -1, counted=True),
-        row("position_consistency", lambda first, second: first == second),
+        mean("pairwise_win_rate", lambda first, second: 0.5 + first / 2 if first == second else 0.5),
+        count("pairwise_wins", lambda first, second: first == second == 1),
+        count("pairwise_ties", lambda first, second: first != second or first == 0),
+        count("pairwise_losses", lambda first, second: first == second == -1),
+        mean("position_consistency", lambda first, second: first == second),
         # The model is A in the first game and B in the second.
-        row("first_position_bias", lambda first, second: (first - second) / 2),
+        mean("first_position_bias", lambda first, second: (first - second) / 2),
     ]

@@ -12,14 +12,13 @@ import functools
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
 from eval.exchange import Reply
-from eval.records import Unscored, Verdict
+from eval.records import Unscored, Verdict, Verdicts
 from eval.scores.alpaca_package import alpaca_folder, alpaca_module
 from fusion.runtime.configure import Refusal, nearest
 
@@ -29,19 +28,19 @@ _FIELDS = re.compile(r"\{(instruction|output_1|output_2)\}")
 _CHATML = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>", re.DOTALL)
 
 
-def _first_token(reply: Reply) -> Any:
+def _first_token(reply: Reply) -> object:
     if not reply.top_logprobs:
         raise ValueError("the endpoint returned no token probabilities, which this annotator reads")
     top = [{"token": token, "logprob": logprob} for token, logprob in reply.top_logprobs]
     return {"logprobs": {"content": [{"top_logprobs": top}]}}
 
 
-def _text(reply: Reply) -> Any:
+def _text(reply: Reply) -> object:
     return reply.text
 
 
 # By the package's parser: the form that it reads, and a reply as it takes it.
-_FORMS: Mapping[str, tuple[str, Callable[[Reply], Any]]] = {
+_FORMS: Mapping[str, tuple[str, Callable[[Reply], object]]] = {
     "logprob_parser": ("preference_token", _first_token),
     "pipeline_meta_parser": ("ranked_models", _text),
 }
@@ -54,12 +53,12 @@ class Annotator:
     name: str
     form: str
     parser: str
-    parser_settings: Mapping[str, Any]
+    parser_settings: Mapping[str, object]
     prompt: tuple[tuple[str, str], ...]
     temperature: float
     max_tokens: int
     top_logprobs: int | None
-    extra: Mapping[str, Any] | None
+    extra: Mapping[str, object] | None
 
     def messages(self, *, instruction: str, first: str, second: str) -> tuple[Mapping[str, str], ...]:
         """The prompt filled in.  All placeholders are replaced in one pass over the package's own text, so braces and
@@ -106,7 +105,7 @@ class JudgedPair:
     first_bias: float | None = None
 
 
-def judged_pairs(verdicts: Sequence[Verdict | Unscored]) -> dict[str, JudgedPair]:
+def judged_pairs(verdicts: Verdicts) -> dict[str, JudgedPair]:
     """The judged pair of every question that has a record."""
     records: dict[str, list[Verdict | Unscored]] = {}
     for record in verdicts:
@@ -114,7 +113,7 @@ def judged_pairs(verdicts: Sequence[Verdict | Unscored]) -> dict[str, JudgedPair
     return {question: _judged_pair(found) for question, found in records.items()}
 
 
-def _judged_pair(records: Sequence[Verdict | Unscored]) -> JudgedPair:
+def _judged_pair(records: Verdicts) -> JudgedPair:
     values = {record.order: record.value for record in records if isinstance(record, Verdict)}
     reason = next((record.reason for record in records if isinstance(record, Unscored)), None)
     if reason is not None:

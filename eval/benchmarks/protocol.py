@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
 
+from eval.agreement.votes import VoteKind
 from eval.exchange import JudgeRequest, Reply
-from eval.records import Answer, ItemScore, Question, Unscored, Verdict
+from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
@@ -96,12 +97,7 @@ class LoadedBenchmark(Asking, Protocol):
         """The benchmark itself where it compares models of the run with each other."""
 
     def recorded_rows(
-        self,
-        file: Path,
-        model: str | None,
-        answers: Sequence[Answer],
-        verdicts: Sequence[Verdict | Unscored],
-        bootstrap: Bootstrap,
+        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, bootstrap: Bootstrap
     ) -> Sequence[MetricRow]:
         """What a replayed file says by its own package's way of counting, where that can differ from ours; `model` is
         the judged model's name there."""
@@ -113,11 +109,9 @@ class LoadedBenchmark(Asking, Protocol):
 
     def read(self, request: JudgeRequest, reply: Reply, *, judge: str) -> Verdict | Unscored: ...
 
-    def item_scores(self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer]) -> list[ItemScore]: ...
+    def item_scores(self, verdicts: Verdicts, answers: Sequence[Answer]) -> list[ItemScore]: ...
 
-    def metrics(
-        self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
-    ) -> list[MetricRow]: ...
+    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], bootstrap: Bootstrap) -> list[MetricRow]: ...
 
 
 class JudgedAlone:
@@ -136,12 +130,7 @@ class JudgedAlone:
         return None
 
     def recorded_rows(
-        self,
-        file: Path,
-        model: str | None,
-        answers: Sequence[Answer],
-        verdicts: Sequence[Verdict | Unscored],
-        bootstrap: Bootstrap,
+        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, bootstrap: Bootstrap
     ) -> Sequence[MetricRow]:
         return ()
 
@@ -176,6 +165,8 @@ class JudgedBenchmark(Protocol):
     needs_judge: ClassVar[bool]
     metrics: ClassVar[tuple[Metric, ...]]
     primary: ClassVar[Metric]
+    # What a verdict's value is: one answer's rating, or which of two answers is better (1 to 2).
+    verdicts: ClassVar[VoteKind]
     # The package in whose own files results are left too (`eval.report.packages.fastchat`); empty for none.
     package: ClassVar[str]
 

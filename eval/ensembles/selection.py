@@ -61,7 +61,6 @@ class Selection(Protocol):
 
     def choose(self, options: Options) -> dict[str, int]:
         """The chosen source's place in the sources' order, per question."""
-        ...
 
 
 def best(options: Sequence[Option], value: Callable[[Option], float | None]) -> int:

@@ -42,28 +42,28 @@ JUDGES: dict[str, type[Member] | type[Panel]] = {
 }
 
 
-def judge_from(settings: Mapping[str, Any], *, at: str) -> Member | Panel:
+def judge_from(settings: Mapping[str, object], *, at: str) -> Member | Panel:
     """The judge that a composed config describes, with what it contains: a panel's members, a judge's own server.
 
     Raises Refusal for a name no table knows, an unknown or mistyped key, or a value out of range.
     """
-    rest = dict(settings)
-    if rest.get("name") == "panel":
-        members = rest.get("members")
+    rest = dict(_with_server(settings, at=at))
+    if "members" in rest:
+        members = rest["members"]
         if not isinstance(members, Mapping):
             raise Refusal(f"{at}.members is {members!r}: expected judges by name, as {{a: {{name: openai, ...}}, ...}}")
-        table = {name: kind for name, kind in JUDGES.items() if kind is not Panel}
+        table = {name: kind for name, kind in JUDGES.items() if issubclass(kind, Member)}
         rest["members"] = {
             str(name): choose(table, _with_server(given, at=f"{at}.members.{name}"), at=f"{at}.members.{name}")
             for name, given in members.items()
         }
-    return choose(JUDGES, _with_server(rest, at=at), at=at)
+    return choose(JUDGES, rest, at=at)
 
 
-def _with_server(settings: Any, *, at: str) -> Mapping[str, Any]:
+def _with_server(settings: Any, *, at: str) -> Mapping[str, object]:
     if not isinstance(settings, Mapping):
         raise Refusal(f"{at} is {settings!r}: expected a judge's settings")
-    if settings.get("name") != "served" or settings.get("serve") is None:
+    if settings.get("serve") is None:
         return settings
     return {**settings, "serve": choose(SERVERS, settings["serve"], at=f"{at}.serve")}
 

@@ -7,14 +7,15 @@ question, so whatever was paid for is on disk.  `eval.serve.endpoint_client` say
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eval.errors import JudgeFailure
-from eval.exchange import JudgeRequest, Reply
-from eval.judges.completions import ReplyKind, body, read_completion, usage
-from eval.serve.endpoint_client import EndpointClient, NoReply, Patience, Silence
+from eval.exchange import HandOver, JudgeRequest, Reply
+from eval.judges.completions import body, read_completion, usage
+from eval.judges.model_judge import ModelJudge
+from eval.serve.endpoint_client import EndpointClient, NoReply, Silence
 from eval.serve.worker_pool import work_through
 
 # Wrong key, no permission, no such model, no money left: the same for every question.
@@ -36,15 +37,7 @@ class Address:
     seeded: bool = False
 
 
-def ask_judge(
-    address: Address,
-    requests: Sequence[JudgeRequest],
-    hand_over: Callable[[JudgeRequest, Reply], None],
-    *,
-    patience: Patience,
-    reply: ReplyKind,
-    extra: Mapping[str, Any],
-) -> None:
+def ask_judge(address: Address, requests: Sequence[JudgeRequest], hand_over: HandOver, settings: ModelJudge) -> None:
     """Hand over one reply per request, in the order of completion.
 
     Raises JudgeFailure when there is no prompt, when the endpoint refuses every question alike, or when nobody answers;
@@ -57,16 +50,11 @@ def ask_judge(
             f"a judge model needs {requests[0].benchmark}'s published prompts: set benchmark.<entry>.judge_prompts and"
             " fetch the benchmark data, or use judge=reference"
         )
-    asyncio.run(_ask_all(address, requests, hand_over, patience, reply, extra))
+    asyncio.run(_ask_all(address, requests, hand_over, settings))
 
 
 async def _ask_all(
-    address: Address,
-    requests: Sequence[JudgeRequest],
-    hand_over: Callable[[JudgeRequest, Reply], None],
-    patience: Patience,
-    kind: ReplyKind,
-    extra: Mapping[str, Any],
+    address: Address, requests: Sequence[JudgeRequest], hand_over: HandOver, settings: ModelJudge
 ) -> None:
     silence = Silence(len(requests))
 
@@ -76,9 +64,9 @@ async def _ask_all(
 
         def read(completion: Any) -> Reply:
             spent.append(usage(completion))
-            return read_completion(completion, request, reply=kind)
+            return read_completion(completion, request, reply=settings.reply)
 
-        fields = body(request, reply=kind, extra=extra, seeded=address.seeded)
+        fields = body(request, reply=settings.reply, extra=settings.extra or {}, seeded=address.seeded)
         if address.longest is not None:
             fields["max_tokens"] = min(fields["max_tokens"], address.longest)
         try:
@@ -100,6 +88,6 @@ async def _ask_all(
             )
 
     async with EndpointClient(
-        base_url=address.base_url, model=address.model, key=address.key, patience=patience
+        base_url=address.base_url, model=address.model, key=address.key, patience=settings.patience
     ) as client:
-        await work_through(requests, take, workers=min(patience.concurrency, len(requests)))
+        await work_through(requests, take, workers=min(settings.concurrency, len(requests)))

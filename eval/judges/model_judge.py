@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from eval.judges.completions import ReplyKind
 from eval.judges.price import Price
@@ -24,7 +24,7 @@ class ModelJudge(Member):
     attempts: int = 6
     longest_wait_seconds: float = 60.0
     # Further fields of the request's body, which replace the benchmark's own (`{temperature: 0.7}`).
-    extra: Mapping[str, Any] | None = None
+    extra: Mapping[str, object] | None = None
     repeats: int = 1  # how often each request is asked; the mean counts
     # How often a request is asked whose reply cannot be read (a refusal, a rating out of range) before it stays
     # unscored; the published protocols ask once.

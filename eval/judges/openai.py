@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.errors import JudgeFailure
-from eval.exchange import JudgeRequest, Reply
+from eval.exchange import HandOver, JudgeRequest
 from eval.judges.asking import Address, ask_judge
 from eval.judges.model_judge import ModelJudge
 from eval.judges.protocol import Identity
@@ -36,7 +36,7 @@ class OpenAI(ModelJudge):
         names = ("model", "base_url", "reply", "extra", "readings")
         return {"type": "OpenAI", **{name: plain(getattr(self, name)) for name in names}}, {}
 
-    def judge(self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]) -> None:
+    def judge(self, requests: Sequence[JudgeRequest], hand_over: HandOver) -> None:
         """Hand over one reply per request, in the order of completion.
 
         Raises JudgeFailure when there is no key, no prompt, or no answer at all; a single question that stays
@@ -50,7 +50,7 @@ class OpenAI(ModelJudge):
             key=self._key(),
             remedy=f"judge.model, judge.base_url and the key in {self.key_variable}",
         )
-        ask_judge(address, requests, hand_over, patience=self.patience, reply=self.reply, extra=self.extra or {})
+        ask_judge(address, requests, hand_over, self)
 
     def _key(self) -> str:
         if self.key_variable is None:

@@ -6,15 +6,15 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast
+from typing import ClassVar, Protocol, cast
 
-from eval.exchange import JudgeRequest, Reply
+from eval.exchange import HandOver, JudgeRequest
 from eval.judges.price import Price
 from eval.records import Unscored, Verdict
 from eval.serve import Serve
 from fusion.runtime.configure import plain
 
-Identity = tuple[dict[str, Any], dict[str, str]]
+Identity = tuple[dict[str, object], dict[str, str]]
 
 
 class Judge(Protocol):
@@ -24,7 +24,7 @@ class Judge(Protocol):
     def label(self) -> str:
         """The name under which its verdicts are recorded."""
 
-    def judge(self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]) -> None:
+    def judge(self, requests: Sequence[JudgeRequest], hand_over: HandOver) -> None:
         """Hand over one reply per request, each as soon as it is there."""
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from eval.benchmarks.fastchat.judgments import Judgments, PairJudgments, rows_of
 from eval.errors import JudgeFailure
-from eval.exchange import RECORDED, JudgeRequest, Reply
+from eval.exchange import RECORDED, HandOver, JudgeRequest, Reply
 from eval.files import wanted
 from eval.judges.forms import FORMS
 from eval.judges.protocol import Identity, Member
@@ -47,7 +47,7 @@ class Recorded(Member):
         settings = {name: value for name, value in plain(self).items() if name != "file"}
         return settings, {"recorded": file_digest(Path(self.file))}
 
-    def judge(self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]) -> None:
+    def judge(self, requests: Sequence[JudgeRequest], hand_over: HandOver) -> None:
         """Hand over one reply per request, in order; what the file does not hold is missing, with the reason.
 
         Raises Refusal for an unreadable file, JudgeFailure when it holds no verdicts of the benchmark or of the model.

@@ -13,11 +13,11 @@ How much credit an answer gets that is not the known one, `credit` says:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from eval.exchange import JudgeRequest, Reply
+from eval.exchange import HandOver, JudgeRequest, Reply
 from eval.judges.forms import FORMS
 from eval.judges.protocol import Member
 
@@ -34,7 +34,7 @@ class Reference(Member):
     def label(self) -> str:
         return "reference" if self.credit == "edit" else f"reference ({self.credit})"
 
-    def judge(self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]) -> None:
+    def judge(self, requests: Sequence[JudgeRequest], hand_over: HandOver) -> None:
         """Hand over one reply per request, in order.
 
         A question without a known answer has no reply, with that reason.  Raises JudgeFailure when the benchmark wants

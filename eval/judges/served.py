@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.errors import JudgeFailure
-from eval.exchange import JudgeRequest, Reply
+from eval.exchange import HandOver, JudgeRequest, Reply
 from eval.judges.asking import Address, ask_judge
 from eval.judges.model_judge import ModelJudge
 from eval.judges.protocol import Identity, Judge
@@ -81,7 +81,7 @@ class RunningJudge:
     def label(self) -> str:
         return self._settings.label
 
-    def judge(self, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]) -> None:
+    def judge(self, requests: Sequence[JudgeRequest], hand_over: HandOver) -> None:
         """Hand over one reply per request; a prompt too long for the judge is rejected.
 
         Where the server died, a new one is started once and asked for the rest.  Raises Refusal when the checkpoint
@@ -107,9 +107,7 @@ class RunningJudge:
             rest = [request for request in requests if request.place not in answered]
             self._ask(self._server, rest, hand_over)
 
-    def _ask(
-        self, server: Server, requests: Sequence[JudgeRequest], hand_over: Callable[[JudgeRequest, Reply], None]
-    ) -> None:
+    def _ask(self, server: Server, requests: Sequence[JudgeRequest], hand_over: HandOver) -> None:
         endpoint, settings = server.endpoint, self._settings
         address = Address(
             base_url=endpoint.base_url,
@@ -119,9 +117,7 @@ class RunningJudge:
             longest=_context(endpoint.base_url, endpoint.key),
             seeded=True,
         )
-        ask_judge(
-            address, requests, hand_over, patience=settings.patience, reply=settings.reply, extra=settings.extra or {}
-        )
+        ask_judge(address, requests, hand_over, settings)
 
 
 def _context(base_url: str, key: str) -> int | None:

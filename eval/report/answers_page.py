@@ -15,7 +15,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
 
 from eval.benchmarks import judged, metric_of
 from eval.records import Question, Unscored, Verdict
@@ -51,7 +50,7 @@ def anchors(links: Mapping[str, str]) -> str:
     )
 
 
-def _benchmark(name: str, entries: Sequence[ScoredModel]) -> dict[str, Any]:
+def _benchmark(name: str, entries: Sequence[ScoredModel]) -> dict[str, object]:
     shown = [entry.shown for entry in entries if entry.shown is not None]
     questions = {question.id: question for each in shown for question in each.questions}
     known = judged(name)
@@ -68,7 +67,7 @@ def _benchmark(name: str, entries: Sequence[ScoredModel]) -> dict[str, Any]:
     }
 
 
-def _question(question: Question) -> dict[str, Any]:
+def _question(question: Question) -> dict[str, object]:
     return {
         "id": question.id,
         "category": question.category,
@@ -77,7 +76,9 @@ def _question(question: Question) -> dict[str, Any]:
     }
 
 
-def _opponents(shown: Sequence[ShownAnswers], questions: Sequence[str], *, besides: Set[str]) -> list[dict[str, Any]]:
+def _opponents(
+    shown: Sequence[ShownAnswers], questions: Sequence[str], *, besides: Set[str]
+) -> list[dict[str, object]]:
     """Those the models were compared with, unless they are among the models."""
     said: dict[str, dict[str, tuple[str, ...]]] = {}
     for each in shown:
@@ -88,7 +89,7 @@ def _opponents(shown: Sequence[ShownAnswers], questions: Sequence[str], *, besid
     return [{"name": name, "rows": [rows.get(question) for question in questions]} for name, rows in said.items()]
 
 
-def _model(entry: ScoredModel, metric: str, questions: Sequence[Question]) -> dict[str, Any]:
+def _model(entry: ScoredModel, metric: str, questions: Sequence[Question]) -> dict[str, object]:
     assert entry.shown is not None
     answers = {answer.question_id: answer for answer in entry.shown.answers}
     asked = {question.id for question in entry.shown.questions}
@@ -99,14 +100,14 @@ def _model(entry: ScoredModel, metric: str, questions: Sequence[Question]) -> di
     for item in entry.items:
         if item.metric == metric and item.value is not None:
             scores.setdefault((item.question_id, item.turn), []).append(item.value)
-    rows: list[dict[str, Any] | None] = []
+    rows: list[dict[str, object] | None] = []
     for question in questions:
         if question.id not in asked:
             rows.append(None)
             continue
         answer = answers.get(question.id)
         found = [scores.get((question.id, turn)) for turn in range(1, len(question.turns) + 1)]
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             "said": answer.turns if answer else (),
             "scores": [None if values is None else round(math.fsum(values) / len(values), 6) for values in found],
             "verdicts": [_verdict(verdict) for verdict in verdicts.get(question.id, ())],
@@ -118,8 +119,8 @@ def _model(entry: ScoredModel, metric: str, questions: Sequence[Question]) -> di
     return {"name": entry.model, "group": entry.group, "value": overall, "rows": rows}
 
 
-def _verdict(verdict: Verdict | Unscored) -> dict[str, Any]:
-    row: dict[str, Any] = {
+def _verdict(verdict: Verdict | Unscored) -> dict[str, object]:
+    row: dict[str, object] = {
         "turn": verdict.turn,
         "judge": verdict.judge,
         "words": verdict.text,

@@ -10,12 +10,7 @@ from numpy.typing import NDArray
 
 from eval.benchmarks import metric_of
 from eval.scored import ScoredModel
-from eval.scores.intervals import (
-    Bootstrap,
-    Interval,
-    clustered_standard_error,
-    minimum_detectable_difference,
-)
+from eval.scores.intervals import Bootstrap, Interval, clustered_standard_error, minimum_detectable_difference
 from eval.scores.paired import paired
 
 # The model that another is compared with when it is compared with the "pivot" or "sft"; None: with none.

@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from eval.agreement.table import AgreementRow, agreement_rows, as_csv, as_markdown
-from eval.agreement.votes import Item, VoteKind, Votes
+from eval.agreement.votes import Item, Votes
 from eval.benchmarks import judged
 from eval.records import Place
 from eval.scored import JudgeCost, ScoredModel
@@ -43,29 +43,26 @@ def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list
     """Between every two members of a panel, over all models that it judged on a benchmark."""
     raters: dict[tuple[str, str], Votes] = {}
     for entry in scored:
-        for member, votes in (entry.judged.votes if entry.judged else {}).items():
+        benchmark = judged(entry.benchmark)
+        if benchmark is None or entry.judged is None:
+            continue
+        for member, votes in entry.judged.votes.items():
             named = raters.setdefault(
                 (entry.benchmark, member),
                 Votes(
                     rater=f"{member} ({entry.benchmark})",
-                    kind=_kind(entry.benchmark),
+                    kind=benchmark.verdicts,
                     nameless=True,
                 ),
             )
             for place, value in votes.items():
                 item, seen = _from_one_side(entry.model, place, value)
                 named.by_item[item] = [seen]
-    benchmarks = dict.fromkeys(benchmark for benchmark, _ in raters)
     return [
         row
-        for benchmark in benchmarks
-        for row in agreement_rows([votes for (name, _), votes in raters.items() if name == benchmark], bootstrap)
+        for asked in dict.fromkeys(name for name, _ in raters)
+        for row in agreement_rows([votes for (name, _), votes in raters.items() if name == asked], bootstrap)
     ]
-
-
-def _kind(benchmark: str) -> VoteKind:
-    known = judged(benchmark)
-    return "rating" if known is not None and known.primary.unit == "rating" else "preference"
 
 
 def _from_one_side(model: str, place: Place, value: float) -> tuple[Item, float]:

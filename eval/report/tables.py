@@ -46,12 +46,7 @@ class Heading:
 
 @dataclass(frozen=True, kw_only=True)
 class TableCell:
-    """A model under one heading, as in `scores_table`, not yet rounded; without a value `reason` says why.
-
-    `difference` is to the pivot, `percent` the estimate's distance from the pivot's in percent of the pivot's, `p_holm`
-    the difference's p-value corrected over the column's models.  `rank` is 1 for the best of the column, 2 for the
-    second, else 0.
-    """
+    """A model under one heading, as in `scores_table`, not yet rounded."""
 
     heading: Heading
     value: float | None
@@ -59,12 +54,17 @@ class TableCell:
     high: float | None
     n: int
     difference: float | None
+    """To the pivot."""
     difference_low: float | None
     difference_high: float | None
     percent: float | None
+    """The estimate's distance from the pivot's, in percent of the pivot's."""
     p_holm: float | None
+    """The difference's p-value, corrected over the column's models."""
     rank: int
+    """1 for the best of the column, 2 for the second, else 0."""
     reason: str
+    """Why there is no value."""
 
     @property
     def differs(self) -> bool:
@@ -74,18 +74,18 @@ class TableCell:
 
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardRow:
-    """One model of the leaderboard, a cell under each heading; `unscored` counts missing ratings and preferences.
-
-    `judge_tokens` and `judge_money` are what judging it took, None where no judge counted or has a price.
-    """
+    """One model of the leaderboard, a cell under each heading."""
 
     group: str
     model: str
     role: str
     unscored: int
+    """Missing ratings and preferences."""
     cells: tuple[TableCell, ...]
     judge_tokens: int | None = None
+    """What judging it took; None where no judge counted."""
     judge_money: float | None = None
+    """The same; None where no judge has a price."""
 
 
 def scores_table(

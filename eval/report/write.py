@@ -15,15 +15,7 @@ from eval.report.comparisons import ReferenceOf, difference, mean_model, smalles
 from eval.report.judging import write_judging
 from eval.report.page import page
 from eval.report.sections import Section
-from eval.report.tables import (
-    DAGGER,
-    FAMILY_LEVEL,
-    Heading,
-    headings,
-    leaderboard,
-    rounded,
-    scores_table,
-)
+from eval.report.tables import DAGGER, FAMILY_LEVEL, Heading, headings, leaderboard, rounded, scores_table
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.sign_flip import FLIPS

@@ -2,7 +2,7 @@
 
 In reading order:
 
-    metric_row.py        one cell of a result table
+    metric_row.py        one cell of a result table, and that of a mean
     metric.py            what a metric is: name, unit, whether more of it is better
     win_rate.py          win rates of preferences, by alpaca-eval's rules
     length_control.py    what the win rate would be at equal lengths

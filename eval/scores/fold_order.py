@@ -66,7 +66,7 @@ def group_k_fold(argsort: Argsort) -> type[Any]:
     from sklearn.model_selection import GroupKFold
 
     class Ordered(GroupKFold):
-        def _iter_test_indices(self, X: Any, y: Any, groups: Any) -> Iterator[NDArray[np.intp]]:
+        def _iter_test_indices(self, X: object, y: object, groups: NDArray[np.generic]) -> Iterator[NDArray[np.intp]]:
             _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
             fold = np.array(folds(sizes.tolist(), self.n_splits, argsort))[group]
             for number in range(self.n_splits):

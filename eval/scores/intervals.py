@@ -10,7 +10,7 @@ import functools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -110,7 +110,7 @@ def clustered_standard_error(values: ArrayLike, groups: Sequence[Hashable]) -> f
     return float(clustered_error(sums, np.bincount(index, minlength=count)))
 
 
-def clustered_error(sums: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.float64]:
+def clustered_error(sums: NDArray[np.generic], sizes: NDArray[np.generic]) -> NDArray[np.float64]:
     """`clustered_standard_error` [...] from each group's sum of rows [..., G] and number of rows [G], two or more."""
     groups, rows = len(sizes), sizes.sum()
     residuals = sums - sums.sum(axis=-1, keepdims=True) / rows * sizes

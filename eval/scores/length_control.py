@@ -128,7 +128,7 @@ def own_set_refits(
 
 
 def published(
-    annotations: Sequence[Mapping[str, Any]], gamed: Path, how: LengthControl = "package", *, c: float = PENALTY_C
+    annotations: Sequence[Mapping[str, object]], gamed: Path, how: LengthControl = "package", *, c: float = PENALTY_C
 ) -> dict[str, float]:
     """The package's `get_length_controlled_winrate` on rows in the order of its 805 instructions, in percent: its keys
     `length_controlled_winrate` and `lc_standard_error`.
@@ -246,7 +246,7 @@ def _prepared_metrics(gamed: Path, how: LengthControl) -> Iterator[Any]:
     metrics = alpaca_module("metrics")
     module: Any = alpaca_module("metrics.glm_winrate")
 
-    def local(*, repo_id: str, filename: str, **_settings: Any) -> str:
+    def local(*, repo_id: str, filename: str, **_settings: object) -> str:
         if filename != "df_gamed.csv":
             raise HarnessFailure(f"alpaca-eval asked the hub for {repo_id}/{filename}; only df_gamed.csv is known here")
         return str(gamed)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+
+from eval.scores.intervals import Bootstrap, mean_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +26,32 @@ class MetricRow:
     def __post_init__(self) -> None:
         if (self.value is None) != (self.reason is not None):
             raise ValueError(f"{self.metric} on {self.slice} needs either a value or a reason")
+
+
+def mean_row(
+    benchmark: str,
+    metric: str,
+    slice_name: str,
+    values: Sequence[float | None],
+    groups: Sequence[Hashable],
+    bootstrap: Bootstrap,
+    *,
+    reason: str = "nothing was scored",
+) -> MetricRow:
+    """The mean over the items that have a value, with its interval clustered by `groups`; `reason`: why there is none,
+    where none has.
+    """
+    scored = [(value, group) for value, group in zip(values, groups, strict=True) if value is not None]
+    row = MetricRow(
+        benchmark=benchmark,
+        metric=metric,
+        slice=slice_name,
+        value=None,
+        n=len(scored),
+        unscored=len(values) - len(scored),
+        reason=reason,
+    )
+    if not scored:
+        return row
+    found = mean_interval([value for value, _ in scored], [group for _, group in scored], bootstrap)
+    return replace(row, value=found.value, low=found.low, high=found.high, reason=None)

@@ -15,7 +15,7 @@ from eval.benchmarks import AlpacaEval
 from eval.benchmarks.alpaca_eval import LoadedAlpacaEval
 from eval.exchange import JudgeRequest, Reply
 from eval.judges.recorded import Recorded
-from eval.records import Answer, Unscored, Verdict
+from eval.records import Answer, Verdict, Verdicts
 from eval.scores.fold_order import FOLD_ORDERS
 from eval.scores.intervals import Bootstrap
 from eval.scores.length_control import LengthControl
@@ -63,7 +63,7 @@ class Replayed:
 
     loaded: LoadedAlpacaEval
     answers: Sequence[Answer]
-    verdicts: Sequence[Verdict | Unscored]
+    verdicts: Verdicts
     kept: int
     read_alike: int
 

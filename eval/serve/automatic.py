@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from eval.serve.machine import unavailable
 from eval.serve.server import InProcess, Serve, Server
@@ -57,7 +57,7 @@ class Automatic(Serve):
     def side_by_side(self, gpus: Sequence[str]) -> tuple[Serve, ...]:
         return self.chosen()[0].side_by_side(gpus)
 
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """That of the server that will be used."""
         return self.chosen()[0].identity()
 

@@ -154,8 +154,8 @@ class _ReplyTurn:
     first_token: tuple[tuple[str, float], ...]
 
 
-def _body(request: ChatRequest, messages: Sequence[dict[str, str]]) -> dict[str, Any]:
-    body: dict[str, Any] = {
+def _body(request: ChatRequest, messages: Sequence[dict[str, str]]) -> dict[str, object]:
+    body: dict[str, object] = {
         "messages": list(messages),
         "temperature": request.temperature,
         "top_p": request.top_p,

@@ -38,7 +38,7 @@ _LARGEST_HEADER = 100 * 2**20  # the limit of the safetensors format
 class Signature:
     """All that a running server keeps when only weights are swapped: two checkpoints must agree in it to be swapped."""
 
-    config: Mapping[str, Any]
+    config: Mapping[str, object]
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]  # name -> dtype, shape
     tokenizer: Mapping[str, str]  # file -> digest, chat template included
 
@@ -148,7 +148,7 @@ def header(shard: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     return found
 
 
-def _config(checkpoint: Path) -> dict[str, Any]:
+def _config(checkpoint: Path) -> dict[str, object]:
     """config.json without its provenance, and the end tokens that servers take from generation_config.json."""
     found = _without_provenance(_json(checkpoint / "config.json", what="a Hugging Face checkpoint directory"))
     generation = checkpoint / "generation_config.json"
@@ -157,7 +157,7 @@ def _config(checkpoint: Path) -> dict[str, Any]:
     return found
 
 
-def _check_index(checkpoint: Path, tensors: Mapping[str, Any]) -> None:
+def _check_index(checkpoint: Path, tensors: Mapping[str, object]) -> None:
     index = checkpoint / "model.safetensors.index.json"
     if not index.exists():
         return
@@ -189,11 +189,11 @@ def _json(path: Path, *, what: str) -> dict[str, Any]:
     return found
 
 
-def _without_provenance(value: Mapping[str, Any]) -> dict[str, Any]:
+def _without_provenance(value: Mapping[str, object]) -> dict[str, object]:
     return {key: item for key, item in value.items() if key not in _PROVENANCE}
 
 
-def _canonical(value: Any) -> bytes:
+def _canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 

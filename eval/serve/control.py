@@ -24,7 +24,7 @@ class Control:
         return self._ask(urllib.request.Request(self.root + path), timeout)
 
     def post(
-        self, path: str, body: Any = None, *, timeout: float = 600.0, headers: Mapping[str, str] | None = None
+        self, path: str, body: object = None, *, timeout: float = 600.0, headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any]:
         """Status and decoded body of POST `path` with `body` as JSON."""
         data = json.dumps({} if body is None else body).encode()

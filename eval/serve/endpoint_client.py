@@ -124,7 +124,7 @@ class EndpointClient:
     def address(self) -> str:
         return str(self._client.base_url)
 
-    async def complete(self, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
+    async def complete(self, body: Mapping[str, object], read: Callable[[Any], T]) -> T:
         """What `read` makes of the decoded reply to a chat completion request; `body` lacks only the model's name.
 
         `read` raises ValueError for a body it cannot read, which is asked for again.  Raises NoReply when the request

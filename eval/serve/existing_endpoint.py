@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from eval.errors import ServerFailure
 from eval.serve.checkpoint import weights_digest
@@ -32,7 +31,7 @@ class ExistingEndpoint(Serve):
         if not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url is {self.base_url!r}: expected http://HOST:PORT/v1")
 
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """Where it is, and the model it is asked for."""
         return {"type": type(self).__name__, "base_url": self.base_url, "model": self.model}
 

@@ -24,7 +24,7 @@ class ChatJob(Protocol):
     top_p: float
     seed: int
     top_logprobs: int | None
-    result: dict[str, Any] | None
+    result: dict[str, object] | None
 
 
 class Generator:
@@ -113,10 +113,12 @@ class Generator:
             positions = positions[:, -1:] + 1
         return list(zip(said, alternatives))
 
-    def _completion(self, job: ChatJob, prompt: list[int], said: list[int], alternatives: list[Any]) -> dict[str, Any]:
+    def _completion(
+        self, job: ChatJob, prompt: list[int], said: list[int], alternatives: list[Any]
+    ) -> dict[str, object]:
         stopped = bool(said) and said[-1] in self._ends
         text = self._tokenizer.decode(said[:-1] if stopped else said, skip_special_tokens=True)
-        choice: dict[str, Any] = {
+        choice: dict[str, object] = {
             "index": 0,
             "message": {"role": "assistant", "content": text},
             "finish_reason": "stop" if stopped else "length",
@@ -137,8 +139,8 @@ class Generator:
             },
         }
 
-    def _named(self, entry: tuple[tuple[int, float], list[tuple[int, float]]]) -> dict[str, Any]:
-        def named(token: int, log_prob: float) -> dict[str, Any]:
+    def _named(self, entry: tuple[tuple[int, float], list[tuple[int, float]]]) -> dict[str, object]:
+        def named(token: int, log_prob: float) -> dict[str, object]:
             return {"token": self._tokenizer.decode([token]), "logprob": log_prob, "bytes": None}
 
         chosen, top = entry

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, object]], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, object]]]
 
 _REFUSED = (
     b'{"error":{"message":"this server needs its key: Authorization: Bearer KEY","type":"unauthorized","code":401}}'

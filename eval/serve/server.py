@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 How = Literal["started", "reloaded", "restarted", "unchanged", "given"]
 
@@ -23,20 +23,20 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """How a checkpoint came to be served: `weights` is its digest, `why` says what kept it from a reload in place.
-
-    `probe` is the mean absolute difference, in nats per token, between the server's log-probabilities of a fixed text
-    and those of an independent forward pass over the same files; None where no such pass was made.  `dtype` is the
-    precision that the server computes in, None where it does not say.
-    """
+    """How a checkpoint came to be served."""
 
     how: How
     checkpoint: Path | None
     weights: str
+    """Their digest."""
     seconds: float
     why: str = ""
+    """What kept it from a reload in place."""
     probe: float | None = None
+    """The mean absolute difference, in nats per token, between the server's log-probabilities of a fixed text and those
+    of an independent forward pass over the same files; None where no such pass was made."""
     dtype: str | None = None
+    """The precision that the server computes in; None where it does not say."""
 
 
 class Server(Protocol):
@@ -47,11 +47,9 @@ class Server(Protocol):
     @property
     def endpoint(self) -> Endpoint:
         """Where to ask.  Raises ServerFailure before the first `load`."""
-        ...
 
     def load(self, checkpoint: Path) -> Loaded:
         """Serve `checkpoint` from now on.  Raises Refusal for unfit files, ServerFailure when serving fails."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +98,7 @@ class Serve(ABC):
         return ()
 
     @abstractmethod
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """The settings that can change an answer, those left open as this machine settles them."""
 
     def precision(self, stored: str) -> str | None:

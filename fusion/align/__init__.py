@@ -7,7 +7,8 @@ stands for (a vocabulary map).  A scheme is a named pair of them, with the rule 
     align=ms align.reading=released                                     as FuseChat's code does it
     align=em align.aligner=byte_span align.vocabulary_map=mapping_statistics     any other cross
 
-To add one: a file in aligners/ or maps/, a line in a table below, a file in conf/align.  In reading order:
+To add an aligner or a map: a file in aligners/ or maps/, a line in the table at its door, a file in conf/align.  To add
+a scheme of parts that are there: a line below, a file in conf/align.  In reading order:
 
     pair.py                                two vocabularies in one comparable spelling
     matches.py, aligners/                  which positions belong together, and when a match is trusted
@@ -27,15 +28,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusion.align.aligned import AlignedRow, open_aligned
-from fusion.align.aligners.byte_span import ByteSpan, every_match
-from fusion.align.aligners.token_dtw import TokenDTW
+from fusion.align.aligners import SEQUENCE_ALIGNERS
+from fusion.align.aligners.byte_span import every_match
 from fusion.align.carry import carry
-from fusion.align.maps.exact_match import EqualToken, exact_match_map
-from fusion.align.maps.mapping_statistics import SuffixToken, mapping_statistics_map
-from fusion.align.maps.min_edit_distance import MappedToken, min_edit_distance_map
-from fusion.align.maps.string_map import string_map
+from fusion.align.maps import VOCABULARY_MAPS
+from fusion.align.maps.exact_match import EqualToken
+from fusion.align.maps.mapping_statistics import SuffixToken
+from fusion.align.maps.min_edit_distance import MappedToken
 from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED
-from fusion.align.method import AlignerBuilder, MapBuilder, Method, RuleBuilder
+from fusion.align.method import Method, RuleBuilder
 from fusion.align.pair import Reading, Spelling
 from fusion.runtime.configure import nearest
 
@@ -58,17 +59,6 @@ __all__ = [
     "method",
     "open_aligned",
 ]
-
-SEQUENCE_ALIGNERS: dict[str, AlignerBuilder] = {
-    "token_dtw": TokenDTW,
-    "byte_span": ByteSpan,
-}
-VOCABULARY_MAPS: dict[str, MapBuilder] = {
-    "exact_match": exact_match_map,
-    "min_edit_distance": min_edit_distance_map,
-    "mapping_statistics": mapping_statistics_map,
-    "string": string_map,
-}
 
 
 @dataclass(frozen=True, kw_only=True)

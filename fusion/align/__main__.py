@@ -7,10 +7,10 @@ Needs no model.  Without `align` every scheme under every reading; with it one s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fusion.align import AlignConfig
 from fusion.runtime.command import command
@@ -18,6 +18,8 @@ from fusion.runtime.configure import Refusal, typed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from fusion.align.audit import AuditRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class AuditConfig:
     debug: bool = False
 
 
-def run(settings: Mapping[str, Any]) -> None:
+def run(settings: Mapping[str, object]) -> None:
     """Audit what `settings` say.  Raises Refusal for a folder without a tokenizer and for an unreadable text."""
     config = typed(settings, AuditConfig)
     from rich.console import Console
@@ -72,7 +74,7 @@ def _tokenizer(key: str, path: Path) -> PreTrainedTokenizerFast:
         raise Refusal(f"{key}={path} cannot be loaded as a tokenizer ({error})") from error
 
 
-def _print_table(rows: list[dict[str, Any]], title: str) -> None:
+def _print_table(rows: Sequence[AuditRow], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -82,8 +84,9 @@ def _print_table(rows: list[dict[str, Any]], title: str) -> None:
     for name in ("positions", "transferred", "one-hot", "empty", "wrong position"):
         table.add_column(name, justify="right")
     for row in rows:
-        shares = [f"{row[key] / row['positions']:.1%}" for key in ("transferred", "one_hot", "empty", "wrong_position")]
-        named = [row[key] for key in ("scheme", "reading", "aligner", "vocabulary_map", "kind")]
+        counts = (row["transferred"], row["one_hot"], row["empty"], row["wrong_position"])
+        shares = [f"{count / row['positions']:.1%}" for count in counts]
+        named = (row["scheme"], row["reading"], row["aligner"], row["vocabulary_map"], row["kind"])
         table.add_row(*named, f"{row['positions']:,}", *shares, end_section=False)
     Console(width=140).print(table)
 

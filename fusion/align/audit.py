@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,21 @@ def every_config() -> list[AlignConfig]:
     ]
 
 
+class AuditRow(TypedDict):
+    """Of one config, what its positions in one kind of text came to."""
+
+    scheme: str
+    reading: str
+    aligner: str
+    vocabulary_map: str
+    kind: str
+    positions: int
+    transferred: int
+    one_hot: int
+    empty: int
+    wrong_position: int
+
+
 def audit(
     *,
     pivot_tokenizer: PreTrainedTokenizerFast,
@@ -68,7 +83,7 @@ def audit(
     texts: Sequence[Sequence[str]],
     configs: Sequence[AlignConfig],
     advance: Callable[[int, int], None] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[AuditRow]:
     """The rows of audit.json: for each config one row for the whole text and one for each kind of text in it.
 
     `texts` are the assistant's turns of each conversation.  The text is compared in Unicode's composed form, which some
@@ -81,7 +96,7 @@ def audit(
     pivot, source = vocabulary(pivot_tokenizer), vocabulary(source_tokenizer)
     aligners: dict[tuple[object, ...], SequenceAligner] = {}
     maps: dict[tuple[object, ...], IdMap] = {}
-    rows: list[dict[str, Any]] = []
+    rows: list[AuditRow] = []
     for number, config in enumerate(configs):
         chosen = method(config)
         key = (config.pair[0], chosen.spelling, chosen.reading == "released")
@@ -164,7 +179,7 @@ def _counted(
     pivot_rows: Sequence[TextRow],
     source_rows: Sequence[TextRow],
     kinds: Sequence[NDArray[np.int8]],
-) -> list[dict[str, Any]]:
+) -> list[AuditRow]:
     outcome = np.zeros((len(KINDS), 3), np.int64)  # by kind of text, by kind of position
     wrong = np.zeros(len(KINDS), np.int64)
     for ours, theirs, kind_of in zip(pivot_rows, source_rows, kinds, strict=True):
@@ -174,17 +189,14 @@ def _counted(
         astray = text & (decision.kind == TRANSFERRED) & ~same_prefix(decision, ours, theirs)
         np.add.at(wrong, kind_of[astray], 1)
     aligner, vocabulary_map = config.pair
-    named = {
-        "scheme": config.scheme,
-        "reading": config.reading,
-        "aligner": aligner,
-        "vocabulary_map": vocabulary_map,
-    }
     groups = [("all", outcome.sum(0), int(wrong.sum()))]
     groups += [(kind, outcome[i], int(wrong[i])) for i, kind in enumerate(KINDS) if outcome[i].sum()]
     return [
         {
-            **named,
+            "scheme": config.scheme,
+            "reading": config.reading,
+            "aligner": aligner,
+            "vocabulary_map": vocabulary_map,
             "kind": kind,
             "positions": int(counts.sum()),
             "transferred": int(counts[TRANSFERRED]),

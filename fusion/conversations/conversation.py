@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fusion.runtime.configure import Refusal, nearest
 
@@ -182,7 +182,7 @@ def write_conversations(path: Path, conversations: Iterable[Conversation]) -> No
     draft = path.with_name(f".{path.name}.draft")
     with draft.open("w", encoding="utf-8", newline="\n") as stream:
         for conversation in conversations:
-            row: dict[str, Any] = {"id": conversation.id, "messages": _plain_messages(conversation.messages)}
+            row: dict[str, object] = {"id": conversation.id, "messages": _plain_messages(conversation.messages)}
             if conversation.domain:
                 row["domain"] = conversation.domain
             stream.write(json.dumps(row, ensure_ascii=False, separators=(", ", ": ")) + "\n")

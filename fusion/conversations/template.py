@@ -2,7 +2,7 @@
 
 A conversation is rendered as text, the text is tokenised as a whole, and a token is labelled when its characters lie in
 an assistant's content; the token that ends the turn is labelled too.  Nothing is counted in tokens of headers, which is
-where the released code masks by hand-tuned -1 and -2 (REFERENCE of the method: section 2, defect 14).
+where the released code masks by hand-tuned -1 and -2.
 
 Spans are bytes of the content, so two tokenizers with two templates can be compared at the same place of the same text:
 

@@ -20,19 +20,20 @@ if TYPE_CHECKING:
 class AverageCE:
     """P = sum_i w_i P_i per sequence (FuseLLM, arXiv 2401.10491; only its code has this rule).
 
-    `weighting: reward` is FuseLLM's w = softmax_i(exp(-CE_i)), where rewards lie in 0 to 1 and the weights stay near
-    equal; `softmax` is w = softmax_i(-CE_i / temperature).  A source's position without a distribution counts as the
-    pivot's (EMPTY) or as the gold token (ONE_HOT).  The union of the kept ids is kept, or its `keep` likeliest; all
-    other mass is in the tail.  `unit` and `fuse_with_pivot` as in MinCE.
-
+    A source's position without a distribution counts as the pivot's (EMPTY) or as the gold token (ONE_HOT).
     `taught_by` names the heaviest candidate that speaks at the position, LABEL when none does.
     """
 
     unit: Literal["token", "byte"] = "token"
+    """As in MinCE."""
     weighting: Literal["reward", "softmax"] = "reward"
+    """FuseLLM's w = softmax_i(exp(-CE_i)), where rewards lie in 0 to 1 and the weights stay near equal, or
+    w = softmax_i(-CE_i / temperature)."""
     temperature: float = 1.0
     fuse_with_pivot: bool = True
+    """As in MinCE."""
     keep: int | None = None
+    """How many of the union of the kept ids are kept, the likeliest; None: all.  Other mass is in the tail."""
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ def fuse(
     rule: Callable[[Sequence[TeacherCandidate]], Fused],
     out: Path,
     rows_per_shard: int = _ROWS_PER_SHARD,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Fuse the pivot's representation with one aligned source, or with several at once (the papers' Multi).
 
     Writes shards and `index.json` into `out` (fusion.fuse.shards), conversations in the pivot's order.  The facts say

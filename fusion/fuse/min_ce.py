@@ -20,24 +20,22 @@ if TYPE_CHECKING:
 class MinCE:
     """Choose by lowest cross-entropy (FuseLLM, arXiv 2401.10491; FuseChat, arXiv 2402.16107, section on fusion).
 
-    Per sequence, as in the papers, one model teaches the whole conversation.  `unit` token compares nats per token of
-    each model's own tokenisation, as the papers do; a coarse vocabulary then looks worse than it is, which byte
-    repairs.  With several sources at once this is the papers' Multi ("fuse-all-mince").  Ties go to the candidate named
-    first, so to the pivot.  `fuse_with_pivot` False leaves the pivot out of the comparison.
-
-    `rounding: bf16` compares as the released trainer does, by the reward bf16(1 / exp(bf16(CE))): cross-entropies that
-    differ by less than about half a percent are then ties.
-
-    `granularity: position` (ours) lets the models compete for every token by the probability they give the pivot's
-    label; a source takes part where a distribution of its own was transferred, the pivot everywhere.
-
-    Where the chosen source says nothing the pivot teaches; where it has the gold token alone, that is taught.
+    With several sources at once this is the papers' Multi ("fuse-all-mince").  Ties go to the candidate named first, so
+    to the pivot.  Where the chosen source says nothing the pivot teaches; where it has the gold token alone, that is
+    taught.
     """
 
     unit: Literal["token", "byte"] = "token"
+    """What cross-entropies are compared per: tokens of each model's own tokenisation, as the papers do, by which a
+    coarse vocabulary looks worse than it is, or bytes, which repairs that."""
     granularity: Literal["sequence", "position"] = "sequence"
+    """What is chosen for: a whole conversation, as in the papers, or (ours) every token, by the probability given to
+    the pivot's label; a source takes part where a distribution of its own was transferred, the pivot everywhere."""
     fuse_with_pivot: bool = True
+    """Whether the pivot takes part in the comparison."""
     rounding: Literal["none", "bf16"] = "none"
+    """bf16 compares as the released trainer does, by the reward bf16(1 / exp(bf16(CE))): cross-entropies that differ by
+    less than about half a percent are then ties."""
 
     def __call__(self, candidates: Sequence[TeacherCandidate]) -> Fused:
         """The fused distributions of one conversation; candidate 0 is the pivot."""

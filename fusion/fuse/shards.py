@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +46,7 @@ class FusedRows:
             ends = np.cumsum(shard["lengths"]).tolist()
             for name, start, end in zip(shard["conversations"], [0, *ends], ends, strict=False):
                 self._place[name] = (shard["file"], start, end)
-        self._open: dict[str, Any] = {}
+        self._open: dict[str, safe_open] = {}
 
     def __contains__(self, conversation_id: str) -> bool:
         return conversation_id in self._place
@@ -64,8 +63,8 @@ class FusedRows:
             self._open[file] = safe_open(self._path / file, framework="numpy")
         shard = self._open[file]
 
-        def part(name: str) -> NDArray[Any]:
-            rows: NDArray[Any]
+        def part(name: str) -> NDArray[np.generic]:
+            rows: NDArray[np.generic]
             if start == end:  # safetensors refuses an empty slice at the end
                 rows = shard.get_tensor(name)[:0]
             else:
@@ -78,9 +77,9 @@ class FusedRows:
             ids[stored == _UNUSED] = NO_TOKEN
         return FusedRow(
             conversation_id=conversation_id,
-            label_ids=part("label_ids"),
+            label_ids=part("label_ids").astype(np.int32, copy=False),
             top=TopK(ids=ids, log_probs=part("log_probs").astype(np.float32), tail=part("tail").astype(np.float32)),
-            taught_by=part("taught_by"),
+            taught_by=part("taught_by").astype(np.int8, copy=False),
         )
 
 

@@ -39,7 +39,7 @@ def _fp32(_: Any, stored: Any) -> Any:
 
 
 @numba.njit(nogil=True, cache=True)
-def deltas(rows: NDArray[Any], out: NDArray[np.float32]) -> None:
+def deltas(rows: NDArray[np.generic], out: NDArray[np.float32]) -> None:
     """out[k] = rows[k + 1] - rows[0]: each target minus the pivot."""
     for k in range(out.shape[0]):
         for i in range(out.shape[1]):
@@ -47,7 +47,7 @@ def deltas(rows: NDArray[Any], out: NDArray[np.float32]) -> None:
 
 
 @numba.njit(nogil=True, cache=True, fastmath=_FUSED)
-def moved(rows: NDArray[Any], weights: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+def moved(rows: NDArray[np.generic], weights: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """out = rows[0] + sum_k weights[k] (rows[k + 1] - rows[0]), the sum first and in the rows' order."""
     for start in range(0, out.size, _BLOCK):
         block = out[start : start + _BLOCK]
@@ -62,7 +62,7 @@ def moved(rows: NDArray[Any], weights: NDArray[np.float32], out: NDArray[np.floa
 
 
 @numba.njit(nogil=True, cache=True, fastmath=_FUSED)
-def weighted_sum(rows: NDArray[Any], weights: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+def weighted_sum(rows: NDArray[np.generic], weights: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     """out = sum_k weights[k] rows[k], added in the rows' order."""
     for start in range(0, out.size, _BLOCK):
         block = out[start : start + _BLOCK]
@@ -107,7 +107,7 @@ def elected_sum(
 
 
 @numba.njit(nogil=True, cache=True)
-def spread(rows: NDArray[Any], out: NDArray[np.float32]) -> None:
+def spread(rows: NDArray[np.generic], out: NDArray[np.float32]) -> None:
     """out = sum_{i<j} (rows[i] - rows[j])^2."""
     for start in range(0, out.size, _BLOCK):
         total = out[start : start + _BLOCK]
@@ -122,7 +122,7 @@ def spread(rows: NDArray[Any], out: NDArray[np.float32]) -> None:
 
 
 @numba.njit(nogil=True, fastmath=_SUMMED)
-def _minus(stored: NDArray[Any], pivot: NDArray[np.float32], out: NDArray[np.float32]) -> np.float32:
+def _minus(stored: NDArray[np.generic], pivot: NDArray[np.float32], out: NDArray[np.float32]) -> np.float32:
     """out = stored - pivot; returns the sum of its squares."""
     square = _ZERO
     for i in range(out.size):
@@ -144,7 +144,7 @@ def _signs(vector: NDArray[np.float32], elected: NDArray[np.float32]) -> tuple[n
 
 @numba.njit(nogil=True, cache=True)
 def tally(
-    rows: NDArray[Any],
+    rows: NDArray[np.generic],
     merged: NDArray[np.float32],
     vectors: NDArray[np.float32],
     elected: NDArray[np.float32],

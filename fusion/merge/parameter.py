@@ -8,13 +8,14 @@ any size are then merged by the same arithmetic in the same order, so both give 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from fusion.merge.mergekit import InRecipes
 from fusion.runtime.configure import Refusal
 
 if TYPE_CHECKING:
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 # Elements in a piece: 512 KiB as fp32.  Sums run within a piece in fp32 and over pieces in Python's float64, so another
 # size would change last bits.
 PIECE = 2**17
+
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Mapper(Protocol):
+    """The builtin `map`, or one that works with threads."""
+
+    def __call__(self, function: Callable[[A], B], items: Iterable[A], /) -> Iterable[B]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +62,7 @@ class Piece:
     """
 
     start: int
-    rows: NDArray[Any]
+    rows: NDArray[np.generic]
 
     @cached_property
     def pivot(self) -> Float32[Tensor, " n"]:
@@ -74,7 +85,7 @@ class Piece:
         compiled.deltas(self.rows, out)
         return torch.from_numpy(out)
 
-    def _wide(self, rows: NDArray[Any]) -> Tensor:
+    def _wide(self, rows: NDArray[np.generic]) -> Tensor:
         import torch
 
         stored = torch.from_numpy(rows)
@@ -119,6 +130,8 @@ class PiecewiseRule(ABC):
 
     A rule whose weights or thresholds span several parameters is a SurveyingRule.
     """
+
+    in_recipes: ClassVar[InRecipes] = InRecipes()
 
     @abstractmethod
     def measure(self, parameter: Parameter, *, generator: torch.Generator | None, context: Context) -> Measured:
@@ -166,8 +179,8 @@ class SurveyingRule(PiecewiseRule):
         """Whether these hyperparameters need the survey."""
 
     @abstractmethod
-    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> Any:
-        """What each parameter is to know of all of them; `map` is the builtin or one with threads."""
+    def survey(self, parameters: Sequence[Parameter], *, map: Mapper = map) -> Any:
+        """What each parameter is to know of all of them; `map` may work with threads."""
 
 
 def in_memory(pivot: Tensor, targets: Sequence[Tensor], *, context: Context) -> Parameter:

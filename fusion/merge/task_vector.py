@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from fusion.merge.parameter import Piece
 
 
-def weighted_sum(vectors: Shaped[Tensor | NDArray[Any], "S n"], weights: Sequence[float]) -> Float32[Tensor, " n"]:
+def weighted_sum(
+    vectors: Shaped[Tensor | NDArray[np.generic], "S n"], weights: Sequence[float]
+) -> Float32[Tensor, " n"]:
     """sum_k w_k x_k in fp32, added in the targets' order; `vectors` has a row for each, fp32 or as stored."""
     import torch
 

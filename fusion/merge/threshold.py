@@ -7,15 +7,16 @@ the lower half of those that share the upper half of the number sought: two read
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fusion.merge.parameter import Parameter, Piece
+from fusion.merge.parameter import Mapper, Parameter, Piece
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 Count = Literal["at_least", "exactly"]
@@ -24,16 +25,15 @@ Magnitudes = Callable[[Piece], "Sequence[Tensor] | Tensor"]
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """Keep what is not below `value`, `kept` of `total` numbers.
-
-    With `allowed` only the first so many of the numbers that equal `value` are kept: the mapping gives how many in the
-    piece that starts at its key.
-    """
+    """Which of many numbers are kept: those that are not below `value`."""
 
     value: float
     kept: int
+    """How many are kept,"""
     total: int
+    """of how many."""
     allowed: Mapping[int, int] | None = None
+    """By the start of a piece how many of the numbers in it that equal `value` are kept, the first; None: all."""
 
     def trim(self, values: Tensor, start: int, out: Tensor) -> None:
         """Write what is kept of the piece that starts at `start` into `out`, and zero elsewhere."""
@@ -67,7 +67,7 @@ def largest(
     rank: Callable[[int, int, int], int],
     *,
     count: Count = "at_least",
-    map: Callable[..., Iterable[Any]] = map,
+    map: Mapper = map,
 ) -> tuple[Threshold, ...]:
     """For each series of numbers that `magnitudes` gives, the threshold that keeps its largest.
 
@@ -106,14 +106,14 @@ def largest(
     return tuple(found)
 
 
-def _bits(values: Tensor) -> np.ndarray[Any, np.dtype[np.uint32]]:
+def _bits(values: Tensor) -> NDArray[np.uint32]:
     return values.numpy().view(np.uint32)
 
 
 def _highs(parameter: Parameter, magnitudes: Magnitudes) -> tuple[Any, Any]:
     from fusion.merge import compiled
 
-    counts: list[Any] = []
+    counts: list[NDArray[np.int64]] = []
     zeros: list[int] = []
     for piece in parameter.pieces():
         series = magnitudes(piece)
@@ -125,7 +125,7 @@ def _highs(parameter: Parameter, magnitudes: Magnitudes) -> tuple[Any, Any]:
     return (np.stack(counts), np.array(zeros)) if counts else (0, 0)
 
 
-def _lows(parameter: Parameter, magnitudes: Magnitudes, sought: Sequence[int]) -> Any:
+def _lows(parameter: Parameter, magnitudes: Magnitudes, sought: Sequence[int]) -> NDArray[np.int64]:
     from fusion.merge import compiled
 
     counts = np.zeros((len(sought), compiled.LOW_BINS), np.int64)
@@ -136,7 +136,7 @@ def _lows(parameter: Parameter, magnitudes: Magnitudes, sought: Sequence[int]) -
     return counts
 
 
-def _bin(counts: Any, k: int) -> tuple[int, int]:
+def _bin(counts: NDArray[np.int64], k: int) -> tuple[int, int]:
     """The bin that holds the k-th largest, and how many lie in the bins above it."""
     from_above = np.cumsum(counts[::-1])
     position = int(np.searchsorted(from_above, max(k, 1)))

@@ -30,11 +30,8 @@ from fusion.represent.shards import (
 
 @dataclass(frozen=True, kw_only=True)
 class RowRepresentation:
-    """What a model predicted at the `L` labelled tokens of one conversation, in its own ids.
-
-    `top[l]` and `gold_log_prob[l]` (nats) belong to the distribution that predicts `label_ids[l]`; turn, start and end
-    are `LabelledRow`'s.  `nll` sums the model's fp32 negative log-probabilities of the labels (not the stored float16),
-    `bytes` counts the bytes of assistant content that labels cover.  L is 0 where truncation left no label.
+    """What a model predicted at the `L` labelled tokens of one conversation, in its own ids; `turn`, `start` and `end`
+    are `LabelledRow`'s.  L is 0 where truncation left no label.
     """
 
     conversation_id: str
@@ -43,9 +40,13 @@ class RowRepresentation:
     start: NDArray[np.int32]
     end: NDArray[np.int32]
     top: TopK
+    """At `l` the distribution that predicts `label_ids[l]`."""
     gold_log_prob: NDArray[np.float32]
+    """In nats, that of `label_ids[l]`."""
     nll: float
+    """The sum of the model's fp32 negative log-probabilities of the labels, in nats, not of the stored float16."""
     bytes: int
+    """Of assistant content that labels cover."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ INDEX = "index.json"
 _WIDEST = 255
 _FLOAT16_MIN = float(np.finfo(np.float16).min)
 
-PackedColumns = dict[str, NDArray[Any]]
+PackedColumns = Mapping[str, NDArray[np.generic]]
 
 
 def shard_path(out: Path, number: int) -> Path:
@@ -39,7 +39,7 @@ def shard_path(out: Path, number: int) -> Path:
     return out / f"shard-{number:05d}.safetensors"
 
 
-def write_shard(path: Path, columns: Mapping[str, NDArray[Any]]) -> None:
+def write_shard(path: Path, columns: Mapping[str, NDArray[np.generic]]) -> None:
     """Write the columns under a dotted name, then rename."""
     from safetensors.numpy import save_file
 

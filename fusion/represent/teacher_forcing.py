@@ -1,9 +1,9 @@
 """One batched forward pass over labelled conversations: top-k distributions and cross-entropies of a checkpoint.
 
 The vocabulary projection is computed at labelled positions only, the softmax in fp32 on the device; the released code
-moves all positions' logits through fp16 instead and keeps neither the partition function nor the tail (REFERENCE of the
-method: sections 3 and 13).  Conversations are sorted by length within a shard and padded to the longest of a batch, so
-a shard's bytes do not depend on which shards were there before.
+moves all positions' logits through fp16 instead and keeps neither the partition function nor the tail.  Conversations
+are sorted by length within a shard and padded to the longest of a batch, so a shard's bytes do not depend on which
+shards were there before.
 """
 
 from __future__ import annotations

@@ -21,17 +21,17 @@ import resource
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Required, TypedDict, TypeVar
 
 from filelock import FileLock
 
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.digests import content_key, directory_key, file_digest, stamp
 from fusion.runtime.fingerprint import code_digest
-from fusion.runtime.stage import PINS, Advance, Stage, StageRecipe
+from fusion.runtime.stage import Advance, Stage, StageRecipe
 from fusion.runtime.versions import differences, git_commit, made_with, versions
 
 T = TypeVar("T")
@@ -45,6 +45,35 @@ _ALWAYS_HASH_BELOW = 256 * 2**20
 _SEEN = ".seen.json"
 
 
+class FileNote(TypedDict):
+    """What a manifest notes of a file."""
+
+    bytes: int
+    sha256: str
+
+
+class Manifest(TypedDict, total=False):
+    """What a finished directory says of itself; those of older versions lack some of it."""
+
+    stage: str
+    key: str
+    config: Any
+    """As `fusion.runtime.configure.plain` spells it."""
+    inputs: Mapping[str, str]
+    code: str
+    modules: Sequence[str]
+    seed: int | None
+    facts: Mapping[str, Any]
+    """What its stage returned: each kind of stage has its own."""
+    files: Required[Mapping[str, FileNote]]
+    logs: Sequence[str]
+    made_with: Mapping[str, str]
+    versions: Mapping[str, str]
+    git_commit: str | None
+    wall_seconds: float
+    peak_memory_mb: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
     """A finished stage output: its files lie in `path`, and `manifest` says how they came to be."""
@@ -52,7 +81,7 @@ class Artifact:
     stage: str
     key: str
     path: Path
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     reused: bool
     # In words, what it was made with that is not what is here.
     differs: tuple[str, ...] = ()
@@ -67,7 +96,7 @@ class Artifact:
         return reader(self.path)
 
 
-def content_of(manifest: Mapping[str, Any]) -> str:
+def content_of(manifest: Manifest) -> str:
     """The content of the artifact that a manifest describes."""
     files, logs = manifest["files"].items(), manifest.get("logs", ())
     return content_key([(name, noted["sha256"]) for name, noted in files if name not in logs])
@@ -82,8 +111,8 @@ class Store:
 
     def key(self, recipe: StageRecipe) -> str:
         """The key of a stage's output, without computing it."""
-        code = code_digest((*recipe.modules, *PINS))
-        parts = [recipe.name, plain(recipe.config), dict(sorted(recipe.inputs.items())), code]
+        inputs = dict(sorted(recipe.inputs.items()))
+        parts = [recipe.name, plain(recipe.config), inputs, code_digest(recipe.code)]
         text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -99,10 +128,10 @@ class Store:
         """Where an attempt that did not finish left what it had."""
         return self.root / stage / f".partial-{key}"
 
-    def manifest(self, stage: str, key: str) -> dict[str, Any] | None:
+    def manifest(self, stage: str, key: str) -> Manifest | None:
         """What a finished output says of itself, None when there is none; its files are not checked."""
         try:
-            manifest: dict[str, Any] = json.loads((self.path(stage, key) / "manifest.json").read_text())
+            manifest: Manifest = json.loads((self.path(stage, key) / "manifest.json").read_text())
         except (OSError, json.JSONDecodeError):
             return None
         return manifest
@@ -132,13 +161,13 @@ class Store:
             started = time.monotonic()
             try:
                 facts = stage.build(partial, advance)
-                manifest = {
+                manifest: Manifest = {
                     "stage": stage.name,
                     "key": key,
                     "config": plain(stage.config),
                     "inputs": dict(stage.inputs),
-                    "code": code_digest((*stage.modules, *PINS)),
-                    "modules": [*stage.modules, *PINS],
+                    "code": code_digest(stage.code),
+                    "modules": list(stage.code),
                     "seed": stage.seed,
                     "facts": dict(facts or {}),
                     "files": _describe(partial),
@@ -198,8 +227,8 @@ def _files(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def _describe(directory: Path) -> dict[str, dict[str, Any]]:
-    described = {}
+def _describe(directory: Path) -> dict[str, FileNote]:
+    described: dict[str, FileNote] = {}
     for path in _files(directory):
         name = str(path.relative_to(directory))
         if name != "manifest.json":
@@ -207,7 +236,7 @@ def _describe(directory: Path) -> dict[str, dict[str, Any]]:
     return described
 
 
-def _fault(directory: Path, noted: Mapping[str, Mapping[str, Any]]) -> str:
+def _fault(directory: Path, noted: Mapping[str, FileNote]) -> str:
     """Why a finished directory is not what was written there; empty when it is."""
     present = {str(path.relative_to(directory)) for path in _files(directory)} - {"manifest.json"}
     if present - noted.keys():

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import NoReturn, TextIO
 
 from omegaconf import OmegaConf
 
@@ -54,7 +54,7 @@ GROUPS = (
 
 def command(
     root: str,
-    run: Callable[[dict[str, Any]], int | None],
+    run: Callable[[dict[str, object]], int | None],
     *,
     arguments: Callable[[Sequence[str]], list[str]] = list,
     unused: Collection[str] = (),
@@ -89,7 +89,7 @@ def command(
     sys.exit(status)
 
 
-def compose(root: str, overrides: list[str]) -> dict[str, Any]:
+def compose(root: str, overrides: list[str]) -> dict[str, object]:
     """What `conf/<root>.yaml` with `overrides` gives, as plain types; raises Refusal as `command` does."""
     import hydra
 
@@ -147,7 +147,7 @@ def _groups_and_settings(root: str) -> tuple[list[str], list[str]]:
     return groups, [line for line in settings if line.strip() and not line.startswith("#")]
 
 
-def plain_settings(composed: Any) -> dict[str, Any]:
+def plain_settings(composed: object) -> dict[str, object]:
     """What Hydra composed as plain types.  Raises Refusal for a value that is missing or leads nowhere."""
     from omegaconf.errors import OmegaConfBaseException
 
@@ -159,7 +159,7 @@ def plain_settings(composed: Any) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items()}
 
 
-def group_entry(group: str, name: str) -> dict[str, Any]:
+def group_entry(group: str, name: str) -> dict[str, object]:
     """One file of a config group as plain types, for settings that name an entry (a pivot, a source)."""
     path = CONF / group / f"{name}.yaml"
     if not path.exists():
@@ -210,18 +210,18 @@ OmegaConf.register_new_resolver("cell_folder", cell_folder, replace=True)
 class _Task:
     """What Hydra calls once for each composition; no closure, so that a launcher can send it to other processes."""
 
-    run: Callable[[dict[str, Any]], int | None]
+    run: Callable[[dict[str, object]], int | None]
     debug: bool
     statuses: list[int] = field(default_factory=list)
 
-    def __call__(self, composed: Any) -> None:
+    def __call__(self, composed: object) -> None:
         try:  # caught here: Hydra would print lines of its own, and end a sweep's other cells
             self.statuses.append(self.run(plain_settings(composed)) or 0)
         except Refusal as refusal:
             self.statuses.append(_refused(str(refusal), self.debug))
 
 
-def _composed(root: str, run: Callable[[dict[str, Any]], int | None], debug: bool) -> int:
+def _composed(root: str, run: Callable[[dict[str, object]], int | None], debug: bool) -> int:
     import hydra
 
     task = _Task(run, debug)

@@ -36,7 +36,7 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"valid names: {', '.join(names) or 'none'}"
 
 
-def choose(table: Mapping[str, type[T]], mapping: Mapping[str, Any], *, at: str) -> T:
+def choose(table: Mapping[str, type[T]], mapping: Mapping[str, object], *, at: str) -> T:
     """The entry of `table` that `mapping['name']` names, built from the mapping's other keys.
 
     Raises Refusal for a missing or unknown name and for hyperparameters the entry does not take.
@@ -108,14 +108,14 @@ def _join(at: str, name: str) -> str:
     return f"{at}.{name}" if at else name
 
 
-def _spell(hint: Any) -> str:
+def _spell(hint: object) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 def _convert(value: object, hint: Any, at: str) -> Any:
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
-    if hint is Any:
+    if hint is Any or hint is object:
         return value
     if origin in (typing.Union, types.UnionType):
         return _convert_union(value, arguments, hint, at)

@@ -14,7 +14,6 @@ import platform
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 Stamp = list[int]
 
@@ -44,7 +43,7 @@ def files_below(directory: Path) -> Iterator[Path]:
 
 def directory_key(directory: Path, cache: Path, *, digest: Callable[[Path], str] = file_digest) -> str:
     """A digest of a checkpoint directory's files, those in subfolders included; `cache` remembers the files' own."""
-    known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() else {}
+    known: dict[str, str] = json.loads(cache.read_text()) if cache.exists() else {}
     before = len(known)
     files = []
     for path in files_below(directory):

@@ -199,7 +199,7 @@ def _meanings(code: ast.AST, part: _Statement, place: _Place) -> dict[str, _Plac
 
 
 def _resolved(bound: _Import) -> _Place | str:
-    if not _in_project(bound.module):
+    if not in_project(bound.module):
         return ".".join(filter(None, (bound.module, bound.attribute)))
     if bound.attribute is None:
         return _Place(bound.module, _EVERYTHING)
@@ -315,7 +315,8 @@ def _imports_in(nodes: Iterator[ast.AST]) -> dict[str, _Import]:
     return found
 
 
-def _in_project(name: str) -> bool:
+def in_project(name: str) -> bool:
+    """Whether a module is one of ours."""
     return name.split(".")[0] in PROJECT_PACKAGES
 
 

@@ -35,7 +35,7 @@ class MergedConfig:
     """To bfloat16 and float16: to the nearest number, or up or down at random so that the mean is kept."""
 
     @property
-    def decides(self) -> tuple[Mapping[str, Any], ...]:
+    def decides(self) -> tuple[Mapping[str, object], ...]:
         """What of it can change the written bytes: nothing where the defaults hold."""
         dense = self.dtype is not None and ITEM_BYTES[self.dtype] > 2
         rounding = "nearest" if dense else self.rounding

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from fusion.runtime.fingerprint import in_project
 from fusion.runtime.work import Weigh
 
 # What every stage computes under: another pin of threads or instruction sets is another sum in the last bits.
@@ -26,12 +27,35 @@ class StageRecipe:
     # The kind of stage, which is also its folder in the store.
     name: str
     # Its settings, resolved: a dataclass, or plain data.
-    config: Any
+    config: object
     # By role, the content of what it is made from (`Artifact.content`, a file's digest): never the key that content
     # was made under, so that other bytes under an old key are another input.
     inputs: Mapping[str, str]
     # Where its code begins, as `module` or `module:name`; what these use is found (fusion.runtime.fingerprint).
     modules: tuple[str, ...]
+
+    @property
+    def code(self) -> tuple[str, ...]:
+        """Everywhere its code begins: its modules, the classes of its settings, which may be any of a table's, and what
+        every stage computes under."""
+        classes = {
+            f"{kind.__module__}:{kind.__qualname__}" for kind in _classes(self.config) if in_project(kind.__module__)
+        }
+        return (*self.modules, *sorted(classes), *PINS)
+
+
+def _classes(value: object) -> Iterator[type]:
+    """The class of every dataclass in some settings, those in fields and in collections included."""
+    if is_dataclass(value) and not isinstance(value, type):
+        yield type(value)
+        for field in fields(value):
+            yield from _classes(getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _classes(item)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from _classes(item)
 
 
 @dataclass(frozen=True, kw_only=True)

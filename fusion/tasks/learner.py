@@ -29,19 +29,19 @@ class Learner:
 class Taught(Protocol):
     """What an experiment has made or makes on demand, each once: what tasks are given to build teachers from."""
 
-    seed: int
+    @property
+    def seed(self) -> int:
+        """The experiment's."""
+        ...
 
     def pivot_represented(self) -> Artifact:
         """The pivot's own distributions."""
-        ...
 
     def fused(self, sources: Sequence[str]) -> Artifact:
         """The pivot's distributions fused with those of `sources`; of none: the pivot's alone."""
-        ...
 
     def produce(self, stage: Stage) -> Artifact:
         """What the stage leaves."""
-        ...
 
 
 class Task(ABC):

@@ -11,7 +11,7 @@ from fusion.train.objectives.objective import Objective
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a checkpoint is trained; the defaults are FuseChat's, but for fp32 weights (REFERENCE: pure bf16).
+    """How a checkpoint is trained; the defaults are FuseChat's, but for fp32 weights (the released code: pure bf16).
 
     `batch_size` counts conversations per optimizer step over all processes and accumulated micro-batches, so that a
     run on other hardware changes `processes` and `gradient_accumulation` and takes the same steps.

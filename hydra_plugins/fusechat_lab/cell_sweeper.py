@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -11,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 class CellSweeper(BasicSweeper):
     """The basic sweeper's cells, in its order and spelling; what happens to them is ablations.sweep.launch's."""
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> object:
         """Launch the cells that `arguments` and the study's axes make.  Exits with their status if any failed."""
         from ablations.sweep.launch import launch_cells
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, open_dict
 class RayLauncher(Launcher):
     """One Ray task for each cell; a task that is lost fails alone."""
 
-    def __init__(self, init: Mapping[str, Any], remote: Mapping[str, Any]) -> None:
+    def __init__(self, init: Mapping[str, object], remote: Mapping[str, object]) -> None:
         self.init = {key: value for key, value in init.items() if value is not None}
         self.remote = {key: value for key, value in remote.items() if value is not None}
         self.hydra_context: HydraContext | None = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 from ablations.made_by import code_of, disagreements, outdated, read_code
-from fusion.runtime.fingerprint import code_digest
+from eval.benchmarks import BENCHMARKS
+from eval.ensembles import ENSEMBLES
+from fusion.runtime.fingerprint import code_digest, module_digests
 from fusion.runtime.progress import StageRecord
 
 
@@ -34,8 +36,16 @@ def test_stages_of_other_modules_are_not_compared():
 
 def test_tables_made_by_other_arithmetic_are_distinguishable():
     assert disagreements({"a": code_of([], "1"), "b": code_of([], "2")}) == [
-        "score by eval.judging.scored_by, eval.report.tables: 1 of 2 cells were made by other code than the rest (a)"
+        "score by eval.judging.repeats, eval.judges.panel, eval.ensembles, eval.judging.scored_by, eval.report.tables:"
+        " 1 of 2 cells were made by other code than the rest (a)"
     ]
+
+
+def test_whatever_makes_a_table_of_verdicts_is_in_the_code_of_a_cell():
+    (label,) = code_of([], "t")
+    reached = module_digests(tuple(label.partition(" by ")[2].split(", ")))
+    made_by = {rule.__module__ for rule in (*BENCHMARKS.values(), *ENSEMBLES.values())}
+    assert made_by | {"eval.judging.repeats", "eval.judges.panel", "eval.scores.paired"} <= set(reached)
 
 
 def test_finished_cells_are_compared_with_the_code_of_today(tmp_path):

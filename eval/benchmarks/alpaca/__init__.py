@@ -1,4 +1,4 @@
-"""AlpacaEval's own arithmetic: metrics.py makes its rows of scores.csv, from win rates to the package's own figures.
+"""AlpacaEval's own arithmetic.
 
-In reading order:
+metrics.py    its rows of scores.csv, from win rates to the package's own figures
 """

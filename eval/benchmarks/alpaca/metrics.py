@@ -16,7 +16,7 @@ from eval.scores.fold_order import FOLD_ORDERS
 from eval.scores.intervals import Bootstrap, mean_interval, percentile_interval
 from eval.scores.length_control import LengthControl
 from eval.scores.metric import Metric
-from eval.scores.metric_row import MetricRow
+from eval.scores.metric_row import MetricRow, mean_row
 from eval.scores.win_rate import discrete, win_rate
 
 WIN_RATE = Metric(
@@ -201,16 +201,9 @@ def position_bias_row(
 
 def length_row(comparison: BaselineComparison, bootstrap: Bootstrap) -> MetricRow:
     """Mean length of the model's answers."""
-    lengths = [float(len(said)) for said in comparison.own if said is not None]
-    row = replace(
-        comparison.empty_row("average_length", "no answers"),
-        n=len(lengths),
-        unscored=len(comparison.own) - len(lengths),
-    )
-    if not lengths:
-        return row
-    found = mean_interval(lengths, range(len(lengths)), bootstrap)
-    return replace(row, value=found.value, low=found.low, high=found.high, reason=None)
+    lengths = [None if said is None else float(len(said)) for said in comparison.own]
+    items = range(len(lengths))
+    return mean_row("alpaca_eval", "average_length", "all", lengths, items, bootstrap, reason="no answers")
 
 
 _RATES = ("win_rate", "standard_error", "discrete_win_rate")

@@ -20,12 +20,12 @@ from eval.benchmarks.fastchat.prompts import prompt_name
 from eval.benchmarks.fastchat.single_rating import parse_rating
 from eval.benchmarks.fastchat.verdict_letter import TIE, parse_verdict, verdict_letter
 from eval.exchange import JudgeRequest
-from eval.records import Answer, Question, Unscored, Verdict
+from eval.records import Answer, Question, Unscored, Verdict, Verdicts
 
 _NOTHING_SAID = "$ERROR$"  # fastchat's text of a judge that did not answer
 _NO_ROW = ("no_answer", "not_recorded")
 
-FileRow = dict[str, Any]
+FileRow = dict[str, object]
 # fastchat's mark for a judgment that it could not read; handed on as the recorded value.
 NO_SCORE = -1.0
 
@@ -64,7 +64,7 @@ def answer_rows(answers: Sequence[Answer], *, written: float) -> list[FileRow]:
 def single_rows(
     questions: Sequence[Question],
     requests: Sequence[JudgeRequest],
-    verdicts: Sequence[Verdict | Unscored],
+    verdicts: Verdicts,
     *,
     model: str,
     judge: str,
@@ -73,7 +73,7 @@ def single_rows(
     """Rows of `<judge>_single.jsonl` for one model, in the order of the requests."""
     known = {question.id: question for question in questions}
     found = {record.place: record for record in verdicts}
-    rows = []
+    rows: list[FileRow] = []
     for request in requests:
         record = found.get(request.place)
         if not _has_row(record):
@@ -97,7 +97,7 @@ def single_rows(
 def pair_rows(
     questions: Sequence[Question],
     requests: Sequence[JudgeRequest],
-    verdicts: Sequence[Verdict | Unscored],
+    verdicts: Verdicts,
     *,
     model: str,
     names: Mapping[str, str],

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from eval.benchmarks.fastchat.files import NO_SCORE, JudgmentRow
 from eval.errors import JudgeFailure
@@ -26,14 +25,14 @@ _BEFORE = ("'s Answer]\n", "### Assistant A:\n", "### Assistant B:\n")
 _AFTER = ("\n[The End of ", "\n\n### User:", "\n\n<|The End of ")
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
+def rows_of(path: Path) -> list[dict[str, object]]:
     """`eval.files.read_rows`, read once for all the models that one file judges.  The rows are not to be changed."""
     stat = path.stat() if path.exists() else None
     return _rows_of(path, stat and stat.st_mtime_ns, stat and stat.st_size)
 
 
 @functools.lru_cache(maxsize=2)
-def _rows_of(path: Path, changed: int | None, size: int | None) -> list[dict[str, Any]]:
+def _rows_of(path: Path, changed: int | None, size: int | None) -> list[dict[str, object]]:
     return read_rows(path)
 
 

@@ -7,13 +7,12 @@ stand beside ours (one verdict per question and turn) wherever the two can diffe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from eval.benchmarks.fastchat.files import NO_SCORE, JudgmentRow
 from eval.benchmarks.fastchat.single_rating import HIGHEST, LOWEST
 from eval.records import Question
-from eval.scores.intervals import Bootstrap, mean_interval
-from eval.scores.metric_row import MetricRow
+from eval.scores.intervals import Bootstrap
+from eval.scores.metric_row import MetricRow, mean_row
 
 
 def counted_alike(rows: Sequence[JudgmentRow]) -> bool:
@@ -25,16 +24,7 @@ def counted_alike(rows: Sequence[JudgmentRow]) -> bool:
 def fastchat_rows(rows: Sequence[JudgmentRow], questions: Sequence[Question], bootstrap: Bootstrap) -> list[MetricRow]:
     """`rating_fastchat` over all of one model's rows, each turn and each category; `unscored` counts its -1 rows."""
     values = [None if row["score"] == NO_SCORE else float(row["score"]) for row in rows]
-    blank = MetricRow(
-        benchmark="mt_bench",
-        metric="rating_fastchat",
-        slice="",
-        value=None,
-        n=0,
-        unscored=0,
-        reason="nothing was scored",
-    )
-    return _slices(blank, rows, values, questions, bootstrap)
+    return _slices("mt_bench", "rating_fastchat", rows, values, questions, bootstrap)
 
 
 def fastchat_pair_rows(
@@ -43,16 +33,7 @@ def fastchat_pair_rows(
     """`pairwise_win_rate_fastchat` (percent) over all of one model's pairs; `unscored` counts those with an error."""
     outcomes = [outcome(row, model) for row in rows]
     values = [None if found is None else 100 * found for found in outcomes]
-    blank = MetricRow(
-        benchmark="mt_bench_pairwise",
-        metric="pairwise_win_rate_fastchat",
-        slice="",
-        value=None,
-        n=0,
-        unscored=0,
-        reason="nothing was scored",
-    )
-    return _slices(blank, rows, values, questions, bootstrap)
+    return _slices("mt_bench_pairwise", "pairwise_win_rate_fastchat", rows, values, questions, bootstrap)
 
 
 def outcome(row: JudgmentRow, model: str) -> float | None:
@@ -66,7 +47,8 @@ def outcome(row: JudgmentRow, model: str) -> float | None:
 
 
 def _slices(
-    blank: MetricRow,
+    benchmark: str,
+    metric: str,
     rows: Sequence[JudgmentRow],
     values: Sequence[float | None],
     questions: Sequence[Question],
@@ -79,12 +61,8 @@ def _slices(
         slices[f"turn{turn}"] = [place for place in every if rows[place]["turn"] == turn]
     for name in dict.fromkeys(category.values()):
         slices[name] = [place for place in every if category.get(str(rows[place]["question_id"])) == name]
-    found = []
-    for name, places in slices.items():
-        kept = [(value, rows[place]["question_id"]) for place in places if (value := values[place]) is not None]
-        row = replace(blank, slice=name, n=len(kept), unscored=len(places) - len(kept))
-        if kept:
-            mean = mean_interval([value for value, _ in kept], [question for _, question in kept], bootstrap)
-            row = replace(row, value=mean.value, low=mean.low, high=mean.high, reason=None)
-        found.append(row)
-    return found
+    asked = [row["question_id"] for row in rows]
+    return [
+        mean_row(benchmark, metric, name, [values[at] for at in places], [asked[at] for at in places], bootstrap)
+        for name, places in slices.items()
+    ]

@@ -15,7 +15,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from eval.benchmarks import judged
 from eval.benchmarks.pairwise_preference import SHOWN_FIRST, SHOWN_SECOND, judged_pairs
@@ -51,7 +50,7 @@ def write_alpaca_files(scored: Iterable[ScoredModel], out: Path, *, annotator: s
     return folders
 
 
-def output_rows(model: str, shown: ShownAnswers) -> list[dict[str, Any]]:
+def output_rows(model: str, shown: ShownAnswers) -> list[dict[str, object]]:
     """The package's outputs: dataset, instruction, output, generator of every answered instruction."""
     said = {answer.question_id: answer.turns[0] for answer in shown.answers if answer.turns}
     return [
@@ -61,7 +60,7 @@ def output_rows(model: str, shown: ShownAnswers) -> list[dict[str, Any]]:
     ]
 
 
-def annotation_rows(model: str, shown: ShownAnswers, *, annotator: str) -> list[dict[str, Any]]:
+def annotation_rows(model: str, shown: ShownAnswers, *, annotator: str) -> list[dict[str, object]]:
     """The package's annotations in the order of the instructions: `output_1` is the baseline's, `output_2` the model's.
 
     Where a pair was shown in both orders, `preference` is the mean, and both completions are kept.
@@ -78,7 +77,7 @@ def annotation_rows(model: str, shown: ShownAnswers, *, annotator: str) -> list[
         if question.id not in said:
             continue
         own, pair = said[question.id], pairs.get(question.id)
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             "dataset": question.category,
             "instruction": question.turns[0],
             # The same output on both sides is not shown to any judge.
@@ -95,7 +94,7 @@ def annotation_rows(model: str, shown: ShownAnswers, *, annotator: str) -> list[
     return rows
 
 
-def leaderboard_row(entry: ScoredModel, shown: ShownAnswers) -> dict[str, Any]:
+def leaderboard_row(entry: ScoredModel, shown: ShownAnswers) -> dict[str, object]:
     """The columns of the package's leaderboard; a figure that is not the package's (variant `own_set`) stays empty."""
     found = {row.metric: row for row in entry.metrics if row.slice == "all" and row.variant != "own_set"}
     values = {name: row.value for name, row in found.items()}
@@ -117,7 +116,7 @@ def leaderboard_row(entry: ScoredModel, shown: ShownAnswers) -> dict[str, Any]:
     }
 
 
-def _completion(record: Verdict | Unscored) -> dict[str, Any] | None:
+def _completion(record: Verdict | Unscored) -> dict[str, object] | None:
     """A completion as far as the record keeps it: the text, and the probabilities of its first token."""
     top = record.top_logprobs if isinstance(record, Verdict) else ()
     if not record.text and not top:
@@ -126,5 +125,5 @@ def _completion(record: Verdict | Unscored) -> dict[str, Any] | None:
     return {"text": record.text, "logprobs": {"content": content}} if top else {"text": record.text}
 
 
-def _json(rows: Sequence[Mapping[str, Any]]) -> str:
+def _json(rows: Sequence[Mapping[str, object]]) -> str:
     return json.dumps(rows, ensure_ascii=False, indent=1, allow_nan=False) + "\n"

@@ -5,5 +5,20 @@
     mapping_statistics.py    MS: the token it was matched with most often over the corpus
     string_map.py            exact: the token of the same bytes, or none
 
-To add one: a file here, a line in fusion.align.VOCABULARY_MAPS.  The first three hold their papers' transfer rules too.
+To add one: a file here, a line below, a file in conf/align.  The first three hold their papers' transfer rules too.
 """
+
+from __future__ import annotations
+
+from fusion.align.maps.exact_match import exact_match_map
+from fusion.align.maps.mapping_statistics import mapping_statistics_map
+from fusion.align.maps.min_edit_distance import min_edit_distance_map
+from fusion.align.maps.string_map import string_map
+from fusion.align.method import MapBuilder
+
+VOCABULARY_MAPS: dict[str, MapBuilder] = {
+    "exact_match": exact_match_map,
+    "min_edit_distance": min_edit_distance_map,
+    "mapping_statistics": mapping_statistics_map,
+    "string": string_map,
+}

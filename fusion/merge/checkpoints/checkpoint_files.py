@@ -34,7 +34,7 @@ _STRUCTURE = (
 )
 
 
-def read_config(directory: Path) -> Mapping[str, Any]:
+def read_config(directory: Path) -> Mapping[str, object]:
     """config.json of a checkpoint, empty where there is none; raises Refusal when it is not JSON."""
     return _read_json(directory / "config.json")
 
@@ -49,7 +49,7 @@ def tied_to(head: str, names: Collection[str]) -> str | None:
     return next((name for name in _HEADS.get(head, ()) if name in names), None)
 
 
-def is_tied(config: Mapping[str, Any]) -> bool:
+def is_tied(config: Mapping[str, object]) -> bool:
     """Whether the config says that the output head is the input embeddings."""
     return bool(config.get("tie_word_embeddings", False))
 
@@ -116,7 +116,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _tokenizer(directory: Path) -> dict[str, Any]:
+def _tokenizer(directory: Path) -> dict[str, object]:
     """The parts of a tokenizer that decide ids; truncation and padding do not."""
     fast = _read_json(directory / "tokenizer.json")
     if fast:
@@ -127,8 +127,6 @@ def _tokenizer(directory: Path) -> dict[str, Any]:
     return {"tokenizer.model": slow.read_bytes()} if slow.exists() else {}
 
 
-def _merges(merges: Any) -> Any:
+def _merges(merges: Sequence[str | Sequence[str]] | None) -> list[list[str]]:
     """Merges are written as "a b" by older versions of tokenizers and as [a, b] by newer ones."""
-    if not merges:
-        return merges
-    return [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in merges]
+    return [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in merges or ()]

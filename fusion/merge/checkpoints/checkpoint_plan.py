@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fusion.merge.checkpoints import checkpoint_files
 from fusion.merge.checkpoints.shards import FLOATS, Shards, StoredTensor, open_shards, read_bytes
@@ -86,7 +86,7 @@ def count_layers(jobs: Sequence[ParameterJob]) -> int | None:
 
 
 def _plan(
-    ours: Shards, theirs: Sequence[Shards], config: Mapping[str, Any], embeddings: Embeddings
+    ours: Shards, theirs: Sequence[Shards], config: Mapping[str, object], embeddings: Embeddings
 ) -> tuple[list[ParameterJob], list[StoredTensor]]:
     """What to merge, in the pivot's order, and the tensors that are not floating and go over as they are."""
     jobs, copied = [], []

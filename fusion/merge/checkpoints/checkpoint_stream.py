@@ -18,13 +18,13 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from fusion.merge.checkpoints import checkpoint_files
 from fusion.merge.checkpoints.checkpoint_plan import Embeddings, ParameterJob, Tokenizer, checked, count_layers
-from fusion.merge.checkpoints.coefficients import Tally, write_coefficients
+from fusion.merge.checkpoints.coefficients import CoefficientRow, Tally, write_coefficients
 from fusion.merge.checkpoints.shards import (
     SAFETENSORS_NAMES,
     Shards,
@@ -36,20 +36,31 @@ from fusion.merge.checkpoints.shards import (
     torch_dtype,
 )
 from fusion.merge.checkpoints.stochastic import drawn, rounding_key
-from fusion.merge.parameter import PIECE, Combined, Context, Parameter, Piece, PiecewiseRule, SurveyingRule
+from fusion.merge.parameter import PIECE, Combined, Context, Mapper, Parameter, Piece, PiecewiseRule, SurveyingRule
 from fusion.rounding import UpdateTally
 from fusion.runtime.configure import Refusal, nearest, plain
 from fusion.runtime.precision import TORCH_NAMES, Rounding, spelled
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
+
+    from fusion.merge import MergeRule
+
+
+@runtime_checkable
+class RuleChooser(Protocol):
+    """A rule for each parameter, as a recipe has them."""
+
+    def rule_for(self, context: Context) -> MergeRule:
+        """The rule of the parameter of this name, in this layer."""
 
 
 def merge(
     *,
     pivot: Path,
     targets: Sequence[Path],
-    rule: Any,
+    rule: MergeRule | RuleChooser,
     out: Path,
     seed: int = 0,
     dtype: str | None = None,
@@ -62,10 +73,10 @@ def merge(
 ) -> dict[str, Any]:
     """Write the merged checkpoint and `coefficients.parquet` into `out` and return facts about it.
 
-    `rule` is an entry of MERGE_RULES with its hyperparameters, or anything with `rule_for(context)` that gives one for
-    each parameter.  `dtype` (torch's name) is the result's, by default of each parameter the widest that the pivot and
-    the targets have; `rounding` is how numbers are rounded to it.  `names` call the targets in the table.  `embeddings:
-    cut` takes the first rows of a target's larger embeddings; `tokenizer: pivot` leaves the tokenizers uncompared.
+    `rule` is an entry of MERGE_RULES with its hyperparameters, or chooses one for each parameter.  `dtype` (torch's
+    name) is the result's, by default of each parameter the widest that the pivot and the targets have; `rounding` is
+    how numbers are rounded to it.  `names` call the targets in the table.  `embeddings: cut` takes the first rows of a
+    target's larger embeddings; `tokenizer: pivot` leaves the tokenizers uncompared.
     `advance` is called with the bytes of the pivot done.
 
     Raises Refusal for a parameter that is missing, of another shape, or not finite, a shard that cannot be read, and
@@ -97,7 +108,7 @@ def merge(
             stored=stored,
             names=names,
         )
-        rows: dict[str, list[dict[str, Any]]] = {}
+        rows: dict[str, list[CoefficientRow]] = {}
         updates: dict[str, UpdateTally] = {}
         for job, (found, update) in zip(largest_first, pool.map(work, largest_first), strict=True):
             rows[job.name], updates[job.name] = found, update
@@ -110,7 +121,7 @@ def merge(
         _write_index(out, ours, stored)
     table = [row for job in jobs for row in rows[job.name]]
     write_coefficients(table, out / "coefficients.parquet")
-    used: list[Any] = []  # one, or as many as a recipe's gradients and filters give
+    used: list[MergeRule] = []  # one, or as many as a recipe's gradients and filters give
     for chosen, _ in rules.values():
         if chosen not in used:
             used.append(chosen)
@@ -132,7 +143,7 @@ def _result(job: ParameterJob, dtype: str | None) -> StoredTensor:
     return replace(job.pivot, dtype=code, size=job.pivot.elements * itemsize(code))
 
 
-def _dtypes(jobs: Sequence[ParameterJob], stored: Mapping[str, StoredTensor], rounding: Rounding) -> dict[str, Any]:
+def _dtypes(jobs: Sequence[ParameterJob], stored: Mapping[str, StoredTensor], rounding: Rounding) -> dict[str, object]:
     """The types of the files that were read and written, and how one became the other."""
     targets = [spelled(TORCH_NAMES[part.dtype] for part in own) for own in zip(*(job.targets for job in jobs))]
     return {
@@ -162,13 +173,17 @@ def _threads(threads: int | None) -> Iterator[ThreadPoolExecutor]:
 
 
 def _rules(
-    rule: Any, jobs: Sequence[ParameterJob], layers: int | None, run: Callable[..., Any]
-) -> dict[str, tuple[Any, Any]]:
+    rule: MergeRule | RuleChooser, jobs: Sequence[ParameterJob], layers: int | None, run: Mapper
+) -> dict[str, tuple[MergeRule, Any]]:
     """For each parameter its rule and what the rule's survey found over all parameters that share it."""
-    choose = getattr(rule, "rule_for", lambda context: rule)
-    chosen = {job.name: choose(Context(name=job.name, layer=job.layer, layers=layers)) for job in jobs}
-    surveys: list[tuple[Any, Any]] = []
-    found = {}
+
+    def choose(job: ParameterJob) -> MergeRule:
+        context = Context(name=job.name, layer=job.layer, layers=layers)
+        return rule.rule_for(context) if isinstance(rule, RuleChooser) else rule
+
+    chosen = {job.name: choose(job) for job in jobs}
+    surveys: list[tuple[MergeRule, Any]] = []
+    found: dict[str, tuple[MergeRule, Any]] = {}
     for job in jobs:
         own = chosen[job.name]
         if not (isinstance(own, SurveyingRule) and own.surveys):
@@ -187,14 +202,14 @@ def _rules(
 def _merge_one(
     job: ParameterJob,
     *,
-    rules: Mapping[str, tuple[Any, Any]],
+    rules: Mapping[str, tuple[MergeRule, Any]],
     layers: int | None,
     seed: int,
     rounding: Rounding,
     writer: ShardWriter,
     stored: Mapping[str, StoredTensor],
     names: Sequence[str],
-) -> tuple[list[dict[str, Any]], UpdateTally]:
+) -> tuple[list[CoefficientRow], UpdateTally]:
     import torch
 
     rule, survey = rules[job.name]
@@ -255,7 +270,7 @@ def _parameter(job: ParameterJob, layers: int | None, stack: ExitStack) -> Param
 
 
 def _whole(
-    rule: Any, parameter: Parameter, job: ParameterJob, generator: Any, context: Context
+    rule: MergeRule, parameter: Parameter, job: ParameterJob, generator: torch.Generator, context: Context
 ) -> Callable[[Piece], Combined]:
     import torch
 
@@ -313,19 +328,19 @@ def _write_index(out: Path, ours: Shards, stored: Mapping[str, StoredTensor]) ->
 
 
 def _facts(
-    rules: Sequence[Any],
+    rules: Sequence[MergeRule],
     names: Sequence[str],
     seed: int,
-    dtypes: Mapping[str, Any],
+    dtypes: Mapping[str, object],
     update: UpdateTally,
     stored: Mapping[str, StoredTensor],
-    table: Sequence[Mapping[str, Any]],
+    table: Sequence[CoefficientRow],
     files: Sequence[str],
 ) -> dict[str, Any]:
     def share(target: str) -> float:
         rows = [row for row in table if row["target"] == target]
         elements = sum(row["elements"] for row in rows)
-        kept: float = sum(row["kept_fraction"] * row["elements"] for row in rows) / max(elements, 1)
+        kept = sum(row["kept_fraction"] * row["elements"] for row in rows) / max(elements, 1)
         return round(kept, 6)
 
     return {

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -32,6 +32,21 @@ if TYPE_CHECKING:
 
 MERGED = "(merged)"
 _NONE = np.empty((1, 0), np.float32)
+
+
+class CoefficientRow(TypedDict):
+    """What the merge did with one parameter of one target, or of the merged model: a row of `coefficients.parquet`."""
+
+    parameter: str
+    layer: int | None
+    elements: int
+    target: str
+    weight: float | None
+    delta_norm: float
+    kept_fraction: float
+    sign_conflict_rate: float | None
+    update_cosine: float | None
+    update_norm_ratio: float | None
 
 
 class Tally:
@@ -62,12 +77,13 @@ class Tally:
 
     def rows(
         self, parameter: str, layer: int | None, elements: int, names: Sequence[str], weights: Sequence[float]
-    ) -> list[dict[str, Any]]:
+    ) -> list[CoefficientRow]:
         """The parameter's rows of the table."""
-        place = {"parameter": parameter, "layer": layer, "elements": elements}
-        rows = [
+        rows: list[CoefficientRow] = [
             {
-                **place,
+                "parameter": parameter,
+                "layer": layer,
+                "elements": elements,
                 "target": name,
                 "weight": None if math.isnan(weights[k]) else weights[k],
                 "delta_norm": math.sqrt(square),
@@ -81,8 +97,10 @@ class Tally:
             )
         ]
         stored = self.update.kept()
-        result = {
-            **place,
+        result: CoefficientRow = {
+            "parameter": parameter,
+            "layer": layer,
+            "elements": elements,
             "target": MERGED,
             "weight": None,
             "delta_norm": math.sqrt(self.moved_square),
@@ -94,7 +112,7 @@ class Tally:
         return [*rows, result]
 
 
-def write_coefficients(rows: Sequence[dict[str, Any]], file: Path) -> None:
+def write_coefficients(rows: Sequence[CoefficientRow], file: Path) -> None:
     """The table as Parquet; equal rows give equal bytes."""
     import pyarrow as pa
     import pyarrow.parquet as parquet

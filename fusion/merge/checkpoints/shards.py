@@ -19,6 +19,7 @@ from fusion.runtime.configure import Refusal
 from fusion.runtime.precision import ITEM_BYTES, TORCH_NAMES
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from numpy.typing import NDArray
 
@@ -168,7 +169,7 @@ class TensorReader:
         except OSError as error:
             raise Refusal(f"parameter '{tensor.name}' cannot be read from {tensor.file}: {error.strerror}") from error
 
-    def read(self, start: int, row: NDArray[Any]) -> None:
+    def read(self, start: int, row: NDArray[np.generic]) -> None:
         """Fill `row`, uint16 for bf16 or float32, from entry `start`; raises Refusal when the file ends before."""
         import torch
 
@@ -224,7 +225,7 @@ class ShardWriter:
         self._files: dict[str, int] = {}
         self._places: dict[str, tuple[int, int]] = {}
         for name, tensors in layout.items():
-            header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata.get(name, {})}}
+            header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata.get(name, {})}}
             position = 0
             ordered = sorted(tensors, key=lambda tensor: -(tensor.size // max(tensor.elements, 1)))
             for tensor in ordered:

@@ -18,35 +18,23 @@ whatever `dtype` says.  What is not given has this project's default, which is F
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
-from fusion.merge import MERGE_RULES
+from fusion.merge import MERGE_RULES, MergeRule
 from fusion.merge.parameter import Context
 from fusion.merge.rules.slerp import gradient
 from fusion.runtime.configure import Refusal, nearest, typed
 from fusion.runtime.precision import LostUpdate, Rounding
 
-# mergekit's methods that are one of our rules with some fields set.
-_METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+# A recipe's methods: our rules, and mergekit's names for one of them with some fields set.
+_METHODS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     **{name: (name, {}) for name in MERGE_RULES},
-    "dare_linear": ("dare", {"merge": "linear"}),
-    "dare_ties": ("dare", {"merge": "ties"}),
-}
-_PER_TARGET = frozenset({"weight", "density"})
-_LISTS = frozenset({"pair", "t_where"})  # fields whose lists are no gradients
-# Defaults that mergekit has otherwise; said aloud when a recipe leaves them open.
-_MERGEKIT_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "task_arithmetic": {"weight": "none, it is required"},
-    "linear": {"weight": "none, it is required"},
-    "ties": {"weight": "none, it is required", "density": 1.0},
-    "dare": {"weight": "none, it is required", "density": 1.0, "normalize": False, "rescale": "match_l1"},
-    "sce": {"select_topk": 1.0, "reading": "mergekit"},
-    "slerp": {"t": "none, it is required"},
+    **{other: (name, given) for name, rule in MERGE_RULES.items() for other, given in rule.in_recipes.methods.items()},
 }
 
 
@@ -55,7 +43,7 @@ class RecipeModel:
     """One entry of `models`."""
 
     model: str
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +52,7 @@ class RecipeSource:
 
     model: str
     layer_range: tuple[int, int]
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,29 +60,30 @@ class RecipeSlice:
     """A run of layers and what counts within it."""
 
     sources: tuple[RecipeSource, ...]
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The file's keys.  `seed`, `rounding`, `lost_update`, `embeddings` and `tokenizer` are ours, others mergekit's.
-
-    `lost_update`: what is done when rounding the weights loses more than a hundredth of the update.
-    """
+    """The file's keys: first mergekit's, then ours."""
 
     merge_method: str
     base_model: str | None = None
     models: tuple[RecipeModel, ...] | None = None
     slices: tuple[RecipeSlice, ...] | None = None
-    parameters: Mapping[str, Any] | None = None
+    parameters: Mapping[str, object] | None = None
     dtype: str | None = None
     out_dtype: str | None = None
     tokenizer_source: str | None = None
     seed: int = 0
     rounding: Rounding = "nearest"
+    """How numbers are rounded to the type that is written."""
     lost_update: LostUpdate = "warn"
+    """What is done when rounding the weights loses more than a hundredth of the update."""
     embeddings: Literal["refuse", "cut"] = "refuse"
+    """What is done with a target's embeddings of more rows than the pivot's; `cut` takes the first."""
     tokenizer: Literal["equal", "pivot"] = "equal"
+    """`pivot` leaves the tokenizers uncompared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +92,8 @@ class Stretch:
 
     first: int
     end: int | None
-    targets: tuple[tuple[Mapping[str, Any], ...], ...]
-    rule: tuple[Mapping[str, Any], ...]
+    targets: tuple[tuple[Mapping[str, object], ...], ...]
+    rule: tuple[Mapping[str, object], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,24 +101,26 @@ class RecipeRules:
     """The rule for each parameter, as a recipe's gradients and filters have it."""
 
     rule: str
-    fixed: Mapping[str, Any]
+    fixed: Mapping[str, object]
     stretches: tuple[Stretch, ...]
-    made: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    made: dict[str, MergeRule] = field(default_factory=dict, repr=False, compare=False)
 
-    def rule_for(self, context: Context) -> Any:
+    def rule_for(self, context: Context) -> MergeRule:
         """An entry of MERGE_RULES with the hyperparameters of this parameter; equal ones are one object.
 
         Raises Refusal for a value out of range and for a layer that no slice covers.
         """
         stretch, layer, layers = self._place(context)
-        settings: dict[str, Any] = dict(self.fixed)
+        settings: dict[str, object] = dict(self.fixed)
+        stands = MERGE_RULES[self.rule].in_recipes
         for key in _keys(stretch.rule):
-            if key not in _PER_TARGET:
-                value = _first(stretch.rule, key, context.name, layer, layers)
+            if key not in stands.per_target:
+                value = _first(stretch.rule, key, context.name, layer, layers, stands.lists)
                 if value is not None:
                     settings[key] = value
-        for key in _PER_TARGET & {entry.name for entry in dataclasses.fields(MERGE_RULES[self.rule])}:  # type: ignore[arg-type]
-            values = [_first((*own, *stretch.rule), key, context.name, layer, layers) for own in stretch.targets]
+        for key in stands.per_target:
+            levels = [(*own, *stretch.rule) for own in stretch.targets]
+            values = [_first(level, key, context.name, layer, layers, stands.lists) for level in levels]
             given = [value for value in values if value is not None]
             if given and len(given) < len(values):
                 raise Refusal(
@@ -167,7 +158,7 @@ class MergePlan:
     notes: tuple[str, ...]
 
 
-_Run = tuple[int, int | None, list[str], list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
+_Run = tuple[int, int | None, list[str], list[dict[str, object]], list[dict[str, object]], dict[str, object]]
 
 
 def read_recipe(file: Path) -> MergePlan:
@@ -207,11 +198,15 @@ def plan(recipe: Recipe, *, near: Path) -> MergePlan:
     if not models:
         raise Refusal("the recipe names no model: give at least one under models")
     base = recipe.base_model
-    keep = [i for i, model in enumerate(models) if rule == "linear" or model != base]
-    if base is None and rule not in ("linear", "slerp"):
+    stands = MERGE_RULES[rule].in_recipes
+    keep = [i for i, model in enumerate(models) if stands.base_counts or model != base]
+    if base is None and stands.models_without_base == 0:
         raise Refusal(f"{recipe.merge_method} needs base_model: the pivot that the models were trained from")
-    if base is None and rule == "slerp" and len(models) != 2:
-        raise Refusal(f"slerp without base_model needs exactly two models, and the recipe has {len(models)}")
+    if base is None and stands.models_without_base not in (None, len(models)):
+        raise Refusal(
+            f"{recipe.merge_method} without base_model needs {stands.models_without_base} models, and the recipe has"
+            f" {len(models)}"
+        )
     if not keep:
         raise Refusal(f"the recipe names no model besides base_model {base}: give at least one target")
     stretches = []
@@ -272,29 +267,24 @@ def _runs(rule: str, slices: Sequence[RecipeSlice], notes: list[str]) -> list[_R
     return runs
 
 
-def _translated(rule: str, parameters: Mapping[str, Any] | None, at: str, notes: list[str]) -> dict[str, Any]:
+def _translated(rule: str, parameters: Mapping[str, object] | None, at: str, notes: list[str]) -> dict[str, object]:
     """mergekit's spelling of hyperparameters to our fields; raises Refusal for a name that is neither."""
-    fields = {entry.name for entry in dataclasses.fields(MERGE_RULES[rule])}  # type: ignore[arg-type]
-    translated: dict[str, Any] = {}
+    fields = {entry.name for entry in dataclasses.fields(MERGE_RULES[rule])}
+    respelled = MERGE_RULES[rule].in_recipes.respelled
+    translated: dict[str, object] = {}
     for key, value in (parameters or {}).items():
         if key == "int8_mask":
             notes.append("int8_mask only saves memory in mergekit and has no effect here")
         elif key == "lambda" and "scale" in fields:
             translated["scale"] = value
-        elif key == "normalize" and rule == "ties":
-            translated["aggregate"] = "mean" if _boolean(value, f"{at}.{key}") else "sum"
-        elif key == "rescale" and rule == "dare" and isinstance(value, bool):
-            translated["rescale"] = "match_l1" if value else "none"
-            if value:
-                notes.append(
-                    "rescale: true keeps the L1 norm, as in mergekit; the paper's is rescale: inverse_keep_rate"
-                )
+        elif key in respelled and (isinstance(value, bool) or key not in fields):
+            translated[respelled[key].field] = respelled[key].values[_boolean(value, f"{at}.{key}")]
+            if value and respelled[key].note:
+                notes.append(respelled[key].note)
         elif key in fields:
             translated[key] = value
         else:
-            spellings = (
-                fields | ({"lambda"} if "scale" in fields else set()) | ({"normalize"} if rule == "ties" else set())
-            )
+            spellings = fields | ({"lambda"} if "scale" in fields else set()) | set(respelled)
             raise Refusal(f"unknown key '{at}.{key}' for {rule}: {nearest(str(key), spellings)}")
     return translated
 
@@ -305,37 +295,44 @@ def _boolean(value: object, at: str) -> bool:
     return value
 
 
-def _refuse_not_per_target(rule: str, settings: Mapping[str, Any]) -> None:
+def _refuse_not_per_target(rule: str, settings: Mapping[str, object]) -> None:
     for key in settings:
-        if key not in _PER_TARGET:
+        if key not in MERGE_RULES[rule].in_recipes.per_target:
             raise Refusal(
                 f"{key} of {rule} is one setting for all models: move it from the model to the recipe's parameters"
             )
 
 
-def _keys(levels: Sequence[Mapping[str, Any]]) -> list[str]:
+def _keys(levels: Sequence[Mapping[str, object]]) -> list[str]:
     return list(dict.fromkeys(key for level in levels for key in level))
 
 
 def _open_defaults(rule: str, given: set[str]) -> list[str]:
-    fields = {entry.name: entry.default for entry in dataclasses.fields(MERGE_RULES[rule])}  # type: ignore[arg-type]
+    fields = {entry.name: entry.default for entry in dataclasses.fields(MERGE_RULES[rule])}
     return [
         f"{key} is not given: {fields[key]} here, in mergekit {other}"
-        for key, other in _MERGEKIT_DEFAULTS.get(rule, {}).items()
+        for key, other in MERGE_RULES[rule].in_recipes.mergekit_defaults.items()
         if key not in given
     ]
 
 
-def _first(levels: Sequence[Mapping[str, Any]], key: str, name: str, layer: int | None, layers: int | None) -> Any:
+def _first(
+    levels: Sequence[Mapping[str, object]],
+    key: str,
+    name: str,
+    layer: int | None,
+    layers: int | None,
+    lists: Collection[str],
+) -> object:
     for level in levels:
         if key in level:
-            value = level[key] if key in _LISTS else _resolved(level[key], key, name, layer, layers)
+            value = level[key] if key in lists else _resolved(level[key], key, name, layer, layers)
             if value is not None:
                 return value
     return None
 
 
-def _resolved(value: Any, key: str, name: str, layer: int | None, layers: int | None) -> Any:
+def _resolved(value: object, key: str, name: str, layer: int | None, layers: int | None) -> object:
     if not isinstance(value, Sequence) or isinstance(value, str):
         return value
     if not value:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from fusion.merge.mergekit import InRecipes, Respelled
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, PiecewiseRule, per_target
 from fusion.merge.task_vector import elected_sum, normalized, vote, weighted_sum
 
@@ -33,6 +34,19 @@ class Dare(PiecewiseRule):
 
     `weight` and `density` are one number, or one for each target.
     """
+
+    in_recipes: ClassVar[InRecipes] = InRecipes(
+        per_target=frozenset({"weight", "density"}),
+        methods={"dare_linear": {"merge": "linear"}, "dare_ties": {"merge": "ties"}},
+        respelled={
+            "rescale": Respelled(
+                field="rescale",
+                values={True: "match_l1", False: "none"},
+                note="rescale: true keeps the L1 norm, as in mergekit; the paper's is rescale: inverse_keep_rate",
+            )
+        },
+        mergekit_defaults={"weight": "none, it is required", "density": 1.0, "normalize": False, "rescale": "match_l1"},
+    )
 
     density: float | tuple[float, ...] = 0.6
     weight: float | tuple[float, ...] = 0.2

@@ -9,8 +9,9 @@ normalises.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from fusion.merge.mergekit import InRecipes
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, PiecewiseRule, per_target
 from fusion.merge.task_vector import normalized, weighted_sum
 
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Linear(PiecewiseRule):
     """`weight`: one number, or one for each target.  With `normalize` the weights are divided by their sum."""
+
+    in_recipes: ClassVar[InRecipes] = InRecipes(
+        per_target=frozenset({"weight"}),
+        models_without_base=None,
+        base_counts=True,
+        mergekit_defaults={"weight": "none, it is required"},
+    )
 
     weight: float | tuple[float, ...] = 0.2
     normalize: bool = True

@@ -20,8 +20,9 @@ variance at the threshold `count` decides; the programs keep an exact number and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from fusion.merge.mergekit import InRecipes
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, PiecewiseRule
 from fusion.merge.task_vector import elected_sum, shares, spread, vote, weighted_sum
 from fusion.merge.threshold import Count, Threshold, largest
@@ -36,14 +37,20 @@ _MERGEKIT_FLOOR = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Sce(PiecewiseRule):
-    """`select_topk` is tau.  Each of the three steps can be left out: `select`, `calculate` (uniform eta), `erase`."""
+    """Each of the three steps can be left out."""
+
+    in_recipes: ClassVar[InRecipes] = InRecipes(mergekit_defaults={"select_topk": 1.0, "reading": "mergekit"})
 
     select_topk: float = 0.1
+    """tau."""
     reading: Literal["paper", "fuseai", "mergekit"] = "paper"
+    """Whose program, as above."""
     select: bool = True
     calculate: bool = True
+    """False: eta is uniform."""
     erase: bool = True
     count: Count = "at_least"
+    """Which of equal variances at the threshold are selected."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.select_topk <= 1:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from fusion.merge.mergekit import InRecipes
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, PiecewiseRule
 from fusion.merge.task_vector import weighted_sum
 from fusion.runtime.configure import Refusal
@@ -33,6 +34,12 @@ class Slerp(PiecewiseRule):
     `t_where` maps a part of a parameter's name to a t of its own; the first that occurs in the name wins.  Outside the
     layers a list counts with its first entry.
     """
+
+    in_recipes: ClassVar[InRecipes] = InRecipes(
+        lists=frozenset({"pair", "t_where"}),
+        models_without_base=2,
+        mergekit_defaults={"t": "none, it is required"},
+    )
 
     t: float | tuple[float, ...] = 0.5
     t_where: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)

@@ -8,8 +8,9 @@ FuseChat's config gives each target 0.3 and does not normalise.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from fusion.merge.mergekit import InRecipes
 from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, PiecewiseRule, per_target
 from fusion.merge.task_vector import moved, normalized
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class TaskArithmetic(PiecewiseRule):
     """`weight`: one number, or one for each target; `scale` is the paper's lambda."""
+
+    in_recipes: ClassVar[InRecipes] = InRecipes(
+        per_target=frozenset({"weight"}),
+        mergekit_defaults={"weight": "none, it is required"},
+    )
 
     weight: float | tuple[float, ...] = 0.3
     scale: float = 1.0

@@ -14,11 +14,12 @@ fraction is in the coefficient table.  FuseChat's config: density 0.6, weight 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, SurveyingRule, per_target
+from fusion.merge.mergekit import InRecipes, Respelled
+from fusion.merge.parameter import Combined, Context, Mapper, Measured, Parameter, Piece, SurveyingRule, per_target
 from fusion.merge.task_vector import elected_sum, vote
 from fusion.merge.threshold import Count, Threshold, largest
 
@@ -34,6 +35,12 @@ class Ties(SurveyingRule):
 
     `weight` and `density` are one number, or one for each target.
     """
+
+    in_recipes: ClassVar[InRecipes] = InRecipes(
+        per_target=frozenset({"weight", "density"}),
+        respelled={"normalize": Respelled(field="aggregate", values={True: "mean", False: "sum"})},
+        mergekit_defaults={"weight": "none, it is required", "density": 1.0},
+    )
 
     density: float | tuple[float, ...] = 0.6
     weight: float | tuple[float, ...] = 0.2
@@ -56,7 +63,7 @@ class Ties(SurveyingRule):
         """Whether the thresholds are the whole checkpoint's."""
         return self.scope == "model"
 
-    def survey(self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map) -> tuple[Threshold, ...]:
+    def survey(self, parameters: Sequence[Parameter], *, map: Mapper = map) -> tuple[Threshold, ...]:
         """For each target the magnitude that an entry needs, over all `parameters` together."""
         densities = per_target(self.density, parameters[0].targets, "density")
         return largest(

@@ -12,11 +12,11 @@ move in a unit makes the unit's weights equal; the equation gives such a target 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from fusion.merge.parameter import Combined, Context, Measured, Parameter, Piece, SurveyingRule
+from fusion.merge.parameter import Combined, Context, Mapper, Measured, Parameter, Piece, SurveyingRule
 from fusion.merge.task_vector import moved, shares, weighted_sum
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ class Varm(SurveyingRule):
         """Whether a unit spans several parameters."""
         return self.granularity in ("layer", "model")
 
-    def survey(
-        self, parameters: Sequence[Parameter], *, map: Callable[..., Any] = map
-    ) -> Mapping[str, tuple[float, ...]]:
+    def survey(self, parameters: Sequence[Parameter], *, map: Mapper = map) -> Mapping[str, tuple[float, ...]]:
         """The weights of every unit."""
         sums: dict[str, list[float]] = {}
         for parameter, found in zip(parameters, map(self._amounts, parameters), strict=True):

@@ -40,4 +40,3 @@ class Objective(Protocol):
 
         `logits` [N, V] are the student's, fp32, and `normaliser` [N] is their logsumexp.
         """
-        ...

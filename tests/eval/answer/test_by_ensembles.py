@@ -1,6 +1,7 @@
-"""What ensembles compute is kept as it comes: an interrupted run goes on where it was."""
+"""What ensembles compute is kept as it comes, under a key that covers it; an interrupted run goes on where it was."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from eval.scores.intervals import Bootstrap
 from eval.serve import Transformers
 from eval.serve.standing import starter
 from fusion.runtime.artifacts import Store
+from fusion.runtime.fingerprint import module_digests
 from fusion.runtime.progress import RunProgress
 
 TEXTS = ("What is seven?", "The sum of 7 + 9", "naïve nine")
@@ -79,4 +81,8 @@ def test_an_interrupted_mixture_goes_on_at_the_first_missing_answer(make_checkpo
     rest = Watched(99)
     assert mixed(tmp_path / "cut", members, rest) == whole
     assert rest.seen == [2, 3]
+    (manifest,) = (tmp_path / "whole/answers").glob("*/manifest.json")
+    reached = module_digests(tuple(json.loads(manifest.read_text())["modules"]))
+    rules = PackLLMSim.__module__  # all of it: the rule's weights, and what they are computed with
+    assert reached[rules] == module_digests((rules,))[rules]
     assert len(whole) == 3 and all(len(turns) == 1 for turns in whole)

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from fusion.merge.rules.linear import Linear
+from fusion.merge.rules.sce import Sce
 from fusion.models import ModelConfig, located
 from fusion.runtime import artifacts, digests, versions
 from fusion.runtime.artifacts import Artifact, Store, noted_digest
 from fusion.runtime.digests import directory_key
-from fusion.runtime.stage import Advance, Stage
+from fusion.runtime.stage import PINS, Advance, Stage, StageRecipe
 
 ROOT = Path(__file__).parents[3]
 
@@ -292,3 +294,12 @@ def test_a_manifest_says_what_a_stage_was_made_with_and_from_where_its_code_bega
         "fusion.runtime.processes:thread_settings",
         "fusion.runtime.processes:processor_settings",
     ]
+
+
+def test_the_class_of_a_setting_counts_though_its_stage_names_no_module_of_it():
+    """A rule is reached through an interface, which an import does not follow to the one that was chosen."""
+    rules = [StageRecipe(name="merge", config=[rule, 0], inputs={}, modules=()) for rule in (Linear(), {"a": (Sce(),)})]
+    code = [recipe.code for recipe in rules]
+    assert code[0][0] == "fusion.merge.rules.linear:Linear"
+    assert code[1][0] == "fusion.merge.rules.sce:Sce"
+    assert StageRecipe(name="merge", config={"density": 0.5}, inputs={}, modules=("m",)).code == ("m", *PINS)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
+from fusion.experiment import fusion_config
+from fusion.runtime.command import compose
 from fusion.runtime.configure import Refusal, plain, restored, typed
 from fusion.runtime.fingerprint import module_digests
 from fusion.train.config import TrainConfig
@@ -151,5 +152,5 @@ def test_a_killed_run_continues_to_the_bytes_of_an_undisturbed_one(checkpoint, d
     "file", sorted((Path(__file__).parents[3] / "conf" / "train").glob("*.yaml")), ids=lambda p: p.stem
 )
 def test_every_shipped_setting_is_valid(file):
-    settings = yaml.safe_load(file.read_text().replace("${seed}", "0"))
-    assert isinstance(typed(settings, TrainConfig, at=file.stem), TrainConfig)
+    composed = compose("fusion", ["experiment=fusechat_7b_v2", f"train={file.stem}"])
+    assert isinstance(fusion_config(composed).train, TrainConfig)

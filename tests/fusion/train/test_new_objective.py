@@ -43,6 +43,7 @@ from pathlib import Path
 from fusion.runtime.artifacts import Store
 from fusion.runtime.command import compose
 from fusion.runtime.configure import plain, restored
+from fusion.runtime.stage import StageRecipe
 from fusion.experiment import fusion_config
 from fusion.train.config import TrainConfig
 from fusion.train.launch import MODULES
@@ -55,7 +56,7 @@ configs = [fusion_config(compose("fusion", spelling)).train for spelling in spel
 assert all(restored(plain(config), (TrainConfig, *OBJECTIVES.values())) == config for config in configs)
 keys = {
     Store(root=Path("none")).key(
-        "train", config=config, inputs={}, modules=(*MODULES, type(config.objective).__module__)
+        StageRecipe(name="train", config=config, inputs={}, modules=(*MODULES, type(config.objective).__module__))
     )
     for config in configs
 }

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.benchmarks.fastchat.means import counted_alike, fastchat_rows
@@ -56,6 +56,7 @@ def test_files_that_both_ways_count_alike_are_known(found, alike):
 places = st.tuples(st.sampled_from([1, 2]), st.sampled_from([1, 2]), st.sampled_from([-1, 1, 2.5, 7, 10, 72]))
 
 
+@settings(deadline=None)  # the first example imports pandas
 @given(st.lists(places, min_size=1, max_size=9))
 def test_the_means_are_those_that_fastchats_own_tool_prints(tmp_path_factory, found):
     found = [*rows(*found), *rows((1, 1, 5), (2, 2, 5))]  # a turn without any score is no row there
