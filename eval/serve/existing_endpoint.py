@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from eval.errors import ServerFailure
 from eval.serve.checkpoint import weights_digest
@@ -23,11 +22,6 @@ class ExistingEndpoint(Serve):
     `key_variable` names the environment variable that holds the key, None for an endpoint that wants none; the key
     itself is never part of a config.
     """
-
-    # What answers there is not ours.
-    modules: ClassVar[tuple[str, ...]] = ()
-    libraries: ClassVar[tuple[str, ...]] = ()
-    runs_on: ClassVar[None] = None
 
     base_url: str
     model: str
