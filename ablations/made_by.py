@@ -55,7 +55,7 @@ def outdated(cells: Mapping[str, Code]) -> list[str]:
         modules = tuple(label.partition(" by ")[2].split(", "))
         try:
             now[label] = code_digest(modules)
-        except ModuleNotFoundError:
+        except (ModuleNotFoundError, LookupError):  # the module or the name in it is gone
             continue
     stale = {label: sum(code.get(label, digest) != digest for code in cells.values()) for label, digest in now.items()}
     return [

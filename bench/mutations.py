@@ -110,7 +110,10 @@ def _failure(copy: Path, tests: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Try the mutations named in `arguments`, or all."""
+    """Try the mutations named in `arguments`, or all; `--help` says what this is."""
+    if "--help" in arguments:
+        print(__doc__)
+        return 0
     known = {mutation.id: mutation for mutation in listed()}
     for name in arguments:
         if name not in known:

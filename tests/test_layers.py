@@ -48,6 +48,7 @@ ROOMS = {
         (
             "errors",
             "files",
+            "markdown",
         ),
         (
             "records",

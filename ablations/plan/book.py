@@ -38,7 +38,7 @@ def _enter(settings: Mapping[str, Any], book: Book, asked: Demand, scratch: Path
     fusing = dataclasses.replace(fusion_config(settings), lanes=1)  # so that inputs are entered before outputs
     evaluating = evaluation_config(settings, fusing)
     dialogues = dialogues_of(fusing, settings.get("expected"))
-    store = PlanningStore(root=fusing.artifacts, scratch=scratch, book=book, dialogues=dialogues)
+    store = PlanningStore(root=fusing.artifacts, reuse=fusing.reuse, scratch=scratch, book=book, dialogues=dialogues)
     progress = RunProgress(Console(quiet=True))
     fused = run(fusing, progress, store=store, locate=store.locate)
     questions = own_questions(fused)

@@ -3,9 +3,9 @@
     python -m ablations plan=true experiment=fusechat_7b_v2
     python -m ablations plan=true -m experiment=pocket align=em,mined merge=linear,sce report.out=reports/plan
 
-The pipeline itself is walked, with a store that computes nothing (`ablations.plan.store`), so every stage has the key
-that a run gives it, is counted once over all cells, and is known to be there or not.  A plan above a `budget` is
-refused before the first cell starts, whichever launcher is used.
+The pipeline itself is walked, with a store that computes nothing (`ablations.plan.store`), so every stage of a run is
+counted once over all cells, and is known to be there or still to be made, with all that lies behind it.  A plan above a
+`budget` is refused before the first cell starts, whichever launcher is used.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import directory_key, file_digest
 from fusion.runtime.precision import ITEM_BYTES
 from fusion.runtime.stage import Advance, Stage
+from fusion.runtime.versions import differences, made_with
 from fusion.runtime.work import Dialogues, Known, Size, Work
 
 _READ_BELOW = 2**24  # bytes; larger files are not read for a plan, so weights never seen before have a key of their own
@@ -73,6 +74,9 @@ class PlanningStore(Store):
         key = self.key(stage)
         path = self.path(stage.name, key)
         found = self.manifest(stage.name, key)
+        if found is not None and self.reuse == "same_versions":
+            here = made_with(stage.libraries, device=stage.device)
+            found = None if differences(found.get("made_with", {}), here) else found
         work, size = (None, None) if stage.work is None else stage.work(Known(self.dialogues, self.book.sizes))
         self.book.enter(stage.name, key, found=found, work=work, what=stage.what)
         files: dict[str, Any] = {"fusion.jsonl": {"sha256": key}}

@@ -17,17 +17,26 @@ from ablations.regression.chain import load_chain, read_chain, write_chain
 from ablations.regression.report import Check, junit, markdown, text
 from ablations.regression.scores import KEY, compare, read_scores, write_baseline
 from fusion.runtime.command import command
+from fusion.runtime.configure import Refusal
 
 
-def check(scores: Path, baseline: Path) -> Check:
-    """Compare a report with a baseline.  Raises Refusal for what is not there or cannot be read."""
+def check(scores: Path, baseline: Path, *, replaced: bool = False) -> Check:
+    """Compare a report with a baseline.  Raises Refusal for what is not there or cannot be read.
+
+    Of a baseline that is to be `replaced` the chain may be unreadable, as one of an older version is.
+    """
     table, kept = read_scores(scores), read_scores(baseline)
-    chain, known = read_chain(scores.parent), load_chain(chain_file(baseline))
-    note = ""
+    chain, note = read_chain(scores.parent), ""
+    try:
+        known = load_chain(chain_file(baseline))
+    except Refusal as refusal:
+        if not replaced:
+            raise
+        known, note = [], str(refusal)
     if not chain:
         note = f"{scores.parent} has no cell.json that names its artifacts: which one changed first cannot be said"
     elif not known:
-        note = f"there is no {chain_file(baseline)}: which artifact changed first cannot be said"
+        note = note or f"there is no {chain_file(baseline)}: which artifact changed first cannot be said"
     return Check(
         places=tuple(" ".join(map(str, place)) for place in kept[KEY].itertuples(index=False)),
         moved=tuple(compare(table, kept)),
@@ -45,11 +54,12 @@ def chain_file(baseline: Path) -> Path:
 def run(settings: dict[str, Any]) -> int:
     """Compare, and write regression.md and regression.xml beside the scores; with `update` keep what is there now."""
     scores, baseline = Path(settings["scores"]), Path(settings["baseline"])
-    found = check(scores, baseline) if baseline.exists() or not settings["update"] else None
+    update = bool(settings["update"])
+    found = check(scores, baseline, replaced=update) if baseline.exists() or not update else None
     if found is not None:
         print(text(found), end="")
         publish(found, scores.parent)
-    if found is not None and not settings["update"]:
+    if found is not None and not update:
         print(found.verdict)
         return int(found.failed)
     write_baseline(read_scores(scores), baseline)

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from ablations.regression.causes import Cause, Change
 from ablations.regression.scores import Moved
+from eval.markdown import markdown_table
 
 ACCEPT = "`make eval UPDATE=1` keeps what is there now"
 ELSEWHERE = (
@@ -90,18 +91,15 @@ def markdown(check: Check) -> str:
     chain = [*chain_lines(check.changes), *filter(None, [check.note])]
     if chain:
         lines += ["```text", *chain, "```", ""]
-    if check.moved:
-        lines += [
-            "| | model | benchmark | metric | slice | kept | interval | now |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
+    rows = []
     for entry in sorted(check.moved, key=lambda entry: not entry.fails):
         mark = f"**{entry.kind}**" if entry.fails else entry.kind
         kept, low, high, now = (
             "" if x is None else f"{x:.3f}" for x in (entry.before, entry.low, entry.high, entry.after)
         )
-        cells = [mark, entry.model, entry.benchmark, entry.metric, entry.slice, kept, f"{low} to {high}", now]
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append([mark, entry.model, entry.benchmark, entry.metric, entry.slice, kept, f"{low} to {high}", now])
+    if rows:
+        lines += markdown_table(("", "model", "benchmark", "metric", "slice", "kept", "interval", "now"), rows)
     return "\n".join(lines) + "\n"
 
 

@@ -68,7 +68,7 @@ def artifacts_section(cells: Sequence[Cell], out: Path) -> list[Section]:
         return []
     section = Section(
         title="Artifacts",
-        notes=("Each was computed once; a manifest names its inputs by their keys.",),
+        notes=("Each was computed once; a manifest names its inputs by their content.",),
         columns=("Stage", "Of", "Key", "Manifest", "Cells"),
         numeric=frozenset({"Cells"}),
         rows=[[*row, Entry(text=str(len(used[place])), number=len(used[place]))] for place, row in rows.items()],

@@ -13,6 +13,7 @@ import numpy as np
 
 from ablations.cell import Cell
 from ablations.precisions import facts_of
+from eval.markdown import markdown_table
 from eval.scores.intervals import Bootstrap
 from fusion.runtime.configure import Refusal
 from fusion.runtime.precision import Kept, kept_as_served, kept_as_stored
@@ -83,25 +84,23 @@ def delta_table(cells: Sequence[Cell], *, axis: str, reference: str) -> list[str
             beside = Path(other.checkpoints[target]) if other is not None else None
             measured = delta(Path(cell.checkpoints[pivot]), Path(cell.checkpoints[target]), beside=beside)
             found.setdefault(cell.axes.get(axis, ""), []).append(measured)
-    lines = [
-        "",
-        f"Task vectors of the targets, mean (least to most) over targets and seeds; cosine with {axis}={reference}:",
-        "",
-        f"| {axis} | norm | norm in bf16 | parameters unchanged in bf16 | cosine | n |",
-        "|---|---|---|---|---|---|",
-    ]
-    for setting, deltas in found.items():
-        cosines = [one.cosine for one in deltas if one.cosine is not None]
-        cells_ = [
+    rows = [
+        [
             setting,
             _range([one.norm for one in deltas]),
             _range([one.norm_bf16 for one in deltas]),
             _range([100 * one.unchanged_bf16 for one in deltas], unit="%"),
-            _range(cosines),
+            _range([one.cosine for one in deltas]),
             str(len(deltas)),
         ]
-        lines.append(f"| {' | '.join(cells_)} |")
-    return lines
+        for setting, deltas in found.items()
+    ]
+    return [
+        "",
+        f"Task vectors of the targets, mean (least to most) over targets and seeds; cosine with {axis}={reference}:",
+        "",
+        *markdown_table((axis, "norm", "norm in bf16", "parameters unchanged in bf16", "cosine", "n"), rows),
+    ]
 
 
 def kept_table(cells: Sequence[Cell], *, axis: str) -> list[str]:
@@ -114,27 +113,27 @@ def kept_table(cells: Sequence[Cell], *, axis: str) -> list[str]:
             stored, narrow = kept_as_stored(facts), kept_as_served(facts, "bfloat16")
             if "rounding" in facts.get("dtype", {}) and stored is not None and narrow is not None:
                 found.setdefault((model, cell.axes.get(axis, "")), []).append((stored, narrow))
-    lines = [
+    rows = [
+        [
+            model,
+            setting,
+            _range([one.cosine for one, _ in both]),
+            _range([one.norm_ratio for one, _ in both]),
+            _range([100 * one.moved for one, _ in both], unit="%"),
+            _range([one.cosine for _, one in both]),
+            _range([one.norm_ratio for _, one in both]),
+            str(len(both)),
+        ]
+        for (model, setting), both in found.items()
+    ]
+    in_bf16 = ("cosine in bf16", "norm ratio in bf16")
+    return [
         "",
         "What merges keep of the update (merged minus pivot), in their files and computed with in bf16, mean (least to"
         " most) over seeds; 1 is all of it, cosine times norm ratio the share along the update:",
         "",
-        f"| merge | {axis} | cosine | norm ratio | entries moved | cosine in bf16 | norm ratio in bf16 | n |",
-        "|---|---|---|---|---|---|---|---|",
+        *markdown_table(("merge", axis, "cosine", "norm ratio", "entries moved", *in_bf16, "n"), rows),
     ]
-    for (model, setting), both in found.items():
-        cells_ = [
-            model,
-            setting,
-            _range([one.cosine for one, _ in both if one.cosine is not None]),
-            _range([one.norm_ratio for one, _ in both if one.norm_ratio is not None]),
-            _range([100 * one.moved for one, _ in both], unit="%"),
-            _range([one.cosine for _, one in both if one.cosine is not None]),
-            _range([one.norm_ratio for _, one in both if one.norm_ratio is not None]),
-            str(len(both)),
-        ]
-        lines.append(f"| {' | '.join(cells_)} |")
-    return lines
 
 
 def precision_tables(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
@@ -142,10 +141,11 @@ def precision_tables(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
     return [*delta_table(cells, axis="row", reference="precision/fp32"), *kept_table(cells, axis="row")]
 
 
-def _range(values: Sequence[float], *, unit: str = "") -> str:
-    if not values:
+def _range(values: Sequence[float | None], *, unit: str = "") -> str:
+    known = [value for value in values if value is not None]
+    if not known:
         return "—"
-    return f"{np.mean(values):.4g}{unit} ({min(values):.4g} to {max(values):.4g})"
+    return f"{np.mean(known):.4g}{unit} ({min(known):.4g} to {max(known):.4g})"
 
 
 def _places(directory: Path) -> Mapping[str, Path]:

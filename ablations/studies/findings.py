@@ -10,6 +10,7 @@ import pandas as pd
 
 from ablations.studies.study import Finding, Study
 from eval.benchmarks import metric_of
+from eval.markdown import markdown_table
 from eval.report.sections import Entry, Section
 from eval.report.tables import rounded
 
@@ -72,15 +73,14 @@ def _words(found: Finding) -> str:
 
 
 def _table(findings: Sequence[Finding]) -> list[str]:
-    lines = ["| arm | less | benchmark | difference | p | p after Holm |", "|---|---|---|---|---|---|"]
+    rows = []
     for found in findings:
         if found.whole:
             values = [f"{p:.3g}" if p is not None else "—" for p in (found.p, found.p_holm)]
             difference = f"{_signed(found.difference, found)}{_interval(found)}"
-            cells = [found.arm, found.reference, f"{found.where} {found.metric}", difference, *values]
-            lines.append(f"| {' | '.join(cells)} |")
+            rows.append([found.arm, found.reference, f"{found.where} {found.metric}", difference, *values])
     return [
-        *lines,
+        *markdown_table(("arm", "less", "benchmark", "difference", "p", "p after Holm"), rows),
         "",
         "Paired by question and seed; brackets: 95% interval by bootstrap over questions; slices in the CSV file.",
     ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ablations.cell import Cell
 from ablations.studies.arms import MEAN_OF_TARGETS, Arm, arms_of
 from ablations.studies.measures import measures_of
+from eval.markdown import markdown_table
 from eval.report.tables import Heading
 from eval.scored import ItemColumns, ScoredModel
 from eval.scores.agreement import spearman
@@ -44,13 +45,7 @@ def ranking_table(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
     for arm in arms_of(cells, bootstrap):
         if arm.model != MEAN_OF_TARGETS:
             settings.setdefault(", ".join(f"{axis}={value}" for axis, value in arm.axes.items()), []).append(arm)
-    lines = [
-        "",
-        "Do they rank the models alike?  Spearman's correlation over models, interval by resampling questions:",
-        "",
-        "| one | other | benchmark | correlation | models | questions |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for (one, left), (other, right) in itertools.combinations(settings.items(), 2):
         for measure in measures_of(scored for arm in left for scored in arm.scored.values()):
             first, second = (
@@ -68,9 +63,13 @@ def ranking_table(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
                 continue
             ours, theirs = (np.array([[given[m][q] for q in questions] for m in models]) for given in (first, second))
             found = rank_agreement(ours, theirs, bootstrap)
-            row = [one, other, measure.title, _spelt(found), str(len(models)), str(len(questions))]
-            lines.append(f"| {' | '.join(row)} |")
-    return lines
+            rows.append([one, other, measure.title, _spelt(found), str(len(models)), str(len(questions))])
+    return [
+        "",
+        "Do they rank the models alike?  Spearman's correlation over models, interval by resampling questions:",
+        "",
+        *markdown_table(("one", "other", "benchmark", "correlation", "models", "questions"), rows),
+    ]
 
 
 def _by_question(scored: ScoredModel, measure: Heading) -> Mapping[str, float]:

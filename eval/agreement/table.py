@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from eval.agreement.votes import TIE, Item, VoteKind, Votes
+from eval.markdown import markdown_table
 from eval.scores.agreement import STATISTICS, agreement, fleiss_agreement, percent_agreement
 from eval.scores.intervals import Bootstrap, Interval
 
@@ -112,19 +113,19 @@ def as_markdown(rows: Sequence[AgreementRow], bootstrap: Bootstrap) -> str:
     for row in [row for row in rows if row not in whole]:
         by_pair.setdefault((row.first, row.second), {})[row.statistic] = row
     titles = ["", "", "items", "pairs", *(name.replace("_", " ") for name in names)]
-    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    lines = []
     for (first, second), found in by_pair.items():
         some = found["percent_agreement"]
         pairs = some.found.n if some.found else 0
         other = "itself" if first == second else second
         cells = [_cell(found[name].found) if name in found else "" for name in names]
-        lines.append(f"| {first} | {other} | {some.items} | {pairs} | {' | '.join(cells)} |")
+        lines.append([first, other, str(some.items), str(pairs), *cells])
     note = (
         f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples,"
         f" seed {bootstrap.seed})."
     )
     said = [f"{row.first} on {row.items} shared {row.kind}s: Fleiss' kappa {_cell(row.found)}.\n" for row in whole]
-    return "\n".join([*lines, "", *said, note, ""])
+    return "\n".join([*markdown_table(titles, lines), "", *said, note, ""])
 
 
 def _pairs(first: Votes, second: Votes) -> Iterator[tuple[Item, float, float]]:

@@ -97,6 +97,7 @@ class Judgement:
         if self.first:
             config["reviewer"] = self.name
             modules.append("eval.judging.review")
+            # Its key and not what it said: a reply that still comes must not lose the reviews paid for already.
             inputs |= {f"first-{name}": first.key(0) for name, first in self.first.items()}
         made = StageRecipe(name="verdicts", config=config, inputs=inputs, modules=tuple(modules))
         return self._recipes.setdefault(repeat, made)

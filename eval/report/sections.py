@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from eval.markdown import markdown_table
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -51,9 +53,8 @@ def as_markdown(section: Section) -> str:
     """The section without its plots."""
     lines = [f"## {section.title}", ""]
     if section.rows:
-        lines += [_line(section.columns), "|" + "---|" * len(section.columns)]
-        lines += [_line([_linked(entry) for entry in row]) for row in section.rows]
-        lines.append("")
+        rows = [[_linked(entry) for entry in row] for row in section.rows]
+        lines += [*markdown_table(section.columns, rows), ""]
     return "\n".join([*lines, *(f"{note}\n" for note in section.notes)])
 
 
@@ -85,7 +86,3 @@ def _cell(entry: Entry, numeric: bool) -> str:
 
 def _linked(entry: Entry) -> str:
     return " ".join([entry.text, *(f"[{label}](<{address}>)" for label, address in entry.links)]).strip()
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from eval.markdown import markdown_table
 from eval.selfcheck.row import CheckRow
 
 COLUMNS = ("benchmark", "model", "quantity", "ours", "published", "difference", "verdict", "note")
@@ -39,9 +40,7 @@ def text(rows: Sequence[CheckRow]) -> str:
 def write(rows: Sequence[CheckRow], out: Path) -> None:
     """Write selfcheck.md, and selfcheck.csv with unrounded figures, into `out`."""
     out.mkdir(parents=True, exist_ok=True)
-    lines = ["# Self-check", "", f"{summary(rows)}.", ""]
-    lines += ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in cells(row)) + " |" for row in rows]
+    lines = ["# Self-check", "", f"{summary(rows)}.", "", *markdown_table(COLUMNS, map(cells, rows))]
     (out / "selfcheck.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     with (out / "selfcheck.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")

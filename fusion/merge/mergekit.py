@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +14,7 @@ class Respelled:
     """
 
     field: str
-    values: Mapping[bool, Any]
+    values: Mapping[bool, object]
     note: str = ""
 
 
@@ -32,8 +31,8 @@ class InRecipes:
     # Whether the base model is merged like a target where it is listed among the models.
     base_counts: bool = False
     # mergekit's methods that are this rule with some fields set.
-    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    methods: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     # Keys that mergekit spells or means otherwise.
     respelled: Mapping[str, Respelled] = field(default_factory=dict)
     # Defaults that mergekit has otherwise; said aloud when a recipe leaves them open.
-    mergekit_defaults: Mapping[str, Any] = field(default_factory=dict)
+    mergekit_defaults: Mapping[str, object] = field(default_factory=dict)

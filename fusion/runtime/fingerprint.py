@@ -238,7 +238,8 @@ def _module(name: str) -> _Module:
 
 
 class _Bare(ast.NodeTransformer):
-    """Takes off what leaves arithmetic alone: docstrings, import lines, and the annotations of and within functions."""
+    """Takes off what leaves arithmetic alone: docstrings, import lines, the annotations of and within functions, and
+    the names of our own modules, whose code is in a key by itself where a stage names them."""
 
     def __init__(self) -> None:
         self.annotations: list[ast.expr] = []
@@ -247,6 +248,8 @@ class _Bare(ast.NodeTransformer):
     def visit(self, node: ast.AST) -> ast.AST | None:
         if isinstance(node, _IMPORTS):
             return None
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _names_a_module(node.value):
+            return ast.Constant("(a module)")
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -313,6 +316,17 @@ def _imports_in(nodes: Iterator[ast.AST]) -> dict[str, _Import]:
             for alias in node.names:
                 found[alias.asname or alias.name] = _Import(str(node.module), alias.name)
     return found
+
+
+def _names_a_module(text: str) -> bool:
+    """Whether a string is a module of ours (or `module:name`), which stages name to have its code in their key."""
+    module = text.partition(":")[0]
+    return (
+        in_project(module)
+        and "." in module
+        and all(map(str.isidentifier, module.split(".")))
+        and bool(_path_of(module))
+    )
 
 
 def in_project(name: str) -> bool:

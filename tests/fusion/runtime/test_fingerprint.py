@@ -195,6 +195,17 @@ def test_one_definition_can_be_named(project):
         code_digest(("fusion.not_there",))
 
 
+def test_the_name_of_one_of_our_modules_may_change_with_the_module(project):
+    """Engines and judges name where their code begins; that code is in a key by itself."""
+    named = 'MODULES = ("fusion.numbers",)\n\n\ndef build():\n    return MODULES\n'
+    project.write(stage=named)
+    before = project.digest()
+    project.write(stage=named.replace("fusion.numbers", "fusion.shapes"))
+    assert project.digest() == before
+    project.write(stage=named.replace("fusion.numbers", "fusion.not_there"))
+    assert project.digest() != before
+
+
 def test_a_stage_s_code_is_what_decides_its_bytes_and_nothing_that_keeps_or_shows_it():
     train = module_digests(("fusion.train.run",))
     assert {
