@@ -7,8 +7,9 @@ SHELL := /bin/bash
 
 PYTHON := .venv/bin/python
 READY := .venv/.installed
-# Tests take one core each; tests/conftest.py says which may run beside each other.
-SIDE_BY_SIDE := -n 2 --dist loadgroup --no-loadscope-reorder
+# Tests take one core each.  Those marked slow start servers, train or time, so they run one after the other; the others
+# run two at a time, file by file, since fixtures are shared in a file.
+SIDE_BY_SIDE := -n 2 --dist loadfile
 
 # One sleeping thread per process: on a small machine spinning thread pools slow each other down tenfold.
 export OMP_NUM_THREADS ?= 1
@@ -27,8 +28,12 @@ setup: $(READY) ## create .venv and install the locked packages: vLLM for the GP
 demo: $(READY) ## run experiment=pocket from dialogues to the leaderboard in reports/pocket/ (about 10 minutes on 2 cores)
 	@$(PYTHON) -m ablations experiment=pocket
 
-test: $(READY) ## run all tests that this machine can run, two at a time; ARGS="-k merge" runs those, one at a time
-	@$(PYTHON) -m pytest $(or $(ARGS),$(SIDE_BY_SIDE))
+test: $(READY) ## run all tests that this machine can run; ARGS="-k merge" runs those
+ifdef ARGS
+	@$(PYTHON) -m pytest $(ARGS)
+else
+	@failed=0; $(PYTHON) -m pytest -m "not slow" $(SIDE_BY_SIDE) || failed=1; $(PYTHON) -m pytest -m slow || failed=1; exit $$failed
+endif
 
 test-fast: $(READY) ## run all tests but those that start servers, train or time (minutes on 2 cores)
 	@$(PYTHON) -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)

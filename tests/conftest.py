@@ -132,17 +132,8 @@ def data_root() -> Path:
     return root
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` are skipped where no NVIDIA GPU answers.
-
-    Where tests run side by side (`make test`), one process takes those marked `slow`, first and one after the other:
-    they start servers, or time something.  The others take the rest file by file, since fixtures are shared in a file.
-    """
-    slow = {item.nodeid for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.nodeid not in slow)
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("slow" if item.nodeid in slow else item.path.stem))
+    """Tests marked `gpu` are skipped where no NVIDIA GPU answers."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not _has_gpu():
         for item in marked:
