@@ -140,9 +140,13 @@ def test_a_study_runs_from_its_cells_to_its_findings(name, artifacts, servers, t
     assert len(verdicts) == 1, page
     # Which of four verdicts so small a run gives is chance; that its arms are not one and the same is not.
     told = [json.loads((cell / "cell.json").read_text()) for cell in sorted(tmp_path.glob("*/"))]
-    assert all(len(set(cell["weights"].values())) == len(cell["weights"]) for cell in told)
+    # Two rules may come to the same weights; they are two models all the same.
+    assert all(len(set(cell["checkpoints"].values())) == len(cell["checkpoints"]) for cell in told)
     made = [{record["key"] for record in cell["stages"] if record["stage"] == changed} for cell in told]
-    assert all(made) and len(set.union(*made)) == sum(map(len, made))
+    if changed == "verdicts":  # a member of a panel has the verdicts that it has alone, and the others have their own
+        assert made[0] < made[1]
+    else:
+        assert all(made) and len(set.union(*made)) == sum(map(len, made))
     assert study.limits in page
     built = Store(root=artifacts).built()
     assert [stage for stage, count in Counter(built).items() if count > 1] == []
