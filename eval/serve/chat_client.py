@@ -108,7 +108,11 @@ class ChatClient:
 
     def __init__(self, endpoint: Endpoint, patience: Patience | None = None) -> None:
         self._client = EndpointClient(
-            base_url=endpoint.base_url, model=endpoint.model, key=endpoint.key, patience=patience or Patience()
+            base_url=endpoint.base_url,
+            model=endpoint.model,
+            key=endpoint.key,
+            patience=patience or Patience(),
+            keeps_connections=endpoint.base_url.startswith("http://127.0.0.1:"),
         )
 
     async def __aenter__(self) -> ChatClient:

@@ -82,13 +82,22 @@ class Silence:
 
 
 class EndpointClient:
-    """The `openai` client towards one address; an async context manager that keeps its connections open.
+    """The `openai` client towards one address; an async context manager.
 
     `base_url` None: OpenAI's own.  `jitter` spreads the retries of many requests that failed at the same moment.
+    `keeps_connections`: only towards a server of our own, since on a kept connection a reply that some gateway sends
+    twice answers the next question.
     """
 
     def __init__(
-        self, *, base_url: str | None, model: str, key: str, patience: Patience, jitter: random.Random | None = None
+        self,
+        *,
+        base_url: str | None,
+        model: str,
+        key: str,
+        patience: Patience,
+        jitter: random.Random | None = None,
+        keeps_connections: bool = False,
     ) -> None:
         import openai
 
@@ -98,9 +107,7 @@ class EndpointClient:
         self._jitter = jitter or random.Random()
         # Reading the certificate store takes most of a second, and a plain http address has no use for it.
         encrypted = not (base_url or "").startswith("http:")
-        # Only a server on this machine may keep a connection: a reply that some gateway sends twice would, on a kept
-        # one, answer the next question.
-        kept = 1_000 if (base_url or "").startswith("http://127.0.0.1:") else 0
+        kept = 1_000 if keeps_connections else 0
         limits = type(openai.DEFAULT_CONNECTION_LIMITS)  # of whichever HTTP library this openai is built on
         self._client: AsyncOpenAI = openai.AsyncOpenAI(
             base_url=base_url,
