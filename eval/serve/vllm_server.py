@@ -372,6 +372,10 @@ def variables(settings: VLLM) -> dict[str, str]:
     }
     if on_cpu():
         found["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gb)
+        if settings.dtype != "float32":
+            # With AMX, vLLM multiplies 16-bit weights by a kernel that ends the engine where oneDNN is held to an older
+            # instruction set, as our commands hold it (fusion.runtime.processes).
+            found["ONEDNN_MAX_CPU_ISA"] = "DEFAULT"
         if settings.cpu_threads is not None:
             found |= thread_settings(settings.cpu_threads)
             found["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
