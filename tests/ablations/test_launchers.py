@@ -132,14 +132,14 @@ def test_two_sweeps_started_at_once_compute_no_stage_twice(artifacts, tmp_path):
     for process in started:
         _, said = process.communicate()
         assert process.returncode == 0, said
-    # One merge for each rule, whichever sweep was first; and for weights that no model had before, which two rules may
-    # share, the answers to one benchmark and their verdicts.
+    # One merge and the verdicts on one benchmark for each rule, whichever sweep was first; and answers for weights that no
+    # model had before, which two rules may share.
     new = [stage for stage, _ in Store(root=artifacts).built()[len(before) :]]
     cells = [tmp_path / "a" / f"merge=[{rule}]" / "cell.json" for rule in ("varm", "slerp")]
     weights = {
         json.loads(cell.read_text())["weights"][rule] for cell, rule in zip(cells, ("varm", "slerp"), strict=True)
     }
-    assert sorted(new) == sorted([*2 * ["merge"], *len(weights - known) * ["answers", "verdicts"]])
+    assert sorted(new) == sorted([*2 * ["merge", "verdicts"], *len(weights - known) * ["answers"]])
     for rule in ("varm", "slerp"):
         a, b = ((tmp_path / name / f"merge=[{rule}]" / "scores.csv").read_bytes() for name in "ab")
         assert a == b
