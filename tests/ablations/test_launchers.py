@@ -132,8 +132,8 @@ def test_two_sweeps_started_at_once_compute_no_stage_twice(artifacts, tmp_path):
     for process in started:
         _, said = process.communicate()
         assert process.returncode == 0, said
-    # One merge and the verdicts on one benchmark for each rule, whichever sweep was first; and answers for weights that no
-    # model had before, which two rules may share.
+    # One merge and the verdicts on one benchmark for each rule, whichever sweep was first; and answers for weights that
+    # no model had before, which two rules may share.
     new = [stage for stage, _ in Store(root=artifacts).built()[len(before) :]]
     cells = [tmp_path / "a" / f"merge=[{rule}]" / "cell.json" for rule in ("varm", "slerp")]
     weights = {
