@@ -253,6 +253,21 @@ def test_a_circle_is_found_between_folders_and_behind_late_imports(tmp_path: Pat
     assert set(circle(tmp_path / "wing/two", tmp_path)) == {"b", "c", "d"}
 
 
+def test_the_drawing_shows_every_room_on_its_line() -> None:
+    """In docs/architecture.md, where two spaces part rooms and more begin a remark."""
+    drawing = (ROOT / "docs/architecture.md").read_text().split("```")[1]
+    upper, lower, _ground = re.split("^─.*$", drawing, flags=re.MULTILINE)
+    columns = {
+        "ablations": upper.splitlines(),
+        "eval": [line.partition("│")[0] for line in lower.splitlines()],
+        "fusion": [line.partition("│")[2] for line in lower.splitlines()],
+    }
+    for wing, lines in columns.items():
+        rooms = [re.split(" {3,}", line.strip().removeprefix(wing).strip())[0].split() for line in lines]
+        drawn = [set(line) for line in reversed(rooms) if line]
+        assert drawn == [set(line) for line in ROOMS[wing] if not {*line} <= {"runtime", "__main__"}]
+
+
 def test_fusion_knows_neither_eval_nor_ablations() -> None:
     assert crossings("fusion", ("eval", "ablations", "bench")) == []
 
