@@ -14,11 +14,10 @@ import pandas as pd
 
 from ablations.studies.measures import measures_of, where
 from ablations.studies.pooling import PooledRow, counterpart
-from eval.report.comparisons import Comparison, common, compared
+from eval.report.comparisons import FAMILY_LEVEL, Comparison, common, compared
 from eval.report.sections import Entry, Section
-from eval.report.tables import DAGGER, FAMILY_LEVEL, Heading, rounded
+from eval.report.tables import DAGGER, Heading, rounded
 from eval.scores.intervals import Bootstrap
-from eval.scores.multiplicity import holm
 
 BEST_TARGET = "Merge minus best target"
 FUSION_OVER_SFT = "Fusion minus SFT"
@@ -43,7 +42,6 @@ class Contrast:
     other: PooledRow
     measure: Heading
     found: Comparison
-    p_holm: float
 
 
 def contrasts(rows: Sequence[PooledRow], bootstrap: Bootstrap) -> list[Contrast]:
@@ -66,12 +64,10 @@ def _family(
     chosen = [(row, other) for row, other in pairs if other and row.scored.benchmark == measure.benchmark]
     scored = [(row.scored, other.scored) for row, other in chosen]
     results = compared(scored, measure.metric, measure.slice, bootstrap)
-    family = [(*pair, result) for pair, result in zip(chosen, results, strict=True) if result is not None]
-    corrected = holm([result.p for _, _, result in family])
     return [
-        Contrast(table=table, row=row, other=other, measure=measure, found=result, p_holm=p)
-        for (row, other, result), p in zip(family, corrected, strict=True)
-        if p is not None
+        Contrast(table=table, row=row, other=other, measure=measure, found=result)
+        for (row, other), result in zip(chosen, results, strict=True)
+        if result is not None
     ]
 
 
@@ -97,7 +93,7 @@ def contrast_table(found: Sequence[Contrast]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             (c.table, c.row.label, c.other.label, c.measure.benchmark, c.measure.metric, c.measure.slice,
-             ends.value, ends.low, ends.high, c.found.p, c.p_holm, c.found.smallest, ends.n)
+             ends.value, ends.low, ends.high, c.found.p, c.found.p_holm, c.found.smallest, ends.n)
             for c in found
             for ends in [c.found.difference]
         ],
@@ -117,7 +113,7 @@ def contrast_sections(found: Sequence[Contrast], bootstrap: Bootstrap) -> list[S
             note,
             f"Paired by question, seeds pooled; {bootstrap.confidence:.0%} interval by bootstrap over questions;"
             f" {DAGGER} at most {FAMILY_LEVEL:.0%} after Holm's correction over the rows of one benchmark. Would show:"
-            " the smallest true difference that these questions would find in 8 of 10 cases.",
+            " the smallest true difference that would get its mark in 8 of 10 cases; empty where none can be told.",
         )
         sections.append(
             Section(
@@ -135,7 +131,7 @@ def _entries(contrast: Contrast) -> list[Entry]:
     found, ends = contrast.found, contrast.found.difference
     measure = contrast.measure
     decimals = measure.decimals
-    mark = DAGGER if contrast.p_holm <= FAMILY_LEVEL else ""
+    mark = DAGGER if found.marked else ""
     interval = "" if ends.low is None else " to ".join(rounded(x, decimals, sign=True) for x in (ends.low, ends.high))
     return [
         Entry(text=contrast.row.label),
@@ -144,7 +140,7 @@ def _entries(contrast: Contrast) -> list[Entry]:
         Entry(text=rounded(ends.value, decimals, sign=True) + mark, number=ends.value),
         Entry(text=interval, number=ends.low),
         Entry(text=f"{found.p:.3g}", number=found.p),
-        Entry(text=f"{contrast.p_holm:.3g}", number=contrast.p_holm),
+        Entry(text=f"{found.p_holm:.3g}", number=found.p_holm),
         Entry(text=rounded(found.smallest, decimals), number=found.smallest),
         Entry(text=str(ends.n), number=ends.n),
     ]

@@ -49,7 +49,8 @@ def heat_maps(rows: Sequence[PooledRow], models: Sequence[str], bootstrap: Boots
             points = _points(chosen, measure, with_rule=not models)
             axes = [axis for axis in _names(points) if len({point.axes.get(axis) for point in points}) > 1]
             for first, second in itertools.combinations(axes, 2):
-                figure = _heat_map(points, first, second, f"{model}: {measure.title}", bootstrap)
+                whole = metric_of(measure.benchmark, measure.metric).whole
+                figure = _heat_map(points, first, second, f"{model}: {measure.title}", bootstrap, whole)
                 if figure is not None:
                     found[f"{_file(measure)}_{model}_{first}_by_{second}".replace("/", "_").replace(" ", "_")] = figure
     return found
@@ -132,7 +133,9 @@ def _points(rows: Sequence[PooledRow], measure: Heading, *, with_rule: bool) -> 
     return found
 
 
-def _heat_map(points: Sequence[Point], first: str, second: str, title: str, bootstrap: Bootstrap) -> Figure | None:
+def _heat_map(
+    points: Sequence[Point], first: str, second: str, title: str, bootstrap: Bootstrap, whole: float | None
+) -> Figure | None:
     down, across = (list(dict.fromkeys(point.axes.get(axis, "") for point in points)) for axis in (first, second))
     found: dict[tuple[int, int], Interval] = {}
     counts: dict[tuple[int, int], int] = {}
@@ -140,7 +143,7 @@ def _heat_map(points: Sequence[Point], first: str, second: str, title: str, boot
         here = [p for p in points if p.axes.get(first, "") == left and p.axes.get(second, "") == top]
         if any(len(p.values) for p in here):
             values = np.concatenate([p.values for p in here])
-            found[y, x] = mean_interval(values, [q for p in here for q in p.questions], bootstrap)
+            found[y, x] = mean_interval(values, [q for p in here for q in p.questions], bootstrap, whole=whole)
             counts[y, x] = len(here)
     if len(found) < 4:
         return None

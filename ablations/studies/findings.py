@@ -67,7 +67,7 @@ def _words(found: Finding) -> str:
     sentence = f"{found.arm} less {found.reference}: {_signed(found.difference, found)}{_interval(found)}"
     if found.p_holm is not None:
         sentence += f", p {found.p_holm:.3g} after Holm"
-    if found.smallest:  # 0 where no question tells the two apart at all
+    if found.smallest is not None:
         sentence += f"; these questions would show {rounded(found.smallest, _decimals(found))} in 8 of 10 cases"
     return sentence + "."
 

@@ -156,7 +156,8 @@ def _pooled_metric(
     scored = np.flatnonzero(within & ~np.isnan(columns.values))
     if len(scored):
         groups = [columns.questions[place] for place in scored]
-        found = mean_interval(metric_of(row.benchmark, row.metric).scale * columns.values[scored], groups, bootstrap)
+        metric = metric_of(row.benchmark, row.metric)
+        found = mean_interval(metric.scale * columns.values[scored], groups, bootstrap, whole=metric.whole)
         return replace(
             row,
             value=found.value,

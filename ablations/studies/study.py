@@ -19,18 +19,17 @@ sign-flip p-value, and Holm's correction over the arms of one benchmark and slic
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ablations.cell import Cell
 from ablations.studies.arms import Arm, arms_of
 from ablations.studies.measures import measures_of, where
 from eval.benchmarks import judged
-from eval.report.comparisons import Comparison, compared
+from eval.report.comparisons import FAMILY_LEVEL, Comparison, compared
 from eval.report.tables import Heading
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
-from eval.scores.multiplicity import holm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +52,8 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One arm beside its reference on one slice, in the unit of scores.csv; `smallest` is the difference that would
-    show in 8 of 10 cases, None where there are fewer than two questions.
+    """One arm beside its reference on one slice, in the unit of scores.csv; `smallest` is the difference that would be
+    a finding in 8 of 10 cases, as `eval.report.comparisons.would_show` has it.
     """
 
     arm: str
@@ -109,20 +108,18 @@ class Study:
             scored = [(arm.scored[place], other.scored[place]) for arm, other in present]
             for part in _slices(scored, measure):
                 results = compared(scored, measure.metric, part, bootstrap)
-                family = [
+                findings += [
                     _finding(arm, other, measure, part, found)
                     for (arm, other), found in zip(present, results, strict=True)
                     if found is not None
                 ]
-                adjusted = holm([found.p for found in family])
-                findings += [replace(found, p_holm=p) for found, p in zip(family, adjusted, strict=True)]
         return findings
 
     def claimed(self, found: Finding) -> bool:
         """Whether a finding is about the claim's arm."""
         return found.model == self.claim.arm.model and _within(self.claim.arm.axes or {}, found.axes)
 
-    def verdict(self, found: Finding, *, level: float = 0.05) -> str:
+    def verdict(self, found: Finding, *, level: float = FAMILY_LEVEL) -> str:
         """What a finding about the claim's arm says of the claim.  That two arms are equal cannot be shown."""
         shown = found.p_holm is not None and found.p_holm <= level
         if self.claim.expects == "equal":
@@ -170,7 +167,7 @@ def _finding(arm: Arm, other: Arm, measure: Heading, part: str, found: Compariso
         low=found.difference.low,
         high=found.difference.high,
         p=found.p,
-        p_holm=None,
+        p_holm=found.p_holm,
         smallest=found.smallest,
         n=found.difference.n,
     )

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from eval.benchmarks.lm_eval_scores import LMEvalTask, task_scores
+from eval.benchmarks.lm_eval_scores import LMEvalTask, metric_of_task, task_scores
 from eval.benchmarks.protocol import ModelDtype, find
 from eval.errors import HarnessFailure
 from eval.records import ItemScore
@@ -116,7 +116,15 @@ class LMEvalHarness:
         for score in scores:
             cells.setdefault((score.metric, score.category), []).append(score)
         return [
-            mean_row(self.name, metric, task, [item.value for item in items], range(len(items)), bootstrap)
+            mean_row(
+                self.name,
+                metric,
+                task,
+                [item.value for item in items],
+                range(len(items)),
+                bootstrap,
+                whole=metric_of_task(metric).whole,
+            )
             for (metric, task), items in cells.items()
         ]
 

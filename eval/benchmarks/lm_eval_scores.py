@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from eval.errors import HarnessFailure
 from eval.records import ItemScore
 from eval.scores.metric import Metric
 
 _LESS_IS_BETTER = frozenset({"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte", "brier_score", "ter"})
+
+# Of each document 0 to 1: how far its answer is right.
+_RIGHT_OR_WRONG = frozenset({"acc", "acc_norm", "acc_mutual_info", "acc_bytes", "exact_match", "em", "f1"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,9 @@ class LMEvalTask:
 
 def metric_of_task(name: str) -> Metric:
     """A task's metric, which may name its filter after a comma: a mean over documents, as the harness has it."""
-    return Metric(name=name, unit="share", sense=-1 if name.split(",")[0] in _LESS_IS_BETTER else 1, decimals=3)
+    plain = name.split(",")[0]
+    sense: Literal[1, -1] = -1 if plain in _LESS_IS_BETTER else 1
+    return Metric(name=name, unit="share", sense=sense, decimals=3, proportion=plain in _RIGHT_OR_WRONG)
 
 
 def task_scores(chosen: LMEvalTask, results: Mapping[str, Any]) -> list[ItemScore]:

@@ -39,6 +39,7 @@ WIN_RATE = Metric(
     decimals=1,
     shown=(("all", "MT-Bench pairwise %"),),
     title="MT-Bench pairwise win rate",
+    proportion=True,
 )
 
 
@@ -59,7 +60,12 @@ class MTBenchPairwise:
     metrics: ClassVar[tuple[Metric, ...]] = (
         WIN_RATE,
         Metric(
-            name="position_consistency", unit="percent", sense=0, decimals=1, shown=(("all", "same in both orders %"),)
+            name="position_consistency",
+            unit="percent",
+            sense=0,
+            decimals=1,
+            shown=(("all", "same in both orders %"),),
+            proportion=True,
         ),
         Metric(name="first_position_bias", unit="percent", sense=0, decimals=1),
         Metric(name="pairwise_wins", unit="count", decimals=0),

@@ -12,14 +12,11 @@ from typing import Any
 import pandas as pd
 
 from eval.benchmarks import judged, metric_of
-from eval.report.comparisons import ReferenceOf, compared, the_one
+from eval.report.comparisons import FAMILY_LEVEL, ReferenceOf, compared, the_one
 from eval.scored import GROUPS, JudgeCost, ScoredModel
 from eval.scores.intervals import Bootstrap
-from eval.scores.multiplicity import holm
 
 SCORE_COLUMNS = ["model", "group", "benchmark", "metric", "slice", "value", "low", "high", "n", "unscored"]
-# The chance of marking any difference of a column that is none.
-FAMILY_LEVEL = 0.05
 # Marks a difference that is still a finding after the correction.
 DAGGER = "†"
 
@@ -131,8 +128,7 @@ def scores_table(
                 if (name, benchmark) in by_key
             ]
             found = compared([(first, second) for first, second, _ in known], metric_name, part, bootstrap)
-            corrected = holm([comparison.p if comparison else None for comparison in found])
-            for (_, second, row), comparison, p_holm in zip(known, found, corrected, strict=True):
+            for (_, second, row), comparison in zip(known, found, strict=True):
                 row[f"percent_to_{other}"] = _percent(row["value"], values.get(second.model))
                 if comparison is not None:
                     ends = comparison.difference
@@ -141,7 +137,7 @@ def scores_table(
                         f"difference_to_{other}_low": ends.low,
                         f"difference_to_{other}_high": ends.high,
                         f"p_to_{other}": comparison.p,
-                        f"p_holm_to_{other}": p_holm,
+                        f"p_holm_to_{other}": comparison.p_holm,
                     }
     columns = ("difference_to_{}", "difference_to_{}_low", "difference_to_{}_high", "p_to_{}", "p_holm_to_{}")
     wanted = [name.format(other) for other in against for name in (*columns, "percent_to_{}")]

@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from eval.benchmarks import judged
+from eval.benchmarks import judged, metric_of
 from eval.report import leaderboard_files, plots
 from eval.report.answers_page import answers_page
-from eval.report.comparisons import ReferenceOf, difference, mean_model, smallest_difference
+from eval.report.comparisons import (
+    FAMILY_LEVEL,
+    ReferenceOf,
+    difference,
+    mean_model,
+    paired_errors,
+    smallest_difference,
+    too_few,
+)
 from eval.report.judging import write_judging
 from eval.report.page import page
 from eval.report.sections import Section
-from eval.report.tables import DAGGER, FAMILY_LEVEL, Heading, headings, leaderboard, rounded, scores_table
+from eval.report.tables import DAGGER, Heading, headings, leaderboard, rounded, scores_table
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.sign_flip import FLIPS
@@ -92,15 +101,11 @@ def notes(
             f" one false mark in a column is at most {FAMILY_LEVEL:.0%}. Sign-flip test by question, {FLIPS:,} flips,"
             f" seed {bootstrap.seed}."
         )
+    found += _alike(scored, headings(table))
     for heading in headings(table):
         if not heading.ranked or heading.slice != "all":
             continue
-        smallest = smallest_difference(scored, heading.benchmark, heading.metric, heading.slice, "pivot", reference_of)
-        if smallest is not None:
-            found.append(
-                f"{heading.title}: the smallest true difference to the pivot that these questions would show in 8 of 10"
-                f" cases is about {rounded(smallest, heading.decimals)}."
-            )
+        found += _could_show(scored, heading, reference_of)
         if reference_of is None:  # else there are several sets of targets, and a table of their own
             found += _mean_of_targets(scored, heading, bootstrap)
     shown = {(heading.benchmark, heading.metric) for heading in headings(table)}
@@ -111,6 +116,49 @@ def notes(
     for row in table[table["oracle"] != ""].drop_duplicates("model").itertuples():
         found.append(f"{row.model} is an ORACLE, not a system: {row.oracle}.")
     return found
+
+
+def _alike(scored: Sequence[ScoredModel], shown: Sequence[Heading]) -> list[str]:
+    """Why a value over several questions has no interval, or one that is not resampled."""
+    said = []
+    for heading in shown:
+        names = [entry.model for entry in scored if entry.benchmark == heading.benchmark and _flat(entry, heading)]
+        if names:
+            parts = metric_of(heading.benchmark, heading.metric).whole is not None
+            instead = "the interval is Wilson's" if parts else "there is no interval"
+            said.append(
+                f"{heading.title}: all that was scored came out alike for {', '.join(names)}. Resampling shows no"
+                f" spread there, which is no certainty: {instead}."
+            )
+    return said
+
+
+def _flat(entry: ScoredModel, heading: Heading) -> bool:
+    columns = entry.columns.get(heading.metric)
+    if columns is None:
+        return False
+    values = columns.values[columns.within(heading.slice) & ~np.isnan(columns.values)]
+    return len(values) > 1 and float(np.ptp(values)) < 1e-9
+
+
+def _could_show(scored: Sequence[ScoredModel], heading: Heading, reference_of: ReferenceOf | None) -> list[str]:
+    """Which true difference to the pivot would be marked, or that none could be."""
+    place = (heading.benchmark, heading.metric, heading.slice, "pivot")
+    compared = paired_errors(scored, *place, reference_of)
+    if compared and all(too_few(questions, family=len(compared)) for _, questions in compared):
+        most = max(questions for _, questions in compared)
+        return [
+            f"{heading.title}: with {most} questions and {len(compared)} models compared, Holm's correction leaves no"
+            " difference to the pivot that could be marked, however large it is."
+        ]
+    smallest = smallest_difference(scored, *place, reference_of)
+    if smallest is None:
+        return []
+    over = f", Holm's correction over {len(compared)} models included," if len(compared) > 1 else ""
+    return [
+        f"{heading.title}: the smallest true difference to the pivot that these questions would mark {DAGGER} in 8 of"
+        f" 10 cases{over} is about {rounded(smallest, heading.decimals)}."
+    ]
 
 
 def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap: Bootstrap) -> list[str]:

@@ -2,11 +2,15 @@
 
 A question's turns (and its repetitions over seeds) are not independent, so whole questions are resampled: a group `g`
 of rows enters a resample 0, 1, 2, ... times.  Everything here is a pure function of arrays and a seed.
+
+Resampling shows only what the sample holds.  Where all questions score alike every resample has the same mean, which is
+no certainty: such an interval is none, or Wilson's where the values are parts of a whole.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -17,6 +21,12 @@ from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from jaxtyping import Float64, Int
+
+
+# The ends of an interval, or of none.
+Ends = tuple[float, float] | tuple[None, None]
+# Of a whole; tables print percentages with one decimal.
+_NARROWEST = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +46,7 @@ class Bootstrap:
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """An estimate from `n` rows; `low` and `high` are None where fewer than two questions were scored."""
+    """An estimate from `n` rows; `low` and `high` are None below two questions and where resampling shows no spread."""
 
     value: float
     low: float | None
@@ -75,15 +85,34 @@ def bootstrap_means(
     return (counts @ sums) / (counts @ sizes)
 
 
-def percentile_interval(draws: Float64[NDArray[np.float64], " resamples"], confidence: float) -> tuple[float, float]:
-    """The central `confidence` share of the draws."""
+def percentile_interval(draws: Float64[NDArray[np.float64], " resamples"], confidence: float) -> Ends:
+    """The central `confidence` share of the draws; none where it has no width."""
     tail = (1 - confidence) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return float(low), float(high)
+    low, high = map(float, np.quantile(draws, [tail, 1 - tail]))
+    # Equal draws differ in their last bits by the order of adding.
+    return (low, high) if high - low > 1e-9 * max(1.0, abs(low), abs(high)) else (None, None)
 
 
-def mean_interval(values: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap) -> Interval:
-    """Mean over rows with its percentile interval, clustered by group.  Raises ValueError when there are no rows."""
+def wilson_interval(share: float, questions: int, confidence: float) -> tuple[float, float]:
+    """Wilson's (1927) score interval of a share (0 to 1) of so many questions.
+
+    It holds for parts of a whole as for plain successes, because no distribution on 0 to 1 of that mean varies more.
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = share + z * z / (2 * questions)
+    reach = z * math.sqrt(share * (1 - share) / questions + (z / (2 * questions)) ** 2)
+    low, high = ((centre + sign * reach) / (1 + z * z / questions) for sign in (-1, 1))
+    return max(0.0, low), min(1.0, high)
+
+
+def mean_interval(
+    values: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap, *, whole: float | None = None
+) -> Interval:
+    """Mean over rows with its percentile interval, clustered by group.  Raises ValueError when there are no rows.
+
+    `whole`: values are parts of it (1 for shares, 100 for percent).  Where their interval is narrower than tables
+    print, it is Wilson's over the questions; other values have none where it has no width.
+    """
     rows = np.asarray(values, dtype=np.float64)
     if rows.size == 0:
         raise ValueError("no rows to average")
@@ -93,6 +122,9 @@ def mean_interval(values: ArrayLike, groups: Sequence[Hashable], bootstrap: Boot
     if len(set(groups)) < 2:
         return Interval(value=mean, low=None, high=None, n=rows.size)
     low, high = percentile_interval(bootstrap_means(rows, groups, bootstrap), bootstrap.confidence)
+    if whole is not None and (low is None or high is None or high - low < _NARROWEST * whole):
+        ends = wilson_interval(min(1.0, max(0.0, mean / whole)), len(set(groups)), bootstrap.confidence)
+        low, high = (whole * end for end in ends)
     return Interval(value=mean, low=low, high=high, n=rows.size)
 
 
@@ -117,13 +149,18 @@ def clustered_error(sums: NDArray[np.generic], sizes: NDArray[np.generic]) -> ND
     return np.asarray(np.sqrt(groups / (groups - 1) * np.sum(residuals**2, axis=-1)) / rows)
 
 
-def minimum_detectable_difference(standard_error: float, *, confidence: float = 0.95, power: float = 0.8) -> float:
+def minimum_detectable_difference(
+    standard_error: float, *, confidence: float = 0.95, power: float = 0.8, questions: float = math.inf
+) -> float:
     """The smallest true difference that a two-sided test at `confidence` finds with probability `power`.
 
-    (z(1 - alpha/2) + z(power)) * standard error of the difference (Cohen 1988, normal approximation).
+    (t(1 - alpha/2) + t(power)) * standard error of the difference (Cohen 1988), with Student's t at `questions` - 1
+    degrees of freedom, because the error is itself estimated from the questions; of infinitely many the normal's.
     """
-    normal = NormalDist()
-    return (normal.inv_cdf(1 - (1 - confidence) / 2) + normal.inv_cdf(power)) * standard_error
+    from scipy.special import stdtrit  # loads in a third of a second, which no other use of this file needs
+
+    reached, powered = stdtrit(questions - 1, [1 - (1 - confidence) / 2, power])
+    return float((reached + powered) * standard_error)
 
 
 def batches(total: int, *, size: int = 500) -> list[slice]:

@@ -66,7 +66,8 @@ def judge_noise(items: Sequence[Sequence[float]]) -> JudgeNoise:
 def judge_sd_interval(
     items: Sequence[Sequence[float]], questions: Sequence[str], bootstrap: Bootstrap
 ) -> tuple[float, float] | None:
-    """Percentile interval of the standard deviation between repetitions, whole questions resampled; None below two.
+    """Percentile interval of the standard deviation between repetitions, whole questions resampled; None below two, and
+    where all resamples have the same.
 
     `questions[i]` is the question of item i.
     """
@@ -79,4 +80,7 @@ def judge_sd_interval(
     tops = counts @ np.bincount(index, weights=squares, minlength=count)
     bottoms = counts @ np.bincount(index, weights=freedom, minlength=count)
     seen = bottoms > 0
-    return percentile_interval(np.sqrt(tops[seen] / bottoms[seen]), bootstrap.confidence) if seen.any() else None
+    if not seen.any():
+        return None
+    low, high = percentile_interval(np.sqrt(tops[seen] / bottoms[seen]), bootstrap.confidence)
+    return None if low is None or high is None else (low, high)

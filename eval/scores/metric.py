@@ -22,6 +22,8 @@ class Metric:
     shown: tuple[tuple[str, str], ...] = ()
     # What plots call it, without its unit.
     title: str = ""
+    # Whether its items are parts of a whole, from none to all of it, as a comparison won or a question answered right.
+    proportion: bool = False
     # The metric that says the same with the answers' length taken out.
     length_controlled: str | None = None
 
@@ -29,6 +31,11 @@ class Metric:
     def scale(self) -> float:
         """What takes an item's value to this unit: items of percentages are shares."""
         return 100.0 if self.unit == "percent" else 1.0
+
+    @property
+    def whole(self) -> float | None:
+        """What its items are parts of, in this unit; None where they are no parts of anything."""
+        return self.scale if self.proportion else None
 
     def of_judge(self) -> tuple[Metric, Metric]:
         """What repeated verdicts say of the judge's own noise in it: standard deviation, and share in percent."""

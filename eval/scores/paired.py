@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from eval.scores.intervals import (
     Bootstrap,
+    Ends,
     Interval,
     clustered_error,
     group_indices,
@@ -48,7 +49,7 @@ def paired(
     sums = np.stack([np.bincount(index, weights=row, minlength=count) for row in differences]).astype(np.float64)
     ps = sign_flip_ps(sums, seed=bootstrap.seed)
     means = differences.mean(axis=1)
-    bounds: list[tuple[float, float] | tuple[None, None]] = [(None, None)] * models
+    bounds: list[Ends] = [(None, None)] * models
     errors: list[float | None] = [None] * models
     if count > 1:
         counts = resample_counts(count, bootstrap)

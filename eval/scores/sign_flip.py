@@ -36,6 +36,14 @@ def swaps(groups: int, flips: int, seed: int) -> NDArray[np.int8]:
     return drawn
 
 
+def smallest_p(questions: int, *, flips: int = FLIPS) -> float:
+    """The smallest p-value that the test can give: that of a difference whose sign is the same on every question.
+
+    Where all swaps are counted, two of them are as extreme (none swapped, and all); else none of those drawn need be.
+    """
+    return 2.0 ** (1 - questions) if questions < 31 and 2**questions <= flips + 1 else 1 / (1 + flips)
+
+
 def sign_flip_ps(
     sums: Float64[NDArray[np.float64], "models groups"], *, flips: int = FLIPS, seed: int = 0
 ) -> list[float]:

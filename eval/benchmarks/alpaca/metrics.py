@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eval.benchmarks.pairwise_preference import JudgedPair
 from eval.scores import length_control
 from eval.scores.fold_order import FOLD_ORDERS
-from eval.scores.intervals import Bootstrap, mean_interval, percentile_interval
+from eval.scores.intervals import Bootstrap, Ends, mean_interval, percentile_interval
 from eval.scores.length_control import LengthControl
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow, mean_row
@@ -26,13 +26,14 @@ WIN_RATE = Metric(
     shown=(("all", "AlpacaEval win rate %"),),
     title="AlpacaEval win rate",
     length_controlled="length_controlled_win_rate",
+    proportion=True,
 )
 METRICS = (
     WIN_RATE,
     Metric(name="length_controlled_win_rate", unit="percent", decimals=1, shown=(("all", "length-controlled %"),)),
     Metric(name="average_length", unit="characters", sense=0, decimals=0, shown=(("all", "length"),)),
     Metric(name="standard_error", unit="percent", sense=0, decimals=1),
-    Metric(name="discrete_win_rate", unit="percent", decimals=1),
+    Metric(name="discrete_win_rate", unit="percent", decimals=1, proportion=True),
     Metric(name="length_controlled_standard_error", unit="percent", sense=0, decimals=1),
     Metric(name="length_controlled_standard_error_refit", unit="percent", sense=0, decimals=1),
     Metric(name="length_controlled_win_rate_matched", unit="percent", decimals=1),
@@ -104,9 +105,9 @@ def win_rate_rows(comparison: BaselineComparison, bootstrap: Bootstrap) -> list[
         error = replace(error, value=found.standard_error, reason=None)
     shares = [value - 1 for value in preferences]
     return [
-        _with_interval(rate, found.win_rate, shares, bootstrap),
+        _with_interval(rate, found.win_rate, shares, bootstrap, whole=1.0),
         error,
-        _with_interval(rounded, found.discrete_win_rate, [discrete(value) for value in preferences], bootstrap),
+        _with_interval(rounded, found.discrete_win_rate, [*map(discrete, preferences)], bootstrap, whole=1.0),
     ]
 
 
@@ -122,8 +123,14 @@ def own_set_row(comparison: BaselineComparison, bootstrap: Bootstrap, *, c: floa
         return replace(row, reason=str(error))
     draws = replace(bootstrap, resamples=min(bootstrap.resamples, _OWN_SET_RESAMPLES))
     refits = length_control.own_set_refits(shares, own, baseline, draws, c=c)
-    low, high = percentile_interval(refits, bootstrap.confidence)
-    return replace(row, value=100 * value, low=100 * low, high=100 * high, reason=None)
+    low, high = _spread_of(shares, refits, bootstrap)
+    return replace(
+        row,
+        value=100 * value,
+        low=None if low is None else 100 * low,
+        high=None if high is None else 100 * high,
+        reason=None,
+    )
 
 
 def refused_row(comparison: BaselineComparison, *, whole: int) -> MetricRow:
@@ -177,9 +184,9 @@ def official_rows(
     if not same:
         draws = replace(bootstrap, resamples=min(bootstrap.resamples, _OFFICIAL_RESAMPLES))
         refits = 100 * length_control.published_refits(comparison.shares, own, baseline, gamed, draws)
-        low, high = percentile_interval(refits, bootstrap.confidence)
-        assert rate.value is not None
-        rate = replace(rate, low=rate.value + low, high=rate.value + high)
+        low, high = _spread_of(comparison.shares[scored], refits, bootstrap)
+        if rate.value is not None and low is not None and high is not None:
+            rate = replace(rate, low=rate.value + low, high=rate.value + high)
         refit = replace(refit, value=float(np.std(refits, ddof=1)), reason=None)
     if not comparison.absent:
         return [rate, error, refit]
@@ -209,10 +216,17 @@ def length_row(comparison: BaselineComparison, bootstrap: Bootstrap) -> MetricRo
 _RATES = ("win_rate", "standard_error", "discrete_win_rate")
 
 
-def _with_interval(row: MetricRow, value: float, items: Sequence[float], bootstrap: Bootstrap) -> MetricRow:
-    found = mean_interval(items, range(len(items)), bootstrap)
+def _with_interval(
+    row: MetricRow, value: float, items: Sequence[float], bootstrap: Bootstrap, *, whole: float | None = None
+) -> MetricRow:
+    found = mean_interval(items, range(len(items)), bootstrap, whole=whole)
     low, high = (None if end is None else 100 * end for end in (found.low, found.high))
     return replace(row, value=value, low=low, high=high, reason=None)
+
+
+def _spread_of(shares: NDArray[np.float64], refits: NDArray[np.float64], bootstrap: Bootstrap) -> Ends:
+    """The interval of refitted rates; none where all comparisons came out alike, which every refit repeats."""
+    return (None, None) if np.ptp(shares) < 1e-3 else percentile_interval(refits, bootstrap.confidence)
 
 
 def _published(

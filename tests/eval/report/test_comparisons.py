@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -98,11 +100,61 @@ def test_without_a_pivot_nothing_is_marked_or_explained(everyone):
     assert smallest_difference(others, "mt_bench", "rating", "all", "pivot") is None
 
 
-def test_the_smallest_difference_is_2_8_errors_of_the_paired_differences(everyone):
+def test_the_smallest_difference_counts_errors_of_the_paired_differences(everyone):
     pivot, better, *_ = everyone
     differences = [1.0] * 20 + [0.0] * 20
-    expected = (1.959964 + 0.841621) * np.std(differences, ddof=1) / np.sqrt(QUESTIONS)
-    assert smallest_difference([pivot, better], "mt_bench", "rating", "all", "pivot") == pytest.approx(expected)
+    # Student's t at 39 degrees of freedom, .975 and .8: 2.0227 and .8509.
+    expected = (2.0227 + 0.8509) * np.std(differences, ddof=1) / np.sqrt(QUESTIONS)
+    found = smallest_difference([pivot, better], "mt_bench", "rating", "all", "pivot")
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_more_models_ask_for_a_larger_difference(everyone):
+    pivot, better, *_ = everyone
+    alone = smallest_difference([pivot, better], "mt_bench", "rating", "all", "pivot")
+    twins = [replace(better, model=f"better {i}") for i in range(10)]
+    among = smallest_difference([pivot, better, *twins], "mt_bench", "rating", "all", "pivot")
+    assert alone is not None and among is not None
+    # t at 39 degrees of freedom, 1 - .05 / 22 and .8: 3.0096 and .8509.
+    assert among / alone == pytest.approx((3.0096 + 0.8509) / (2.0227 + 0.8509), rel=1e-3)
+    (found,) = compared([(better, pivot)], "rating", "all", BOOTSTRAP)
+    assert found is not None and found.smallest == pytest.approx(alone)
+
+
+def test_the_note_names_the_correction_that_the_mark_has(everyone):
+    said = notes(everyone, scores_table(everyone, bootstrap=BOOTSTRAP), BOOTSTRAP)
+    (sentence,) = [note for note in said if "smallest true difference" in note]
+    assert "Holm's correction over 3 models included" in sentence
+    expected = smallest_difference(everyone, "mt_bench", "rating", "all", "pivot")
+    assert expected is not None and f"about {expected:.2f}." in sentence
+
+
+@pytest.mark.parametrize(
+    ("questions", "models", "possible"), [(5, 1, False), (6, 1, True), (6, 2, False), (7, 3, True)]
+)
+def test_of_too_few_questions_it_is_said_that_none_can_be_marked(questions, models, possible):
+    # The clearest p-value of G questions is 2 / 2**G; times the models it must reach .05.
+    assert (models * 2 / 2**questions <= 0.05) is possible
+    pivot = model("pivot", [5.0] * questions)
+    others = [model(f"m{i}", [6.0 + (q + i) % 2 for q in range(questions)]) for i in range(models)]
+    everyone = [pivot, *others]
+    table = scores_table(everyone, bootstrap=BOOTSTRAP)
+    said = " ".join(notes(everyone, table, BOOTSTRAP))
+    assert any(cell.differs for row in leaderboard(table) for cell in row.cells) is possible
+    assert ("could be marked, however large" in said) is not possible
+    assert ("smallest true difference" in said) is possible
+    found = smallest_difference(everyone, "mt_bench", "rating", "all", "pivot")
+    assert (found is not None) is possible
+
+
+def test_models_without_any_spread_between_questions_have_no_smallest_difference():
+    same = [model("pivot", [5.0] * 30), model("twin", [5.0] * 30)]
+    assert smallest_difference(same, "mt_bench", "rating", "all", "pivot") is None
+    (found,) = compared([(same[1], same[0])], "rating", "all", BOOTSTRAP)
+    assert found is not None
+    assert (found.difference.low, found.difference.high, found.smallest) == (None, None, None)
+    said = notes(same, scores_table(same, bootstrap=BOOTSTRAP), BOOTSTRAP)
+    assert any("came out alike for pivot, twin" in note and "there is no interval" in note for note in said)
 
 
 def test_the_published_ratings_of_four_models_after_correction(data_root):
@@ -135,4 +187,13 @@ def test_the_published_ratings_of_four_models_after_correction(data_root):
     assert corrected["mistral-orpo-trl"] == pytest.approx(0.0036, abs=0.002)
     assert corrected["mistral-orpo-capybara"] == pytest.approx(0.065, abs=0.01)
     assert corrected["mistral-orpo-mix"] == pytest.approx(0.14, abs=0.02)
-    assert smallest_difference(scored, "mt_bench", "rating", "all", "pivot") == pytest.approx(0.62, abs=0.01)
+    smallest = smallest_difference(scored, "mt_bench", "rating", "all", "pivot")
+    alone = smallest_difference(
+        [entry for entry in scored if entry.model in ("pivot", "mistral-orpo-capybara")],
+        "mt_bench",
+        "rating",
+        "all",
+        "pivot",
+    )
+    assert alone == pytest.approx(0.62, abs=0.01)
+    assert smallest == pytest.approx(0.75, abs=0.03)  # 2.44 + .85 errors of .22 to .23 at the level .05 / 3

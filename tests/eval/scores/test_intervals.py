@@ -14,8 +14,12 @@ from eval.scores.intervals import (
     group_indices,
     mean_interval,
     minimum_detectable_difference,
+    percentile_interval,
     resample_counts,
+    wilson_interval,
 )
+from eval.scores.multiplicity import holm
+from eval.scores.sign_flip import sign_flip_ps
 
 MANY = Bootstrap(resamples=20_000, seed=1)
 
@@ -142,3 +146,76 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
         held += found.low <= 3 <= found.high
     # Percentile intervals of 80 questions hold a little less than 95%: 94% expected, standard error 1.2%.
     assert held / 400 == pytest.approx(0.94, abs=0.04)
+
+
+@pytest.mark.parametrize(("share", "questions"), [(1.0, 20), (0.0, 7), (0.5, 2), (1.0, 805)])
+def test_wilson_s_ends_solve_the_score_equation(share, questions):
+    # The ends are the shares from which the sample lies z of their own standard errors away.
+    low, high = wilson_interval(share, questions, 0.95)
+    for end in (low, high):
+        if 0 < end < 1:
+            away = abs(share - end) / math.sqrt(end * (1 - end) / questions)
+            assert away == pytest.approx(1.959964, abs=1e-5)
+    assert 0 <= low <= share <= high <= 1
+    assert high - low > 0
+
+
+def test_wilson_s_published_example():
+    # Newcombe (1998), table I: 81 of 263 give .2553 to .3662; 0 of 20 give .0000 to .1611.
+    assert wilson_interval(81 / 263, 263, 0.95) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(0.0, 20, 0.95) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0, 0.99998])
+def test_parts_of_a_whole_that_are_all_alike_have_wilson_s_interval(value):
+    found = mean_interval([value] * 20, range(20), Bootstrap(), whole=1.0)
+    assert (found.low, found.high) == pytest.approx(wilson_interval(value, 20, 0.95))
+    percent = mean_interval([100 * value] * 20, range(20), Bootstrap(), whole=100.0)
+    assert (percent.low, percent.high) == pytest.approx((100 * found.low, 100 * found.high))
+
+
+def test_wilson_counts_questions_and_not_their_turns():
+    found = mean_interval([1.0] * 20, [i // 2 for i in range(20)], Bootstrap(), whole=1.0)
+    assert (found.low, found.high) == pytest.approx(wilson_interval(1.0, 10, 0.95))
+
+
+def test_shares_that_differ_by_less_than_tables_print_are_alike():
+    nearly = [1 - i * 1e-6 for i in range(20)]
+    found = mean_interval(nearly, range(20), Bootstrap(), whole=1.0)
+    assert found.high - found.low > 0.1
+
+
+def test_shares_that_differ_keep_their_resampled_interval():
+    values = [1.0] * 15 + [0.0] * 5
+    assert mean_interval(values, range(20), Bootstrap(), whole=1.0) == mean_interval(values, range(20), Bootstrap())
+
+
+@pytest.mark.parametrize(
+    ("values", "groups"),
+    [
+        ([10.0] * 12, range(12)),
+        ([0.1] * 30, range(30)),  # whose sums differ in their last bits
+        ([1.0, 9.0] * 5, [i // 2 for i in range(10)]),  # turns that differ, questions that do not
+    ],
+)
+def test_values_that_show_no_spread_between_questions_have_no_interval(values, groups):
+    found = mean_interval(values, groups, Bootstrap())
+    assert found.value == pytest.approx(np.mean(values))
+    assert (found.low, found.high) == (None, None)
+
+
+def test_one_resample_is_no_interval():
+    assert percentile_interval(np.array([3.0]), 0.95) == (None, None)
+
+
+@pytest.mark.parametrize(("questions", "family"), [(12, 3), (80, 11)])
+def test_students_t_gives_few_questions_their_due(questions, family):
+    """Simulated benchmarks in which one of several models is truly better by the difference that is printed."""
+    draw, found, times = np.random.default_rng(4), 0, 300
+    confidence = 1 - 0.05 / family
+    for _ in range(times):
+        rows = draw.normal(size=(family, questions))
+        rows[0] += minimum_detectable_difference(1 / math.sqrt(questions), confidence=confidence, questions=questions)
+        p = holm(sign_flip_ps(rows))[0]
+        found += p is not None and p <= 0.05
+    assert found / times == pytest.approx(0.8, abs=0.07)  # three standard errors of 300 simulations

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
 from eval.scores.intervals import group_indices
-from eval.scores.sign_flip import sign_flip_ps, swaps
+from eval.scores.sign_flip import sign_flip_ps, smallest_p, swaps
 
 # Darwin's 15 pairs of crossed and self-fertilised maize, differences in eighths of an inch (Fisher 1935, section 17).
 MAIZE = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48]
@@ -86,3 +86,12 @@ def test_flips_are_drawn_by_their_seed():
     assert (swaps(40, 100, 1) == swaps(40, 100, 1)).all()
     assert (swaps(40, 100, 1) != swaps(40, 100, 2)).any()
     assert len(swaps(3, 100, 1)) == 2**3
+
+
+@pytest.mark.parametrize("questions", [1, 2, 5, 13, 14, 40])
+def test_no_p_value_is_smaller_than_that_of_a_sign_that_all_questions_share(questions):
+    (clearest,) = sign_flip_ps(np.ones((1, questions)))
+    if questions <= 13:  # all 2**13 swaps are counted
+        assert smallest_p(questions) == clearest
+    else:
+        assert smallest_p(questions) == 1 / 10_000 <= clearest
