@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import weakref
@@ -24,6 +23,7 @@ from eval.report.write import write_report
 from eval.scored import JudgeCost, JudgedBy, ScoredModel
 from eval.scores.metric_row import MetricRow
 from eval.serve.standing import Servers
+from eval.spreadsheet import read_csv
 from fusion.models import ModelConfig
 from fusion.pipeline import FusedModels, FusionConfig, fusion_config, run
 from fusion.runtime.configure import Refusal, plain
@@ -205,9 +205,8 @@ def _scored(metrics: list[dict[str, str]], items: list[dict[str, str]], costs: l
 def _by_model(path: Path) -> dict[tuple[str, str], list[dict[str, str]]]:
     """The rows of a table by model and benchmark, in the table's order."""
     found: dict[tuple[str, str], list[dict[str, str]]] = {}
-    with path.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            found.setdefault((row["model"], row["benchmark"]), []).append(row)
+    for row in read_csv(path):
+        found.setdefault((row["model"], row["benchmark"]), []).append(row)
     return found
 
 

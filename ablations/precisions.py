@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,6 +11,7 @@ from typing import Any
 from eval.report.sections import Entry, Section
 from eval.serve import Serve
 from eval.serve.checkpoint import noted_dtype
+from eval.spreadsheet import read_csv, rows_csv
 from fusion.checkpoint import Checkpoint
 from fusion.runtime.precision import Kept, LostUpdate, check_update, kept_as_served, kept_as_stored
 from fusion.runtime.progress import StageRecord
@@ -133,30 +133,28 @@ def precisions_section(found: Sequence[Precision]) -> Section:
 def write_precisions(found: Sequence[Precision], file: Path) -> None:
     """The table as CSV."""
     measures = [field.name for field in fields(Kept)]
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        rows = csv.writer(stream, lineterminator="\n")
-        names = [f"{name}_{where}" for where in ("stored", "served") for name in measures]
-        rows.writerow(["model", "trained", "stored", "rounding", "served", *names])
-        for one in found:
-            kept = [
-                getattr(part, name) if part is not None else None
-                for part in (one.as_stored, one.as_served)
-                for name in measures
-            ]
-            rows.writerow([one.model, one.trained, one.stored, one.rounding, one.served, *kept])
+    names = [f"{name}_{where}" for where in ("stored", "served") for name in measures]
+    rows: list[list[object]] = [["model", "trained", "stored", "rounding", "served", *names]]
+    for one in found:
+        kept = [
+            getattr(part, name) if part is not None else None
+            for part in (one.as_stored, one.as_served)
+            for name in measures
+        ]
+        rows.append([one.model, one.trained, one.stored, one.rounding, one.served, *kept])
+    file.write_text(rows_csv(rows), encoding="utf-8")
 
 
 def read_precisions(file: Path) -> list[Precision]:
     """What `write_precisions` wrote."""
-    with file.open(newline="", encoding="utf-8") as stream:
-        return [
-            Precision(
-                **{name: row[name] for name in ("model", "trained", "stored", "rounding", "served")},
-                as_stored=_read_kept(row, "stored"),
-                as_served=_read_kept(row, "served"),
-            )
-            for row in csv.DictReader(stream)
-        ]
+    return [
+        Precision(
+            **{name: row[name] for name in ("model", "trained", "stored", "rounding", "served")},
+            as_stored=_read_kept(row, "stored"),
+            as_served=_read_kept(row, "served"),
+        )
+        for row in read_csv(file)
+    ]
 
 
 def _read_kept(row: Mapping[str, str], where: str) -> Kept | None:

@@ -3,6 +3,7 @@
     errors.py           which boundary broke
     files.py            reading files that others wrote
     markdown.py         tables in Markdown
+    spreadsheet.py      tables in CSV
     records.py          what is handed on: question, answer, verdict, score
     scores/             from verdicts to numbers with intervals
     serve/              servers, and questions to them

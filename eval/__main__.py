@@ -86,9 +86,10 @@ def recorded_answers(config: EvalConfig) -> Path | None:
 def selfcheck(data: Path, out: str | None) -> int:
     """Print our figure beside every published one, write selfcheck.md and .csv into `out`; 1 when one is off."""
     from eval.selfcheck import check, table
+    from fusion.runtime.visible import visible
 
     rows = check(data.expanduser())
-    print(table.text(rows))
+    print(visible(table.text(rows), lines=True))
     print(table.summary(rows))
     if out is not None:
         table.write(rows, Path(out))

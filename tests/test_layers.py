@@ -49,6 +49,7 @@ ROOMS = {
             "errors",
             "files",
             "markdown",
+            "spreadsheet",
         ),
         (
             "records",

@@ -13,6 +13,7 @@ import yaml
 
 from ablations.model_card.chain import Chain, ChainArtifact
 from eval.report.tables import Heading, rounded
+from eval.spreadsheet import read_csv
 from fusion.merge import MERGE_RULES
 from fusion.merge.checkpoints.coefficients import MERGED
 from fusion.merge.recipes.written_recipe import written_recipe
@@ -80,8 +81,7 @@ def hub_names(chain: Chain) -> list[str]:
 
 def own_scores(chain: Chain) -> list[dict[str, str]]:
     """The model's rows of scores.csv, as they are written there."""
-    table = pd.read_csv(chain.folder / "scores.csv", keep_default_na=False, dtype=str)
-    return list(table[table["model"] == chain.model].to_dict("records"))
+    return [row for row in read_csv(chain.folder / "scores.csv") if row["model"] == chain.model]
 
 
 def result(row: Mapping[str, str], chain: Chain) -> EvalResult:

@@ -14,6 +14,7 @@ from rich.table import Table
 from ablations.plan.charges import Charge
 from ablations.plan.record import Line, Plan
 from eval.judging.estimate import spelt
+from eval.spreadsheet import table_csv
 
 
 def print_plan(plan: Plan) -> None:
@@ -45,7 +46,7 @@ def write_plan(plan: Plan, out: Path) -> None:
     """Write plan.json (lines, stages with their keys, charges, totals, notes) and plan.csv (the lines) into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     lines = [dataclasses.asdict(line) for line in plan.lines]
-    pd.DataFrame(lines).to_csv(out / "plan.csv", index=False, lineterminator="\n")
+    (out / "plan.csv").write_text(table_csv(pd.DataFrame(lines)), encoding="utf-8")
     content = {
         "experiment": plan.experiment,
         "cells": plan.cells,

@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 
 from ablations.regression.causes import Cause, Change
 from ablations.regression.scores import Moved
-from eval.markdown import markdown_table
+from eval.markdown import inert, markup_table
+from fusion.runtime.visible import visible
 
 ACCEPT = "`make eval UPDATE=1` keeps what is there now"
 ELSEWHERE = (
@@ -53,7 +54,7 @@ def text(check: Check) -> str:
     within = sum(entry.kind == "within" for entry in check.moved)
     if within:
         lines.append(f"within     {within} metrics moved inside their intervals")
-    return "".join(f"{line}\n" for line in [*lines, *chain_lines(check.changes), *filter(None, [check.note])])
+    return "".join(f"{visible(line)}\n" for line in [*lines, *chain_lines(check.changes), *filter(None, [check.note])])
 
 
 def chain_lines(changes: Sequence[Change]) -> Iterator[str]:
@@ -90,16 +91,17 @@ def markdown(check: Check) -> str:
     lines = [f"## Regression check {check.verdict}", ""]
     chain = [*chain_lines(check.changes), *filter(None, [check.note])]
     if chain:
-        lines += ["```text", *chain, "```", ""]
+        lines += ["```text", *(visible(line).replace("```", "'''") for line in chain), "```", ""]
     rows = []
     for entry in sorted(check.moved, key=lambda entry: not entry.fails):
         mark = f"**{entry.kind}**" if entry.fails else entry.kind
         kept, low, high, now = (
             "" if x is None else f"{x:.3f}" for x in (entry.before, entry.low, entry.high, entry.after)
         )
-        rows.append([mark, entry.model, entry.benchmark, entry.metric, entry.slice, kept, f"{low} to {high}", now])
+        names = map(inert, (entry.model, entry.benchmark, entry.metric, entry.slice))
+        rows.append([mark, *names, kept, f"{low} to {high}", now])
     if rows:
-        lines += markdown_table(("", "model", "benchmark", "metric", "slice", "kept", "interval", "now"), rows)
+        lines += markup_table(("", "model", "benchmark", "metric", "slice", "kept", "interval", "now"), rows)
     return "\n".join(lines) + "\n"
 
 

@@ -22,6 +22,8 @@ from eval.report.plots import svg
 from eval.report.sections import Section, as_markdown
 from eval.report.write import write_report
 from eval.scores.intervals import Bootstrap
+from eval.spreadsheet import table_csv
+from fusion.runtime.visible import visible
 
 _MOST_MAPS = 24  # of coefficients
 
@@ -59,7 +61,7 @@ def write_pooled_report(
         reference_of=lambda model, other: references.get((model, other)),
         sections=sections,
     )
-    long_table(cells).to_csv(out / "scores.csv", index=False, lineterminator="\n")
+    (out / "scores.csv").write_text(table_csv(long_table(cells)), encoding="utf-8")
     return table
 
 
@@ -82,7 +84,7 @@ def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[li
         own = [cell for cell in cells if cell.study == name]
         findings = study.analyse(own, bootstrap)
         also = study.also(own, bootstrap) if study.also else ()
-        print(write_findings(name, study, findings, out, also=also))
+        print(visible(write_findings(name, study, findings, out, also=also), lines=True))
         sections.append(findings_section(study, findings))
         links[f"findings of {name}"] = f"findings-{name}.md"
     return sections, links
@@ -91,7 +93,7 @@ def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[li
 def _contrasts(rows: Sequence[PooledRow], bootstrap: Bootstrap, out: Path) -> list[Section]:
     found = contrasts(rows, bootstrap)
     sections = contrast_sections(found, bootstrap)
-    contrast_table(found).to_csv(out / "contrasts.csv", index=False, lineterminator="\n")
+    (out / "contrasts.csv").write_text(table_csv(contrast_table(found)), encoding="utf-8")
     (out / "contrasts.md").write_text("\n".join(as_markdown(section) for section in sections))
     return sections
 
@@ -153,7 +155,7 @@ def _precisions(rows: Sequence[PooledRow]) -> list[Section]:
 def _beside(published: Published, table: pd.DataFrame, out: Path) -> Section:
     figure = shapes(published, table)
     section = compare_section(published, table, _saved({"shape": figure} if figure else {}, "compare", out))
-    comparison(published, table).to_csv(out / "compare.csv", index=False, lineterminator="\n")
+    (out / "compare.csv").write_text(table_csv(comparison(published, table)), encoding="utf-8")
     (out / "compare.md").write_text(as_markdown(section))
     return section
 

@@ -10,9 +10,10 @@ import pandas as pd
 
 from ablations.studies.study import Finding, Study
 from eval.benchmarks import metric_of
-from eval.markdown import markdown_table
+from eval.markdown import inert, markdown_table
 from eval.report.sections import Entry, Section
 from eval.report.tables import rounded
+from eval.spreadsheet import table_csv
 
 
 def write_findings(name: str, study: Study, findings: Sequence[Finding], out: Path, *, also: Sequence[str] = ()) -> str:
@@ -20,7 +21,8 @@ def write_findings(name: str, study: Study, findings: Sequence[Finding], out: Pa
     columns = [field.name for field in dataclasses.fields(Finding) if field.name != "axes"]
     rows = [{name: getattr(found, name) for name in columns} | dict(found.axes) for found in findings]
     columns += dict.fromkeys(axis for found in findings for axis in found.axes)
-    pd.DataFrame(rows, columns=columns).to_csv(out / f"findings-{name}.csv", index=False, lineterminator="\n")
+    table = table_csv(pd.DataFrame(rows, columns=columns))
+    (out / f"findings-{name}.csv").write_text(table, encoding="utf-8")
     page = "\n".join([f"# {study.question}", "", *_claim(study, findings), "", *_table(findings), *also])
     (out / f"findings-{name}.md").write_text(page + "\n")
     return page
@@ -57,7 +59,7 @@ def _claim(study: Study, findings: Sequence[Finding]) -> list[str]:
     lines = [f"Claim: {study.claim.text} ({study.claim.source})", "", f"Held fixed: {', '.join(study.held)}.", ""]
     answers = [found for found in findings if study.claimed(found) and found.whole]
     for found in answers:
-        lines.append(f"- **{study.verdict(found)}** on {found.where}: {_words(found)}")
+        lines.append(f"- **{study.verdict(found)}** on {inert(found.where)}: {inert(_words(found))}")
     if not answers:
         lines.append("- **not measured**: the claim's arm or its reference is not among the cells.")
     return [*lines, "", f"What this can tell: {study.limits}"]

@@ -13,13 +13,14 @@ from eval.benchmarks import metric_of
 from eval.scored import ItemColumns, JudgedBy, ScoredModel, pooled_question
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
+from eval.spreadsheet import read_csv
 
 
 def long_table(cells: Sequence[Cell]) -> pd.DataFrame:
     """All rows of all cells, with one column per swept axis, `seed` and `cell`."""
     parts = []
     for cell in cells:
-        rows = pd.read_csv(cell.path / "scores.csv", keep_default_na=False)
+        rows = pd.DataFrame(read_csv(cell.path / "scores.csv"))
         parts.append(rows.assign(**cell.axes, seed=cell.seed, cell=cell.name))
     return pd.concat(parts, ignore_index=True)
 

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Group
 from rich.live import Live
-from rich.markup import escape
+from rich.markup import escape as unmarked
 from rich.table import Table
 from rich.text import Text
 
 from ablations.sweep.files import CellState, State, SweepCell, labels, state_of
 from fusion.runtime.progress import terminal
+from fusion.runtime.visible import visible
 
 _STATES: tuple[State, ...] = ("running", "failed", "stopped", "finished", "waiting")
 _STYLES = {"running": "cyan", "failed": "red", "stopped": "red", "finished": "green", "waiting": "dim"}
@@ -76,7 +77,7 @@ def failures_table(states: Sequence[CellState]) -> Table:
     for state in states:
         if state.failure is not None:
             more = f"{state.cell.folder.name}/failed.json"
-            table.add_row(*map(escape, (named[state.cell.name], state.failure.reason, state.failure.where, more)))
+            table.add_row(*map(_shown, (named[state.cell.name], state.failure.reason, state.failure.where, more)))
     return table
 
 
@@ -106,17 +107,17 @@ def _row(state: CellState, label: str) -> tuple[str, ...]:
     state_text = f"[{_STYLES[state.state]}]{state.state}[/]"
     progress, failure = state.progress, state.failure
     if failure is not None:
-        at = escape(f"{failure.where}: {failure.reason}" if failure.where else failure.reason)
+        at = _shown(f"{failure.where}: {failure.reason}" if failure.where else failure.reason)
     elif progress is None or state.state == "finished" or not progress.stage:
         at = ""
     else:
         share = f" {progress.done}/{progress.total}" if progress.total else ""
-        at = escape(f"{progress.stage} {progress.what}{share}")
+        at = _shown(f"{progress.stage} {progress.what}{share}")
     if progress is None:
-        return escape(label), state_text, at, "", "", ""
+        return _shown(label), state_text, at, "", "", ""
     until = time.time() if state.state == "running" else progress.updated
     stages = str(progress.computed + progress.reused)
-    return escape(label), state_text, at, stages, str(progress.computed), f"{until - progress.started:.0f}"
+    return _shown(label), state_text, at, stages, str(progress.computed), f"{until - progress.started:.0f}"
 
 
 def _tell(cells: Sequence[SweepCell], ended: threading.Event) -> None:
@@ -132,3 +133,8 @@ def _tell(cells: Sequence[SweepCell], ended: threading.Event) -> None:
             why = f": {state.failure.reason}" if state.failure else ""
             line = f"cell {number} of {len(cells)} {state.state}: {named[state.cell.name]}{why}"
             terminal().print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _shown(text: str) -> str:
+    """Text of others within a table of rich's."""
+    return unmarked(visible(text))

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from eval.spreadsheet import read_csv
 from fusion.runtime.configure import Refusal
 
 FILES = ("leaderboard.html", "leaderboard.md", "scores.csv", "cell.json")
@@ -84,7 +83,7 @@ def scores(table: Path) -> tuple[dict[str, float], dict[str, str]]:
     """The metrics of a scores.csv, and the reasons of its rows without a value."""
     metrics: dict[str, float] = {}
     unscored: dict[str, str] = {}
-    for row in pd.read_csv(table, keep_default_na=False, dtype=str).to_dict("records"):
+    for row in read_csv(table):
         parts = [row[column] for column in ("model", "benchmark", "metric", "slice", "variant") if row[column]]
         key = "/".join(re.sub(r"[^\w. -]", "_", part) for part in parts)
         if not row["value"]:

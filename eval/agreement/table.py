@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -11,9 +9,10 @@ from itertools import combinations
 import numpy as np
 
 from eval.agreement.votes import TIE, Item, VoteKind, Votes
-from eval.markdown import markdown_table
+from eval.markdown import inert, markdown_table
 from eval.scores.agreement import STATISTICS, agreement, fleiss_agreement, percent_agreement
 from eval.scores.intervals import Bootstrap, Interval
+from eval.spreadsheet import rows_csv
 
 COLUMNS = ("first", "second", "kind", "statistic", "value", "low", "high", "n", "items")
 
@@ -95,14 +94,12 @@ def _of_all(raters: Sequence[Votes], kind: VoteKind, bootstrap: Bootstrap) -> Ag
 
 def as_csv(rows: Sequence[AgreementRow]) -> str:
     """One line per row, unrounded; an undefined statistic has no value."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines: list[Sequence[object]] = [COLUMNS]
     for row in rows:
         found = row.found
-        numbers = ("", "", "", 0) if found is None else (found.value, found.low, found.high, found.n)
-        writer.writerow([row.first, row.second, row.kind, row.statistic, *numbers, row.items])
-    return stream.getvalue()
+        numbers = (None, None, None, 0) if found is None else (found.value, found.low, found.high, found.n)
+        lines.append([row.first, row.second, row.kind, row.statistic, *numbers, row.items])
+    return rows_csv(lines)
 
 
 def as_markdown(rows: Sequence[AgreementRow], bootstrap: Bootstrap) -> str:
@@ -124,7 +121,9 @@ def as_markdown(rows: Sequence[AgreementRow], bootstrap: Bootstrap) -> str:
         f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples,"
         f" seed {bootstrap.seed})."
     )
-    said = [f"{row.first} on {row.items} shared {row.kind}s: Fleiss' kappa {_cell(row.found)}.\n" for row in whole]
+    said = [
+        f"{inert(row.first)} on {row.items} shared {row.kind}s: Fleiss' kappa {_cell(row.found)}.\n" for row in whole
+    ]
     return "\n".join([*markdown_table(titles, lines), "", *said, note, ""])
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import math
 import re
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from eval.benchmarks import judged, metric_of
 from eval.records import Question, Unscored, Verdict
+from eval.report.sections import escaped
 from eval.scored import GROUPS, ScoredModel, ShownAnswers
 
 # Characters that could end or open something in the HTML around the island; JSON knows other spellings of them.
@@ -35,7 +35,7 @@ def answers_page(title: str, scored: Sequence[ScoredModel], links: Mapping[str, 
     script = template[template.rindex("<script>") + len("<script>") : template.rindex("</script>")]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     filled = {
-        "TITLE": html.escape(title),
+        "TITLE": escaped(title),
         "POLICY": f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
         "LINKS": anchors(links),
         "DATA": json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(_ISLAND),
@@ -45,9 +45,7 @@ def answers_page(title: str, scored: Sequence[ScoredModel], links: Mapping[str, 
 
 def anchors(links: Mapping[str, str]) -> str:
     """Links to files beside the page."""
-    return "".join(
-        f'<a href="{html.escape(address, quote=True)}">{html.escape(label)}</a> ' for label, address in links.items()
-    )
+    return "".join(f'<a href="{escaped(address)}">{escaped(label)}</a> ' for label, address in links.items())
 
 
 def _benchmark(name: str, entries: Sequence[ScoredModel]) -> dict[str, object]:

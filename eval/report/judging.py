@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -14,6 +12,7 @@ from eval.benchmarks import judged
 from eval.records import Place
 from eval.scored import JudgeCost, ScoredModel
 from eval.scores.intervals import Bootstrap
+from eval.spreadsheet import rows_csv
 
 
 def write_judging(scored: Sequence[ScoredModel], out: Path, bootstrap: Bootstrap) -> list[str]:
@@ -76,12 +75,7 @@ def _from_one_side(model: str, place: Place, value: float) -> tuple[Item, float]
 def cost_csv(costs: Sequence[JudgeCost]) -> str:
     """One line per model, benchmark, judge and layer; `money` is empty where the judge has no price."""
     names = [field.name for field in fields(JudgeCost)]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(names)
-    for found in costs:
-        writer.writerow(["" if getattr(found, name) is None else getattr(found, name) for name in names])
-    return stream.getvalue()
+    return rows_csv([names, *([getattr(found, name) for name in names] for found in costs)])
 
 
 def _write(path: Path, text: str | None) -> None:

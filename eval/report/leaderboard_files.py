@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
 from eval.judging.estimate import spelt
+from eval.markdown import inert, markup_table
 from eval.report.tables import DAGGER, LeaderboardRow, TableCell, costs_known, percents, rounded
+from eval.spreadsheet import rows_csv
+from fusion.runtime.visible import visible
 
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
+# Letters that TeX acts on.  Two carets begin a letter by its number, and a row's first bracket or star would be an
+# argument of the row's end before it.
+_LATEX = {
+    "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "[": "{[}", "]": "{]}", "*": "{*}",
+}  # fmt: skip
 
 
 def markdown(rows: Sequence[LeaderboardRow], notes: Sequence[str]) -> str:
@@ -17,34 +24,34 @@ def markdown(rows: Sequence[LeaderboardRow], notes: Sequence[str]) -> str:
     if not rows:
         return "No model was evaluated.\n"
     paid = costs_known(rows)
-    titles = ["", *_titles(rows), "unscored", *(["judging"] if paid else [])]
-    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    titles = ["", *map(inert, _titles(rows)), "unscored", *(["judging"] if paid else [])]
+    lines = markup_table(titles, [])
     group = None
     for row in rows:
         if row.group != group:
             group = row.group
-            lines.append("| **" + group + "** |" + " |" * (len(titles) - 1))
-        cells = [row.model, *(_markdown_cell(cell) for cell in row.cells), str(row.unscored)]
+            lines.append("| **" + inert(group) + "** |" + " |" * (len(titles) - 1))
+        cells = [inert(row.model), *(_markdown_cell(cell) for cell in row.cells), str(row.unscored)]
         cells += [judging(row)] if paid else []
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *[f"{note}\n" for note in notes]])
+    return "\n".join([*lines, "", *[f"{inert(note)}\n" for note in notes]])
 
 
 def wide_csv(rows: Sequence[LeaderboardRow]) -> str:
     """One line per model; for each heading value, bounds, number of items and difference to the pivot, unrounded; last
     the tokens and the money that judging took, where they are known."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     parts = ("value", "low", "high", "n", "difference", "difference_low", "difference_high", "percent", "p_holm",
              "reason")  # fmt: skip
     headings = [cell.heading for cell in rows[0].cells] if rows else []
     names = [f"{h.benchmark}.{h.metric}.{h.slice}" for h in headings]
     costs = ["judge_tokens", "judge_money"] if costs_known(rows) else []
-    writer.writerow(["group", "model", "unscored", *(f"{name}.{part}" for name in names for part in parts), *costs])
+    lines: list[list[object]] = [
+        ["group", "model", "unscored", *(f"{name}.{part}" for name in names for part in parts), *costs]
+    ]
     for row in rows:
         values = [getattr(cell, part) for cell in row.cells for part in parts] + [getattr(row, name) for name in costs]
-        writer.writerow([row.group, row.model, row.unscored, *("" if value is None else value for value in values)])
-    return stream.getvalue()
+        lines.append([row.group, row.model, row.unscored, *values])
+    return rows_csv(lines)
 
 
 def latex(rows: Sequence[LeaderboardRow], notes: Sequence[str]) -> str:
@@ -71,7 +78,7 @@ def latex(rows: Sequence[LeaderboardRow], notes: Sequence[str]) -> str:
         if any(cell.low is not None for cell in row.cells):
             bounds = ["", *(_latex_interval(cell) for cell in row.cells), *[""] * (len(titles) - len(row.cells))]
             lines.append(" & ".join(bounds) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(f"% {note}" for note in notes)]) + "\n"
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *(f"% {visible(note)}" for note in notes)]) + "\n"
 
 
 def judging(row: LeaderboardRow) -> str:
@@ -89,7 +96,7 @@ def _titles(rows: Sequence[LeaderboardRow]) -> list[str]:
 def _markdown_cell(cell: TableCell) -> str:
     heading = cell.heading
     if cell.value is None:
-        return f"— ({cell.reason})" if cell.reason else "—"
+        return f"— ({inert(cell.reason)})" if cell.reason else "—"
     text = rounded(cell.value, heading.decimals)
     text = {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(cell.rank, text)
     if cell.low is not None:
@@ -124,5 +131,4 @@ def _ascii(number: str) -> str:
 
 
 def _escape(text: str) -> str:
-    plain = text.replace("\\", "/").replace("—", "--")
-    return "".join(_LATEX.get(letter, letter) for letter in plain)
+    return "".join(_LATEX.get(letter, letter) for letter in visible(text).replace("—", "--"))

@@ -5,9 +5,11 @@ Margins are computed from the widths of the labels, because matplotlib's own lay
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -16,6 +18,7 @@ import pandas as pd
 
 from eval.scored import GROUPS
 from eval.scores.metric import Metric
+from fusion.runtime.visible import visible
 
 matplotlib.use("Agg")
 from matplotlib.axes import Axes  # the backend is chosen first
@@ -154,6 +157,7 @@ def best_rows(title: str, rows: pd.DataFrame, value: str) -> tuple[str, pd.DataF
 
 def listed(title: str, names: Sequence[str], *, width: float = 4.2) -> tuple[Figure, Axes]:
     """An empty plot with one line per name, top down."""
+    names = [visible(name) for name in names]
     many = len(names) > 24
     font = FontProperties(size=8 if many else 9)
     line = 0.18 if many else 0.26
@@ -169,6 +173,7 @@ def framed(
     title: str, *, width: float, height: float, left: float, bottom: float, right: float = 0.15
 ) -> tuple[Figure, Axes]:
     """An empty plot of `width` x `height` inches, with the margins that its labels need around it."""
+    title = visible(title, lines=True)
     needed = FontProperties(size=11)
     whole = max(left + width + right, 0.2 + widest([title], needed))
     tall = height + bottom + 0.4
@@ -182,15 +187,27 @@ def framed(
 def svg(figure: Figure) -> str:
     """The figure as an SVG element, the same bytes every time."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None})
+    with _letters_of_the_reader():
+        figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
-    return text[text.index("<svg") :]
+    return visible(text[text.index("<svg") :], lines=True)
 
 
 def widest(texts: Sequence[str], font: FontProperties | None = None) -> float:
     """How many inches the widest of some labels takes, in small type unless another font is named."""
     font = font or FontProperties(size=9)
-    return max((text_to_path.get_text_width_height_descent(t, font, ismath=False)[0] / 72 for t in texts), default=0)
+    with _letters_of_the_reader():
+        return max(
+            (text_to_path.get_text_width_height_descent(t, font, ismath=False)[0] / 72 for t in texts), default=0
+        )
+
+
+@contextlib.contextmanager
+def _letters_of_the_reader() -> Iterator[None]:
+    """Without complaints about letters that matplotlib's own font lacks: text is drawn by the reader's fonts."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def _name(figure: Figure, axes: Axes, places: Mapping[str, tuple[float, float]]) -> None:

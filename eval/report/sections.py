@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from eval.markdown import markdown_table
+from eval.markdown import inert, markup_table
+from fusion.runtime.visible import visible
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,27 +42,32 @@ class Section:
 
 def as_html(section: Section) -> str:
     """The section with its heading; the page's script sorts its table."""
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in section.notes)
+    notes = "".join(f"<p>{escaped(note)}</p>" for note in section.notes)
     figures = "\n".join(f"<figure>{plot}</figure>" for plot in section.figures)
     table = _table(section) if section.rows else ""
     if section.folded and table:
         table = f"<details><summary>{len(section.rows)} rows</summary>{table}</details>"
-    return f'<section id="{section.anchor}"><h2>{html.escape(section.title)}</h2>\n{notes}{table}\n{figures}</section>'
+    return f'<section id="{section.anchor}"><h2>{escaped(section.title)}</h2>\n{notes}{table}\n{figures}</section>'
 
 
 def as_markdown(section: Section) -> str:
     """The section without its plots."""
-    lines = [f"## {section.title}", ""]
+    lines = [f"## {inert(section.title)}", ""]
     if section.rows:
         rows = [[_linked(entry) for entry in row] for row in section.rows]
-        lines += [*markdown_table(section.columns, rows), ""]
-    return "\n".join([*lines, *(f"{note}\n" for note in section.notes)])
+        lines += [*markup_table(map(inert, section.columns), rows), ""]
+    return "\n".join([*lines, *(f"{inert(note)}\n" for note in section.notes)])
 
 
 def header(name: str, kind: Literal["number", "place", "text"]) -> str:
     """A column's head; pressing it sorts by the column: numbers first from the largest, places and texts ascending."""
     said = "" if kind == "number" else f' data-kind="{kind}"'
-    return f'<th scope="col"{said}><button type="button">{html.escape(name)}</button></th>'
+    return f'<th scope="col"{said}><button type="button">{escaped(name)}</button></th>'
+
+
+def escaped(text: str) -> str:
+    """Text as HTML shows it, within an attribute too."""
+    return html.escape(visible(text), quote=True)
 
 
 def _table(section: Section) -> str:
@@ -77,12 +83,11 @@ def _table(section: Section) -> str:
 
 def _cell(entry: Entry, numeric: bool) -> str:
     value = ("" if entry.number is None else str(entry.number)) if numeric else entry.text
-    links = " ".join(
-        f'<a href="{html.escape(address, quote=True)}">{html.escape(label)}</a>' for label, address in entry.links
-    )
+    links = " ".join(f'<a href="{escaped(address)}">{escaped(label)}</a>' for label, address in entry.links)
     kind = "" if numeric else ' class="text"'
-    return f'<td{kind} data-value="{html.escape(value, quote=True)}">{html.escape(entry.text)}{links}</td>'
+    return f'<td{kind} data-value="{escaped(value)}">{escaped(entry.text)}{links}</td>'
 
 
 def _linked(entry: Entry) -> str:
-    return " ".join([entry.text, *(f"[{label}](<{address}>)" for label, address in entry.links)]).strip()
+    links = (f"[{inert(label)}](<{inert(address)}>)" for label, address in entry.links)
+    return " ".join([inert(entry.text), *links]).strip()

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from eval.benchmarks import judged, metric_of
+from eval.markdown import inert
 from eval.report import leaderboard_files, plots
 from eval.report.answers_page import answers_page
 from eval.report.comparisons import (
@@ -28,6 +29,8 @@ from eval.report.tables import DAGGER, Heading, headings, leaderboard, rounded, 
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.sign_flip import FLIPS
+from eval.spreadsheet import table_csv
+from fusion.runtime.visible import visible
 
 
 def write_report(
@@ -48,11 +51,11 @@ def write_report(
     """
     out.mkdir(parents=True, exist_ok=True)
     table = scores_table(scored, bootstrap=bootstrap, reference_of=reference_of)
-    table.to_csv(out / "scores.csv", index=False, lineterminator="\n")
-    items_table(scored).to_csv(out / "items.csv", index=False, lineterminator="\n")
+    (out / "scores.csv").write_text(table_csv(table), encoding="utf-8")
+    (out / "items.csv").write_text(table_csv(items_table(scored)), encoding="utf-8")
     rows = leaderboard(table, [cost for entry in scored if entry.judged for cost in entry.judged.costs])
     remarks = [*notes(scored, table, bootstrap, reference_of), *write_judging(scored, out, bootstrap), *remarks]
-    (out / "leaderboard.md").write_text(f"# {title}\n\n" + leaderboard_files.markdown(rows, remarks))
+    (out / "leaderboard.md").write_text(f"# {inert(title)}\n\n" + leaderboard_files.markdown(rows, remarks))
     (out / "leaderboard.csv").write_text(leaderboard_files.wide_csv(rows))
     (out / "leaderboard.tex").write_text(leaderboard_files.latex(rows, remarks))
     drawn = _plots(table)
@@ -179,6 +182,7 @@ def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap:
 def _plots(table: pd.DataFrame) -> dict[str, str]:
     """Of every judged benchmark its primary metric: with intervals, as difference to the pivot; ratings by category;
     against the answers' length where that is a metric."""
+    table = table.assign(model=table["model"].map(visible))
     shown = table.drop_duplicates("model")
     models = list(shown.loc[~shown["group"].isin(("Sources", "Ensembles")), "model"])
     figures: dict[str, Figure | None] = {}

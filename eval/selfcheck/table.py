@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 from eval.markdown import markdown_table
 from eval.selfcheck.row import CheckRow
+from eval.spreadsheet import rows_csv
 
 COLUMNS = ("benchmark", "model", "quantity", "ours", "published", "difference", "verdict", "note")
 # Longer names are cut in the terminal's table.
@@ -42,13 +42,12 @@ def write(rows: Sequence[CheckRow], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     lines = ["# Self-check", "", f"{summary(rows)}.", "", *markdown_table(COLUMNS, map(cells, rows))]
     (out / "selfcheck.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with (out / "selfcheck.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*COLUMNS, "tolerance"])
-        for row in rows:
-            verdict = "ok" if row.ok else "off"
-            figures = (row.ours, row.published, row.difference)
-            writer.writerow([row.benchmark, row.model, row.quantity, *figures, verdict, row.note, row.tolerance])
+    lines: list[list[object]] = [[*COLUMNS, "tolerance"]]
+    for row in rows:
+        verdict = "ok" if row.ok else "off"
+        figures = (row.ours, row.published, row.difference)
+        lines.append([row.benchmark, row.model, row.quantity, *figures, verdict, row.note, row.tolerance])
+    (out / "selfcheck.csv").write_text(rows_csv(lines), encoding="utf-8")
 
 
 def _figure(value: float) -> str:

@@ -1,6 +1,7 @@
 """The ground floor: keeping, starting and checking things.  It imports nothing of the project.
 
     configure.py        from plain settings to checked, frozen dataclasses; what a refusal says
+    visible.py          text of others, as text that a terminal only shows
     processes.py        child processes that cannot outlive their parent; threads and processor features held fixed
     command.py          how every command begins: Hydra composes, the command gets a plain mapping
     digests.py          files by their bytes

@@ -26,6 +26,7 @@ from omegaconf import OmegaConf
 
 from fusion.runtime.configure import Refusal, nearest
 from fusion.runtime.processes import processor_settings
+from fusion.runtime.visible import visible
 
 # Most file systems take 255 bytes; a name must also fit beside what a copy or an archive adds to it.
 _LONGEST_NAME = 160
@@ -255,7 +256,7 @@ def _refused(message: str, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    print(f"refused: {message}", file=sys.stderr)
+    print(f"refused: {visible(message, lines=True)}", file=sys.stderr)
     return 2
 
 
@@ -268,4 +269,4 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     if category is UserWarning and "/fusion/" in filename.replace(os.sep, "/"):
-        print(f"note: {message}", file=sys.stderr)
+        print(f"note: {visible(str(message), lines=True)}", file=sys.stderr)

@@ -10,10 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fusion.runtime.artifacts import Artifact, Store
 from fusion.runtime.stage import Stage, Unfinished
+from fusion.runtime.visible import visible
 
 # The stages of a run by their place in the store, none before what it is made from.
 CHAIN = (
@@ -91,7 +93,7 @@ class RunProgress:
     @contextlib.contextmanager
     def stage(self, stage: str, what: str) -> Iterator[StageProgress]:
         """Show `stage` of the model `what` until the block ends; the block says `finished(artifact)`."""
-        task = self._bars.add_task(f"{stage:<10} {what}", total=None, stage=stage, what=what)
+        task = self._bars.add_task(f"{stage:<10} {escape(visible(what))}", total=None, stage=stage, what=what)
         shown = StageProgress(self._bars, task)
         started = time.monotonic()
         try:
@@ -119,7 +121,8 @@ class RunProgress:
                 self.reused += 1
                 return
             self.computed += 1
-        self.console.print(f"  {stage:<10} {what:<28} {time.monotonic() - started:6.1f} s", highlight=False)
+        taken = f"{time.monotonic() - started:6.1f} s"
+        self.console.print(f"  {stage:<10} {visible(what):<28} {taken}", highlight=False, markup=False)
 
     def produce(self, store: Store, stage: Stage) -> Artifact:
         """What `stage` leaves in `store`, made while a bar shows how far it is, or found from before."""
@@ -151,7 +154,7 @@ class RunProgress:
 
     def note(self, text: str) -> None:
         """A sentence the user should see, above the bars."""
-        self.console.print(text, highlight=False)
+        self.console.print(visible(text, lines=True), highlight=False, markup=False)
 
     def note_once(self, text: str) -> None:
         """The same, but not again in this run."""

@@ -10,7 +10,6 @@ preference, which the package leaves out of every rate.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from eval.benchmarks.pairwise_preference import SHOWN_FIRST, SHOWN_SECOND, judge
 from eval.records import Unscored, Verdict
 from eval.scored import ScoredModel, ShownAnswers
 from eval.scores.win_rate import win_rate
+from eval.spreadsheet import rows_csv
 
 # The package's leaderboard tells "minimal", "verified" and "community" entries apart; its own default is the last.
 _MODE = "community"
@@ -42,10 +42,8 @@ def write_alpaca_files(scored: Iterable[ScoredModel], out: Path, *, annotator: s
             _json(annotation_rows(entry.model, entry.shown, annotator=annotator)), encoding="utf-8"
         )
         row = leaderboard_row(entry, entry.shown)
-        with (folder / "alpaca_leaderboard.csv").open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(["", *row])
-            writer.writerow([entry.model, *row.values()])
+        table = rows_csv([["", *row], [entry.model, *row.values()]])
+        (folder / "alpaca_leaderboard.csv").write_text(table, encoding="utf-8")
         folders.append(folder)
     return folders
 
