@@ -18,11 +18,13 @@ from matplotlib.figure import Figure
 from ablations.studies.measures import measures_of
 from ablations.studies.pooling import PooledRow
 from eval.benchmarks import metric_of
-from eval.report.plots import COLOURS, MOST_ROWS, OTHER, framed, listed, widest
+from eval.report.plots import COLOURS, MOST_ROWS, OTHER, framed, hint, listed, widest
 from eval.report.tables import Heading, rounded
 from eval.scored import GROUPS, ScoredModel, question_of
 from eval.scores.intervals import Bootstrap, Interval, mean_interval
 
+# Of text within coloured squares: beside white and black, which in the page are those of the reader's mode.
+_LIGHT, _DARK = "#fefefe", "#010101"
 RULE = "merge rule"  # the axis that the merge rules of one cell span
 
 
@@ -71,11 +73,14 @@ def seed_spread(rows: Sequence[PooledRow]) -> dict[str, Figure]:
             whole = next(m for m in row.scored.metrics if (m.metric, m.slice) == (measure.metric, measure.slice))
             if whole.low is not None and whole.high is not None:
                 axes.plot([whole.low, whole.high], [place, place], color=colour, linewidth=5, alpha=0.35)
-            seeds = [_value(entry, measure) for _, entry in row.runs.values()]
-            known = [value for value in seeds if value is not None]
-            axes.plot(known, [place] * len(known), "o", color=colour, markersize=4, markerfacecolor="white")
+            for seed, (_, entry) in row.runs.items():
+                value = _value(entry, measure)
+                if value is not None:
+                    said = hint(f"{row.label}, seed {seed}: {rounded(value, measure.decimals)}")
+                    axes.plot([value], [place], "o", color=colour, markersize=4, markerfacecolor="white", gid=said)
             if whole.value is not None:
-                axes.plot([whole.value], [place], "|", color=colour, markersize=12, markeredgewidth=2)
+                said = hint(f"{row.label}, pooled: {rounded(whole.value, measure.decimals)}")
+                axes.plot([whole.value], [place], "|", color=colour, markersize=12, markeredgewidth=2, gid=said)
         found[_file(measure)] = figure
     return found
 
@@ -181,7 +186,7 @@ def _fill(axes: Axes, grid: np.ndarray, texts: Sequence[Sequence[str]], *, low: 
     for y, line in enumerate(texts):
         for x, text in enumerate(line):
             dark = not np.isnan(grid[y, x]) and (grid[y, x] - low) / ((high - low) or 1) < 0.6
-            axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+            axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=8, color=_LIGHT if dark else _DARK)
     axes.set_ylim(len(grid), 0)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)

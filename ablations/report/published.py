@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from eval.benchmarks import metric_of
-from eval.report.plots import COLOURS, OTHER, listed
+from eval.report.plots import COLOURS, OTHER, hint, listed
 from eval.report.sections import Entry, Section
 from eval.report.tables import Heading, rounded
 
@@ -126,10 +126,12 @@ def shapes(published: Published, table: pd.DataFrame) -> Figure | None:
     lines = [(role, origin) for role in roles for origin in ("published", "here") if (role, origin) in present]
     figure, axes = listed(f"{column}: percent over the pivot", [f"{role}, {origin}" for role, origin in lines])
     for place, (role, origin) in enumerate(lines):
-        values = long[(long["role"] == role) & (long["origin"] == origin)]["percent"]
+        own = long[(long["role"] == role) & (long["origin"] == origin)]
         colour = COLOURS.get(_GROUPS.get(role, role), OTHER)
         face = "white" if origin == "published" else colour
-        axes.plot(values, [place] * len(values), "o", color=colour, markerfacecolor=face, markersize=6)
+        for model, value in zip(own["model"], own["percent"], strict=True):
+            said = hint(f"{model}, {origin}: {rounded(value, 2, sign=True)}%")
+            axes.plot([value], [place], "o", color=colour, markerfacecolor=face, markersize=6, gid=said)
     axes.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
     return figure
 

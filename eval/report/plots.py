@@ -8,14 +8,17 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import matplotlib
 import numpy as np
 import pandas as pd
 
+from eval.report.tables import rounded
 from eval.scored import GROUPS
 from eval.scores.metric import Metric
 from fusion.runtime.visible import visible
@@ -32,6 +35,7 @@ OTHER = "#CC79A7"
 MOST_ROWS = 60  # of a plot that is taken in at a glance
 _LINES = ("-", "--", ":", "-.")
 _MOST_LINES = 20
+_HINT = "hint: "
 # A model's name may hold dollars, which are no formula.
 _SETTINGS = {"svg.hashsalt": "fusechat-lab", "svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
 matplotlib.rcParams.update(_SETTINGS)
@@ -62,13 +66,20 @@ def radar(table: pd.DataFrame, benchmark: str, rating: Metric, models: Sequence[
         line = _LINES[seen.get(group, 0) % len(_LINES)]
         seen[group] = seen.get(group, 0) + 1
         closed = [*range(len(categories)), 0]
-        axes.plot(angles[closed], values[closed], line, color=COLOURS.get(group, OTHER), label=model, linewidth=1.4)
+        said = ", ".join(f"{name} {rounded(x, rating.decimals)}" for name, x in zip(categories, values, strict=True))
+        axes.plot(
+            angles[closed], values[closed], line, color=COLOURS.get(group, OTHER), label=model, linewidth=1.4,
+            gid=hint(f"{model}: {said}"),
+        )  # fmt: skip
     axes.set_xticks(angles, categories)
     axes.set_ylim(start, 10)
     axes.set_yticks(range(start + 1, 11))
     axes.set_rlabel_position(180 / len(categories))  # type: ignore[attr-defined]
     said = f" (the centre is {start})" if start else ""
     axes.set_title(f"{rating.title} by category{said}", pad=16)
+    figure.set_label(
+        f"{rating.title} by category: a line around {', '.join(categories)} for each of {len(seen)} groups"
+    )
     axes.legend(
         loc="center left", bbox_to_anchor=((2 * side + size) / width, 0.5), frameon=False, fontsize=8,
         bbox_transform=figure.transFigure,
@@ -109,8 +120,14 @@ def intervals(
     rows = rows.sort_values("order", kind="stable")
     figure, axes = listed(title, list(rows["model"]))
     colours = [COLOURS.get(group, OTHER) for group in rows["group"]]
-    axes.hlines(range(len(rows)), rows[low], rows[high], colors=colours, linewidth=1.6)
-    axes.scatter(rows[value], range(len(rows)), c=colours, s=25, zorder=3)
+    signed = difference_to is not None
+    for place, row in enumerate(rows.to_dict("records")):
+        ends = [rounded(row[end], metric.decimals, sign=signed) for end in (low, high) if not pd.isna(row[end])]
+        said = f"{row['model']}: {rounded(row[value], metric.decimals, sign=signed)}"
+        told = hint(f"{said} ({' to '.join(ends)})" if ends else said)
+        axes.plot([row[low], row[high]], [place, place], color=colours[place], linewidth=1.6, gid=told)
+        axes.plot([row[value]], [place], "o", color=colours[place], markersize=5, zorder=3, gid=told)
+    figure.set_label(spanned(title, rows, value, metric.decimals, sign=signed))
     if difference_to is not None:
         axes.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
     return figure
@@ -131,12 +148,16 @@ def lengths(table: pd.DataFrame, benchmark: str, metric: Metric, length: Metric)
         return None
     groups = rows.drop_duplicates("model").set_index("model")["group"]
     figure, axes = framed(f"{metric.title} against length", width=5.0, height=3.6, left=0.55, bottom=0.5)
+    wide.index.name = "model"
     colours = [COLOURS.get(groups[model], OTHER) for model in wide.index]
     if metric.length_controlled in wide:
         controlled = wide[metric.length_controlled]
         axes.vlines(across, up, controlled, colors=colours, linewidth=1, alpha=0.6)
         axes.scatter(across, controlled, c=colours, marker="_", s=49)
-    axes.scatter(across, up, c=colours, s=25, zorder=3)
+    for model, colour in zip(wide.index, colours, strict=True):
+        said = f"{model}: {rounded(up[model], metric.decimals)} at {across[model]:,.0f} characters"
+        axes.plot([across[model]], [up[model]], "o", color=colour, markersize=5, zorder=3, gid=hint(said))
+    figure.set_label(spanned(f"{metric.title} against length", wide.reset_index(), metric.name, metric.decimals))
     axes.set_xlabel("average length of the answers, characters")
     axes.set_ylabel(f"{metric.name.replace('_', ' ')}, %; bar: length-controlled")
     _keys(axes, [group for group in GROUPS if group in set(groups[wide.index])])
@@ -144,6 +165,18 @@ def lengths(table: pd.DataFrame, benchmark: str, metric: Metric, length: Metric)
     places = {model: (across[model], up[model]) for model in order}
     _name(figure, axes, places)
     return figure
+
+
+def hint(text: str) -> str:
+    """What a reader is told who points at a line or a point: the `gid` of its artist, which `svg` makes a title."""
+    return _HINT + visible(text)
+
+
+def spanned(title: str, rows: pd.DataFrame, value: str, decimals: int, *, sign: bool = False) -> str:
+    """A plot in words, for who does not see it: its title, and the models between which its values lie."""
+    low, high = (rows.loc[rows[value].agg(end)] for end in ("idxmin", "idxmax"))
+    ends = (f"{row['model']} {rounded(row[value], decimals, sign=sign)}" for row in (low, high))
+    return f"{title}: {len(rows)} models, from {' to '.join(ends)}"
 
 
 def best_rows(title: str, rows: pd.DataFrame, value: str) -> tuple[str, pd.DataFrame]:
@@ -177,7 +210,7 @@ def framed(
     needed = FontProperties(size=11)
     whole = max(left + width + right, 0.2 + widest([title], needed))
     tall = height + bottom + 0.4
-    figure = Figure(figsize=(whole, tall))
+    figure = Figure(figsize=(whole, tall), label=title)
     axes = figure.add_axes((left / whole, bottom / tall, width / whole, height / tall))
     figure.text(0.5, 1 - 0.22 / tall, title, ha="center", va="center", fontproperties=needed)
     axes.spines[["top", "right"]].set_visible(False)
@@ -185,12 +218,14 @@ def framed(
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an SVG element, the same bytes every time."""
+    """The figure as an SVG element, the same bytes every time; its label says what it shows, its hints are titles."""
     stream = io.StringIO()
     with _letters_of_the_reader():
         figure.savefig(stream, format="svg", metadata={"Date": None})
     text = stream.getvalue()
-    return visible(text[text.index("<svg") :], lines=True)
+    said = quoteattr(str(figure.get_label()))
+    text = text[text.index("<svg") :].replace("<svg", f'<svg role="img" aria-label={said}', 1)
+    return visible(re.sub(f'<g id="{_HINT}([^"]*)">', r'<g class="hint"><title>\1</title>', text), lines=True)
 
 
 def widest(texts: Sequence[str], font: FontProperties | None = None) -> float:

@@ -43,7 +43,7 @@ class Section:
 def as_html(section: Section) -> str:
     """The section with its heading; the page's script sorts its table."""
     notes = "".join(f"<p>{escaped(note)}</p>" for note in section.notes)
-    figures = "\n".join(f"<figure>{plot}</figure>" for plot in section.figures)
+    figures = "\n".join(map(figure, section.figures))
     table = _table(section) if section.rows else ""
     if section.folded and table:
         table = f"<details><summary>{len(section.rows)} rows</summary>{table}</details>"
@@ -59,8 +59,23 @@ def as_markdown(section: Section) -> str:
     return "\n".join([*lines, *(f"{inert(note)}\n" for note in section.notes)])
 
 
-def header(name: str, kind: Literal["number", "place", "text"]) -> str:
-    """A column's head; pressing it sorts by the column: numbers first from the largest, places and texts ascending."""
+def figure(plot: str) -> str:
+    """A plot as the page shows it: its black and white are those of the page, which has a dark mode."""
+    for named, of_page in (("#000000", "currentColor"), ("#ffffff", "Canvas")):
+        plot = plot.replace(named, of_page)
+    return f"<figure>{plot}</figure>"
+
+
+def framed(label: str, head: str, rows: str) -> str:
+    """A table from the cells of its head and from its rows, in a frame of its own that scrolls."""
+    return (
+        f'<div class="table" role="region" aria-label="{escaped(label)}" tabindex="0">\n'
+        f"<table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+    )
+
+
+def header(name: str, kind: Literal["number", "text"]) -> str:
+    """A column's head; pressing it sorts by the column: numbers first from the largest, texts from A."""
     said = "" if kind == "number" else f' data-kind="{kind}"'
     return f'<th scope="col"{said}><button type="button">{escaped(name)}</button></th>'
 
@@ -78,7 +93,7 @@ def _table(section: Section) -> str:
         + "</tr>"
         for row in section.rows
     )
-    return f'<div class="table"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
+    return framed(section.title, head, rows)
 
 
 def _cell(entry: Entry, numeric: bool) -> str:

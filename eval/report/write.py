@@ -22,6 +22,7 @@ from eval.report.comparisons import (
     smallest_difference,
     too_few,
 )
+from eval.report.headline import headline
 from eval.report.judging import write_judging
 from eval.report.page import page
 from eval.report.sections import Section
@@ -43,11 +44,14 @@ def write_report(
     reference_of: ReferenceOf | None = None,
     sections: Callable[[pd.DataFrame], Sequence[Section]] = lambda table: (),
     remarks: Sequence[str] = (),
+    found: Sequence[str] = (),
+    made: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html}, answers.html and plots/*.svg into `out`, cost.csv and
     agreement.{csv,md} where judges gave cause; return the table.  `answers.html` needs models that carry their answers.
     `links` (label to address) join those of the page, `sections` (made from the table) come below its leaderboard, and
-    `remarks` stand last below every form of it.
+    `remarks` stand last below every form of it.  The page alone has sentences on what was `found`, those of the
+    leaderboard after them, and what it was `made` by, which differs from run to run.
     """
     out.mkdir(parents=True, exist_ok=True)
     table = scores_table(scored, bootstrap=bootstrap, reference_of=reference_of)
@@ -55,9 +59,10 @@ def write_report(
     (out / "items.csv").write_text(table_csv(items_table(scored)), encoding="utf-8")
     rows = leaderboard(table, [cost for entry in scored if entry.judged for cost in entry.judged.costs])
     remarks = [*notes(scored, table, bootstrap, reference_of), *write_judging(scored, out, bootstrap), *remarks]
-    (out / "leaderboard.md").write_text(f"# {inert(title)}\n\n" + leaderboard_files.markdown(rows, remarks))
+    below = [_brackets(bootstrap), *remarks]
+    (out / "leaderboard.md").write_text(f"# {inert(title)}\n\n" + leaderboard_files.markdown(rows, below))
     (out / "leaderboard.csv").write_text(leaderboard_files.wide_csv(rows))
-    (out / "leaderboard.tex").write_text(leaderboard_files.latex(rows, remarks))
+    (out / "leaderboard.tex").write_text(leaderboard_files.latex(rows, below))
     drawn = _plots(table)
     folder = out / "plots"
     folder.mkdir(exist_ok=True)
@@ -72,9 +77,28 @@ def write_report(
     else:
         (out / "answers.html").write_text(answers, encoding="utf-8")
         beside = {"answers and verdicts": "answers.html", **beside}
-    whole = page(title, rows, remarks, list(drawn.values()), beside, sections(table))
+    whole = page(
+        title,
+        rows,
+        remarks,
+        list(drawn.values()),
+        beside,
+        sections(table),
+        bootstrap=bootstrap,
+        headlines=[*found, *filter(None, [headline(rows, bootstrap.confidence)])],
+        made=made or {},
+    )
     (out / "leaderboard.html").write_text(whole, encoding="utf-8")
     return table
+
+
+def _brackets(bootstrap: Bootstrap) -> str:
+    """How the cells of leaderboard.md and .tex are read; the page has a legend of its own."""
+    return (
+        f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples,"
+        f" seed {bootstrap.seed}). Parentheses: difference to the pivot, paired by question; how far the value lies"
+        " from the pivot's, in percent of the pivot's."
+    )
 
 
 def items_table(scored: Sequence[ScoredModel]) -> pd.DataFrame:
@@ -92,12 +116,8 @@ def items_table(scored: Sequence[ScoredModel]) -> pd.DataFrame:
 def notes(
     scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstrap, reference_of: ReferenceOf | None = None
 ) -> list[str]:
-    """What a reader must know below the table: the intervals, the smallest difference that could show, variants."""
-    found = [
-        f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples,"
-        f" seed {bootstrap.seed}). Parentheses: difference to the pivot, paired by question; how far the value lies"
-        " from the pivot's, in percent of the pivot's."
-    ]
+    """What a reader must know below the table: the mark, the smallest difference that could show, variants."""
+    found = []
     if table["p_to_pivot"].notna().any():
         found.append(
             f"{DAGGER} differs from the pivot after Holm's correction over the models of its column: the chance of even"
