@@ -3,7 +3,6 @@
     tracking/      a finished cell in an experiment tracker
     made_by.py     by what code finished cells were made
     precisions.py  at which precision each model was trained, stored and served
-    show.py        a leaderboard on the terminal
     cell.py        one cell: fusion, evaluation, its own report
     sweep/         many cells: listed, started, watched, taken up again
     studies/       what a sweep is run for: a question, a claim, the comparison that answers it

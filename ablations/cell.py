@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from eval.answer.candidate import Candidate
 from eval.config import EvalConfig, eval_config
 from eval.pipeline import evaluate
 from eval.records import ItemScore
+from eval.report.made import artifacts_section, made_now
 from eval.report.write import write_report
 from eval.scored import JudgeCost, JudgedBy, ScoredModel
 from eval.scores.metric_row import MetricRow
@@ -57,12 +58,13 @@ def run_cell(
     study: str | None = None,
     servers: Servers | None = None,
     shown: RunProgress | None = None,
+    command: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Compute or reuse every stage of the composed experiment and write the cell's report into `out`.
 
     With `servers`, running servers are reused and left running; without, the cell stops those it started.  `shown`
-    follows the progress of every stage.  Returns the score table.  Raises Refusal for settings or input that a stage
-    will not work on.
+    follows the progress of every stage.  `command` is named on the report's page.  Returns the score table.  Raises
+    Refusal for settings or input that a stage will not work on.
     """
     tracker = tracker_from(settings)
     fusing: FusionConfig = fusion_config(settings)
@@ -79,8 +81,9 @@ def run_cell(
         title=fusing.name,
         bootstrap=evaluating.bootstrap,
         links={"precision.csv": "precision.csv"},
-        sections=lambda _: [precisions_section(held)],
+        sections=lambda _: [precisions_section(held), *artifacts_section(progress.records(), out)],
         remarks=lost_notes(held),
+        made=made_now(command),
     )
     write_precisions(held, out / "precision.csv")
     cell = {

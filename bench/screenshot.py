@@ -1,4 +1,4 @@
-"""python -m bench.screenshot PAGE OUT.png [--of SELECTOR] [--width N] [--height N]: a part of a report as a picture.
+"""python -m bench.screenshot PAGE OUT.png [--of SELECTOR] [--width N] [--height N] [--dark] [--print]: a page as PNG.
 
 Without a selector the top of the page, at that height; with one the whole element, however high it is.
 """
@@ -13,10 +13,14 @@ from pathlib import Path
 from bench.chromium import Page, browser
 
 
-def take(page: Path, out: Path, *, of: str | None, width: int, height: int) -> None:
+def take(
+    page: Path, out: Path, *, of: str | None, width: int, height: int, dark: bool = False, printed: bool = False
+) -> None:
     """Write the picture.  Raises RuntimeError where there is no browser, the page complains, or nothing is selected."""
     with browser() as tab:
         _resize(tab, width, height)
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        tab.call("Emulation.setEmulatedMedia", media="print" if printed else "", features=scheme)
         tab.open(page.resolve().as_uri(), "document.readyState == 'complete'")
         clip = {"x": 0, "y": 0, "width": width, "height": height}
         if of is not None:
@@ -42,5 +46,6 @@ if __name__ == "__main__":
     parser.add_argument("--of", help="CSS selector of one element")
     parser.add_argument("--width", type=int, default=1200)
     parser.add_argument("--height", type=int, default=900)
-    given = parser.parse_args()
-    take(given.page, given.out, of=given.of, width=given.width, height=given.height)
+    parser.add_argument("--dark", action="store_true", help="as readers see it who prefer dark pages")
+    parser.add_argument("--print", dest="printed", action="store_true", help="as it is printed")
+    take(**vars(parser.parse_args()))

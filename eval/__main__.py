@@ -23,8 +23,10 @@ def run(settings: dict[str, Any]) -> int | None:
     from eval.answer.candidate import Candidate
     from eval.config import eval_config
     from eval.pipeline import evaluate, judge_answers
+    from eval.report.made import artifacts_section, made_now
     from eval.report.packages.alpaca import write_alpaca_files
     from eval.report.packages.fastchat import write_fastchat_files
+    from eval.report.terminal import show
     from eval.report.write import write_report
     from fusion.runtime.configure import Refusal
     from fusion.runtime.digests import directory_key
@@ -49,17 +51,20 @@ def run(settings: dict[str, Any]) -> int | None:
             name = settings["label"] or directory.name
             candidate = Candidate(model=name, group="Models", path=directory, weights=weights)
             scored = evaluate([candidate], config, progress, {})
-    write_report(
+    table = write_report(
         scored,
         out,
         title=f"Evaluation of {', '.join(dict.fromkeys(s.model for s in scored))}",
         bootstrap=config.bootstrap,
+        sections=lambda _: artifacts_section(progress.records(), out),
+        made=made_now(),
     )
     annotators = [entry.annotator for entry in config.judged.values() if entry.package == "alpaca_eval"]
     if len(annotators) == 1:  # two entries would write the same files
         write_alpaca_files(scored, out, annotator=annotators[0])
     write_fastchat_files(scored, config, out)
     print(f"scores: {out / 'scores.csv'}")
+    show(table, out, bootstrap=config.bootstrap, next_command=["python", "-m", "eval", "selfcheck=true"])
     return None
 
 

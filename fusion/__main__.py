@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from fusion.runtime.command import command
 
 
@@ -9,6 +11,7 @@ def run(settings: dict[str, object]) -> None:
     """Run the stages and print where each model's checkpoint lies."""
     from fusion.pipeline import fusion_config
     from fusion.pipeline import run as fuse
+    from fusion.runtime.next_step import say_next
     from fusion.runtime.progress import RunProgress
 
     config = fusion_config(settings)
@@ -17,6 +20,7 @@ def run(settings: dict[str, object]) -> None:
         progress.note(f"stages: {progress.computed} computed, {progress.reused} reused")
     for checkpoint in models.checkpoints:
         print(f"{checkpoint.group:<10} {checkpoint.model:<20} {checkpoint.path}")
+    say_next("python", "-m", "ablations", *sys.argv[1:])
 
 
 if __name__ == "__main__":

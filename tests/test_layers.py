@@ -85,7 +85,6 @@ ROOMS = {
             "tracking",
             "made_by",
             "precisions",
-            "show",
         ),
         ("cell",),
         (

@@ -20,8 +20,8 @@ def run(settings: dict[str, Any]) -> None:
     from ablations.made_by import disagreements
     from ablations.report.pooled import write_pooled_report
     from ablations.report.published import Published
-    from ablations.show import show
     from ablations.sweep.files import cells_directory
+    from eval.report.terminal import show
     from eval.scores.intervals import Bootstrap
     from fusion.runtime.configure import typed
 
@@ -34,7 +34,9 @@ def run(settings: dict[str, Any]) -> None:
     for sentence in disagreements({cell.name: cell.code for cell in cells}):
         print(f"note: {sentence}; repeat the sweep to have all by one", file=sys.stderr)
     table = write_pooled_report(cells, where, out, bootstrap=bootstrap, models=models, published=published)
-    show(table, out)
+    merged = table[table["group"] == "Merged"]
+    last = [f"cell={cells[0].path}", f"merged={merged['row'].iloc[0]}", f"out={out}-model"] if len(merged) else []
+    show(table, out, bootstrap=bootstrap, next_command=["python", "-m", "ablations.model_card", *last] if last else [])
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from ablations.cell import Cell
 from ablations.made_by import disagreements
+from eval.report.made import address
 from eval.report.sections import Entry, Section
 
 _PAGES = {
@@ -89,8 +88,3 @@ def manifest(path: str, cell: Cell) -> Path | None:
     found = artifact(path, cell)
     files = [found / name for name in ("manifest.json", "config.json")] if found else []
     return next((file for file in files if file.exists()), None)
-
-
-def address(file: Path, out: Path) -> str:
-    """A link from a page in `out` to a file."""
-    return quote(os.path.relpath(file.resolve(), out.resolve()))

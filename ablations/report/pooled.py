@@ -16,8 +16,9 @@ from ablations.report.origins import artifact, artifacts_section, cells_section
 from ablations.report.plots import coefficient_map, heat_maps, seed_spread
 from ablations.report.published import Published, compare_section, comparison, shapes
 from ablations.studies import STUDIES
-from ablations.studies.findings import findings_section, write_findings
+from ablations.studies.findings import answers, findings_section, write_findings
 from ablations.studies.pooling import PooledRow, counterpart, long_table, pooled
+from eval.report.made import made_now
 from eval.report.plots import svg
 from eval.report.sections import Section, as_markdown
 from eval.report.write import write_report
@@ -42,7 +43,7 @@ def write_pooled_report(
     `models` are those of the heat-maps (none: all merges), `published` a table to lay beside ours.
     """
     out.mkdir(parents=True, exist_ok=True)
-    studied, links = _studies(cells, bootstrap, out)
+    studied, links, said = _studies(cells, bootstrap, out)
     rows = pooled(cells, bootstrap)
     references = _references(rows)
 
@@ -58,6 +59,8 @@ def write_pooled_report(
         title=", ".join(dict.fromkeys(cell.experiment for cell in cells)),
         bootstrap=bootstrap,
         links=links,
+        found=said,
+        made=made_now(),
         reference_of=lambda model, other: references.get((model, other)),
         sections=sections,
     )
@@ -76,9 +79,10 @@ def _references(rows: Sequence[PooledRow]) -> Mapping[tuple[str, str], str]:
     }
 
 
-def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[list[Section], dict[str, str]]:
-    """The findings of every study among the cells: written, printed, and as parts of the page; links to their files."""
-    sections, links = [], {}
+def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[list[Section], dict[str, str], list[str]]:
+    """The findings of every study among the cells: written, printed, and as parts of the page; links to their files;
+    what they say of the studies' claims."""
+    sections, links, said = [], {}, []
     for name in dict.fromkeys(cell.study for cell in cells if cell.study in STUDIES):
         study = STUDIES[name]
         own = [cell for cell in cells if cell.study == name]
@@ -87,7 +91,8 @@ def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[li
         print(visible(write_findings(name, study, findings, out, also=also), lines=True))
         sections.append(findings_section(study, findings))
         links[f"findings of {name}"] = f"findings-{name}.md"
-    return sections, links
+        said += answers(study, findings)
+    return sections, links, said
 
 
 def _contrasts(rows: Sequence[PooledRow], bootstrap: Bootstrap, out: Path) -> list[Section]:

@@ -55,12 +55,21 @@ def findings_section(study: Study, findings: Sequence[Finding]) -> Section:
     )
 
 
+def answers(study: Study, findings: Sequence[Finding]) -> list[str]:
+    """What was found on the study's claim, a sentence for each measure of all questions."""
+    return [
+        f"{study.claim.text} {study.verdict(found).capitalize()} on {found.where}: {_words(found)}"
+        for found in findings
+        if study.claimed(found) and found.whole
+    ]
+
+
 def _claim(study: Study, findings: Sequence[Finding]) -> list[str]:
     lines = [f"Claim: {study.claim.text} ({study.claim.source})", "", f"Held fixed: {', '.join(study.held)}.", ""]
-    answers = [found for found in findings if study.claimed(found) and found.whole]
-    for found in answers:
+    claimed = [found for found in findings if study.claimed(found) and found.whole]
+    for found in claimed:
         lines.append(f"- **{study.verdict(found)}** on {inert(found.where)}: {inert(_words(found))}")
-    if not answers:
+    if not claimed:
         lines.append("- **not measured**: the claim's arm or its reference is not among the cells.")
     return [*lines, "", f"What this can tell: {study.limits}"]
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what draws and what runs comes late: --help needs neither
+    import pandas as pd
+
     from ablations.sweep.files import SweepCell
     from fusion.runtime.progress import RunProgress
 
@@ -40,8 +42,8 @@ def attempt(job: CellJob) -> None:
         run_job(job, shown)
 
 
-def run_job(job: CellJob, shown: RunProgress) -> object:
-    """The cell's result; errors pass through."""
+def run_job(job: CellJob, shown: RunProgress) -> pd.DataFrame:
+    """The cell's score table; errors pass through."""
     from ablations.cell import run_cell
     from eval.serve.standing import process_servers
 
@@ -53,4 +55,5 @@ def run_job(job: CellJob, shown: RunProgress) -> object:
         study=job.study,
         servers=process_servers(),
         shown=shown,
+        command=["python", "-m", "ablations", *job.cell.overrides],
     )

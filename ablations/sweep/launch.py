@@ -19,6 +19,7 @@ from ablations.sweep.files import SweepCell, cells_directory, fail, forget, stat
 from ablations.sweep.view import failures_table, watching
 from fusion.runtime.command import plain_settings
 from fusion.runtime.configure import Refusal
+from fusion.runtime.next_step import say_next
 from fusion.runtime.progress import terminal
 
 if TYPE_CHECKING:
@@ -205,6 +206,7 @@ def _ended(cells: Sequence[SweepCell], folder: Path) -> int:
     print(f"sweep: {folder}")
     failures = [state.failure for state in states if state.failure is not None]
     if counts["finished"] == len(cells):
+        say_next("python", "-m", "ablations.report", f"cells={folder}", f"out={folder}/report")
         return 0
     print(f"to run what is missing: python -m ablations resume={folder}")
     return 2 if not counts["waiting"] and all(failure.refused for failure in failures) else 1

@@ -9,7 +9,10 @@ In reading order:
     plots.py                the plots
     sections.py             a part of a report below the leaderboard
     answers_page.py         every question, answer and verdict on one page
+    headline.py             what a leaderboard found, in a sentence
+    made.py                 when, by which command and from what a report was made
     page.py                 the report as one HTML page
+    terminal.py             the leaderboard on the terminal
     write.py                all of it into one directory
     packages/               the same results in the benchmarks' own file formats
 """

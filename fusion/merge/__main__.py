@@ -44,6 +44,7 @@ class MergeCommand:
 def run(settings: Mapping[str, Any]) -> int:
     """Merge, or with `explain` print what would be done."""
     from fusion.merge.recipes.recipe import read_recipe
+    from fusion.runtime.next_step import say_next
 
     given = typed(settings, MergeCommand)
     if given.recipe is None:
@@ -59,6 +60,7 @@ def run(settings: Mapping[str, Any]) -> int:
         raise Refusal("out is missing: give out=DIR, a directory that does not exist yet")
     merge_recipe(plan, out=Path(given.out), seed=seed, threads=given.threads, digests=given.digests)
     print(given.out)
+    say_next("python", "-m", "eval", f"checkpoint={given.out}", "benchmark=mt_bench", f"out={given.out}-scores")
     return 0
 
 

@@ -12,6 +12,7 @@
     artifacts.py        the content-addressed store: where a stage's output lives, and when it may be used again
     lanes.py            work side by side, each thing made once
     progress.py         what a run shows while it works
+    next_step.py        the command that goes on from what another left
     precision.py        the types that weights are held in, and what of an update survives there
     edit_distance.py    distances between many short strings
 

@@ -13,10 +13,10 @@ import pytest
 
 from ablations.report.__main__ import run
 from ablations.report.published import Published, comparison
-from ablations.show import show
 from ablations.studies import STUDIES
 from bench.chromium import browser, find
 from eval.report.tables import scores_table
+from eval.report.terminal import show
 from eval.scores.intervals import Bootstrap
 from fusion.runtime.command import compose, group_entry, group_names
 from fusion.runtime.configure import Refusal, typed
@@ -138,13 +138,18 @@ def test_the_page_has_every_part_and_fetches_nothing(page):
 def test_a_browser_sorts_the_tables_follows_the_links_and_draws_the_plots(page):
     with browser() as tab:
         tab.open(page.as_uri(), "document.readyState == 'complete'")
-        names = "[...document.querySelector('table').tBodies[0].rows].map(row => row.cells[1].innerText)"
+        names = "[...document.querySelector('table').tBodies[0].rows].map(row => row.cells[0].firstChild.textContent)"
         press = "document.querySelectorAll('{} thead button')[{}].click()"
-        tab.evaluate(press.format("body > .table", 2))  # best first
+        written = tab.evaluate(names)
+        tab.evaluate(press.format("body > .table", 1))  # best first
         ordered = tab.evaluate(names)
         assert ordered[0] == "linear (align=ms#1)"
         assert ordered[-1] == "pivot"
         assert f"{HOSTILE} (align=em)" in ordered
+        tab.evaluate(press.format("body > .table", 1))
+        assert tab.evaluate(names)[0] == "pivot"
+        tab.evaluate(press.format("body > .table", 1))
+        assert tab.evaluate(names) == written
         tab.evaluate(press.format("#fusion-minus-sft", 0))
         first = "document.querySelector('#fusion-minus-sft tbody').rows[0].cells[0].innerText"
         assert tab.evaluate(first) == f"{HOSTILE} (align=em)"
