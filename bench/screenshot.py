@@ -20,6 +20,7 @@ def take(
     with browser() as tab:
         _resize(tab, width, height)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        tab.call("Emulation.setScrollbarsHidden", hidden=True)
         tab.call("Emulation.setEmulatedMedia", media="print" if printed else "", features=scheme)
         tab.open(page.resolve().as_uri(), "document.readyState == 'complete'")
         clip = {"x": 0, "y": 0, "width": width, "height": height}

@@ -46,6 +46,8 @@ def _beside(cell: TableCell) -> str:
     """How far from the pivot, and whether that is a finding."""
     if cell.difference is None:
         return ""
+    if abs(cell.difference) < 1e-9:
+        return ", as the pivot has on the same questions"
     decimals = cell.heading.decimals
     ends = _interval(cell.difference_low, cell.difference_high, decimals, sign=True)
     found = f"a difference that holds among all compared ({DAGGER})" if cell.differs else "which may well be chance"

@@ -33,6 +33,8 @@ from eval.scores.sign_flip import FLIPS
 from eval.spreadsheet import table_csv
 from fusion.runtime.visible import visible
 
+_NAMED = 4  # models in a sentence; of more the table shows which they are
+
 
 def write_report(
     scored: Sequence[ScoredModel],
@@ -149,8 +151,9 @@ def _alike(scored: Sequence[ScoredModel], shown: Sequence[Heading]) -> list[str]
         if names:
             parts = metric_of(heading.benchmark, heading.metric).whole is not None
             instead = "the interval is Wilson's" if parts else "there is no interval"
+            of = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} models"
             said.append(
-                f"{heading.title}: all that was scored came out alike for {', '.join(names)}. Resampling shows no"
+                f"{heading.title}: all that was scored came out alike for {of}. Resampling shows no"
                 f" spread there, which is no certainty: {instead}."
             )
     return said

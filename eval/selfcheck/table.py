@@ -42,12 +42,12 @@ def write(rows: Sequence[CheckRow], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     lines = ["# Self-check", "", f"{summary(rows)}.", "", *markdown_table(COLUMNS, map(cells, rows))]
     (out / "selfcheck.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    lines: list[list[object]] = [[*COLUMNS, "tolerance"]]
+    figured: list[list[object]] = [[*COLUMNS, "tolerance"]]
     for row in rows:
         verdict = "ok" if row.ok else "off"
         figures = (row.ours, row.published, row.difference)
-        lines.append([row.benchmark, row.model, row.quantity, *figures, verdict, row.note, row.tolerance])
-    (out / "selfcheck.csv").write_text(rows_csv(lines), encoding="utf-8")
+        figured.append([row.benchmark, row.model, row.quantity, *figures, verdict, row.note, row.tolerance])
+    (out / "selfcheck.csv").write_text(rows_csv(figured), encoding="utf-8")
 
 
 def _figure(value: float) -> str:

@@ -89,7 +89,8 @@ def test_the_headline_is_the_best_merge_with_its_interval_and_its_difference():
     shift = f"+{cell.difference:.2f} (+{cell.difference_low:.2f} to +{cell.difference_high:.2f})"
     assert headline(rows, 0.95) == (
         f"sce, the best merge, has {cell.value:.2f} on MT-Bench (95% interval {cell.low:.2f} to {cell.high:.2f}),"
-        f" {shift} to the pivot, a difference that holds among all compared (†); source-a leads with {leader.value:.2f}."
+        f" {shift} to the pivot, a difference that holds among all compared (†);"
+        f" source-a leads with {leader.value:.2f}."
     )
 
 
