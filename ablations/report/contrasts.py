@@ -108,11 +108,11 @@ def contrast_sections(found: Sequence[Contrast], bootstrap: Bootstrap) -> list[S
         chosen = [contrast for contrast in found if contrast.table == table]
         if not chosen:
             continue
-        columns = ("Model", "Minus", "Benchmark", "Difference", "95% interval", "p", "p after Holm", "Would show", "n")
+        columns = ("Model", "Minus", "Benchmark", "Difference", "95% interval", "p", "p after Holm", "Would mark", "n")
         below = (
             note,
             f"Paired by question, seeds pooled; {bootstrap.confidence:.0%} interval by bootstrap over questions;"
-            f" {DAGGER} at most {FAMILY_LEVEL:.0%} after Holm's correction over the rows of one benchmark. Would show:"
+            f" {DAGGER} at most {FAMILY_LEVEL:.0%} after Holm's correction over the rows of one benchmark. Would mark:"
             " the smallest true difference that would get its mark in 8 of 10 cases; empty where none can be told.",
         )
         sections.append(

@@ -79,7 +79,7 @@ def _words(found: Finding) -> str:
     if found.p_holm is not None:
         sentence += f", p {found.p_holm:.3g} after Holm"
     if found.smallest is not None:
-        sentence += f"; these questions would show {rounded(found.smallest, _decimals(found))} in 8 of 10 cases"
+        sentence += f"; these questions would mark {rounded(found.smallest, _decimals(found))} in 8 of 10 cases"
     return sentence + "."
 
 
