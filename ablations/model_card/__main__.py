@@ -32,6 +32,7 @@ def run(settings: dict[str, Any]) -> None:
     from ablations.model_card.chain import read_chain
     from fusion.runtime.configure import Refusal, typed
     from fusion.runtime.digests import file_digest
+    from fusion.runtime.next_step import say_next
 
     given = typed(settings, CardCommand)
     out = Path(given.out)
@@ -57,6 +58,7 @@ def run(settings: dict[str, Any]) -> None:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     print(out / "README.md")
+    say_next("hf", "upload", "OWNER/NAME", str(out))
 
 
 def placed(source: Path, target: Path) -> None:

@@ -19,6 +19,7 @@ def run(settings: dict[str, Any]) -> None:
     from eval.files import read_rows, wanted
     from eval.scores.intervals import Bootstrap
     from fusion.runtime.configure import Refusal, typed
+    from fusion.runtime.next_step import say_next
 
     bootstrap = typed(settings["report"], Bootstrap, at="report")
     given = settings["verdicts"]
@@ -60,6 +61,7 @@ def run(settings: dict[str, Any]) -> None:
         if rater.replaced:
             print(f"{rater.rater}: {rater.replaced} votes were on answers that later rows replaced, and are left out")
     print(f"agreement: {out / 'agreement.csv'}")
+    say_next("python", "-m", "eval", "selfcheck=true", f"out={out}")
 
 
 if __name__ == "__main__":

@@ -260,6 +260,8 @@ def benchmark_data(settings: Mapping[str, object]) -> BenchmarkData:
 
 
 def _run(settings: dict[str, object]) -> None:
+    from fusion.runtime.next_step import say_next
+
     config = benchmark_data(settings)
     gathered = gather(config)
     for verb, names in (("fetched", gathered.fetched), ("made", gathered.made)):
@@ -267,6 +269,7 @@ def _run(settings: dict[str, object]) -> None:
             print(f"{verb:<8} {name}")
     total = sum(len(names) for names in (gathered.found, gathered.fetched, gathered.made))
     print(f"{total} files in {config.paths.data}, {len(gathered.found)} of them there before; checksums agree")
+    say_next("python", "-m", "eval", "selfcheck=true", f"paths.data={config.paths.data}")
 
 
 if __name__ == "__main__":

@@ -78,6 +78,8 @@ def _print_table(rows: Sequence[AuditRow], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from fusion.runtime.next_step import say_next
+
     table = Table(title=title, title_justify="left")
     for name in ("scheme", "reading", "aligner", "vocabulary map", "text"):
         table.add_column(name)
@@ -89,6 +91,7 @@ def _print_table(rows: Sequence[AuditRow], title: str) -> None:
         named = (row["scheme"], row["reading"], row["aligner"], row["vocabulary_map"], row["kind"])
         table.add_row(*named, f"{row['positions']:,}", *shares, end_section=False)
     Console(width=140).print(table)
+    say_next("python", "-m", "ablations", "-m", "experiment=pocket", "align=byte_span,em")
 
 
 if __name__ == "__main__":
