@@ -8,10 +8,16 @@ axis changes is shown once for each value of the axis; others are shown once.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusion.runtime.command import command
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ablations.cell import Cell
 
 
 def run(settings: dict[str, Any]) -> None:
@@ -34,9 +40,20 @@ def run(settings: dict[str, Any]) -> None:
     for sentence in disagreements({cell.name: cell.code for cell in cells}):
         print(f"note: {sentence}; repeat the sweep to have all by one", file=sys.stderr)
     table = write_pooled_report(cells, where, out, bootstrap=bootstrap, models=models, published=published)
-    merged = table[table["group"] == "Merged"]
-    last = [f"cell={cells[0].path}", f"merged={merged['row'].iloc[0]}", f"out={out}-model"] if len(merged) else []
-    show(table, out, bootstrap=bootstrap, next_command=["python", "-m", "ablations.model_card", *last] if last else [])
+    show(table, out, bootstrap=bootstrap, next_command=_next_command(table, cells, out))
+
+
+def _next_command(table: pd.DataFrame, cells: Sequence[Cell], out: Path) -> list[str]:
+    """A folder for the hub, of the merge that is best by the first measure; none where there is no merge on disk."""
+    merged = table[(table["group"] == "Merged") & table["value"].notna()]
+    if merged.empty:
+        return []
+    measure = ["benchmark", "metric", "slice"]
+    best = merged.merge(merged[measure].head(1)).nlargest(1, "value")["row"].iloc[0]
+    cell = next((cell for cell in cells if best in cell.checkpoints), None)
+    if cell is None:
+        return []
+    return ["python", "-m", "ablations.model_card", f"cell={cell.path}", f"merged={best}", f"out={out}-{best}"]
 
 
 if __name__ == "__main__":

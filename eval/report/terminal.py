@@ -51,7 +51,7 @@ def show(
         console.print(f"{DAGGER} differs from the pivot after Holm's correction over its column", highlight=False)
     found = headline(rows, (bootstrap or Bootstrap()).confidence)
     if found:
-        console.print(visible(found), highlight=False, markup=False)
+        console.print(visible(found), highlight=False, soft_wrap=True, markup=False)
     where = visible(str(out / "leaderboard.html"))
     console.print(f"report: {where}", highlight=False, soft_wrap=True, markup=False)
     if next_command:
