@@ -210,8 +210,8 @@ def test_seeds_are_drawn_beside_their_pool_and_not_where_there_is_one(tmp_path, 
     (figure,) = seed_spread(rows_of(tmp_path)).values()
     (axes,) = figure.axes
     assert next(label.get_text() for label in axes.get_yticklabels()) == "sce (align=em, fuse=avg)"
-    seeds = next(line for line in axes.lines if line.get_marker() == "o")
-    assert list(seeds.get_xdata()) == pytest.approx([46 / 6 + 1, 46 / 6 + 1.5])
+    seeds = [line for line in axes.lines if line.get_marker() == "o" and list(line.get_ydata()) == [0]]
+    assert [x for line in seeds for x in line.get_xdata()] == pytest.approx([46 / 6 + 1, 46 / 6 + 1.5])
     cell(tmp_path / "one", {"pivot": PIVOT, "sce": MERGED})
     assert seed_spread(rows_of(tmp_path / "one")) == {}
 
