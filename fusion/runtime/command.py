@@ -4,8 +4,8 @@
     if __name__ == "__main__":
         command("fusion", run)
 
-Exit status: 0 done, 1 the command says so by returning a number, 2 the input was refused.  `debug=true` among the
-arguments shows the traceback of a refusal.
+Exit status: 0 done, 1 the command says so by returning a number, 2 the input was refused, 130 an interrupt ended it.
+`debug=true` among the arguments shows the traceback of a refusal.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import NoReturn, TextIO
 from omegaconf import OmegaConf
 
 from fusion.runtime.configure import Refusal, nearest
+from fusion.runtime.interrupt import ending_at_once
 from fusion.runtime.processes import processor_settings
 
 # Most file systems take 255 bytes; a name must also fit beside what a copy or an archive adds to it.
@@ -74,13 +75,11 @@ def command(
         os.environ.setdefault(name, value)
     warnings.showwarning = _show_warning
     try:
-        sys.argv[1:] = arguments(sys.argv[1:])
-        status = _composed(root, run, debug)
+        with ending_at_once():
+            sys.argv[1:] = arguments(sys.argv[1:])
+            status = _composed(root, run, debug)
     except Refusal as refusal:
         status = _refused(str(refusal), debug)
-    except KeyboardInterrupt:
-        print("interrupted: finished work is kept, the same command continues", file=sys.stderr)
-        status = 130
     except Exception as error:
         if not _from_hydra(error):
             raise

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fusion.runtime.artifacts import Artifact, Store
+from fusion.runtime.interrupt import before_end
 from fusion.runtime.stage import Stage, Unfinished
 
 # The stages of a run by their place in the store, none before what it is made from.
@@ -70,6 +71,7 @@ class RunProgress:
         self._finished: list[StageRecord] = []
         self._noted: set[str] = set()
         self._lock = threading.Lock()
+        self._shown = contextlib.ExitStack()
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -83,9 +85,11 @@ class RunProgress:
 
     def __enter__(self) -> RunProgress:
         self._bars.start()
+        self._shown.enter_context(before_end(self._bars.stop))
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._shown.close()
         self._bars.stop()
 
     @contextlib.contextmanager
