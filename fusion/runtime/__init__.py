@@ -2,6 +2,7 @@
 
     configure.py        from plain settings to checked, frozen dataclasses; what a refusal says
     processes.py        child processes that cannot outlive their parent; threads and processor features held fixed
+    hints.py            what a mistyped setting may have been meant as
     interrupt.py        one Ctrl-C ends a command within seconds
     command.py          how every command begins: Hydra composes, the command gets a plain mapping
     digests.py          files by their bytes

@@ -17,7 +17,7 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn, TextIO
@@ -25,6 +25,7 @@ from typing import NoReturn, TextIO
 from omegaconf import OmegaConf
 
 from fusion.runtime.configure import Refusal, nearest
+from fusion.runtime.hints import unknown_setting
 from fusion.runtime.interrupt import ending_at_once
 from fusion.runtime.processes import processor_settings
 
@@ -181,11 +182,9 @@ def hydra_message(error: BaseException) -> str:
     if missing_choice and missing_choice.group(1) in GROUPS:
         group, name = missing_choice.groups()
         return f"{group}={name}: there is no such entry in conf/{group}: {nearest(name, group_names(group))}"
-    unknown_key = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
+    unknown_key = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if unknown_key:
-        key = unknown_key.group(1)
-        place = getattr(error, "full_key", None) or key
-        return f"unknown key '{place}': {nearest(key.split('.')[-1], _known_keys())}"
+        return unknown_setting(getattr(error, "full_key", None) or unknown_key.group(1), CONF)
     if "Missing mandatory value" in text:
         place = getattr(error, "full_key", None) or text.split(":")[-1].split()[0]
         return f"{place} is missing: give it as {place}=VALUE"
@@ -230,23 +229,6 @@ def _composed(root: str, run: Callable[[dict[str, object]], int | None], debug: 
 
 def _from_hydra(error: BaseException) -> bool:
     return type(error).__module__.split(".")[0] in ("hydra", "omegaconf", "antlr4")
-
-
-def _known_keys() -> set[str]:
-    """Every key written anywhere under conf/, to find the nearest to a mistyped one."""
-    import yaml
-
-    found: set[str] = set(GROUPS)
-
-    def walk(node: object) -> None:
-        if isinstance(node, Mapping):
-            found.update(str(key) for key in node)
-            for value in node.values():
-                walk(value)
-
-    for path in CONF.rglob("*.yaml"):
-        walk(yaml.safe_load(path.read_text()))
-    return found - {"defaults", "_self_"}
 
 
 def _refused(message: str, debug: bool) -> int:
