@@ -40,9 +40,7 @@ def run(settings: dict[str, Any]) -> None:
         run_here(job, sweep=Path(hydra.sweep.dir))
     else:
         from ablations.sweep.process import run_below
-        from fusion.runtime.interrupt import ignored
 
-        ignored()
         run_below(job)
 
 

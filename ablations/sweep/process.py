@@ -75,7 +75,6 @@ def _process() -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         # A launcher that gives a cell more cores says so in the environment.
         env={**thread_settings(1), **processor_settings(), **os.environ},
-        process_group=0,  # an interrupt at the terminal is for the process that launched all
         preexec_fn=die_with_parent,
     )
 

@@ -12,6 +12,7 @@
     stage.py            a stage as a value, which a store runs and a planner weighs
     artifacts.py        the content-addressed store: where a stage's output lives, and when it may be used again
     lanes.py            work side by side, each thing made once
+    outlook.py          how many stages of a run are left, and about how long they take
     progress.py         what a run shows while it works
     precision.py        the types that weights are held in, and what of an update survives there
     edit_distance.py    distances between many short strings

@@ -5,9 +5,10 @@
             ...
 
 Python's own way, an exception in the main thread, waits at the end of every pool of threads for work that may take
-hours.  Here the process says that it was interrupted, ends every process below it, and exits with status 130.  That
-loses nothing: the store, the journals and a sweep's files are made so that `kill -9` at any moment leaves what is
-finished.
+hours.  Here a thread of its own waits for the interrupt; it says so, ends every process below this one, and exits with
+status 130.  That loses nothing: the store, the journals and a sweep's files are made so that `kill -9` at any moment
+leaves what is finished.  Interrupts are blocked in all other threads and, since processes inherit that, in all
+processes below: a terminal sends them to each, and one end is enough.
 """
 
 from __future__ import annotations
@@ -18,33 +19,40 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from types import FrameType
 
 import psutil
 
 STATUS = 130  # of a command that an interrupt ended, as shells have it
 _PATIENCE = 3.0  # seconds in which the processes below may end by themselves
+_LOOK = 0.5  # seconds between two looks at whether the block is over
 _last_acts: list[Callable[[], None]] = []
+_ending = threading.Event()
 
 
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
     """While the block runs, an interrupt ends this process; outside the main thread, or where interrupts are ignored
-    (as under nohup), nothing changes."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+    (as under nohup), nothing changes.  To be entered before other threads are started."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored or threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGINT, _end)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    over = threading.Event()
+    threading.Thread(target=_wait, args=(over,), daemon=True).start()
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        over.set()
+        if _ending.is_set():  # what failed since then did so because of it
+            threading.Event().wait()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
 def before_end(act: Callable[[], None]) -> Iterator[None]:
-    """Let `act` be called when an interrupt ends the process during the block.  It must not wait for other threads."""
+    """Let `act` be called when an interrupt ends the process during the block: to put the terminal right, or to say how
+    to go on."""
     _last_acts.append(act)
     try:
         yield
@@ -52,42 +60,32 @@ def before_end(act: Callable[[], None]) -> Iterator[None]:
         _last_acts.remove(act)
 
 
-def ignored() -> None:
-    """Leave interrupts to the process above, which ends this one: a terminal sends them to all of its processes."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _wait(over: threading.Event) -> None:
+    while not over.is_set():
+        if signal.sigtimedwait({signal.SIGINT}, _LOOK) is not None:
+            _end()
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, _end_by_force)
+def _end() -> None:
+    _ending.set()
     for act in reversed(_last_acts[:]):
         with contextlib.suppress(Exception):
             act()
-    _say("interrupted: finished work is kept, the same command continues")
+    with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+        print("interrupted: finished work is kept, the same command continues", file=sys.stderr, flush=True)
+    with open(os.devnull, "w") as nowhere:  # other threads may yet say that what they waited for has failed
+        for standard in (1, 2):
+            os.dup2(nowhere.fileno(), standard)
     below = _below()
     for process in below:
         with contextlib.suppress(psutil.Error):
             process.terminate()
     psutil.wait_procs(below, timeout=_PATIENCE)
-    _kill([*below, *_below()])  # the second: what other threads of ours began meanwhile
-    os._exit(STATUS)
-
-
-def _end_by_force(_number: int, _frame: FrameType | None) -> None:
-    _kill(_below())
+    for process in [*below, *_below()]:  # the second: what other threads began meanwhile
+        with contextlib.suppress(psutil.Error):  # it has ended
+            process.kill()
     os._exit(STATUS)
 
 
 def _below() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
-
-
-def _kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.Error):  # it has ended
-            process.kill()
-
-
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
-        print(line, file=sys.stderr, flush=True)

@@ -80,10 +80,27 @@ def test_where_interrupts_are_ignored_they_stay_ignored():
     assert ended.stdout == "alive\n"
 
 
-def test_pythons_own_handler_is_back_when_the_block_is_over():
+def test_interrupts_are_as_before_when_the_block_is_over():
     from fusion.runtime.interrupt import ending_at_once
 
-    before = signal.getsignal(signal.SIGINT)
     with ending_at_once():
-        assert signal.getsignal(signal.SIGINT) is not before
-    assert signal.getsignal(signal.SIGINT) is before
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_what_fails_because_of_the_interrupt_is_not_shown(tmp_path, at_terminal):
+    """The lane learns that its child was ended, and the command would say so and exit with 1."""
+    script = """
+import sys
+from fusion.runtime.command import command
+def run(settings):
+    import subprocess
+    print("up", flush=True)
+    subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"], check=True)
+command("benchmark_data", run)
+"""
+    started = at_terminal([sys.executable, "-c", script], cwd=ROOT)
+    started.wait_until(lambda: "up" in started.said, 60)
+    status, seconds = started.interrupt()
+    assert (status, "Error" in started.said) == (130, False)
+    assert seconds < 3
