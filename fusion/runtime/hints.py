@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -12,30 +11,27 @@ import yaml
 from fusion.runtime.configure import nearest
 
 
-@functools.cache
-def written_settings(conf: Path) -> Mapping[str, tuple[str, ...]]:
-    """The dotted path of every setting that a file below `conf` writes, and the entries (group=name) that write it.
-
-    A file at the top writes for every command, which is said as no entry.
+def written_settings(own: object, conf: Path, files: Iterable[Path]) -> Mapping[str, tuple[str, ...]]:
+    """The dotted path of every setting of a command, and the entries (group=name) that write it: its `own` settings,
+    which no entry has to, and those of these `files` below `conf`.
     """
-    found: dict[str, list[str]] = {}
-    for file in sorted(conf.rglob("*.yaml")):
-        group, name = file.parent.relative_to(conf).as_posix(), file.stem
-        text = file.read_text()
-        for path in _paths(yaml.safe_load(text), _package(text, "" if group == "." else group.replace("/", "."))):
+    found: dict[str, list[str]] = {path: [] for path in _paths(own, "")}
+    for file in sorted(files):
+        group, text = file.parent.relative_to(conf).as_posix(), file.read_text()
+        package = _package(text, group.replace("/", "."))
+        for path in _paths(yaml.safe_load(text), package):
             entries = found.setdefault(path, [])
-            if group not in (".", "experiment", "study", "row"):
-                entries.append(f"{group}={name}")
+            if package:  # other files change what is written elsewhere
+                entries.append(f"{group}={file.stem}")
     return {path: tuple(entries) for path, entries in found.items()}
 
 
-def unknown_setting(path: str, conf: Path) -> str:
-    """A refusal of the setting `path`, with the nearest that there is, or the group's entry that would take it."""
-    written = written_settings(conf)
+def unknown_setting(path: str, written: Mapping[str, tuple[str, ...]]) -> str:
+    """A refusal of the setting `path`: the nearest of those `written`, or the group's entry that would take it."""
     begin, _, rest = path.partition(".")
-    entries = sorted(file.stem for file in (conf / begin).glob("*.yaml"))
+    entries = {entry for known in written.values() for entry in known if entry.startswith(f"{begin}=")}
     if entries and not rest:
-        way = f"choose one by {begin}=NAME (of {', '.join(entries)}) and change it by {begin}.KEY=VALUE"
+        way = f"choose one by {' or '.join(sorted(entries))}, and change it by {begin}.KEY=VALUE"
         return f"{begin} is a group of settings: {way}"
     takers = [entry for entry in written.get(path, ()) if entry.startswith(f"{begin}=")]
     if takers:
