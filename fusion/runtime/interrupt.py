@@ -8,7 +8,8 @@ Python's own way, an exception in the main thread, waits at the end of every poo
 hours.  Here a thread of its own waits for the interrupt; it says so, ends every process below this one, and exits with
 status 130.  That loses nothing: the store, the journals and a sweep's files are made so that `kill -9` at any moment
 leaves what is finished.  Interrupts are blocked in all other threads and, since processes inherit that, in all
-processes below: a terminal sends them to each, and one end is enough.
+processes below: a terminal sends them to each, and one end is enough.  A library that starts processes may unblock them
+again, so that the main thread gets one after all, which then does the same.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ STATUS = 130  # of a command that an interrupt ended, as shells have it
 _PATIENCE = 3.0  # seconds in which the processes below may end by themselves
 _LOOK = 0.5  # seconds between two looks at whether the block is over
 _last_acts: list[Callable[[], None]] = []
-_ending = threading.Event()
+_ending = threading.Lock()  # taken by the first who ends the process, and kept
 
 
 @contextlib.contextmanager
@@ -37,6 +38,7 @@ def ending_at_once() -> Iterator[None]:
     if ignored or threading.current_thread() is not threading.main_thread():
         yield
         return
+    handler = signal.signal(signal.SIGINT, lambda number, frame: _end())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     over = threading.Event()
     threading.Thread(target=_wait, args=(over,), daemon=True).start()
@@ -44,9 +46,10 @@ def ending_at_once() -> Iterator[None]:
         yield
     finally:
         over.set()
-        if _ending.is_set():  # what failed since then did so because of it
+        if _ending.locked():  # what failed since then did so because of it
             threading.Event().wait()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
 
 
 @contextlib.contextmanager
@@ -60,6 +63,12 @@ def before_end(act: Callable[[], None]) -> Iterator[None]:
         _last_acts.remove(act)
 
 
+def leave_to_the_process_above() -> None:
+    """Ignore interrupts in this process and those it starts, for one that a library started with them unblocked."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _wait(over: threading.Event) -> None:
     while not over.is_set():
         if signal.sigtimedwait({signal.SIGINT}, _LOOK) is not None:
@@ -67,7 +76,8 @@ def _wait(over: threading.Event) -> None:
 
 
 def _end() -> None:
-    _ending.set()
+    if not _ending.acquire(blocking=False):
+        threading.Event().wait()
     for act in reversed(_last_acts[:]):
         with contextlib.suppress(Exception):
             act()

@@ -57,11 +57,19 @@ from fusion.runtime.command import command
 def run(settings):
     print("up", flush=True)
     {work}
-command("benchmark_data", run)
+command("benchmark_data", run, alone=True)
 """
 
 
-@pytest.mark.parametrize("work", ["time.sleep(600)", "import asyncio; asyncio.run(asyncio.sleep(600))", "input()"])
+@pytest.mark.parametrize(
+    "work",
+    [
+        "time.sleep(600)",
+        "import asyncio; asyncio.run(asyncio.sleep(600))",
+        "input()",
+        "import signal; signal.pthread_sigmask(signal.SIG_UNBLOCK, [2]); time.sleep(600)",  # as loky does
+    ],
+)
 def test_a_command_that_waits_by_itself_is_interrupted_too(tmp_path, at_terminal, work):
     started = at_terminal([sys.executable, "-c", COMMAND.format(work=work)], cwd=ROOT)
     started.wait_until(lambda: "up" in started.said, 60)
@@ -97,7 +105,7 @@ def run(settings):
     import subprocess
     print("up", flush=True)
     subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"], check=True)
-command("benchmark_data", run)
+command("benchmark_data", run, alone=True)
 """
     started = at_terminal([sys.executable, "-c", script], cwd=ROOT)
     started.wait_until(lambda: "up" in started.said, 60)
