@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from fusion.runtime.progress import RunProgress
 from fusion.runtime.visible import visible
 
 
@@ -36,3 +40,15 @@ def test_nothing_that_acts_is_left(text):
     assert not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in shown)
     shown.encode()  # raises at half a surrogate pair
     assert visible(shown) == shown
+
+
+def test_a_run_shows_names_and_sentences_of_others_as_they_are():
+    stream = io.StringIO()
+    with RunProgress(Console(file=stream, force_terminal=True, width=200, color_system=None)) as progress:
+        with progress.stage("answers", "[/] \x1b]0;owned\x07 [red]x"):
+            pass
+        progress.note("said [/bold] \x1b[2J")
+    shown = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", stream.getvalue())
+    assert "[/] ␛]0;owned␇ [red]x" in shown
+    assert "said [/bold] ␛[2J" in shown
+    assert "\x1b]" not in stream.getvalue() and "\x07" not in stream.getvalue()
