@@ -77,9 +77,8 @@ def radar(table: pd.DataFrame, benchmark: str, rating: Metric, models: Sequence[
     axes.set_rlabel_position(180 / len(categories))  # type: ignore[attr-defined]
     said = f" (the centre is {start})" if start else ""
     axes.set_title(f"{rating.title} by category{said}", pad=16)
-    figure.set_label(
-        f"{rating.title} by category: a line around {', '.join(categories)} for each of {len(seen)} groups"
-    )
+    around = ", ".join(categories)
+    figure.set_label(f"{rating.title} by category: {sum(seen.values())} models, each a line around {around}")
     axes.legend(
         loc="center left", bbox_to_anchor=((2 * side + size) / width, 0.5), frameon=False, fontsize=8,
         bbox_transform=figure.transFigure,

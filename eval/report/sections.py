@@ -62,7 +62,7 @@ def as_markdown(section: Section) -> str:
 def figure(plot: str) -> str:
     """A plot as the page shows it: its black and white are those of the page, which has a dark mode."""
     for named, of_page in (("#000000", "currentColor"), ("#ffffff", "Canvas")):
-        plot = plot.replace(named, of_page)
+        plot = plot.replace(f": {named}", f": {of_page}")
     return f"<figure>{plot}</figure>"
 
 

@@ -174,8 +174,8 @@ def _could_show(scored: Sequence[ScoredModel], heading: Heading, reference_of: R
     if compared and all(too_few(questions, family=len(compared)) for _, questions in compared):
         most = max(questions for _, questions in compared)
         return [
-            f"{heading.title}: with {most} questions and {len(compared)} models compared, Holm's correction leaves no"
-            " difference to the pivot that could be marked, however large it is."
+            f"{heading.title}: no difference to the pivot could be marked, however large: {most} questions are too few"
+            f" with {len(compared)} compared."
         ]
     smallest = smallest_difference(scored, *place, reference_of)
     if smallest is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -74,6 +75,10 @@ def test_a_study_s_findings_are_a_part_of_the_page_and_files_beside_it(tmp_path,
     text = (tmp_path / "out/leaderboard.html").read_text()
     assert f"<h2>{STUDIES['alignment_scheme'].question}</h2>" in text
     assert "sce, align=ms" in text
+    study = STUDIES["alignment_scheme"]
+    headlines = re.findall(r'<p class="headline">(.*?)</p>', text)
+    assert headlines[0].startswith(html.escape(study.claim.text)) and " on mt_bench: " in headlines[0]
+    assert headlines[-1].startswith("sce (align=ms), the best merge, has 8.67 on MT-Bench")  # 46 / 6, and 1 more
     assert 'href="findings-alignment_scheme.md"' in text
     assert (tmp_path / "out/findings-alignment_scheme.md").exists()
 
