@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from ablations.model_card.chain import Chain, ChainArtifact
+from eval.markdown import inert
 from eval.report.tables import Heading, rounded
 from eval.spreadsheet import read_csv
 from fusion.merge import MERGE_RULES
@@ -44,14 +45,14 @@ def write_card(chain: Chain, out: Path, *, title: str) -> None:
     card = ModelCard.from_template(
         data,
         template_path=str(_TEMPLATE),
-        title=title,
+        title=inert(title),
         chain=chain,
         recipe=spelt,
         coefficients=coefficients(chain.merge.path / "coefficients.parquet"),
-        models=[(row, name, chain.cell["weights"][row]) for row, name in chain.models.items()],
-        scores=[shown(row) for row in scores],
+        models=[(inert(row), inert(name or ""), chain.cell["weights"][row]) for row, name in chain.models.items()],
+        scores=[{name: inert(text) for name, text in shown(row).items()} for row in scores],
         judges=judges(chain),
-        links=[(link, settings_of(link)) for link in chain.links],
+        links=[(link, inert(link.what), settings_of(link)) for link in chain.links],
         versions=chain.merge.manifest["versions"],
         commits=sorted({link.manifest["git_commit"] or "unknown" for link in chain.links}),
         pocket=None in chain.models.values(),

@@ -60,6 +60,7 @@ def run_here(job: CellJob, *, sweep: Path) -> None:
     """A cell in the sweep's own process, under a heading."""
     from ablations.sweep.files import labels, read_cells, state_of
     from fusion.runtime.progress import terminal
+    from fusion.runtime.visible import visible
 
     cells = read_cells(sweep)
     place = [cell.name for cell in cells].index(job.cell.name) + 1
@@ -68,4 +69,4 @@ def run_here(job: CellJob, *, sweep: Path) -> None:
     attempt(job)
     failure = state_of(job.cell).failure
     if failure is not None:
-        terminal().print(f"failed: {failure.reason}", highlight=False, markup=False)
+        terminal().print(f"failed: {visible(failure.reason)}", highlight=False, markup=False)

@@ -134,7 +134,7 @@ def _tell(cells: Sequence[SweepCell], ended: threading.Event) -> None:
             shown[state.cell.name] = state.state
             why = f": {state.failure.reason}" if state.failure else ""
             line = f"cell {number} of {len(cells)} {state.state}: {named[state.cell.name]}{why}"
-            terminal().print(line, highlight=False, markup=False, soft_wrap=True)
+            terminal().print(visible(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def _shown(text: str) -> str:
