@@ -42,7 +42,7 @@ def usage() -> str:
             "",
             *rows,
             "",
-            "The last part of a name is enough, as in fusechat-lab new; fusechat-lab COMMAND --help says what it takes.",
+            "The last part of a name is enough: fusechat-lab new.  fusechat-lab COMMAND --help says what one takes.",
         ]
     )
 

@@ -58,7 +58,7 @@ class FusionConfig:
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError(
-                "sources is empty: name at least one model besides the pivot, an entry of conf/model, ./DIR or OWNER/NAME"
+                "sources is empty: name a model besides the pivot, as an entry of conf/model, ./DIR or OWNER/NAME"
             )
         if len({self.models[name].label for name in self.sources}) < len(self.sources):
             raise ValueError("two sources carry the same label; labels name the rows of the table")

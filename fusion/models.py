@@ -1,8 +1,8 @@
 """A chat model as an experiment names it, and the Hugging Face directory it becomes.
 
 A model is on the hub (`path: owner/name`), in a local directory (`path: ./dir`), or one the project trains itself
-(`pocket: {...}`).  An experiment names an entry of conf/model, which says so, or gives the path or the hub's name as it is.
-Only safetensors weights are taken; remote code is refused unless `trust_remote_code` is set.
+(`pocket: {...}`).  An experiment names an entry of conf/model, which says so, or gives the path or the hub's name as it
+is.  Only safetensors weights are taken; remote code is refused unless `trust_remote_code` is set.
 """
 
 from __future__ import annotations
@@ -81,16 +81,16 @@ def named_models(names: Sequence[str], mounted: Mapping[str, Any]) -> dict[str, 
         for other in found:
             if other != name and _place(found[other].path) == _place(name):
                 raise Refusal(
-                    f"{name} and {other} are one model: fusing a model with itself teaches nothing; leave one of them out"
+                    f"{name} and {other} are one model: fusing a model with itself teaches nothing; leave one out"
                 )
     return {name: found[name] for name in names}
 
 
 def _labels(spelt: Sequence[str], taken: Collection[str]) -> dict[str, str]:
-    """For each path or hub name its last parts, as many as no other shares, in characters that every file name takes."""
+    """For each path or hub name its last parts, as many as no other shares, in characters that file names take."""
     ends = {}
     for name in spelt:
-        whole = Path(os.path.abspath(Path(name).expanduser())) if _on_disk(name) else Path(name)
+        whole = Path(os.path.abspath(Path(name).expanduser())) if on_disk(name) else Path(name)
         parts = [re.sub(r"[^\w.-]+", "-", part) for part in whole.parts if part != whole.anchor]
         ends[name] = ["-".join(parts[-depth:]) for depth in range(1, len(parts) + 1)] or ["model"]
     return {
@@ -101,13 +101,13 @@ def _labels(spelt: Sequence[str], taken: Collection[str]) -> dict[str, str]:
     }
 
 
-def _on_disk(path: str) -> bool:
+def on_disk(path: str) -> bool:
     """Whether a path means a directory, be it there or not: the hub's names are OWNER/NAME."""
     return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).is_dir()
 
 
 def _place(path: str | None) -> str | None:
-    return str(Path(path).expanduser().resolve()) if path is not None and _on_disk(path) else path
+    return str(Path(path).expanduser().resolve()) if path is not None and on_disk(path) else path
 
 
 def checkpoint_directory(config: ModelConfig) -> Path:
@@ -118,7 +118,7 @@ def checkpoint_directory(config: ModelConfig) -> Path:
     assert config.path is not None
     directory = Path(config.path).expanduser()
     if not directory.is_dir():
-        if _on_disk(config.path):
+        if on_disk(config.path):
             raise Refusal(f"model '{config.label}': there is no directory {config.path}")
         directory = _from_hub(config)
     settings = directory / "config.json"
@@ -195,7 +195,7 @@ def on_this_disk(config: ModelConfig) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     directory = Path(str(config.path)).expanduser()
-    if _on_disk(str(config.path)):
+    if on_disk(str(config.path)):
         return directory
     try:
         return Path(snapshot_download(str(config.path), revision=config.revision, local_files_only=True))

@@ -1,8 +1,8 @@
 """Where settings are found: a folder the caller names, then `conf/` where she stands, then the project's own.
 
-Each is laid out alike: the roots (`eval.yaml`) at its top, a folder for each config group (`model`, `data`, `experiment`)
-and one for chat templates.  What is looked for is taken from the first folder that has it, so hers need hold no more than
-what she adds or replaces, and nothing of hers goes into a clone or an installed package.
+Each is laid out alike: a folder for each config group (`model`, `data`, `experiment`) and one for chat templates.
+What is looked for is taken from the first folder that has it, so hers need hold no more than what she adds or
+replaces, and nothing of hers goes into a clone or an installed package.
 """
 
 from __future__ import annotations
