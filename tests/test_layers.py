@@ -100,6 +100,8 @@ ROOMS = {
             "watch",
             "model_card",
             "regression",
+        ),
+        (
             "new",
             "commands",
         ),

@@ -1,6 +1,7 @@
 """The ground floor: keeping, starting and checking things.  It imports nothing of the project.
 
     configure.py        from plain settings to checked, frozen dataclasses; what a refusal says
+    places.py           where settings are found: the caller's folders before the project's own
     processes.py        child processes that cannot outlive their parent; threads and processor features held fixed
     command.py          how every command begins: Hydra composes, the command gets a plain mapping
     digests.py          files by their bytes
