@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fusion.runtime.command import CONF, cell_folder, hydra_message
+from fusion.runtime.command import cell_folder, hydra_message
 from fusion.runtime.configure import Refusal
+from fusion.runtime.places import CONF
 
 if TYPE_CHECKING:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
