@@ -59,7 +59,10 @@ def module_of(name: str) -> str:
 def main() -> None:
     """Run the command that the first argument names, as `python -m` would."""
     given = sys.argv[1:]
-    if not given or given[0] in ("-h", "--help"):
+    if not given:
+        print(usage(), file=sys.stderr)
+        sys.exit(2)
+    if given[0] in ("-h", "--help"):
         print(usage())
         return
     try:

@@ -5,15 +5,19 @@ import dataclasses
 import importlib.machinery
 import inspect
 import os
+import pty
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pytest
 
 from fusion.runtime.processes import processor_settings, thread_settings
@@ -117,6 +121,64 @@ def _checked(function: Callable[..., Any], known: dict[str, Any]) -> Callable[..
 
 
 sys.meta_path.insert(0, CheckedShapes())
+
+
+class AtTerminal:
+    """A command that runs with a terminal of its own, for what people see and what their keys do."""
+
+    def __init__(self, command: Sequence[str], cwd: Path) -> None:
+        self.said = ""
+        process, self._terminal = pty.fork()
+        if process == 0:
+            os.chdir(cwd)
+            os.execvp(command[0], list(command))
+        self._process = psutil.Process(process)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 400) -> None:
+        """Wait for `condition`, which must come before the command ends."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self._process.status() != psutil.STATUS_ZOMBIE, f"ended too soon:\n{self.said[-4000:]}"
+            assert time.monotonic() < deadline, self.said[-4000:]
+            time.sleep(0.01)
+
+    def interrupt(self) -> tuple[int, float]:
+        """Press Ctrl-C once: the exit status, and the seconds after which neither the command nor any process that it
+        started is there."""
+        began = time.monotonic()
+        whole = [self._process, *self._process.children(recursive=True)]
+        os.write(self._terminal, b"\x03")
+        _, how = os.waitpid(self._process.pid, 0)
+        _, alive = psutil.wait_procs(whole[1:], timeout=30)
+        assert alive == []
+        seconds = time.monotonic() - began
+        self._reader.join(10)
+        os.close(self._terminal)
+        return os.waitstatus_to_exitcode(how), seconds
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        self._process.kill()
+        os.waitpid(self._process.pid, 0)
+        os.close(self._terminal)
+
+    def _read(self) -> None:
+        while True:
+            try:
+                new = os.read(self._terminal, 65536)
+            except OSError:  # all who wrote to it are gone
+                return
+            if not new:
+                return
+            self.said += new.decode(errors="replace")
+
+
+@pytest.fixture
+def at_terminal() -> type[AtTerminal]:
+    """Starts a command with a terminal of its own."""
+    return AtTerminal
 
 
 @pytest.fixture(scope="session")

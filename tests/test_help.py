@@ -53,6 +53,12 @@ def test_every_command_is_found():
     assert set(expected) <= set(COMMANDS)
 
 
+@pytest.mark.parametrize("module", sorted(set(COMMANDS) - {"eval.benchmark_data"}))
+def test_a_command_without_arguments_says_how_it_is_used(module):
+    done = subprocess.run([sys.executable, "-m", module], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", helped(module)[0])
+
+
 @pytest.mark.parametrize("module", COMMANDS)
 def test_help_says_what_the_command_does_and_is_there_at_once(module):
     text, seconds = helped(module)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -166,8 +164,13 @@ def test_one_more_merge_rule_runs_its_merge_and_its_evaluation_only(finished, tm
     assert stages(artifacts) - before == Counter({"merge": 1, "answers": 2, "verdicts": 2})
 
 
-@pytest.mark.parametrize("stage", ["train", "merge", "verdicts", "answers"])
-def test_killed_in_the_middle_of_a_stage_the_same_command_finishes_with_the_same_bytes(finished, tmp_path, stage):
+@pytest.mark.parametrize(
+    ("stage", "end"),
+    [("train", "interrupt"), ("merge", "kill -9"), ("verdicts", "interrupt"), ("answers", "interrupt")],
+)
+def test_ended_in_the_middle_of_a_stage_the_same_command_finishes_with_the_same_bytes(
+    finished, tmp_path, at_terminal, stage, end
+):
     artifacts, report = finished
     again = tmp_path / "artifacts"
     shutil.copytree(artifacts, again, ignore=shutil.ignore_patterns("sweeps", "logs", ".lock-*"))
@@ -180,22 +183,16 @@ def test_killed_in_the_middle_of_a_stage_the_same_command_finishes_with_the_same
         ][:1]
     for path in lost:
         shutil.rmtree(path)
-    process = subprocess.Popen(
-        command(again, tmp_path / "reports"),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        process_group=0,
-    )
+    started = at_terminal(command(again, tmp_path / "reports"), cwd=ROOT)
     wanted = {"train": ".partial-*/.checkpoints/checkpoint-*", "answers": ".partial-*/.answers.jsonl"}
-    deadline = time.monotonic() + 400
-    while not list((again / stage).glob(wanted.get(stage, ".partial-*/*"))):
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert list((again / stage).glob(".partial-*")), "killed too late"
+    started.wait_until(lambda: bool(list((again / stage).glob(wanted.get(stage, ".partial-*/*")))))
+    if end == "interrupt":
+        status, seconds = started.interrupt()
+        assert status == 130 and seconds < 5, started.said
+        assert "interrupted: finished work is kept" in started.said and "Traceback" not in started.said
+    else:
+        started.kill()
+    assert list((again / stage).glob(".partial-*")), "ended too late"
     assert no_process_works_below(again)
     before = Store(root=again).built()
     run(again, tmp_path / "reports")

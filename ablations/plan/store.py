@@ -22,7 +22,7 @@ from fusion.runtime.artifacts import Artifact, Store, T
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import directory_key, file_digest
 from fusion.runtime.precision import ITEM_BYTES
-from fusion.runtime.stage import Advance, Stage
+from fusion.runtime.stage import Advance, Stage, unseen
 from fusion.runtime.versions import differences, made_with
 from fusion.runtime.work import Dialogues, Known, Size, Work
 
@@ -68,7 +68,7 @@ class PlanningStore(Store):
     book: Book
     dialogues: Dialogues
 
-    def produce(self, stage: Stage, advance: Advance = lambda done, total: None) -> Artifact:
+    def produce(self, stage: Stage, advance: Advance = unseen) -> Artifact:
         """The artifact as it was found, unread; or, where there is none, its key and place, and a content that no
         artifact has: what is made from it is still to be made, whatever the store holds."""
         key = self.key(stage)

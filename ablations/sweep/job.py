@@ -40,7 +40,9 @@ def run(settings: dict[str, Any]) -> None:
         run_here(job, sweep=Path(hydra.sweep.dir))
     else:
         from ablations.sweep.process import run_below
+        from fusion.runtime.interrupt import leave_to_the_process_above
 
+        leave_to_the_process_above()
         run_below(job)
 
 

@@ -19,6 +19,7 @@ from ablations.sweep.files import SweepCell, cells_directory, fail, forget, stat
 from ablations.sweep.view import failures_table, watching
 from fusion.runtime.command import plain_settings
 from fusion.runtime.configure import Refusal
+from fusion.runtime.interrupt import before_end
 from fusion.runtime.progress import terminal
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def launch_cells(
         forget(cell)
     target = str(master.hydra.launcher._target_).rsplit(".", 1)[-1]
     texts = {cell.name: list(one) for cell, one in zip(cells, overrides, strict=True)}
-    with watching(cells, here=target == "BasicLauncher"):
+    with before_end(lambda: _say_how_to_go_on(folder)), watching(cells, here=target == "BasicLauncher"):
         for begin in range(0, len(missing), at_once or len(missing) or 1):
             batch = missing[begin : begin + (at_once or len(missing))]
             _launch(batch, texts, launcher, queued=target in ("SlurmLauncher", "LocalLauncher"))
@@ -206,8 +207,12 @@ def _ended(cells: Sequence[SweepCell], folder: Path) -> int:
     failures = [state.failure for state in states if state.failure is not None]
     if counts["finished"] == len(cells):
         return 0
-    print(f"to run what is missing: python -m ablations resume={folder}")
+    _say_how_to_go_on(folder)
     return 2 if not counts["waiting"] and all(failure.refused for failure in failures) else 1
+
+
+def _say_how_to_go_on(folder: Path) -> None:
+    print(f"to run what is missing: python -m ablations resume={folder}", flush=True)
 
 
 def _value(override: str) -> str:

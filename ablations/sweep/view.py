@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablations.sweep.files import CellState, State, SweepCell, labels, state_of
+from fusion.runtime.interrupt import before_end
 from fusion.runtime.progress import terminal
 
 _STATES: tuple[State, ...] = ("running", "failed", "stopped", "finished", "waiting")
@@ -86,7 +87,8 @@ def watching(cells: Sequence[SweepCell], *, here: bool) -> Iterator[None]:
     console = terminal()
     if console.is_terminal:
         table = CellsTable(cells, height=max(3, console.height - (14 if here else 6)))
-        with Live(get_renderable=table.__rich__, console=console, refresh_per_second=4, transient=True):
+        live = Live(get_renderable=table.__rich__, console=console, refresh_per_second=4, transient=True)
+        with live, before_end(live.stop):
             yield
         return
     if here:

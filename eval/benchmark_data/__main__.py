@@ -271,4 +271,4 @@ def _run(settings: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    command("benchmark_data", _run)
+    command("benchmark_data", _run, alone=True)

@@ -3,6 +3,8 @@
     configure.py        from plain settings to checked, frozen dataclasses; what a refusal says
     places.py           where settings are found: the caller's folders before the project's own
     processes.py        child processes that cannot outlive their parent; threads and processor features held fixed
+    hints.py            what a mistyped setting may have been meant as
+    interrupt.py        one Ctrl-C ends a command within seconds
     command.py          how every command begins: Hydra composes, the command gets a plain mapping
     digests.py          files by their bytes
     fingerprint.py      the code that decides a stage's bytes, as a digest that tidying leaves alone
@@ -11,6 +13,7 @@
     stage.py            a stage as a value, which a store runs and a planner weighs
     artifacts.py        the content-addressed store: where a stage's output lives, and when it may be used again
     lanes.py            work side by side, each thing made once
+    outlook.py          how many stages of a run are left, and about how long they take
     progress.py         what a run shows while it works
     precision.py        the types that weights are held in, and what of an update survives there
     edit_distance.py    distances between many short strings

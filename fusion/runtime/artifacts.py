@@ -31,7 +31,7 @@ from filelock import FileLock
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.digests import content_key, directory_key, file_digest, stamp
 from fusion.runtime.fingerprint import code_digest
-from fusion.runtime.stage import Advance, Stage, StageRecipe
+from fusion.runtime.stage import Advance, Stage, StageRecipe, unseen
 from fusion.runtime.versions import differences, git_commit, made_with, versions
 
 T = TypeVar("T")
@@ -136,7 +136,7 @@ class Store:
             return None
         return manifest
 
-    def produce(self, stage: Stage, advance: Advance = lambda done, total: None) -> Artifact:
+    def produce(self, stage: Stage, advance: Advance = unseen) -> Artifact:
         """The stage's finished artifact, built now or found from before.
 
         Raises Refusal when the disk is full or the store cannot be written; whatever `build` raises passes through

@@ -4,8 +4,8 @@
     if __name__ == "__main__":
         command("fusion", run)
 
-Exit status: 0 done, 1 the command says so by returning a number, 2 the input was refused.  `debug=true` among the
-arguments shows the traceback of a refusal.
+Exit status: 0 done, 1 the command says so by returning a number, 2 the input was refused, 130 an interrupt ended it.
+`debug=true` among the arguments shows the traceback of a refusal.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from typing import NoReturn, TextIO
 from omegaconf import OmegaConf
 
 from fusion.runtime.configure import Refusal, nearest
+from fusion.runtime.hints import unknown_setting, written_settings
+from fusion.runtime.interrupt import ending_at_once
 from fusion.runtime.places import CONF, OWN, places, settings_file, settings_names
 from fusion.runtime.processes import processor_settings
 
@@ -58,10 +60,12 @@ def command(
     run: Callable[[dict[str, object]], int | None],
     *,
     arguments: Callable[[Sequence[str]], list[str]] = list,
+    alone: bool = False,
     unused: Collection[str] = (),
 ) -> NoReturn:
     """Compose `conf/<root>.yaml` with the command line's overrides, call `run`, and exit.
 
+    Without arguments it prints its help and ends with status 2, unless it does something `alone`.
     `arguments` may say in full what the command line says in short.  With `-m`, or a study that asks for it, Hydra
     calls `run` once for each cell of the sweep.  `unused` are config groups that are composed for other commands'
     sake and have no effect on this one, so that --help leaves them out.
@@ -76,17 +80,18 @@ def command(
         if {"-h", "--help"} & set(sys.argv[1:]):
             print(help_text(root, unused=unused))
             sys.exit(0)
-        sys.argv[1:] = arguments(sys.argv[1:])
-        status = _composed(root, run, debug)
+        if not sys.argv[1:] and not alone:
+            print(help_text(root, unused=unused), file=sys.stderr)
+            sys.exit(2)
+        with ending_at_once():
+            sys.argv[1:] = arguments(sys.argv[1:])
+            status = _composed(root, run, debug)
     except Refusal as refusal:
         status = _refused(str(refusal), debug)
-    except KeyboardInterrupt:
-        print("interrupted: finished work is kept, the same command continues", file=sys.stderr)
-        status = 130
     except Exception as error:
         if not _from_hydra(error):
             raise
-        status = _refused(hydra_message(error), debug)
+        status = _refused(hydra_message(error, root), debug)
     sys.stdout.flush()
     sys.exit(status)
 
@@ -101,7 +106,7 @@ def compose(root: str, overrides: list[str]) -> dict[str, object]:
     except Exception as error:
         if not _from_hydra(error):
             raise
-        raise Refusal(hydra_message(error)) from error
+        raise Refusal(hydra_message(error, root)) from error
     return plain_settings(composed)
 
 
@@ -176,23 +181,32 @@ def group_names(group: str) -> list[str]:
     return settings_names(group, ".yaml")
 
 
-def hydra_message(error: BaseException) -> str:
-    """Hydra's or OmegaConf's own refusal in one line, with the nearest valid name where it speaks of a name."""
+def hydra_message(error: BaseException, root: str | None = None) -> str:
+    """Hydra's or OmegaConf's own refusal in one line, with the nearest valid name where it speaks of a name; `root` is
+    the command's own file in conf/."""
     text = str(error).strip()
     missing_choice = re.search(r"Could not (?:find|load) '(\w+)/([^']+)'", text)
     if missing_choice and missing_choice.group(1) in GROUPS:
         group, name = missing_choice.groups()
         return f"{group}={name}: there is no such entry in conf/{group}: {nearest(name, group_names(group))}"
-    unknown_key = re.search(r"Key '([^']+)' is not in struct", text) or re.search(r"Could not override '([^']+)'", text)
+    unknown_key = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if unknown_key:
-        key = unknown_key.group(1)
-        place = getattr(error, "full_key", None) or key
-        return f"unknown key '{place}': {nearest(key.split('.')[-1], _known_keys())}"
+        path = getattr(error, "full_key", None) or unknown_key.group(1)
+        return unknown_setting(path, _written(root)) if root else f"unknown key '{path}'"
     if "Missing mandatory value" in text:
         place = getattr(error, "full_key", None) or text.split(":")[-1].split()[0]
         return f"{place} is missing: give it as {place}=VALUE"
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Set the environment")]
     return " ".join(lines) or type(error).__name__
+
+
+def _written(root: str) -> Mapping[str, tuple[str, ...]]:
+    """Where a command's settings are written: in its own file in conf/, or by which entries of its groups."""
+    import yaml
+
+    groups, settings = _groups_and_settings(root)
+    files = [path for group in ("experiment", *groups) for path in (CONF / group).rglob("*.yaml")]
+    return written_settings(yaml.safe_load("\n".join(settings)), CONF, files)
 
 
 def cell_folder(overrides: str) -> str:
@@ -245,23 +259,6 @@ def _composed(root: str, run: Callable[[dict[str, object]], int | None], debug: 
 
 def _from_hydra(error: BaseException) -> bool:
     return type(error).__module__.split(".")[0] in ("hydra", "omegaconf", "antlr4")
-
-
-def _known_keys() -> set[str]:
-    """Every key written anywhere under conf/, to find the nearest to a mistyped one."""
-    import yaml
-
-    found: set[str] = set(GROUPS)
-
-    def walk(node: object) -> None:
-        if isinstance(node, Mapping):
-            found.update(str(key) for key in node)
-            for value in node.values():
-                walk(value)
-
-    for path in CONF.rglob("*.yaml"):
-        walk(yaml.safe_load(path.read_text()))
-    return found - {"defaults", "_self_"}
 
 
 def _refused(message: str, debug: bool) -> int:

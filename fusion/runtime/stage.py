@@ -15,9 +15,13 @@ PINS = ("fusion.runtime.processes:thread_settings", "fusion.runtime.processes:pr
 
 
 class Advance(Protocol):
-    """Called with how much of a stage is done."""
+    """Called with how much of a stage is done, and perhaps a few words on how it goes."""
 
-    def __call__(self, done: int, total: int) -> None: ...
+    def __call__(self, done: int, total: int, note: str = "") -> None: ...
+
+
+def unseen(done: int, total: int, note: str = "") -> None:
+    """The `Advance` of work that nobody watches."""
 
 
 @dataclass(frozen=True, kw_only=True)

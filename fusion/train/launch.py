@@ -6,11 +6,11 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.processes import child, last_lines, thread_settings
+from fusion.runtime.stage import Advance, unseen
 from fusion.train.config import TrainConfig
 
 LOG = "training_log.jsonl"  # a line per optimizer step
@@ -29,14 +29,14 @@ def train(
     fused: Path | None,
     config: TrainConfig,
     out: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Advance = unseen,
 ) -> dict[str, object]:
     """Train the checkpoint `initial` on `conversations`, towards `fused` targets if given; facts about the run.
 
     `out` receives a Hugging Face checkpoint (safetensors, tokenizer, chat template, generation config) and
     `training_log.jsonl`.  Working state has dotted names: after a kill, the same call continues from the newest whole
     checkpoint in `out/.checkpoints` and ends with the same bytes.  Another call's leftovers are discarded.
-    `progress(step, steps)` is called about twice a second.
+    `progress(step, steps, note)` is called about twice a second; the note has the last loss that was logged.
 
     Raises Refusal for input that cannot be trained on and RuntimeError, with the end of the log, when a child dies.
     """
@@ -100,11 +100,11 @@ def _check(initial: Path, conversations: Path, fused: Path | None) -> None:
         raise Refusal(f"{fused} holds no fused targets (index.json is missing): run the fuse stage first")
 
 
-def _report(out: Path, progress: Callable[[int, int], None] | None) -> None:
-    if progress is None:
-        return
+def _report(out: Path, progress: Advance) -> None:
     try:
         state = json.loads((out / ".progress.json").read_text())
+        lines = (out / LOG).read_text().splitlines() if (out / LOG).exists() else []
+        note = f"loss {json.loads(lines[-1])['loss']:.3f}" if lines else ""
     except (OSError, ValueError):
         return
-    progress(state["step"], state["steps"])
+    progress(state["step"], state["steps"], note)

@@ -54,10 +54,15 @@ def test_an_unknown_command_is_refused_with_the_nearest():
     assert ended.stderr == "refused: there is no command 'reprot': did you mean 'report'?\n"
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
-def test_without_a_command_it_says_what_there_is(arguments):
-    ended = script(*arguments)
-    assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", usage() + "\n")
+@pytest.mark.parametrize("asked", ["--help", "-h"])
+def test_help_says_what_there_is(asked):
+    ended = script(asked)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, usage() + "\n", "")
+
+
+def test_without_a_command_it_says_the_same_and_is_refused():
+    ended = script()
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", usage() + "\n")
 
 
 def test_help_of_a_command_is_that_of_its_module():

@@ -114,6 +114,20 @@ def test_a_killed_cell_has_failed_and_another_launcher_resumes_it(artifacts, tmp
     assert set(finished(sweep)) == {"merge=[linear]", "merge=[dare]"}
 
 
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_one_interrupt_ends_a_sweep_and_resume_runs_what_is_missing(artifacts, tmp_path, at_terminal, launcher):
+    sweep = tmp_path / "sweep"
+    axes = {"joblib": "seed=11,12", "submitit": "seed=13,14", "ray": "seed=15,16"}[launcher]
+    arguments = ["-m", "experiment=tiny", axes, f"hydra.sweep.dir={sweep}", *LAUNCHERS[launcher]]
+    started = at_terminal(command(artifacts, *arguments), cwd=ROOT)
+    started.wait_until(lambda: len(list(sweep.glob("*/progress.json"))) == 2)
+    status, seconds = started.interrupt()
+    assert status == 130 and seconds < 6, started.said
+    assert "interrupted: finished work is kept" in started.said and f"resume={sweep}" in started.said
+    assert "Traceback" not in started.said
+    assert below(sweep) == [] and finished(sweep) == {}
+
+
 def test_two_sweeps_started_at_once_compute_no_stage_twice(artifacts, tmp_path):
     before = Store(root=artifacts).built()
     manifests = [json.loads(path.read_text()) for path in artifacts.glob("answers/*/manifest.json")]

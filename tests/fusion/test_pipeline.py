@@ -14,7 +14,7 @@ from fusion.pipeline import FusedModels, run
 from fusion.runtime.artifacts import Artifact, Store
 from fusion.runtime.command import compose
 from fusion.runtime.progress import RunProgress
-from fusion.runtime.stage import Advance, Stage
+from fusion.runtime.stage import Advance, Stage, unseen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Recorder(Store):
     stages: dict[str, str] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
 
-    def produce(self, stage: Stage, advance: Advance = lambda done, total: None) -> Artifact:
+    def produce(self, stage: Stage, advance: Advance = unseen) -> Artifact:
         key = self.key(stage)
         files = {"fusion.jsonl": {"sha256": f"fusion {key}"}, "train_numbers.jsonl": {"sha256": "train"}}
         manifest = {"files": files}

@@ -73,7 +73,7 @@ def run(settings):
     assert torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT")
     assert not [name for name in choices if present[name] and name.startswith("AVX512")]
     print("arithmetic as everywhere")
-command("benchmark_data", run)
+command("benchmark_data", run, alone=True)
 """
 
 

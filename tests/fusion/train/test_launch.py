@@ -104,9 +104,10 @@ def test_two_processes_take_the_steps_that_one_takes(checkpoint, dialogues, tmp_
             fused=None,
             config=dataclasses.replace(CONFIG, processes=processes),
             out=tmp_path / str(processes),
-            progress=lambda done, total: shown.append((done, total)),
+            progress=lambda done, total, note="": shown.append((done, total, note)),
         )
-    assert shown[-1] == (6, 6)
+    last = log(tmp_path / "2")[-1]["loss"]
+    assert shown[-1] == (6, 6, f"loss {last:.3f}")
     for one, two in zip(log(tmp_path / "1"), log(tmp_path / "2"), strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
         assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-3)
