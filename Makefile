@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
-$(READY): requirements/install requirements/cpu.lock requirements/gpu.lock pyproject.toml
+$(READY): requirements/install $(wildcard requirements/*.lock) pyproject.toml setup.py
 	@requirements/install
 
 help: ## this list

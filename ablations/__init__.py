@@ -12,6 +12,8 @@
     watch.py       all cells of a sweep in one live table
     model_card/    a merged checkpoint ready for the hub
     regression/    a table beside a kept one, and what moved it
+    new.py         an experiment of one page, written beside the caller
+    commands.py    the script fusechat-lab: every command by its module's name
 
 Each line uses only lines above it; tests/test_layers.py holds the order.
 """

@@ -73,6 +73,7 @@ def run(settings: dict[str, Any]) -> None:
     made_by = f"experiment={settings['name']}"
     rates = measured(book.stages.values(), str(settings["machine"]), made_by)
     out = Path(settings["out"])
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(
         f"# Measured by python -m ablations.rates {made_by} from the manifests of a finished run.\n"
         + yaml.safe_dump(dataclasses.asdict(rates), sort_keys=False, width=110)

@@ -12,7 +12,7 @@ from fusion.align import AlignConfig
 from fusion.conversations.conversation import DataConfig
 from fusion.fuse import FUSION_RULES, FusionRule
 from fusion.merge import MERGE_RULES, MergeRule
-from fusion.models import ModelConfig
+from fusion.models import ModelConfig, named_models
 from fusion.pocket.dialogues import PocketData
 from fusion.represent import RepresentConfig
 from fusion.runtime.artifacts import Reuse
@@ -36,7 +36,7 @@ class FusionConfig:
     name: str
     seed: int
     lanes: int
-    pivot: str  # an entry of `models`
+    pivot: str  # an entry of `models`, by its name in conf/model, its path or its name on the hub
     sources: tuple[str, ...]  # entries of `models`
     models: Mapping[str, ModelConfig]
     data: DataConfig | PocketData  # files, or the pocket generator
@@ -57,7 +57,9 @@ class FusionConfig:
 
     def __post_init__(self) -> None:
         if not self.sources:
-            raise ValueError("sources is empty: name at least one entry of conf/model besides the pivot")
+            raise ValueError(
+                "sources is empty: name a model besides the pivot, as an entry of conf/model, ./DIR or OWNER/NAME"
+            )
         if len({self.models[name].label for name in self.sources}) < len(self.sources):
             raise ValueError("two sources carry the same label; labels name the rows of the table")
         if self.pivot in self.sources:
@@ -127,19 +129,16 @@ class _Named:
 
 
 def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
-    """The typed config from what Hydra composed; `pivot` and `sources` are looked up in conf/model when not mounted.
+    """The typed config from what Hydra composed; `pivot` and `sources` are looked up by fusion.models.named_models.
 
     Raises Refusal for a name no table knows, an unknown or mistyped key, or a value out of range.
     """
     names = [field.name for field in dataclasses.fields(_Named)]
     named = typed({key: settings[key] for key in names if key in settings}, _Named)
     pivot, sources = named.roles()
-    mounted = settings.get("model") or {}
     models = {
-        name: _stored_in(
-            named.pocket_dtype, typed(mounted.get(name) or group_entry("model", name), ModelConfig, at=f"model.{name}")
-        )
-        for name in (pivot, *sources)
+        name: _stored_in(named.pocket_dtype, model)
+        for name, model in named_models((pivot, *sources), settings.get("model") or {}).items()
     }
     data = settings.get("data")
     if not isinstance(data, Mapping):

@@ -1,22 +1,28 @@
 """A chat model as an experiment names it, and the Hugging Face directory it becomes.
 
 A model is on the hub (`path: owner/name`), in a local directory (`path: ./dir`), or one the project trains itself
-(`pocket: {...}`).  Only safetensors weights are taken; remote code is refused unless `trust_remote_code` is set.
+(`pocket: {...}`).  An experiment names an entry of conf/model, which says so, or gives the path or the hub's name as it
+is.  Only safetensors weights are taken; remote code is refused unless `trust_remote_code` is set.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import tempfile
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fusion.pocket.models import PocketModel
-from fusion.runtime.command import CONF
-from fusion.runtime.configure import Refusal, nearest
+from fusion.runtime.command import group_entry, group_names
+from fusion.runtime.configure import Refusal, nearest, typed
 from fusion.runtime.digests import directory_key, files_below
+from fusion.runtime.places import settings_file, settings_names
 from fusion.train.config import TrainConfig
 
 _HANDOVER = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt", "*.tiktoken")
@@ -51,6 +57,59 @@ class ModelConfig:
             raise ValueError(f"model '{self.label}' needs exactly one of path and pocket")
 
 
+def named_models(names: Sequence[str], mounted: Mapping[str, Any]) -> dict[str, ModelConfig]:
+    """What each name stands for: what is `mounted` under it, else an entry of conf/model, else the directory or the
+    model of the hub that it spells.  The last are labelled by the end of their path, as far as tells them apart.
+
+    Raises Refusal for a name that is none of them, and for two that lead to one model.
+    """
+    entries = group_names("model")
+    found, spelt = {}, []
+    for name in dict.fromkeys(names):
+        if name in mounted or name in entries:
+            found[name] = typed(mounted.get(name) or group_entry("model", name), ModelConfig, at=f"model.{name}")
+        elif "/" in name or name.startswith((".", "~")) or Path(name).is_dir():
+            spelt.append(name)
+        else:
+            raise Refusal(
+                f"model '{name}' is not in conf/model: {nearest(name, entries)}; a directory is given as ./DIR, a model"
+                " of the hub as OWNER/NAME"
+            )
+    for name, label in _labels(spelt, {model.label for model in found.values()}).items():
+        found[name] = ModelConfig(label=label, path=name)
+    for name in spelt:
+        for other in found:
+            if other != name and _place(found[other].path) == _place(name):
+                raise Refusal(
+                    f"{name} and {other} are one model: fusing a model with itself teaches nothing; leave one out"
+                )
+    return {name: found[name] for name in names}
+
+
+def _labels(spelt: Sequence[str], taken: Collection[str]) -> dict[str, str]:
+    """For each path or hub name its last parts, as many as no other shares, in characters that file names take."""
+    ends = {}
+    for name in spelt:
+        whole = Path(os.path.abspath(Path(name).expanduser())) if on_disk(name) else Path(name)
+        parts = [re.sub(r"[^\w.-]+", "-", part) for part in whole.parts if part != whole.anchor]
+        ends[name] = ["-".join(parts[-depth:]) for depth in range(1, len(parts) + 1)] or ["model"]
+    return {
+        name: next(
+            (end for end in own if end not in taken and sum(end in others for others in ends.values()) == 1), own[-1]
+        )
+        for name, own in ends.items()
+    }
+
+
+def on_disk(path: str) -> bool:
+    """Whether a path means a directory, be it there or not: the hub's names are OWNER/NAME."""
+    return path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).is_dir()
+
+
+def _place(path: str | None) -> str | None:
+    return str(Path(path).expanduser().resolve()) if path is not None and on_disk(path) else path
+
+
 def checkpoint_directory(config: ModelConfig) -> Path:
     """The local directory of a model that lies on the hub or on disk.
 
@@ -59,7 +118,7 @@ def checkpoint_directory(config: ModelConfig) -> Path:
     assert config.path is not None
     directory = Path(config.path).expanduser()
     if not directory.is_dir():
-        if config.path.startswith((".", "/", "~")):
+        if on_disk(config.path):
             raise Refusal(f"model '{config.label}': there is no directory {config.path}")
         directory = _from_hub(config)
     settings = directory / "config.json"
@@ -93,13 +152,13 @@ def template_file(config: ModelConfig) -> Path | None:
     """The Jinja file that replaces the checkpoint's chat template, if any.  Raises Refusal when it is not there."""
     if config.chat_template is None:
         return None
-    named = CONF / "template" / f"{config.chat_template}.jinja"
+    named = settings_file(f"template/{config.chat_template}.jinja")
     given = Path(config.chat_template).expanduser()
-    if named.exists():
+    if named is not None:
         return named
     if given.is_file():
         return given
-    names = [path.stem for path in (CONF / "template").glob("*.jinja")]
+    names = settings_names("template", ".jinja")
     raise Refusal(
         f"model '{config.label}': chat_template {config.chat_template!r} is neither a Jinja file nor in conf/template:"
         f" {nearest(config.chat_template, names)}"
@@ -136,7 +195,7 @@ def on_this_disk(config: ModelConfig) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     directory = Path(str(config.path)).expanduser()
-    if directory.is_dir() or str(config.path).startswith((".", "/", "~")):
+    if on_disk(str(config.path)):
         return directory
     try:
         return Path(snapshot_download(str(config.path), revision=config.revision, local_files_only=True))

@@ -18,8 +18,9 @@ from fusion.align import ALIGNMENT_SCHEMES
 from fusion.fuse import FUSION_RULES
 from fusion.merge import MERGE_RULES
 from fusion.pipeline import fusion_config
-from fusion.runtime.command import CONF, compose, group_names
+from fusion.runtime.command import compose, group_names
 from fusion.runtime.configure import Refusal
+from fusion.runtime.places import CONF
 from fusion.train.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parent.parent

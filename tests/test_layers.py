@@ -101,6 +101,10 @@ ROOMS = {
             "model_card",
             "regression",
         ),
+        (
+            "new",
+            "commands",
+        ),
         ("__main__",),
     ),
 }

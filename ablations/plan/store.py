@@ -132,8 +132,8 @@ class PlanningStore(Store):
 def _said(model: ModelConfig) -> Size:
     if model.parameters is None:
         raise Refusal(
-            f"model '{model.label}': {model.path} is not on this disk, and its conf/model entry does not say how large"
-            " it is: add parameters: 7.2e9, or fetch it"
+            f"model '{model.label}': {model.path} is not on this disk, and nothing says how large it is: fetch it"
+            f" (hf download {model.path}), or have an entry of conf/model say parameters: 7.2e9"
         )
     return Size(parameters=model.parameters, active=model.active_parameters or model.parameters, bytes_each=2)
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.runtime.command import CONF, cell_folder, hydra_message
+from fusion.runtime.command import cell_folder, hydra_message
 from fusion.runtime.configure import Refusal
+from fusion.runtime.places import CONF
 
 if TYPE_CHECKING:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -55,8 +55,8 @@ class Sweep:
         return ComposedCell(name=name, settings={str(key): value for key, value in settings.items()})
 
 
-def expand(root: str, arguments: Sequence[str], *, multirun: bool = False, config_dir: str | None = None) -> Sweep:
-    """The cells of `python -m <root> arguments`; `multirun`: whether -m was given, `config_dir`: what --config-dir was.
+def expand(root: str, arguments: Sequence[str], *, multirun: bool = False) -> Sweep:
+    """The cells of `python -m <root> arguments`; `multirun`: whether -m was given.
 
     Raises Refusal for overrides that Hydra does not understand, and for a sweeper other than Hydra's basic one.
     """
@@ -70,10 +70,7 @@ def expand(root: str, arguments: Sequence[str], *, multirun: bool = False, confi
 
     setup_globals()
     OmegaConf.register_new_resolver("cell_folder", cell_folder, replace=True)
-    places = create_config_search_path(str(CONF))
-    if config_dir is not None:
-        places.prepend("command-line", f"file://{Path(config_dir).absolute()}")
-    loader = ConfigLoaderImpl(config_search_path=places)
+    loader = ConfigLoaderImpl(config_search_path=create_config_search_path(str(CONF)))
     with _refusing():
         master = loader.load_configuration(
             config_name=root, overrides=[*arguments], run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False

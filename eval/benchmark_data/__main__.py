@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import IO
 
 from eval.benchmark_data.convert_tokenizer import Conversion, convert
-from fusion.runtime.command import CONF, command
+from fusion.runtime.command import command
 from fusion.runtime.configure import Refusal, nearest, typed
+from fusion.runtime.places import CONF
 
 _CHUNK = 1 << 20
 _SECONDS_OF_SILENCE = 60.0

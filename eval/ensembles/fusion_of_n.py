@@ -16,8 +16,8 @@ import jinja2
 from eval.ensembles.random_source import draw
 from eval.ensembles.selection import Made, Need
 from eval.records import Answer, Question
-from fusion.runtime.command import CONF
 from fusion.runtime.configure import Refusal
+from fusion.runtime.places import CONF, settings_file
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class FusionOfN:
         """The benchmark's questions with what the fusor is asked in place of the turns.  `answers`: per source, by
         question.  A source that did not answer a turn is not shown there.  Raises Refusal for an unreadable prompt.
         """
-        path = CONF / self.prompt
+        path = settings_file(self.prompt) or CONF / self.prompt
         try:
             template = jinja2.Template(path.read_text(), undefined=jinja2.StrictUndefined, keep_trailing_newline=False)
         except (OSError, jinja2.TemplateError) as error:

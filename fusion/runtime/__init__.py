@@ -2,6 +2,7 @@
 
     configure.py        from plain settings to checked, frozen dataclasses; what a refusal says
     visible.py          text of others, as text that a terminal only shows
+    places.py           where settings are found: the caller's folders before the project's own
     processes.py        child processes that cannot outlive their parent; threads and processor features held fixed
     hints.py            what a mistyped setting may have been meant as
     interrupt.py        one Ctrl-C ends a command within seconds

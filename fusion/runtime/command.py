@@ -10,6 +10,7 @@ Exit status: 0 done, 1 the command says so by returning a number, 2 the input wa
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import itertools
 import os
@@ -27,12 +28,12 @@ from omegaconf import OmegaConf
 from fusion.runtime.configure import Refusal, nearest
 from fusion.runtime.hints import unknown_setting, written_settings
 from fusion.runtime.interrupt import ending_at_once
+from fusion.runtime.places import CONF, OWN, places, settings_file, settings_names
 from fusion.runtime.processes import processor_settings
 from fusion.runtime.visible import visible
 
 # Most file systems take 255 bytes; a name must also fit beside what a copy or an archive adds to it.
 _LONGEST_NAME = 160
-CONF = Path(__file__).parents[2] / "conf"
 GROUPS = (
     "experiment",
     "model",
@@ -70,18 +71,19 @@ def command(
     calls `run` once for each cell of the sweep.  `unused` are config groups that are composed for other commands'
     sake and have no effect on this one, so that --help leaves them out.
     """
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(help_text(root, unused=unused))
-        sys.exit(0)
-    if not sys.argv[1:] and not alone:
-        print(help_text(root, unused=unused), file=sys.stderr)
-        sys.exit(2)
     debug = any(argument.replace(" ", "").lower() == "debug=true" for argument in sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting, so that we give the message
     for name, value in processor_settings().items():  # torch and numpy are not imported yet
         os.environ.setdefault(name, value)
     warnings.showwarning = _show_warning
     try:
+        _look_first_in(sys.argv[1:])
+        if {"-h", "--help"} & set(sys.argv[1:]):
+            print(help_text(root, unused=unused))
+            sys.exit(0)
+        if not sys.argv[1:] and not alone:
+            print(help_text(root, unused=unused), file=sys.stderr)
+            sys.exit(2)
         with ending_at_once():
             sys.argv[1:] = arguments(sys.argv[1:])
             status = _composed(root, run, debug)
@@ -167,8 +169,8 @@ def plain_settings(composed: object) -> dict[str, object]:
 
 def group_entry(group: str, name: str) -> dict[str, object]:
     """One file of a config group as plain types, for settings that name an entry (a pivot, a source)."""
-    path = CONF / group / f"{name}.yaml"
-    if not path.exists():
+    path = settings_file(f"{group}/{name}.yaml")
+    if path is None:
         raise Refusal(f"{group} '{name}' is not in conf/{group}: {nearest(name, group_names(group))}")
     entry = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     assert isinstance(entry, dict)
@@ -176,9 +178,8 @@ def group_entry(group: str, name: str) -> dict[str, object]:
 
 
 def group_names(group: str) -> list[str]:
-    """The entries of a config group, those of its folders as folder/entry."""
-    folder = CONF / group
-    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+    """The entries of a config group in all places, those of its folders as folder/entry."""
+    return settings_names(group, ".yaml")
 
 
 def hydra_message(error: BaseException, root: str | None = None) -> str:
@@ -234,6 +235,19 @@ class _Task:
             self.statuses.append(self.run(plain_settings(composed)) or 0)
         except Refusal as refusal:
             self.statuses.append(_refused(str(refusal), self.debug))
+
+
+def _look_first_in(given: Sequence[str]) -> None:
+    """Have the folder of --config-dir searched before all others, by Hydra and by what looks entries up.
+
+    Raises Refusal for one that is not there.
+    """
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    reader.add_argument("--config-dir", "-cd")
+    folder = reader.parse_known_args(given)[0].config_dir
+    if folder is not None:
+        os.environ[OWN] = str(Path(folder).absolute())
+    places()
 
 
 def _composed(root: str, run: Callable[[dict[str, object]], int | None], debug: bool) -> int:

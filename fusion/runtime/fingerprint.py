@@ -32,6 +32,7 @@ WITHOUT_ARITHMETIC = frozenset(
         "fusion.runtime.artifacts",
         "fusion.runtime.configure",
         "fusion.runtime.command",
+        "fusion.runtime.places",
         "fusion.runtime.progress",
         "fusion.runtime.fingerprint",
         "fusion.runtime.digests",

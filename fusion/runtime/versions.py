@@ -60,11 +60,18 @@ def accelerator() -> Literal["cpu", "cuda"]:
 
 @functools.cache
 def git_commit() -> str | None:
-    """The commit of the project's checkout, with '+' when its files differ from it; None outside a checkout."""
+    """The commit of the project's checkout, with '+' when its files differ from it; None outside a checkout.
+
+    An installed package may lie within the checkout of something else, whose commit says nothing of this code.
+    """
     here = Path(__file__).parent
-    commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--untracked-files=no"])
+    commands = (
+        ["git", "ls-files", "--error-unmatch", Path(__file__).name],
+        ["git", "rev-parse", "HEAD"],
+        ["git", "status", "--porcelain", "--untracked-files=no"],
+    )
     try:
-        head, status = (
+        _, head, status = (
             subprocess.run(c, cwd=here, capture_output=True, text=True, check=True).stdout for c in commands
         )
     except (OSError, subprocess.CalledProcessError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion.models import ModelConfig, checkpoint_directory, dressed, template_file
+from fusion.models import ModelConfig, checkpoint_directory, dressed, named_models, on_disk, template_file
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import directory_key
 
@@ -102,3 +102,62 @@ def test_the_papers_template_renders_turns_as_openchat_was_trained(name, separat
     assert full == f"<s>GPT4 Correct User: Hi{separator}GPT4 Correct Assistant: Hello{separator}"
     prompt = render(messages=messages[:1], bos_token="<s>", eos_token="<eos>", add_generation_prompt=True)
     assert prompt == f"<s>GPT4 Correct User: Hi{separator}GPT4 Correct Assistant:"
+
+
+def given(*names: str, mounted: dict | None = None) -> dict[str, tuple[str, str | None]]:
+    return {name: (found.label, found.path) for name, found in named_models(names, mounted or {}).items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("./a", "a"),
+        ("a/", "a"),
+        ("runs/7/final model", "final-model"),
+        ("/no/such place/qwen", "qwen"),
+        ("Qwen/Qwen3-0.6B", "Qwen3-0.6B"),
+        ("~/models/mine", "mine"),
+    ],
+)
+def test_a_model_is_given_by_its_path_or_its_name_on_the_hub(tmp_path, monkeypatch, name, label):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    assert given(name) == {name: (label, name)}
+
+
+def test_a_folder_without_a_slash_is_one_and_an_entry_of_that_name_wins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "openchat_3_5"):
+        (tmp_path / name).mkdir()
+    assert given("mine") == {"mine": ("mine", "mine")}
+    assert given("openchat_3_5")["openchat_3_5"][1] == "openchat/openchat_3.5"
+    assert given("mine", mounted={"mine": {"label": "m", "path": "x/y"}}) == {"mine": ("m", "x/y")}
+
+
+def test_labels_are_as_long_as_it_takes_to_tell_models_apart():
+    found = given("runs/1/final", "runs/2/final", "owner/final", "./starling")
+    assert [label for label, _ in found.values()] == ["1-final", "2-final", "owner-final", "starling"]
+    entry = {"mine": {"label": "b", "path": "x/y"}}
+    assert given("mine", "./a/b", mounted=entry)["./a/b"] == ("a-b", "./a/b")
+
+
+@pytest.mark.parametrize("second", ["a/", "{here}/a", "link", "mine"])
+def test_one_model_in_two_spellings_is_refused(tmp_path, monkeypatch, second):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("a")
+    with pytest.raises(Refusal, match="are one model"):
+        given("./a", second.format(here=tmp_path), mounted={"mine": {"label": "m", "path": "a"}})
+
+
+def test_a_name_that_is_nothing_is_refused_with_the_three_ways_to_give_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refusal, match=r"did you mean 'openchat_3_5'\?; a directory is given as ./DIR.*OWNER/NAME"):
+        given("openchat_3")
+
+
+@pytest.mark.parametrize("path", ["a/b/c", "./a", "/a", "~/a", "../a/b"])
+def test_what_cannot_be_a_name_of_the_hub_is_a_directory(path):
+    assert on_disk(path)
+    with pytest.raises(Refusal, match="there is no directory"):
+        checkpoint_directory(model(path))

@@ -287,5 +287,7 @@ def test_a_model_on_this_disk_has_the_key_that_a_run_gives_it(tmp_path):
 
 def test_a_model_that_is_nowhere_must_say_how_large_it_is(tmp_path):
     store = planning(tmp_path, tmp_path)
-    with pytest.raises(Refusal, match=r"no-such-owner/no-such-model is not on this disk.*add parameters"):
+    with pytest.raises(
+        Refusal, match=r"no-such-owner/no-such-model is not on this disk.*hf download.*parameters: 7.2e9"
+    ):
         store.locate(ModelConfig(label="far", path="no-such-owner/no-such-model"), tmp_path)

@@ -18,7 +18,8 @@ from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
 from fusion.pipeline import fusion_config
-from fusion.runtime.command import CONF, group_names
+from fusion.runtime.command import group_names
+from fusion.runtime.places import CONF
 
 BOOTSTRAP = Bootstrap(resamples=200, seed=0)
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from fusion.runtime.command import CONF, compose
+from fusion.runtime.command import compose
 from fusion.runtime.configure import Refusal
 from fusion.runtime.hints import unknown_setting, written_settings
+from fusion.runtime.places import CONF
 
 
 @pytest.mark.parametrize(
