@@ -1,4 +1,4 @@
-"""The dialogues of an experiment as an artifact: read from files, or written by the pocket generator."""
+"""The dialogues of an experiment as an artifact: read from files or the hub, or written by the pocket generator."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fusion.conversations.conversation import DataConfig
 from fusion.conversations.files import FUSION
+from fusion.conversations.hub import dataset_key
 from fusion.experiment import FusionConfig
 from fusion.pocket.dialogues import PocketData
 from fusion.runtime.digests import file_digest
@@ -17,7 +18,8 @@ from fusion.runtime.work import Known, Work
 def dialogues_stage(config: FusionConfig) -> Stage:
     """`fusion.jsonl`, and for the pocket experiment the dialogues its models are trained and asked on.
 
-    Of files, `data_share` draws that share; the build raises Refusal for what `load_conversations` refuses.
+    Of files and data sets, `data_share` draws that share; the build raises Refusal for what `load_conversations`
+    refuses, and this for what `DataConfig.paths` and `dataset_key` do.
     """
     data = config.data
     return _written(data) if isinstance(data, PocketData) else _read(data, config.data_share, config.seed)
@@ -50,12 +52,14 @@ def _read(data: DataConfig, share: float, seed: int) -> Stage:
         write_conversations(out / FUSION, found)
         return {"conversations": len(found)}
 
-    files = [Path(name).expanduser() for name in data.files]
+    inputs = {f"file-{i}": file_digest(path) for i, path in enumerate(data.paths()) if path.is_file()}
+    if data.dataset is not None:
+        inputs["dataset"] = dataset_key(data.dataset, data.revision)
     return Stage(
         name="data",
         what="conversations",
         config=[data, seed, share],
-        inputs={f"file-{i}": file_digest(path) for i, path in enumerate(files) if path.is_file()},
+        inputs=inputs,
         modules=("fusion.conversations.conversation",),
         build=build,
         seed=seed,
