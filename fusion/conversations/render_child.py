@@ -24,7 +24,7 @@ import jinja2.nodes
 import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-SECONDS = 3  # of processor time for a conversation; thousands are rendered in one
+SECONDS = 2  # of processor time for a conversation, and up to one more; thousands are rendered in one
 MEMORY = 2**30  # bytes of address space
 # Characters of a rendered text: so many, and so many times what was said.  The longest system text of a published
 # template has about 5,000.
@@ -46,7 +46,7 @@ def _raise(message: str) -> NoReturn:
 
 
 def _clock(_format: str) -> NoReturn:
-    raise jinja2.TemplateError("it writes today's date, and tomorrow's text would be another")
+    raise jinja2.TemplateError("it writes today's date, so tomorrow's text would be another; template_date pins one")
 
 
 def _to_json(value: object, **how: Any) -> str:

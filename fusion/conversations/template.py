@@ -35,13 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _PROBE = Conversation(
-    id="(probe)",
-    messages=(
-        Message(role="user", content="Hi"),
-        Message(role="assistant", content="Hello"),
-        Message(role="user", content="Hi"),
-        Message(role="assistant", content="Hello"),
-    ),
+    id="(probe)", messages=(Message(role="user", content="Hi"), Message(role="assistant", content="Hello"))
 )
 
 
@@ -108,23 +102,23 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerFast) -> int:
     if known is not None and known[0] == tokenizer.chat_template:
         return known[1]
     (row,) = _tokenised(tokenizer, [_PROBE])
-    first, *others = [_end_token(row, turn) for turn in row.turns]
-    if first is None or any(end is None or row.ids[end] != row.ids[first] for end in others):
+    (turn,) = row.turns
+    end = _end_token(row, turn)
+    if end is None:
         _refuse(tokenizer, "does not end every assistant turn with the same token, so a model could not learn to stop")
-    found = int(row.ids[first])
+    found = int(row.ids[end])
     # An added token is matched whole in any text; another may be a piece of the marker, which other text has too.
-    marker = row.text[row.turns[-1].end :].decode().strip()
+    marker = row.text[turn.end :].decode().strip()
     added = tokenizer.added_tokens_decoder.get(found)
-    if row.text[row.first[first] : row.last[first]].decode(errors="replace").strip() != (
-        marker if added is None else added.content.strip()
-    ):
+    written = row.text[row.first[end] : row.last[end]].decode(errors="replace").strip()
+    if written != (marker if added is None else added.content.strip()):
         count = len(tokenizer(marker, add_special_tokens=False)["input_ids"])
         _refuse(
             tokenizer,
             f"ends an assistant turn with {printable(marker)!r}, which no token of its vocabulary stands for alone (it"
             f" takes {count}), so a model could not learn to stop",
         )
-    if any(turn.ready is None for turn in row.turns):
+    if turn.ready is None:
         warnings.warn(
             f"{_name(tokenizer)} splits the end of its chat template's generation prompt otherwise when an answer"
             " follows: the first token of such answers is not learned",
@@ -351,10 +345,10 @@ def _no_place(found: Rendering, prompt: Prompt, content: str, where: str) -> str
     written = found.text[prompt.shared : max(prompt.shared, found.text.find(content, prompt.shared))]
     if "think>" in written or "think>" in prompt.rest:
         return (
-            f"writes or drops thinking where its generation prompt does not ({where}), so labels cannot be placed: for"
-            " answers without thinking set chat_template_kwargs: {enable_thinking: false}, for several turns a template"
-            " that keeps each as it was said (chat_template: qwen3), and for answers with thinking that are to be"
-            " learned without data.thinking=remove"
+            f"writes or drops thinking where its generation prompt does not ({where}), so labels cannot be placed. For"
+            " answers without thinking set chat_template_kwargs: {enable_thinking: false} in conf/model; for several"
+            " turns, or thinking that is to be learned, chat_template: qwen3, which keeps every answer as it was said;"
+            " to learn answers without the thinking in the data, data.thinking=remove"
         )
     return (
         f"does not continue its own generation prompt with the assistant's content, or changes what was said before"
