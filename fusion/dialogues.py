@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from fusion.conversations.conversation import DataConfig
@@ -44,17 +45,19 @@ def _written(data: PocketData) -> Stage:
 
 
 def _read(data: DataConfig, share: float, seed: int) -> Stage:
+    inputs = {f"file-{i}": file_digest(path) for i, path in enumerate(data.paths()) if path.is_file()}
+    if data.dataset is not None:
+        inputs["dataset"] = dataset_key(data.dataset, data.revision)
+    found_at = replace(data, revision=inputs.get("dataset"))  # a branch may move before it is read
+
     def build(out: Path, advance: Advance) -> Mapping[str, object]:
         from fusion.conversations.conversation import load_conversations, subsample, write_conversations
 
-        found = load_conversations(data, seed=seed)
+        found = load_conversations(found_at, seed=seed)
         found = subsample(found, max(1, round(share * len(found))), seed=seed)
         write_conversations(out / FUSION, found)
         return {"conversations": len(found)}
 
-    inputs = {f"file-{i}": file_digest(path) for i, path in enumerate(data.paths()) if path.is_file()}
-    if data.dataset is not None:
-        inputs["dataset"] = dataset_key(data.dataset, data.revision)
     return Stage(
         name="data",
         what="conversations",

@@ -118,7 +118,7 @@ def _turn(turn: object, number: int, key: str, thinking: Thinking) -> Turn:
     if not isinstance(turn, Mapping) or speaker not in turn or not (said in turn or called):
         raise ValueError(f"turn {number} of '{key}' is not an object with '{speaker}' and '{said}'")
     name = turn[speaker]
-    if speaker == "from" and name not in _ROLES:
+    if speaker == "from" and (not isinstance(name, str) or name not in _ROLES):
         raise ValueError(f"turn {number} is from {name!r}: expected {', '.join(_ROLES)}")
     role = _ROLES.get(name, name) if isinstance(name, str) else name
     if not isinstance(role, str):
