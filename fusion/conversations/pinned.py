@@ -50,7 +50,7 @@ def own_template(checkpoint: Path) -> str | None:
             return alone.read_text(encoding="utf-8")
         settings = checkpoint / "tokenizer_config.json"
         found = json.loads(settings.read_text(encoding="utf-8")).get("chat_template") if settings.exists() else None
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise Refusal(f"{checkpoint}: its chat template cannot be read ({error}): copy the checkpoint again") from error
     if isinstance(found, list):  # several by name; `default` is for conversations
         found = next((entry.get("template") for entry in found if entry.get("name") == "default"), None)

@@ -2,8 +2,8 @@
 
 `fusion.conversations.rendering` starts this file and asks it line by line, in JSON; it answers in the same way.  It
 imports nothing of the project and of libraries jinja2 alone, so it starts in a tenth of a second.  Templates find the
-surroundings that transformers gives them (`apply_chat_template`), but for the clock: a text that depends on the day it
-was rendered on would be another text the next day.
+surroundings that transformers gives them (`apply_chat_template`), but for the clock and for chance: a text that depends
+on the day it was rendered on would be another text the next day.
 
 A sandbox keeps a template from files and from Python; what it may use up is bounded here: a request that takes more
 processor time ends this process, one that takes more memory or writes too long a text is answered with an error.
@@ -49,18 +49,22 @@ def _clock(_format: str) -> NoReturn:
     raise jinja2.TemplateError("it writes today's date, so tomorrow's text would be another; template_date pins one")
 
 
+def _chance(*_given: object, **_named: object) -> NoReturn:
+    raise jinja2.TemplateError("it draws at random, so the same conversation would have another text each time")
+
+
 def _to_json(value: object, **how: Any) -> str:
     return json.dumps(value, **{"ensure_ascii": False, **how})
 
 
 @functools.lru_cache(maxsize=16)
 def compiled(template: str) -> jinja2.Template:
-    """The template as transformers compiles it, without a clock."""
+    """The template as transformers compiles it, without clock and chance."""
     surroundings = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
-    surroundings.filters["tojson"] = _to_json
-    surroundings.globals.update(raise_exception=_raise, strftime_now=_clock)
+    surroundings.filters.update(tojson=_to_json, random=_chance)
+    surroundings.globals.update(raise_exception=_raise, strftime_now=_clock, lipsum=_chance)
     return surroundings.from_string(template)
 
 

@@ -102,7 +102,7 @@ def _table(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
             for row in batch.to_pylist():
                 number += 1
                 yield f"row {number}", row
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         said = str(error).splitlines()[0]
         raise Refusal(f"{path} is a damaged Parquet file (behind row {number}: {said}): fetch it again") from error
 

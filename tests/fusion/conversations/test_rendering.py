@@ -105,6 +105,12 @@ def test_a_template_that_asks_for_the_date_is_told_how_to_get_one() -> None:
         rendered("{{ strftime_now('%Y') }}", SAID, given={})
 
 
+@pytest.mark.parametrize("template", ["{{ [1, 2, 3] | random }}", "{{ lipsum() }}", "{{ lipsum(n=2, html=false) }}"])
+def test_a_template_that_draws_at_random_is_refused(template: str) -> None:
+    with pytest.raises(TemplateFault, match="at random"):
+        rendered(template, SAID, given={})
+
+
 def test_what_a_template_says_cannot_speak_to_a_terminal() -> None:
     with pytest.raises(TemplateFault) as told:
         rendered("{{ raise_exception('\x1b[31mred\t\n\u202eback ' ~ 'x' * 9999) }}", SAID, given={})
