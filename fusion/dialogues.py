@@ -1,12 +1,14 @@
-"""The dialogues of an experiment as an artifact: read from files, or written by the pocket generator."""
+"""The dialogues of an experiment as an artifact: read from files or the hub, or written by the pocket generator."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from fusion.conversations.conversation import DataConfig
 from fusion.conversations.files import FUSION
+from fusion.conversations.hub import dataset_key
 from fusion.experiment import FusionConfig
 from fusion.pocket.dialogues import PocketData
 from fusion.runtime.digests import file_digest
@@ -17,7 +19,8 @@ from fusion.runtime.work import Known, Work
 def dialogues_stage(config: FusionConfig) -> Stage:
     """`fusion.jsonl`, and for the pocket experiment the dialogues its models are trained and asked on.
 
-    Of files, `data_share` draws that share; the build raises Refusal for what `load_conversations` refuses.
+    Of files and data sets, `data_share` draws that share; the build raises Refusal for what `load_conversations`
+    refuses, and this for what `DataConfig.paths` and `dataset_key` do.
     """
     data = config.data
     return _written(data) if isinstance(data, PocketData) else _read(data, config.data_share, config.seed)
@@ -42,20 +45,24 @@ def _written(data: PocketData) -> Stage:
 
 
 def _read(data: DataConfig, share: float, seed: int) -> Stage:
+    inputs = {f"file-{i}": file_digest(path) for i, path in enumerate(data.paths()) if path.is_file()}
+    if data.dataset is not None:
+        inputs["dataset"] = dataset_key(data.dataset, data.revision)
+    found_at = replace(data, revision=inputs.get("dataset"))  # a branch may move before it is read
+
     def build(out: Path, advance: Advance) -> Mapping[str, object]:
         from fusion.conversations.conversation import load_conversations, subsample, write_conversations
 
-        found = load_conversations(data, seed=seed)
+        found = load_conversations(found_at, seed=seed)
         found = subsample(found, max(1, round(share * len(found))), seed=seed)
         write_conversations(out / FUSION, found)
         return {"conversations": len(found)}
 
-    files = [Path(name).expanduser() for name in data.files]
     return Stage(
         name="data",
         what="conversations",
         config=[data, seed, share],
-        inputs={f"file-{i}": file_digest(path) for i, path in enumerate(files) if path.is_file()},
+        inputs=inputs,
         modules=("fusion.conversations.conversation",),
         build=build,
         seed=seed,

@@ -14,10 +14,11 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fusion.conversations.pinned import own_template, pinned
 from fusion.pocket.models import PocketModel
 from fusion.runtime.command import group_entry, group_names
 from fusion.runtime.configure import Refusal, nearest, typed
@@ -46,6 +47,10 @@ class ModelConfig:
     # Replaces the checkpoint's own: a name in conf/template, or a Jinja file.  FuseChat renders every source in the
     # pivot's format, so its sources carry one.
     chat_template: str | None = None
+    # Settings of the chat template, such as enable_thinking, and the day that it takes for today where it writes the
+    # date.  Both are written into the template, so what is trained, merged and served has them too.
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    template_date: str = "2024-07-26"
     trust_remote_code: bool = False
     family: str | None = None  # whose weights it descends from, for the warning before a judge of the same family
     parameters: float | None = None  # how many it has, for a plan made without the weights
@@ -55,6 +60,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if (self.path is None) == (self.pocket is None):
             raise ValueError(f"model '{self.label}' needs exactly one of path and pocket")
+        if self.pocket is not None and (self.chat_template or self.chat_template_kwargs):
+            raise ValueError(
+                f"model '{self.label}' is trained with a chat template of its own: expected none to put on"
+            )
 
 
 def named_models(names: Sequence[str], mounted: Mapping[str, Any]) -> dict[str, ModelConfig]:
@@ -139,13 +148,28 @@ def checkpoint_directory(config: ModelConfig) -> Path:
 
 def located(config: ModelConfig, root: Path) -> tuple[Path, str]:
     """The directory of a model that lies on the hub or on disk, with its template put on in `root`, and the key of its
-    files.  Raises Refusal where `checkpoint_directory` and `template_file` do.
+    files.  Raises Refusal where `checkpoint_directory` and `with_template` do.
     """
-    directory = checkpoint_directory(config)
-    template = template_file(config)
-    if template is not None:
-        directory = dressed(directory, template, root)
+    directory = with_template(config, checkpoint_directory(config), root)
     return directory, directory_key(directory, root / "digests.json")
+
+
+def with_template(config: ModelConfig, directory: Path, root: Path) -> Path:
+    """The model's `directory`, or one in `root` that is dressed in the template and the template's settings that the
+    config chooses.  Raises Refusal when the template is not there, or for a setting that it cannot be given.
+    """
+    file = template_file(config)
+    own = own_template(directory)
+    template = own if file is None else file.read_text()
+    if template is None:
+        if config.chat_template_kwargs:
+            raise Refusal(f"model '{config.label}': {directory} has no chat template to take chat_template_kwargs")
+        return directory
+    try:
+        text = pinned(template, settings=config.chat_template_kwargs, date=config.template_date)
+    except ValueError as error:
+        raise Refusal(f"model '{config.label}': {error}") from error
+    return directory if file is None and text == own else dressed(directory, text, root)
 
 
 def template_file(config: ModelConfig) -> Path | None:
@@ -165,12 +189,11 @@ def template_file(config: ModelConfig) -> Path | None:
     )
 
 
-def dressed(directory: Path, template: Path, root: Path) -> Path:
-    """A directory of links to the files of `directory`, with `template` as its chat template; made once in `root`.
+def dressed(directory: Path, text: str, root: Path) -> Path:
+    """A directory of links to the files of `directory`, with `text` as its chat template; made once in `root`.
 
     It is another one as soon as files come, go or are replaced by others (a model that was written in other shards).
     """
-    text = template.read_text()
     files = {str(path.relative_to(directory)): path.resolve() for path in files_below(directory)}
     files.pop("chat_template.jinja", None)
     name = hashlib.sha256(f"{directory.resolve()}\n{sorted(files.items())}\n{text}".encode()).hexdigest()[:20]

@@ -28,6 +28,7 @@ EXPERIMENTS = group_names("experiment")
 # What an entry cannot know and asks for.
 REQUIRED = {
     ("data", "files"): ["data.files=[dialogues.jsonl]"],
+    ("data", "hub"): ["data.dataset=owner/name"],
     ("judge", "recorded"): ["judge.file=judgments.jsonl"],
     ("judge", "served"): ["judge.checkpoint=directory"],
     ("judge", "panel"): ["judge.members={a:{name:reference},b:{name:openai,model:m}}"],

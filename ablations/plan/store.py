@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fusion.models import ModelConfig, checkpoint_directory, dressed, on_this_disk, template_file
+from fusion.models import ModelConfig, checkpoint_directory, on_this_disk, with_template
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
 from fusion.runtime.artifacts import Artifact, Store, T
@@ -103,7 +103,8 @@ class PlanningStore(Store):
         directory = on_this_disk(model)
         if directory is None:
             size = _said(model)
-            key = hashlib.sha256(f"{model.path} {model.revision} {model.chat_template}".encode()).hexdigest()[:20]
+            worn = f"{model.chat_template} {model.chat_template_kwargs} {model.template_date}"
+            key = hashlib.sha256(f"{model.path} {model.revision} {worn}".encode()).hexdigest()[:20]
             directory = root / "absent" / key
             fetched = hashlib.sha256(f"{model.path} {model.revision}".encode()).hexdigest()[:20]
             work = Work(kind="download", units=0, bytes=size.bytes)
@@ -114,9 +115,7 @@ class PlanningStore(Store):
             each = ITEM_BYTES[_stored(directory)]
             held = Size(parameters=weights / each, active=weights / each, bytes_each=each)
             size = replace(_said(model), bytes_each=each) if model.parameters else held
-            template = template_file(model)
-            if template is not None:
-                directory = dressed(directory, template, self.scratch)
+            directory = with_template(model, directory, self.scratch)
             key = self.directory_key(directory)
         self.book.sizes[key] = size
         return directory, key

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fusion.conversations.conversation import DataConfig, load_conversations
@@ -45,10 +44,11 @@ def dialogues_of(config: FusionConfig, expected: Mapping[str, Any] | None) -> Di
     if expected is not None:
         known = typed(expected, Expected, at="expected")
         return _drawn(known.conversations, known.tokens, known.labelled, config)
-    if not all(Path(name).expanduser().is_file() for name in data.files):
+    if not all(path.is_file() for path in data.paths()):
         raise Refusal(
-            f"data.files {', '.join(data.files)} are not there, and nothing says what they hold: put them there, or set"
-            " +expected='{conversations: N, tokens: each, labelled: of these, source: who says so}'"
+            f"data.files {', '.join(map(str, data.paths()))} are not there, and nothing says what they"
+            " hold: put them there, or set +expected='{conversations: N, tokens: each, labelled: of these, source: who"
+            " says so}'"
         )
     found = load_conversations(data, seed=config.seed)
     said = [message for conversation in found for message in conversation.messages]

@@ -1,34 +1,39 @@
-"""Conversations: what is read from files, checked row by row, and handed to every model alike.
+"""Conversations: what is read from data, checked row by row, and handed to every model alike.
 
-Two row forms are read, plain or gzipped.  Ours is JSONL, one conversation a line:
+Ours is JSONL, one conversation a line, with an optional `domain`; `id` may be left out as well:
 
     {"id": "q1", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
 
-with an optional `domain`; `id` may be left out as well.  The other is the ShareGPT form of FuseChat-Mixture, a JSON
-list or JSONL of
-`{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}`.
+The other forms that rows may have stand in `fusion.conversations.rows`, the files in `fusion.conversations.row_files`.
 """
 
 from __future__ import annotations
 
-import gzip
+import glob
 import hashlib
 import json
 import random
 import warnings
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
+from fusion.conversations.hub import dataset_rows
+from fusion.conversations.row_files import rows_of
+from fusion.conversations.rows import Thinking, turns_of
 from fusion.runtime.configure import Refusal, nearest
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 OnBadRow = Literal["refuse", "skip"]
 
-_SHAREGPT_ROLES: Mapping[str, Role] = {"system": "system", "human": "user", "gpt": "assistant"}
+# Whose turn may follow whose; a conversation begins with a system's or a user's.
+_NEXT: Mapping[str, Sequence[str]] = {
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant", "tool"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +44,8 @@ class Message:
     content: str
 
     def __post_init__(self) -> None:
-        if self.role not in ("system", "user", "assistant"):
-            raise ValueError(f"role is {self.role!r}: expected system, user or assistant")
+        if self.role not in ("system", "user", "assistant", "tool"):
+            raise ValueError(f"role is {self.role!r}: expected system, user, assistant or tool")
         if not isinstance(self.content, str):
             raise ValueError(f"the content of a {self.role} turn is {type(self.content).__name__}: expected text")
         if self.role == "assistant" and not self.content.strip():
@@ -56,6 +61,7 @@ class Message:
 @dataclass(frozen=True, kw_only=True)
 class Conversation:
     """Turns that alternate user, assistant, ... after an optional system turn; at least one is the assistant's.
+    Between two of the assistant's may stand what the tools that it called returned.
 
     `id` pairs the same conversation across models; `domain` is a free label that is carried along.
     """
@@ -66,48 +72,70 @@ class Conversation:
 
     def __post_init__(self) -> None:
         turns = self.messages[1:] if self.messages and self.messages[0].role == "system" else self.messages
-        for number, message in enumerate(turns):
-            expected = "assistant" if number % 2 else "user"
-            if message.role != expected:
+        expected: Sequence[str] = ("user",)
+        for number, message in enumerate(turns, start=1):
+            if message.role not in expected:
+                wanted = " or ".join(f"the {role}'s" for role in expected)
                 raise ValueError(
-                    f"turn {number + 1} is the {message.role}'s where the {expected}'s is expected: turns alternate"
-                    " user, assistant, after at most one system turn"
+                    f"turn {number} is the {message.role}'s where {wanted} is expected: turns alternate user,"
+                    " assistant, after at most one system turn"
                 )
+            expected = _NEXT[message.role]
         if len(turns) < 2:
             raise ValueError("there is no assistant turn: nothing in it can be learned or fused")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Conversations from files: which, and how many of them.
+    """Conversations from files or from a data set of the hub: which, and how many of them.
 
-    `domains` keeps those labels only (empty: all).  `max_conversations` draws that many by the run's seed and keeps
-    the files' order.  `on_bad_row: skip` leaves a row that cannot be read out, with a warning that counts them, instead
-    of refusing the file.  How many tokens of a conversation count is a setting of `represent` and `train`.
+    How many tokens of a conversation count is a setting of `represent` and `train`.
     """
 
-    files: tuple[str, ...]
-    max_conversations: int | None = None
-    domains: tuple[str, ...] = ()
-    on_bad_row: OnBadRow = "refuse"
+    files: tuple[str, ...] | str = ()  # paths, or patterns such as data/*.parquet; one may be given without a list
+    dataset: str | None = None  # owner/name on the hub, or a folder that `datasets` loads; instead of files
+    subset: str | None = None  # of the data set, where it has several
+    split: str = "train"
+    revision: str | None = None  # branch, tag or commit; null: what the hub has now, whose commit is noted
+    max_conversations: int | None = None  # draws that many by the run's seed and keeps their order
+    domains: tuple[str, ...] = ()  # keeps these labels only; empty: all
+    thinking: Thinking = "keep"  # remove: what an answer thinks at its beginning is neither represented nor learned
+    on_bad_row: OnBadRow = "refuse"  # skip: a row that cannot be read is left out, with a warning that counts them
 
     def __post_init__(self) -> None:
-        if not self.files:
-            raise ValueError("files is empty: name at least one file of conversations")
+        if isinstance(self.files, str):
+            object.__setattr__(self, "files", (self.files,))
+        if bool(self.files) == (self.dataset is not None):
+            raise ValueError("expected files or a dataset: name at least one file of conversations, or a data set")
         if self.max_conversations is not None and self.max_conversations < 1:
             raise ValueError(f"max_conversations is {self.max_conversations}: expected at least 1, or null for all")
 
+    def paths(self) -> list[Path]:
+        """The files, with patterns filled in by name.  Raises Refusal for a pattern that no file has."""
+        found: dict[Path, None] = {}
+        for name in self.files:
+            path = Path(name).expanduser()
+            if path.exists() or not glob.has_magic(name):
+                found[path] = None
+                continue
+            matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
+            files = [match for match in matches if match.is_file()]
+            if not files:
+                raise Refusal(f"data.files has {name}: no file is called so; give a path, or a pattern that some have")
+            found |= dict.fromkeys(files)
+        return list(found)
+
 
 def load_conversations(config: DataConfig, *, seed: int) -> list[Conversation]:
-    """The conversations of the config's files, filtered and drawn; ids stay unique across files.
+    """The conversations of the config's files or data set, filtered and drawn; ids stay unique across files.
 
-    Raises Refusal for what `read_conversations` refuses, an id that two files share, and a set that is empty after
-    filtering.
+    Raises Refusal for what `read_conversations` and `dataset_rows` refuse, an id that two files share, and a set that
+    is empty after filtering.
     """
     found: list[Conversation] = []
     origin: dict[str, str] = {}
-    for name in config.files:
-        for conversation in read_conversations(Path(name).expanduser(), on_bad_row=config.on_bad_row):
+    for name, rows in _origins(config):
+        for conversation in _checked(name, rows, on_bad_row=config.on_bad_row, thinking=config.thinking):
             if conversation.id in origin:
                 raise Refusal(
                     f"{name} and {origin[conversation.id]} both have a conversation '{conversation.id}': ids pair"
@@ -116,6 +144,15 @@ def load_conversations(config: DataConfig, *, seed: int) -> list[Conversation]:
             origin[conversation.id] = name
             found.append(conversation)
     return subsample(of_domains(found, config.domains), config.max_conversations, seed=seed)
+
+
+def _origins(config: DataConfig) -> Iterator[tuple[str, Iterator[tuple[str, object]]]]:
+    """Name and rows of everything that the config names."""
+    if config.dataset is not None:
+        rows = dataset_rows(config.dataset, subset=config.subset, split=config.split, revision=config.revision)
+        yield config.dataset, rows
+    for path in config.paths():
+        yield str(path), rows_of(path)
 
 
 def of_domains(conversations: Sequence[Conversation], domains: Sequence[str]) -> list[Conversation]:
@@ -137,22 +174,29 @@ def subsample(conversations: Sequence[Conversation], count: int | None, *, seed:
     return [conversations[index] for index in sorted(chosen)]
 
 
-def read_conversations(path: Path, *, on_bad_row: OnBadRow = "refuse") -> list[Conversation]:
+def read_conversations(
+    path: Path, *, on_bad_row: OnBadRow = "refuse", thinking: Thinking = "keep"
+) -> list[Conversation]:
     """All conversations of a file in its order; rows without an id get one that hashes their content.
 
-    A ShareGPT row that opens with a gpt turn loses it, as in the released code.  Raises Refusal, naming file and line
-    (row, in a JSON list), for a file that is missing, not UTF-8 or not JSON, for rows that are not conversations,
-    for ids that occur twice, and for a file with no row.
+    Raises Refusal, naming file and line (row, in a list or a table), for what `rows_of` refuses, for rows that are not
+    conversations, for ids that occur twice, and for a file with no row.
     """
+    return _checked(str(path), rows_of(path), on_bad_row=on_bad_row, thinking=thinking)
+
+
+def _checked(
+    name: str, rows: Iterable[tuple[str, object]], *, on_bad_row: OnBadRow, thinking: Thinking
+) -> list[Conversation]:
     found: list[Conversation] = []
     bad: list[str] = []
     seen: dict[str, str] = {}
     unnamed: Counter[str] = Counter()
-    for place, row in _rows(path):
+    for place, row in rows:
         try:
             if isinstance(row, ValueError):
                 raise row
-            conversation = _conversation(row, unnamed)
+            conversation = _conversation(row, unnamed, thinking)
             if conversation.id in seen:
                 raise ValueError(
                     f"the id '{conversation.id}' was already given at {seen[conversation.id]}:"
@@ -166,13 +210,14 @@ def read_conversations(path: Path, *, on_bad_row: OnBadRow = "refuse") -> list[C
         seen[conversation.id] = place
         found.append(conversation)
     if bad and on_bad_row == "refuse":
-        raise Refusal(_bad_rows(path, bad))
+        raise Refusal(_bad_rows(name, bad))
     if bad:
-        warnings.warn(f"{path}: {len(bad)} rows left out, the first at {bad[0]}", stacklevel=2)
+        warnings.warn(f"{name}: {len(bad)} rows left out, the first at {bad[0]}", stacklevel=3)
     if not found:
         raise Refusal(
-            f"{path} has no conversations{' left' if bad else ''}: expected one JSON object with 'messages' a line, or"
-            " a JSON list of objects with 'conversations'"
+            f"{name} has no conversations{' left' if bad else ''}: expected one JSON object with 'messages' a line, or"
+            " a JSON list or a table of rows with 'conversations', 'prompt' and 'completion', or 'instruction' and"
+            " 'output'"
         )
     return found
 
@@ -199,97 +244,20 @@ def _plain_messages(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def _bad_rows(path: Path, bad: Sequence[str]) -> str:
+def _bad_rows(name: str, bad: Sequence[str]) -> str:
     more = f" ({len(bad) - 1} more rows are bad, among them {'; '.join(bad[1:3])})" if len(bad) > 1 else ""
-    return f"{path}, {bad[0]}{more}. Correct or remove the row, or leave such rows out with data.on_bad_row=skip"
+    return f"{name}, {bad[0]}{more}. Correct or remove the row, or leave such rows out with data.on_bad_row=skip"
 
 
-def _rows(path: Path) -> Iterator[tuple[str, object]]:
-    """Each row's place and its parsed JSON, or a ValueError that says why there is none."""
-    data = _bytes(path)
-    if data.lstrip()[:1] == b"[":
-        try:
-            rows = json.loads(data.decode())
-        except UnicodeDecodeError as error:
-            at = data.count(b"\n", 0, error.start) + 1
-            raise Refusal(f"{path}, line {at}: {_not_utf8(error)}. Write the file again as UTF-8") from error
-        except json.JSONDecodeError as error:
-            raise Refusal(
-                f"{path}, line {error.lineno}: not JSON ({error.msg}). Expected one list of conversations"
-            ) from error
-        for number, row in enumerate(rows, start=1):
-            yield f"row {number}", row
-        return
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if line.strip():
-            yield f"line {number}", _parsed(line)
-
-
-def _parsed(line: bytes) -> object:
-    try:
-        return json.loads(line.decode())
-    except UnicodeDecodeError as error:
-        return ValueError(_not_utf8(error))
-    except json.JSONDecodeError as error:
-        return ValueError(f"not JSON ({error.msg} at column {error.colno})")
-    except RecursionError:
-        return ValueError("not a conversation: nested too deeply")
-
-
-def _not_utf8(error: UnicodeDecodeError) -> str:
-    return f"not UTF-8 (byte 0x{error.object[error.start]:02x})"
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise Refusal(
-            f"{path} cannot be read ({error.strerror}): expected a file of conversations, JSONL or JSON, plain or .gz"
-        ) from error
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise Refusal(f"{path} is a damaged gzip file ({error}): fetch it again") from error
-    return data.removeprefix(b"\xef\xbb\xbf")
-
-
-def _conversation(row: object, unnamed: Counter[str]) -> Conversation:
-    if not isinstance(row, Mapping):
-        raise ValueError(f"the row is a {type(row).__name__}: expected an object with 'messages' or 'conversations'")
-    if "messages" in row:
-        messages = _messages(row["messages"], "messages", role="role", text="content", roles=None)
-    elif "conversations" in row:
-        messages = _messages(row["conversations"], "conversations", role="from", text="value", roles=_SHAREGPT_ROLES)
-        if messages and messages[0].role == "assistant":
-            messages = messages[1:]
-    else:
-        raise ValueError(
-            f"neither 'messages' nor 'conversations' is among its keys ({', '.join(map(str, row)) or 'none'})"
-        )
+def _conversation(row: object, unnamed: Counter[str], thinking: Thinking) -> Conversation:
+    turns = turns_of(row, thinking=thinking)
+    # A role of another name is refused by the message itself.
+    messages = tuple(Message(role=cast(Role, turn.role), content=turn.content) for turn in turns)
+    assert isinstance(row, Mapping)
     domain = row.get("domain") or ""
     if not isinstance(domain, str):
         raise ValueError(f"domain is {domain!r}: expected text")
     return Conversation(id=_id(row.get("id"), messages, unnamed), messages=messages, domain=domain)
-
-
-def _messages(
-    turns: object, key: str, *, role: str, text: str, roles: Mapping[str, Role] | None
-) -> tuple[Message, ...]:
-    if not isinstance(turns, list):
-        raise ValueError(f"'{key}' is {type(turns).__name__}: expected a list of turns")
-    messages = []
-    for number, turn in enumerate(turns, start=1):
-        if not isinstance(turn, Mapping) or role not in turn or text not in turn:
-            raise ValueError(f"turn {number} of '{key}' is not an object with '{role}' and '{text}'")
-        name = turn[role]
-        if roles is not None:
-            if not isinstance(name, str) or name not in roles:
-                raise ValueError(f"turn {number} is from {name!r}: expected {', '.join(roles)}")
-            name = roles[name]
-        messages.append(Message(role=name, content=turn[text]))
-    return tuple(messages)
 
 
 def _id(given: object, messages: Sequence[Message], unnamed: Counter[str]) -> str:

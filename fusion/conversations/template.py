@@ -13,16 +13,21 @@ Spans are bytes of the content, so two tokenizers with two templates can be comp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.conversations.byte_spans import byte_offsets, spell_out
 from fusion.conversations.conversation import Conversation, Message
+from fusion.conversations.folding import left_out, readings
+from fusion.conversations.rendering import Prompt, Rendering, TemplateFault, printable, rendered
 from fusion.conversations.vocabulary import token_bytes
 from fusion.runtime.configure import Refusal
 
@@ -30,13 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 _PROBE = Conversation(
-    id="(probe)",
-    messages=(
-        Message(role="user", content="Hi"),
-        Message(role="assistant", content="Hello"),
-        Message(role="user", content="Hi"),
-        Message(role="assistant", content="Hello"),
-    ),
+    id="(probe)", messages=(Message(role="user", content="Hi"), Message(role="assistant", content="Hello"))
 )
 
 
@@ -64,19 +63,34 @@ def label_rows(
     """Render, tokenise and label conversations; None where no label lies in the first `max_length` tokens.
 
     Two kinds of token in an assistant's content stay in the input and are not labelled: special tokens that the text
-    spells out (`<s>` in a piece of HTML), which are no text, and a token that holds characters of both the template
-    and the content (`][` where `[/INST]` meets a Markdown link), which no model produces after its prompt.
+    spells out (`<s>` in a piece of HTML), which are no text, and tokens that no model produces after its prompt.  These
+    hold characters of both the template and the content (`][` where `[/INST]` meets a Markdown link, or a line's end of
+    the prompt joined with the answer's), or are the first behind a prompt that is split otherwise when it stands alone.
 
-    Raises Refusal when the tokenizer has no template, or when the template cannot render a conversation, changes its
-    content, does not continue from its own generation prompt or does not end turns with one token.
+    A system turn that the template refuses or leaves out is read in front of the first user's text, a tool's turn as a
+    user's, with a warning that counts them.  So are conversations that spell out special tokens, which the tokenizer
+    takes for such wherever they stand.
+
+    Raises Refusal when the tokenizer has no template, or when the template cannot render a conversation within bounds
+    (`fusion.conversations.rendering`), changes its content, does not continue from its own generation prompt or does
+    not end turns with one token.
     """
     if not conversations:
         return []
     end_of_turn = end_of_turn_id(tokenizer)
-    return [
-        _label(row, end_of_turn, conversation, max_length)
-        for row, conversation in zip(_tokenised(tokenizer, conversations), conversations, strict=True)
-    ]
+    rows: list[LabelledRow | None] = []
+    folded = 0
+    for row, conversation in zip(_tokenised(tokenizer, conversations), conversations, strict=True):
+        folded += row.folded
+        rows.append(_label(row, end_of_turn, conversation, max_length))
+    if folded:
+        warnings.warn(
+            f"{folded} of {len(rows)} conversations have a system or tool turn that the chat template of"
+            f" {_name(tokenizer)} refuses: its text is read in a user's turn",
+            stacklevel=2,
+        )
+    _say_control_tokens(tokenizer, conversations)
+    return rows
 
 
 def end_of_turn_id(tokenizer: PreTrainedTokenizerFast) -> int:
@@ -88,13 +102,50 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerFast) -> int:
     if known is not None and known[0] == tokenizer.chat_template:
         return known[1]
     (row,) = _tokenised(tokenizer, [_PROBE])
-    ends = [_end_token(row, turn) for turn in row.turns]
-    ids = {None if end is None else int(row.ids[end]) for end in ends}
-    if len(ids) != 1 or None in ids:
+    (turn,) = row.turns
+    end = _end_token(row, turn)
+    if end is None:
         _refuse(tokenizer, "does not end every assistant turn with the same token, so a model could not learn to stop")
-    found = int(row.ids[ends[0]])
+    found = int(row.ids[end])
+    # An added token is matched whole in any text; another may be a piece of the marker, which other text has too.
+    marker = row.text[turn.end :].decode().strip()
+    added = tokenizer.added_tokens_decoder.get(found)
+    written = row.text[row.first[end] : row.last[end]].decode(errors="replace").strip()
+    if written != (marker if added is None else added.content.strip()):
+        count = len(tokenizer(marker, add_special_tokens=False)["input_ids"])
+        _refuse(
+            tokenizer,
+            f"ends an assistant turn with {printable(marker)!r}, which no token of its vocabulary stands for alone (it"
+            f" takes {count}), so a model could not learn to stop",
+        )
+    if turn.ready is None:
+        warnings.warn(
+            f"{_name(tokenizer)} splits the end of its chat template's generation prompt otherwise when an answer"
+            " follows: the first token of such answers is not learned",
+            stacklevel=2,
+        )
     _END_OF_TURN[tokenizer] = (tokenizer.chat_template, found)
     return found
+
+
+def _say_control_tokens(tokenizer: PreTrainedTokenizerFast, conversations: Sequence[Conversation]) -> None:
+    """Warn of conversations in which somebody says what the tokenizer takes for a special token."""
+    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    if not special:
+        return
+    pattern = re.compile("|".join(map(re.escape, special)))
+    found = [
+        (conversation, match.group())
+        for conversation in conversations
+        if (match := next(filter(None, (pattern.search(said.content) for said in conversation.messages)), None))
+    ]
+    if found:
+        first, token = found[0]
+        warnings.warn(
+            f"{len(found)} of {len(conversations)} conversations spell out special tokens of {_name(tokenizer)}, which"
+            f" reads them as such, not as text, and learns none of them (first: {token} in '{first.id}')",
+            stacklevel=3,
+        )
 
 
 _END_OF_TURN: WeakKeyDictionary[PreTrainedTokenizerFast, tuple[str, int]] = WeakKeyDictionary()
@@ -103,12 +154,14 @@ _END_OF_TURN: WeakKeyDictionary[PreTrainedTokenizerFast, tuple[str, int]] = Weak
 @dataclass(frozen=True, kw_only=True)
 class _AssistantTurn:
     """Where an assistant's content lies in the rendered text, in bytes; `skipped` bytes of its beginning are not there
-    because the template trims whitespace, and `length` is that of the content as given."""
+    because the template trims whitespace, and `length` is that of the content as given.  `ready` tokens are those of
+    the turn's generation prompt alone; None where the text's first ones differ from them."""
 
     start: int
     end: int
     skipped: int
     length: int
+    ready: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,15 +174,15 @@ class _Tokens:
     last: NDArray[np.int64]
     special: NDArray[np.bool_]
     turns: Sequence[_AssistantTurn]
+    folded: bool
 
 
 def _label(row: _Tokens, end_of_turn: int, conversation: Conversation, max_length: int) -> LabelledRow | None:
     positions, turns, starts, ends = [], [], [], []
     for number, turn in enumerate(row.turns):
         inside = np.flatnonzero((row.last > turn.start) & (row.first < turn.end) & ~row.special)
-        if len(inside) and _holds_template(row, turn, int(inside[0])):
-            inside = inside[1:]
-        if len(inside) and _holds_template(row, turn, int(inside[-1])):
+        inside = inside[1:] if turn.ready is None else inside[inside >= turn.ready]
+        if len(inside) and _runs_over(row, turn, int(inside[-1])):
             inside = inside[:-1]
         stop = _end_token(row, turn)
         if stop is None or row.ids[stop] != end_of_turn:
@@ -158,10 +211,9 @@ def _label(row: _Tokens, end_of_turn: int, conversation: Conversation, max_lengt
     )
 
 
-def _holds_template(row: _Tokens, turn: _AssistantTurn, position: int) -> bool:
-    """Whether the token spells more of the template than whitespace."""
-    first, last = int(row.first[position]), int(row.last[position])
-    return bool((row.text[first : max(first, turn.start)] + row.text[min(last, turn.end) : last]).strip())
+def _runs_over(row: _Tokens, turn: _AssistantTurn, position: int) -> bool:
+    """Whether the token spells more of the template behind the content than whitespace."""
+    return bool(row.text[turn.end : int(row.last[position])].strip())
 
 
 def _end_token(row: _Tokens, turn: _AssistantTurn) -> int | None:
@@ -177,79 +229,110 @@ def _end_token(row: _Tokens, turn: _AssistantTurn) -> int | None:
 
 
 # ------------------------------------------------------------------------------------------------ rendering
+@dataclass(frozen=True, kw_only=True)
+class _Text:
+    """A conversation as its template renders it.  Of each assistant turn: where its content lies in the characters of
+    the text, what of the content's beginning is not there and how long it is (bytes), and the generation prompt."""
+
+    text: str
+    contents: Sequence[tuple[int, int, int, int]]
+    prompts: Sequence[str | None]  # None where the text does not continue the prompt to the character
+    folded: bool  # the template refuses a turn of these roles, which is in a user's turn instead
+
+
 def _tokenised(tokenizer: PreTrainedTokenizerFast, conversations: Sequence[Conversation]) -> Iterator[_Tokens]:
     rendered = [_rendered(tokenizer, conversation) for conversation in conversations]
-    encoded = tokenizer(
-        [text for text, _ in rendered],
-        add_special_tokens=False,  # the template writes them
-        padding=False,
-        truncation=False,
-        return_attention_mask=False,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
+    encoded = _encoded(tokenizer, [row.text for row in rendered], return_offsets_mapping=True)
+    asked = _encoded(tokenizer, [prompt for row in rendered for prompt in row.prompts if prompt is not None])
+    prompt_ids = iter(asked["input_ids"])
     spelled = token_bytes(tokenizer)
     no_text = np.array([piece is None for piece in spelled], bool)
-    for (text, contents), ids, offsets in zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        raw = text.encode()
-        byte_at = _byte_offsets(text, len(raw))
+    for row, ids, offsets in zip(rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        raw = row.text.encode()
+        byte_at = byte_offsets(row.text, len(raw))
         token_ids = np.array(ids, np.int32)
         special = no_text[token_ids]
         spans = byte_at[np.fromiter(chain.from_iterable(offsets), np.int64, 2 * len(ids))]
         first, last = spans[::2].copy(), spans[1::2].copy()
-        _spell_out(raw, [spelled[token_id] or b"" for token_id in ids], special, first, last)
-        turns = [
-            _AssistantTurn(start=int(byte_at[begin]), end=int(byte_at[end]), skipped=skipped, length=length)
-            for begin, end, skipped, length in contents
-        ]
-        yield _Tokens(text=raw, ids=token_ids, first=first, last=last, special=special, turns=turns)
-
-
-def _byte_offsets(text: str, size: int) -> NDArray[np.int64]:
-    """The byte offset of every character of `text`, and of its end."""
-    if size == len(text):
-        return np.arange(size + 1, dtype=np.int64)
-    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    widths = 1 + (points > 0x7F).astype(np.int64) + (points > 0x7FF) + (points > 0xFFFF)
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(widths)])
-
-
-def _rendered(
-    tokenizer: PreTrainedTokenizerFast, conversation: Conversation
-) -> tuple[str, list[tuple[int, int, int, int]]]:
-    """The text, and per assistant turn: its content's characters in it, bytes skipped, and length in bytes."""
-    messages = [{"role": message.role, "content": message.content} for message in conversation.messages]
-    text = _apply(tokenizer, messages, conversation, generation_prompt=False)
-    contents = []
-    for number, message in enumerate(conversation.messages):
-        if message.role != "assistant":
-            continue
-        prompt = _apply(tokenizer, messages[:number], conversation, generation_prompt=True)
-        shown = message.content
-        begin = _begin(text, prompt, shown)
-        if begin is None:  # templates that trim
-            shown = message.content.strip()
-            begin = _begin(text, prompt, shown)
-        if begin is None:
-            _refuse(
-                tokenizer,
-                f"does not continue its own generation prompt with the assistant's content, or changes what was said"
-                f" before (conversation '{conversation.id}', turn {number + 1}), so labels cannot be placed",
+        spell_out(raw, [spelled[token_id] or b"" for token_id in ids], special, first, last)
+        turns = []
+        for (begin, end, skipped, length), prompt in zip(row.contents, row.prompts, strict=True):
+            before = None if prompt is None else next(prompt_ids)
+            ready = len(before) if before is not None and ids[: len(before)] == before else None
+            turns.append(
+                _AssistantTurn(
+                    start=int(byte_at[begin]), end=int(byte_at[end]), skipped=skipped, length=length, ready=ready
+                )
             )
-        skipped = 0 if shown == message.content else len(message.content) - len(message.content.lstrip())
-        skipped_bytes = len(message.content[:skipped].encode())
-        contents.append((begin, begin + len(shown), skipped_bytes, len(message.content.encode())))
-    return text, contents
+        yield _Tokens(text=raw, ids=token_ids, first=first, last=last, special=special, turns=turns, folded=row.folded)
 
 
-def _begin(text: str, prompt: str, content: str) -> int | None:
+def _encoded(tokenizer: PreTrainedTokenizerFast, texts: list[str], **wanted: bool) -> Mapping[str, Any]:
+    if not texts:
+        return {"input_ids": []}
+    found: Mapping[str, Any] = tokenizer(
+        texts,
+        add_special_tokens=False,  # the template writes them
+        padding=False,
+        truncation=False,
+        return_attention_mask=False,
+        verbose=False,
+        **wanted,
+    )
+    return found
+
+
+def _rendered(tokenizer: PreTrainedTokenizerFast, conversation: Conversation) -> _Text:
+    found, folded = _folded(tokenizer, conversation)
+    contents, prompts = [], []
+    said = [message.content for message in conversation.messages if message.role == "assistant"]
+    for number, (content, prompt) in enumerate(zip(said, found.prompts, strict=True), start=1):
+        shown = content
+        begin = _begin(found.text, prompt, shown)
+        if begin is None:  # templates that trim
+            shown = content.strip()
+            begin = _begin(found.text, prompt, shown)
+        if begin is None:
+            _refuse(tokenizer, _no_place(found, prompt, shown, f"conversation '{conversation.id}', answer {number}"))
+        skipped = 0 if shown == content else len(content) - len(content.lstrip())
+        contents.append((begin, begin + len(shown), len(content[:skipped].encode()), len(content.encode())))
+        prompts.append(None if prompt.rest else found.text[: prompt.shared])
+    return _Text(text=found.text, contents=contents, prompts=prompts, folded=folded)
+
+
+def _folded(tokenizer: PreTrainedTokenizerFast, conversation: Conversation) -> tuple[Rendering, bool]:
+    """The conversation in the first reading that the template takes, and whether that is not the conversation as it is.
+
+    What no reading helps is refused as the template refused the first.
+    """
+    if not tokenizer.chat_template:
+        _refuse(tokenizer, "is missing")
+    given = tokenizer.special_tokens_map
+    faults = []
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:  # several, none of which is the default
+        _refuse(tokenizer, f"cannot be chosen ({printable(str(error))})")
+    turns = [{"role": message.role, "content": message.content} for message in conversation.messages]
+    for number, reading in enumerate(readings(turns)):
+        try:
+            found = rendered(template, reading, given=given)
+        except TemplateFault as fault:
+            faults.append(str(fault))
+            continue
+        if not left_out(reading, found.text):
+            return found, number > 0
+        faults.append("it leaves a system or tool turn out")
+    _refuse(tokenizer, f"cannot render conversation '{conversation.id}' ({faults[0]})")
+
+
+def _begin(text: str, prompt: Prompt, content: str) -> int | None:
     """Where `content` begins in `text` after `prompt`, which may differ from it in whitespace at its end."""
-    if text.startswith(prompt) and text.startswith(content, len(prompt)):
-        return len(prompt)
-    stem = prompt.rstrip()
-    if not text.startswith(stem):
+    if prompt.rest.strip():
         return None
-    begin = len(stem)
+    if text.startswith(content, prompt.shared) and not prompt.rest:
+        return prompt.shared
+    begin = len(text[: prompt.shared].rstrip())
     while not text.startswith(content, begin):
         if begin >= len(text) or not text[begin].isspace():
             return None
@@ -257,84 +340,25 @@ def _begin(text: str, prompt: str, content: str) -> int | None:
     return begin
 
 
-def _apply(
-    tokenizer: PreTrainedTokenizerFast,
-    messages: list[dict[str, str]],
-    conversation: Conversation,
-    *,
-    generation_prompt: bool,
-) -> str:
-    from jinja2 import TemplateError
-
-    if not tokenizer.chat_template:
-        _refuse(tokenizer, "is missing")
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation_prompt))
-    except (TemplateError, TypeError, KeyError) as error:
-        _refuse(tokenizer, f"cannot render conversation '{conversation.id}' ({error})")
+def _no_place(found: Rendering, prompt: Prompt, content: str, where: str) -> str:
+    """Why the labels of an answer cannot be placed."""
+    written = found.text[prompt.shared : max(prompt.shared, found.text.find(content, prompt.shared))]
+    if "think>" in written or "think>" in prompt.rest:
+        return (
+            f"writes or drops thinking where its generation prompt does not ({where}), so labels cannot be placed. For"
+            " answers without thinking set chat_template_kwargs: {enable_thinking: false} in conf/model; for several"
+            " turns, or thinking that is to be learned, chat_template: qwen3, which keeps every answer as it was said;"
+            " to learn answers without the thinking in the data, data.thinking=remove"
+        )
+    return (
+        f"does not continue its own generation prompt with the assistant's content, or changes what was said before"
+        f" ({where}), so labels cannot be placed"
+    )
 
 
 def _refuse(tokenizer: PreTrainedTokenizerFast, what: str) -> NoReturn:
-    name = getattr(tokenizer, "name_or_path", "") or "this tokenizer"
-    raise Refusal(f"the chat template of {name} {what}. Pin one that does with chat_template in conf/model")
+    raise Refusal(f"the chat template of {_name(tokenizer)} {what}. Pin one that does with chat_template in conf/model")
 
 
-# ------------------------------------------------------------------------------------------------ byte spans
-def _spell_out(
-    text: bytes,
-    pieces: Sequence[bytes],
-    special: NDArray[np.bool_],
-    first: NDArray[np.int64],
-    last: NDArray[np.int64],
-) -> None:
-    """Make the spans exact to the byte, in place, where characters are shared by tokens or offsets are trimmed.
-
-    Between two special tokens the pieces' bytes either spell the text there, perhaps after a dummy space, and their
-    lengths are the spans; or a normaliser changed it, and the tokenizer's offsets stand.
-    """
-    borders = np.flatnonzero(special)
-    begins = np.concatenate([[0], borders + 1])
-    ends = np.concatenate([borders, [len(pieces)]])
-    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
-        if begin == end:
-            continue
-        low = int(last[begin - 1]) if begin else 0
-        high = int(first[end]) if end < len(pieces) else len(text)
-        run = pieces[begin:end]
-        sizes = np.fromiter(map(len, run), np.int64, end - begin)
-        joined = b"".join(run)
-        dummy = len(joined) - (high - low)
-        if dummy in (0, 1) and joined[dummy:] == text[low:high] and (dummy == 0 or joined[:1] == b" "):
-            stops = low - dummy + np.cumsum(sizes)
-            first[begin:end] = np.maximum(stops - sizes, low)
-            last[begin:end] = np.maximum(stops, low)
-        else:
-            _share_out(text, low, high, sizes, first[begin:end], last[begin:end])
-
-
-def _share_out(
-    text: bytes, low: int, high: int, sizes: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]
-) -> None:
-    """Offsets as the tokenizer gives them, with gaps closed and characters that tokens share split by their bytes."""
-    reached = low
-    for token in range(len(first)):
-        if first[token] > reached:
-            if token == 0 or text[reached : first[token]].isspace():
-                first[token] = reached  # whitespace that offsets leave out belongs to the word after it
-            else:
-                last[token - 1] = first[token]  # a combining mark that was composed with the letter before it
-        last[token] = max(last[token], first[token])
-        reached = max(reached, int(last[token]))
-    last[-1] = max(int(last[-1]), high)
-    begin = 0
-    while begin < len(first):
-        end, until = begin + 1, int(last[begin])
-        while end < len(first) and first[end] < until:
-            until = max(until, int(last[end]))
-            end += 1
-        if end - begin > 1:
-            origin, total = int(first[begin]), max(int(sizes[begin:end].sum()), 1)
-            stops = origin + np.cumsum(sizes[begin:end]) * (until - origin) // total
-            last[begin:end] = stops
-            first[begin + 1 : end] = stops[:-1]
-        begin = end
+def _name(tokenizer: PreTrainedTokenizerFast) -> str:
+    return tokenizer.name_or_path or "this tokenizer"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fusion.models import ModelConfig, checkpoint_directory, dressed, named_models, on_disk, template_file
-from fusion.runtime.configure import Refusal
+from fusion.models import ModelConfig, checkpoint_directory, dressed, located, named_models, on_disk, template_file
+from fusion.runtime.command import group_entry
+from fusion.runtime.configure import Refusal, typed
 from fusion.runtime.digests import directory_key
 
 
@@ -59,12 +60,37 @@ def test_a_model_has_exactly_one_origin():
 def test_a_replaced_chat_template_leaves_the_weights_where_they_are(checkpoint, tmp_path):
     template = template_file(model(checkpoint, chat_template="openchat_3.5"))
     assert template is not None
-    view = dressed(checkpoint, template, tmp_path / "store")
+    view = dressed(checkpoint, template.read_text(), tmp_path / "store")
     assert (view / "model.safetensors").resolve() == checkpoint / "model.safetensors"
     assert (view / "chat_template.jinja").read_text() == template.read_text()
     assert (checkpoint / "chat_template.jinja").read_text() == "own"
-    assert dressed(checkpoint, template, tmp_path / "store") == view
+    assert dressed(checkpoint, template.read_text(), tmp_path / "store") == view
     assert directory_key(view, tmp_path / "digests.json") != directory_key(checkpoint, tmp_path / "digests.json")
+
+
+def test_the_settings_of_a_template_are_in_the_directory_and_in_its_key(checkpoint, tmp_path):
+    def worn(**settings: object) -> tuple[str, str]:
+        directory, key = located(model(checkpoint, **settings), tmp_path / "store")
+        return (directory / "chat_template.jinja").read_text(), key
+
+    own, key = worn()
+    assert own == "own"
+    thoughtless, other = worn(chat_template_kwargs={"enable_thinking": False})
+    assert thoughtless == "{% set enable_thinking = False %}\nown"
+    assert other != key
+    assert worn(template_date="2025-01-31")[1] == key  # this template asks for no date
+    (checkpoint / "chat_template.jinja").write_text("{{ strftime_now('%d %b') }}")
+    days = [worn(template_date=day) for day in ("2024-07-26", "2024-07-26", "2025-01-31")]
+    assert days[0] == days[1]
+    assert days[0][1] != days[2][1]
+    (checkpoint / "chat_template.jinja").unlink()
+    with pytest.raises(Refusal, match="no chat template to take chat_template_kwargs"):
+        worn(chat_template_kwargs={"enable_thinking": False})
+
+
+def test_a_model_of_its_own_template_takes_no_other():
+    with pytest.raises(Refusal, match="chat template of its own"):
+        typed({**group_entry("model", "pocket_pivot"), "chat_template": "chatml"}, ModelConfig)
 
 
 def test_an_unknown_chat_template_is_refused_with_the_nearest_name(checkpoint):

@@ -131,10 +131,26 @@ def _spans(tokenizer: Any, row: LabelledRow) -> list[tuple[str, int, int, int]]:
     return list(zip(pieces, row.turn.tolist(), row.start.tolist(), row.end.tolist(), strict=True))
 
 
+def _prompt_ids(tokenizer: Any, conversation: Conversation, answer: int) -> list[int]:
+    """The tokens behind which a server has the model write that answer."""
+    places = [place for place, message in enumerate(conversation.messages) if message.role == "assistant"]
+    said = [{"role": m.role, "content": m.content} for m in conversation.messages[: places[answer]]]
+    text = tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
 def _check_spelling(tokenizer: Any, conversation: Conversation, row: LabelledRow) -> None:
-    """Every span holds its token's own bytes, spans tile the contents, and each turn ends in its end token."""
+    """Every span holds its token's own bytes, spans tile the contents, and each turn ends in its end token.
+
+    Only the first token of an answer may be missing, and only where the tokens before it are not the prompt's.
+    """
     spelled, end_of_turn, contents = token_bytes(tokenizer), end_of_turn_id(tokenizer), _answers(conversation)
     reached = [0] * len(contents)
+    for turn in range(len(contents)):
+        at = int(np.flatnonzero(row.turn == turn)[0])
+        prompt = _prompt_ids(tokenizer, conversation, turn)
+        if row.input_ids[: len(prompt)].tolist() != prompt:
+            reached[turn] = int(row.start[at])
     for token_id, turn, start, end in zip(
         row.input_ids[row.positions].tolist(), row.turn.tolist(), row.start.tolist(), row.end.tolist(), strict=True
     ):
@@ -274,20 +290,6 @@ def test_whitespace_between_content_and_end_token_is_not_labelled() -> None:
     assert row.positions[-1] - row.positions[-2] == 2
 
 
-def test_a_special_token_spelled_out_in_an_answer_is_not_learned() -> None:
-    tokenizer = _byte_level()
-    row = label_row(tokenizer, _conversation("q", "a<s>b"), max_length=100)
-    assert row is not None
-    assert _spans(tokenizer, row) == [("a", 0, 0, 1), ("b", 0, 4, 5), ("<|im_end|>", 0, 5, 5)]
-
-
-def test_an_end_token_that_the_user_spells_out_moves_no_label() -> None:
-    tokenizer = _byte_level()
-    row = label_row(tokenizer, _conversation("q<|im_end|>\n<|im_start|>assistant\nno", "yes"), max_length=100)
-    assert row is not None
-    assert b"".join(token_bytes(tokenizer)[i] or b"" for i in row.input_ids[row.positions]) == b"yes"
-
-
 def test_a_token_of_template_and_content_together_is_not_learned() -> None:
     tokenizer = _sentencepiece_bpe(INSTRUCT)
     row = label_row(tokenizer, _conversation("q", "[a](to)"), max_length=100)
@@ -326,16 +328,6 @@ def test_a_template_that_trims_gives_offsets_in_the_content_as_given() -> None:
 def test_templates_that_cannot_be_labelled_are_refused_with_the_way_out(template: str | None, message: str) -> None:
     with pytest.raises(Refusal, match=f"{message}.*chat_template in conf/model"):
         label_row(_byte_level(template), _conversation("q", "hello", "r", "again"), max_length=100)
-
-
-def test_a_role_that_the_template_does_not_take_is_refused_by_conversation() -> None:
-    messages = (
-        Message(role="system", content="s"),
-        Message(role="user", content="q"),
-        Message(role="assistant", content="a"),
-    )
-    with pytest.raises(Refusal, match="'sys-1'.*only user and assistant"):
-        label_row(_byte_level(INSTRUCT), Conversation(id="sys-1", messages=messages), max_length=100)
 
 
 # ------------------------------------------------------------------------------------------------ real tokenizers
