@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,9 +87,11 @@ def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None =
             shutil.rmtree(left, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
+        places = apply_adapters(plan, partial / ".adapted")
+        models = [places.get(model, model) for model in (plan.pivot, *plan.targets)]
         facts = merge(
-            pivot=plan.pivot,
-            targets=plan.targets,
+            pivot=models[0],
+            targets=models[1:],
             rule=plan.rules,
             out=partial,
             seed=seed,
@@ -105,12 +108,13 @@ def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None =
             print(f"note: {note}", file=sys.stderr)
         inputs = {
             str(model): {
-                name: {"bytes": (model / name).stat().st_size}
-                | ({"sha256": file_digest(model / name)} if digests else {})
-                for name in open_shards(model).files
+                name: {"bytes": (place / name).stat().st_size}
+                | ({"sha256": file_digest(place / name)} if digests else {})
+                for name in open_shards(place).files
             }
-            for model in (plan.pivot, *plan.targets)
+            for model, place in zip((plan.pivot, *plan.targets), models, strict=True)
         }
+        shutil.rmtree(partial / ".adapted", ignore_errors=True)
         files = sorted(path for path in partial.iterdir())
         manifest = {
             "recipe": plain(plan.recipe),
@@ -137,11 +141,25 @@ def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None =
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def apply_adapters(plan: MergePlan, below: Path) -> dict[Path, Path]:
+    """Write the models that the recipe gives as a base with an adapter; where each is now."""
+    from fusion.merge.checkpoints.adapters import write_adapted
+
+    places = {}
+    for number, (model, (base, adapter)) in enumerate(plan.adapted.items()):
+        places[model] = below / str(number) / adapter.name
+        write_adapted(base, adapter, places[model])
+    return places
+
+
 def explained(plan: MergePlan, seed: int) -> str:
     """What merging by `plan` would read, compute and write, after the same checks of names and shapes."""
     from fusion.merge.checkpoints.checkpoint_plan import examine
 
-    found = examine(plan.pivot, plan.targets, embeddings=plan.recipe.embeddings, tokenizer=plan.recipe.tokenizer)
+    with tempfile.TemporaryDirectory(prefix="fusechat-adapted-") as scratch:
+        places = apply_adapters(plan, Path(scratch))
+        pivot, *targets = [places.get(model, model) for model in (plan.pivot, *plan.targets)]
+        found = examine(pivot, targets, embeddings=plan.recipe.embeddings, tokenizer=plan.recipe.tokenizer)
     groups: dict[str, list[str]] = {}
     for context in found.contexts:
         groups.setdefault(repr(plan.rules.rule_for(context)), []).append(context.name)

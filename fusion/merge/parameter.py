@@ -44,12 +44,14 @@ class Context:
     """What a rule may know of a parameter besides its values.
 
     `layer` is the index in the name (`model.layers.3.mlp...` is 3), None outside the layers; `layers` is their count;
-    `survey` is what the rule's own `survey` returned for the whole checkpoint, None where there was none.
+    `in_language` is false in another stack than the language model's, such as a vision tower's; `survey` is what the
+    rule's own `survey` returned for the whole checkpoint, None where there was none.
     """
 
     name: str = ""
     layer: int | None = None
     layers: int | None = None
+    in_language: bool = True
     survey: Any = None
 
 

@@ -1,52 +1,36 @@
-"""What belongs to a checkpoint beside its weights: is it of the same kind as the pivot's, and what goes along."""
+"""What belongs to a checkpoint beside its weights: its config, and what goes along with a merged model."""
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
-import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fusion.runtime.configure import Refusal
 
-_COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
+_COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "additional_chat_templates/*.jinja")
 _NOT_COPIED = frozenset({"model.safetensors.index.json", "manifest.json", "trainer_state.json", "index.json"})
-# Where a tied output head's values are found.
-_HEADS = {
-    "lm_head.weight": ("model.embed_tokens.weight", "transformer.wte.weight"),
-    "embed_out.weight": ("gpt_neox.embed_in.weight",),
-}
-_EMBEDDINGS = frozenset(_HEADS) | {name for names in _HEADS.values() for name in names}
-# Settings that change what equal weights compute.
-_STRUCTURE = (
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "hidden_act",
-    "rope_theta",
-    "rope_parameters",
-    "rope_scaling",
-    "rotary_pct",
-    "rms_norm_eps",
-    "sliding_window",
-)
 
 
-def read_config(directory: Path) -> Mapping[str, object]:
+def read_config(directory: Path) -> Mapping[str, Any]:
     """config.json of a checkpoint, empty where there is none; raises Refusal when it is not JSON."""
-    return _read_json(directory / "config.json")
+    return read_json(directory / "config.json")
 
 
-def is_embedding(name: str) -> bool:
-    """Whether a parameter has one row for each vocabulary id: the input embeddings or the output head."""
-    return name in _EMBEDDINGS
-
-
-def tied_to(head: str, names: Collection[str]) -> str | None:
-    """The input embeddings that the output head `head` shares when it is tied; None when `head` is no output head."""
-    return next((name for name in _HEADS.get(head, ()) if name in names), None)
+def read_json(path: Path) -> Mapping[str, Any]:
+    """The object in a file of JSON, empty where there is none; raises Refusal when it holds anything else."""
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise Refusal(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise Refusal(f"{path} holds a {type(found).__name__}: expected a JSON object")
+    return found
 
 
 def is_tied(config: Mapping[str, object]) -> bool:
@@ -54,79 +38,51 @@ def is_tied(config: Mapping[str, object]) -> bool:
     return bool(config.get("tie_word_embeddings", False))
 
 
-def check_kind(pivot: Path, target: Path) -> None:
-    """Refuse a target of another model family; note settings that make equal weights compute something else."""
-    ours, theirs = read_config(pivot), read_config(target)
-    if not ours or not theirs:
-        return
-    if ours.get("model_type") != theirs.get("model_type"):
-        raise Refusal(
-            f"{target} is a {theirs.get('model_type')} model and the pivot {pivot} a {ours.get('model_type')}: only"
-            " models of one structure can be merged; fuse across structures with python -m fusion"
-        )
-    for key in _STRUCTURE:
-        if key in ours and key in theirs and ours[key] != theirs[key]:
-            warnings.warn(
-                f"{key} is {theirs[key]} in {target} and {ours[key]} in the pivot: the merged model has the pivot's",
-                stacklevel=2,
-            )
+def copy_files(pivot: Path, out: Path, *, dtype: str, untied: bool = False) -> list[str]:
+    """Copy config, generation config, tokenizer, chat templates and the model's own code; returns their names.
 
-
-def check_tokenizers(pivot: Path, targets: Sequence[Path]) -> None:
-    """Refuse targets whose tokenizer assigns other ids than the pivot's, where both bring tokenizer files."""
-    ours = _tokenizer(pivot)
-    for target in targets:
-        theirs = _tokenizer(target)
-        for part in ours.keys() & theirs.keys():
-            if ours[part] != theirs[part]:
-                raise Refusal(
-                    f"the tokenizers of {target} and the pivot {pivot} differ in {part}: their embedding rows mean"
-                    " different tokens. Merge targets trained from this pivot, or set tokenizer: pivot if you know that"
-                    " the ids agree"
-                )
-
-
-def copy_files(pivot: Path, out: Path, *, dtype: str) -> list[str]:
-    """Copy config, generation config, tokenizer and chat template; returns their names.
-
-    `dtype`, torch's name, is what most of the weights were written in: the config says so.
+    `dtype`, torch's name, is what most of the weights were written in, and `untied` says that the output head is no
+    longer the input embeddings: the config says so too.
     """
-    names = sorted({path.name for pattern in _COPIED for path in pivot.glob(pattern) if path.is_file()} - _NOT_COPIED)
+    found = {path for pattern in _COPIED for path in pivot.glob(pattern) if path.is_file()}
+    names = sorted({str(path.relative_to(pivot)) for path in found} - _NOT_COPIED | set(_own_code(pivot)))
     for name in names:
+        (out / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(pivot / name, out / name)
         (out / name).chmod(0o644)
     if "config.json" in names:
-        config = dict(read_config(pivot))
-        key = "dtype" if "dtype" in config else "torch_dtype"
-        if config.get(key) != dtype:
-            config[key] = dtype
+        before = read_config(pivot)
+        config = dict(before)
+        config["dtype" if "dtype" in config else "torch_dtype"] = dtype
+        if untied:
+            config["tie_word_embeddings"] = False
+            inner = config.get("text_config")
+            if isinstance(inner, Mapping) and "tie_word_embeddings" in inner:
+                config["text_config"] = {**inner, "tie_word_embeddings": False}
+        if config != before:
             (out / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n")
     return names
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise Refusal(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise Refusal(f"{path} holds a {type(found).__name__}: expected a JSON object")
-    return found
-
-
-def _tokenizer(directory: Path) -> dict[str, object]:
-    """The parts of a tokenizer that decide ids; truncation and padding do not."""
-    fast = _read_json(directory / "tokenizer.json")
-    if fast:
-        model = fast.get("model") or {}
-        parts = {key: fast.get(key) for key in ("added_tokens", "normalizer", "pre_tokenizer", "decoder")}
-        return {"its vocabulary": model.get("vocab"), "its merges": _merges(model.get("merges")), **parts}
-    slow = directory / "tokenizer.model"
-    return {"tokenizer.model": slow.read_bytes()} if slow.exists() else {}
-
-
-def _merges(merges: Sequence[str | Sequence[str]] | None) -> list[list[str]]:
-    """Merges are written as "a b" by older versions of tokenizers and as [a, b] by newer ones."""
-    return [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in merges or ()]
+def _own_code(pivot: Path) -> Iterator[str]:
+    """The Python files that a checkpoint's `auto_map`s name, and those beside them that they import."""
+    waiting = []
+    for file in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
+        for entry in dict(read_json(pivot / file).get("auto_map") or {}).values():
+            classes = entry if isinstance(entry, list) else [entry]
+            # OWNER/REPOSITORY--module.Class is fetched from the hub, wherever the model lies.
+            waiting += [name.rpartition(".")[0] for name in classes if isinstance(name, str) and "--" not in name]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop().replace(".", "/") + ".py"
+        if name in seen or not (pivot / name).is_file():
+            continue
+        seen.add(name)
+        yield name
+        try:
+            tree = ast.parse((pivot / name).read_text(encoding="utf-8"))
+        except (SyntaxError, ValueError) as error:
+            raise Refusal(f"{pivot / name}, the model's own code, is not Python: {error}") from error
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                waiting += [node.module] if node.module else [alias.name for alias in node.names]

@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from fusion.merge.checkpoints import checkpoint_files
+from fusion.merge.checkpoints import checkpoint_files, roles, same_kind
 from fusion.merge.checkpoints.shards import FLOATS, Shards, StoredTensor, open_shards, read_bytes
 from fusion.merge.parameter import Context
 from fusion.runtime.configure import Refusal
 from fusion.runtime.precision import TORCH_NAMES, spelled, widest
 
-_LAYER = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")
 Embeddings = Literal["refuse", "cut"]
 Tokenizer = Literal["equal", "pivot"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterJob:
-    """One floating parameter of the pivot and where each model keeps it."""
+    """One floating parameter of the pivot and where each model keeps it.
+
+    `layer`: its number in its stack of `layers`, which is the language model's or, where not `in_language`, a stack of
+    its own such as a vision tower's; both None outside of all stacks.
+    """
 
     name: str
     pivot: StoredTensor
     targets: tuple[StoredTensor, ...]
     layer: int | None
+    layers: int | None
+    in_language: bool
     random_name: str
+
+    @property
+    def context(self) -> Context:
+        """What a rule may know of it before any weight is read."""
+        return Context(name=self.name, layer=self.layer, layers=self.layers, in_language=self.in_language)
 
     @property
     def widest(self) -> str:
         """torch's name of the narrowest type that holds what every model has."""
         return widest(TORCH_NAMES[tensor.dtype] for tensor in (self.pivot, *self.targets))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedModels:
+    """A pivot and its targets: what to merge, what goes over as it is, and whether the result's head is its own."""
+
+    ours: Shards
+    jobs: list[ParameterJob]
+    copied: list[StoredTensor]
+    untied: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,55 +71,80 @@ def examine(
     pivot: Path, targets: Sequence[Path], *, embeddings: Embeddings = "refuse", tokenizer: Tokenizer = "equal"
 ) -> Examined:
     """Check names, shapes and tokenizers as `merge` does, reading no weights."""
-    ours, jobs, _ = checked(pivot, targets, embeddings, tokenizer)
-    layers = count_layers(jobs)
+    found = checked(pivot, targets, embeddings, tokenizer)
     return Examined(
-        contexts=tuple(Context(name=job.name, layer=job.layer, layers=layers) for job in jobs),
-        elements=sum(job.pivot.elements for job in jobs),
-        files=len(ours.files),
-        dtype=spelled(job.widest for job in jobs),
+        contexts=tuple(job.context for job in found.jobs),
+        elements=sum(job.pivot.elements for job in found.jobs),
+        files=len(found.ours.files),
+        dtype=spelled(job.widest for job in found.jobs),
     )
 
 
-def checked(
-    pivot: Path, targets: Sequence[Path], embeddings: Embeddings, tokenizer: Tokenizer
-) -> tuple[Shards, list[ParameterJob], list[StoredTensor]]:
-    """The pivot's files, what to merge, and what goes over as it is.
+def checked(pivot: Path, targets: Sequence[Path], embeddings: Embeddings, tokenizer: Tokenizer) -> CheckedModels:
+    """Everything about the models that can be known without reading weights.
 
-    Raises Refusal for models that are not of one structure, family and tokenizer.
+    Raises Refusal for models that are not of one structure, family and tokenizer, or are quantised.
     """
     for target in targets:
-        checkpoint_files.check_kind(pivot, target)
+        same_kind.check_kind(pivot, target)
     if tokenizer == "equal":
-        checkpoint_files.check_tokenizers(pivot, targets)
-    ours = open_shards(pivot)
-    jobs, copied = _plan(
-        ours, [open_shards(target) for target in targets], checkpoint_files.read_config(pivot), embeddings
-    )
-    return ours, jobs, copied
+        same_kind.check_tokenizers(pivot, targets)
+    ours, theirs = open_shards(pivot), [open_shards(target) for target in targets]
+    for shards in (ours, *theirs):
+        same_kind.check_not_quantised(shards.directory, shards.tensors)
+    whole = _with_own_head(ours, theirs)
+    untied = whole is not ours
+    tied = checkpoint_files.is_tied(checkpoint_files.read_config(pivot)) and not untied
+    jobs, copied = _plan(whole, theirs, tied, embeddings)
+    return CheckedModels(ours=whole, jobs=jobs, copied=copied, untied=untied)
 
 
-def count_layers(jobs: Sequence[ParameterJob]) -> int | None:
-    """How many layers the names count, None where they count none."""
-    return max((job.layer for job in jobs if job.layer is not None), default=-1) + 1 or None
+def _with_own_head(ours: Shards, theirs: Sequence[Shards]) -> Shards:
+    """The pivot with its input embeddings as the output head too, where it ties both and a target's head is its own."""
+    heads = {
+        name for shards in theirs for name, tensor in shards.tensors.items()
+        if roles.is_head(name) and name not in ours.tensors and not _repeats_embeddings(tensor, shards)
+    }  # fmt: skip
+    tensors = dict(ours.tensors)
+    for head in sorted(heads):
+        embeddings = roles.tied_to(head, ours.tensors)
+        if embeddings is not None:
+            tensors[head] = replace(ours.tensors[embeddings], name=head)
+    return ours if len(tensors) == len(ours.tensors) else replace(ours, tensors=tensors)
+
+
+def _repeats_embeddings(tensor: StoredTensor, shards: Shards) -> bool:
+    """Whether an output head that a checkpoint holds is its input embeddings once more."""
+    tied = roles.tied_to(tensor.name, shards.tensors)
+    return tied is not None and read_bytes(tensor) == read_bytes(shards.tensors[tied])
 
 
 def _plan(
-    ours: Shards, theirs: Sequence[Shards], config: Mapping[str, object], embeddings: Embeddings
+    ours: Shards, theirs: Sequence[Shards], tied: bool, embeddings: Embeddings
 ) -> tuple[list[ParameterJob], list[StoredTensor]]:
     """What to merge, in the pivot's order, and the tensors that are not floating and go over as they are."""
     jobs, copied = [], []
+    depths: dict[str, int] = {}
+    for name in ours.tensors:
+        if (place := roles.layer_of(name)) is not None:
+            depths[place[0]] = max(depths.get(place[0], 0), place[1] + 1)
+    language = roles.language_stack(ours.tensors)
     for name, tensor in ours.tensors.items():
+        if roles.is_buffer(name, tensor.shape):
+            copied.append(tensor)
+            continue
         found = tuple(_counterpart(tensor, shards, ours, embeddings) for shards in theirs)
         if tensor.dtype in FLOATS:
-            layer = _LAYER.search(f".{name}")
-            shared = checkpoint_files.tied_to(name, ours.tensors) if checkpoint_files.is_tied(config) else None
+            stack, layer = roles.layer_of(name) or (None, None)
+            shared = roles.tied_to(name, ours.tensors) if tied else None
             jobs.append(
                 ParameterJob(
                     name=name,
                     pivot=tensor,
                     targets=found,
-                    layer=int(layer.group(1)) if layer else None,
+                    layer=layer,
+                    layers=None if stack is None else depths[stack],
+                    in_language=stack in (None, language),
                     random_name=shared or name,
                 )
             )
@@ -122,7 +166,7 @@ def _counterpart(tensor: StoredTensor, shards: Shards, ours: Shards, embeddings:
     """The same parameter in a target: under its name, or for a tied output head under the input embeddings' name."""
     found = shards.tensors.get(tensor.name)
     if found is None:
-        tied = checkpoint_files.tied_to(tensor.name, shards.tensors)
+        tied = roles.tied_to(tensor.name, shards.tensors)
         if tied is None or checkpoint_files.read_config(shards.directory).get("tie_word_embeddings") is False:
             raise Refusal(
                 f"parameter '{tensor.name}' of the pivot {ours.directory} is missing in {shards.directory}: expected a"
@@ -140,13 +184,15 @@ def _counterpart(tensor: StoredTensor, shards: Shards, ours: Shards, embeddings:
         f"parameter '{tensor.name}' has shape {list(found.shape)} in {shards.directory} and {list(tensor.shape)} in the"
         f" pivot {ours.directory}"
     )
-    resized = checkpoint_files.is_embedding(tensor.name) and found.shape[1:] == tensor.shape[1:]
-    if resized and found.shape[0] > tensor.shape[0]:
+    if roles.is_embedding(tensor.name) and found.shape[1:] == tensor.shape[1:]:
         if embeddings == "cut":
-            row = found.size // found.shape[0]
-            return replace(found, shape=tensor.shape, size=row * tensor.shape[0])
+            rows = min(found.shape[0], tensor.shape[0])
+            size = found.size // max(found.shape[0], 1) * rows
+            return replace(found, shape=tensor.shape, size=size, further=tensor)
+        changed = "enlarged" if found.shape[0] > tensor.shape[0] else "cut"
         raise Refusal(
-            f"{shapes}: its vocabulary was enlarged. embeddings: cut merges the rows both have, or resize it first"
+            f"{shapes}: its vocabulary was {changed}. embeddings: cut merges the rows that both have and keeps the"
+            " pivot's where only it has them; or resize it first"
         )
     raise Refusal(f"{shapes}: only models of one structure can be merged")
 
@@ -154,11 +200,9 @@ def _counterpart(tensor: StoredTensor, shards: Shards, ours: Shards, embeddings:
 def _refuse_extra(ours: Shards, shards: Shards) -> None:
     extra = []
     for name, tensor in shards.tensors.items():
-        if name in ours.tensors or name.endswith("rotary_emb.inv_freq"):
+        if name in ours.tensors or roles.is_buffer(name, tensor.shape) or _repeats_embeddings(tensor, shards):
             continue
-        tied = checkpoint_files.tied_to(name, shards.tensors)
-        if tied is None or read_bytes(tensor) != read_bytes(shards.tensors[tied]):
-            extra.append(name)
+        extra.append(name)
     if extra:
         more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
         raise Refusal(

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from fusion.merge.checkpoints import checkpoint_files
-from fusion.merge.checkpoints.checkpoint_plan import Embeddings, ParameterJob, Tokenizer, checked, count_layers
+from fusion.merge.checkpoints.checkpoint_plan import Embeddings, ParameterJob, Tokenizer, checked
 from fusion.merge.checkpoints.coefficients import CoefficientRow, Tally, write_coefficients
 from fusion.merge.checkpoints.shards import (
+    INDEX,
     SAFETENSORS_NAMES,
     Shards,
     ShardWriter,
@@ -87,21 +88,21 @@ def merge(
     if not targets:
         raise Refusal("there is no target to merge: give at least one")
     names = _labels(targets) if names is None else list(names)
-    ours, jobs, copied = checked(pivot, targets, embeddings, tokenizer)
-    layers = count_layers(jobs)
+    models = checked(pivot, targets, embeddings, tokenizer)
+    ours, jobs = models.ours, models.jobs
     out.mkdir(parents=True, exist_ok=True)
     stored = {**ours.tensors, **{job.name: _result(job, dtype) for job in jobs}}
-    layout = {file: [t for t in stored.values() if t.file.name == file] for file in ours.files}
-    with _threads(threads) as pool, closing(ShardWriter(out, layout, ours.metadata)) as writer:
-        for tensor in copied:
+    layout = {new: [t for t in stored.values() if t.file.name == file] for file, new in ours.written_as.items()}
+    metadata = {new: ours.metadata[file] for file, new in ours.written_as.items()}
+    with _threads(threads) as pool, closing(ShardWriter(out, layout, metadata)) as writer:
+        for tensor in models.copied:
             writer.write(tensor.name, memoryview(read_bytes(tensor)))
-        rules = _rules(rule, jobs, layers, pool.map)
+        rules = _rules(rule, jobs, pool.map)
         progress = _Progress(sum(job.pivot.size for job in jobs), advance)
         largest_first = sorted(jobs, key=lambda job: -job.pivot.elements)
         work = partial(
             _merge_one,
             rules=rules,
-            layers=layers,
             seed=seed,
             rounding=rounding,
             writer=writer,
@@ -116,9 +117,10 @@ def merge(
     entries: Counter[str] = Counter()
     for job in jobs:
         entries[TORCH_NAMES[stored[job.name].dtype]] += job.pivot.elements
-    files = checkpoint_files.copy_files(pivot, out, dtype=max(entries, key=entries.__getitem__, default="float32"))
-    if ours.index is not None:
-        _write_index(out, ours, stored)
+    most = max(entries, key=entries.__getitem__, default="float32")
+    files = checkpoint_files.copy_files(pivot, out, dtype=most, untied=models.untied)
+    if ours.index is not None or len(layout) > 1:
+        _write_index(out, ours, layout)
     table = [row for job in jobs for row in rows[job.name]]
     write_coefficients(table, out / "coefficients.parquet")
     used: list[MergeRule] = []  # one, or as many as a recipe's gradients and filters give
@@ -173,13 +175,12 @@ def _threads(threads: int | None) -> Iterator[ThreadPoolExecutor]:
 
 
 def _rules(
-    rule: MergeRule | RuleChooser, jobs: Sequence[ParameterJob], layers: int | None, run: Mapper
+    rule: MergeRule | RuleChooser, jobs: Sequence[ParameterJob], run: Mapper
 ) -> dict[str, tuple[MergeRule, Any]]:
     """For each parameter its rule and what the rule's survey found over all parameters that share it."""
 
     def choose(job: ParameterJob) -> MergeRule:
-        context = Context(name=job.name, layer=job.layer, layers=layers)
-        return rule.rule_for(context) if isinstance(rule, RuleChooser) else rule
+        return rule.rule_for(job.context) if isinstance(rule, RuleChooser) else rule
 
     chosen = {job.name: choose(job) for job in jobs}
     surveys: list[tuple[MergeRule, Any]] = []
@@ -192,7 +193,7 @@ def _rules(
         result = next((survey for other, survey in surveys if other == own), None)
         if result is None:
             with ExitStack() as stack:
-                shared = [_parameter(other, layers, stack) for other in jobs if chosen[other.name] == own]
+                shared = [_parameter(other, stack) for other in jobs if chosen[other.name] == own]
                 result = own.survey(shared, map=run)
             surveys.append((own, result))
         found[job.name] = (own, result)
@@ -203,7 +204,6 @@ def _merge_one(
     job: ParameterJob,
     *,
     rules: Mapping[str, tuple[MergeRule, Any]],
-    layers: int | None,
     seed: int,
     rounding: Rounding,
     writer: ShardWriter,
@@ -213,13 +213,13 @@ def _merge_one(
     import torch
 
     rule, survey = rules[job.name]
-    context = Context(name=job.name, layer=job.layer, layers=layers, survey=survey)
+    context = replace(job.context, survey=survey)
     generator = torch.Generator().manual_seed(parameter_seed(seed, job.random_name))
     result = stored[job.name]
     key = rounding_key(seed, job.random_name) if rounding == "stochastic" else None
     tally = Tally(len(job.targets))
     with ExitStack() as stack:
-        parameter = _parameter(job, layers, stack)
+        parameter = _parameter(job, stack)
         if isinstance(rule, PiecewiseRule):
             measured = rule.measure(parameter, generator=generator, context=context)
             weights = measured.weights
@@ -247,7 +247,7 @@ def parameter_seed(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {name}".encode()).digest()[:7], "little")
 
 
-def _parameter(job: ParameterJob, layers: int | None, stack: ExitStack) -> Parameter:
+def _parameter(job: ParameterJob, stack: ExitStack) -> Parameter:
     """The parameter as pieces read from the files, which are open while one reads."""
     elements = job.pivot.elements
     tensors = (job.pivot, *job.targets)
@@ -265,7 +265,7 @@ def _parameter(job: ParameterJob, layers: int | None, stack: ExitStack) -> Param
                 yield Piece(start, rows)
 
     return Parameter(
-        name=job.name, elements=elements, targets=len(job.targets), layer=job.layer, layers=layers, pieces=pieces
+        name=job.name, elements=elements, targets=len(job.targets), layer=job.layer, layers=job.layers, pieces=pieces
     )
 
 
@@ -318,13 +318,14 @@ class _Progress:
             self._advance(self._done, self._total)
 
 
-def _write_index(out: Path, ours: Shards, stored: Mapping[str, StoredTensor]) -> None:
+def _write_index(out: Path, ours: Shards, layout: Mapping[str, Sequence[StoredTensor]]) -> None:
     import json
 
     index = dict(ours.index or {})
-    total = sum(tensor.size for tensor in stored.values())
+    total = sum(tensor.size for tensors in layout.values() for tensor in tensors)
     index["metadata"] = {**index.get("metadata", {}), "total_size": total}
-    (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+    index["weight_map"] = {tensor.name: file for file, tensors in layout.items() for tensor in tensors}
+    (out / INDEX).write_text(json.dumps(index, indent=2) + "\n")
 
 
 def _facts(

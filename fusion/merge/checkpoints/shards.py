@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +28,17 @@ if TYPE_CHECKING:
 FLOATS = frozenset(TORCH_NAMES)
 SAFETENSORS_NAMES = {name: code for code, name in TORCH_NAMES.items()}
 _LARGEST_HEADER = 100 * 2**20
+INDEX = "model.safetensors.index.json"
+WHOLE = "model.safetensors"
+_NUMBERED = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """Where a tensor lies: `dtype` in safetensors' spelling, `offset` from the start of the file, `size` in bytes."""
+    """Where a tensor lies: `dtype` in safetensors' spelling, `offset` from the start of the file, `size` in bytes.
+
+    Where it holds fewer entries than its shape has, the later ones are those of `further`.
+    """
 
     name: str
     dtype: str
@@ -38,6 +46,7 @@ class StoredTensor:
     file: Path
     offset: int
     size: int
+    further: StoredTensor | None = None
 
     @property
     def elements(self) -> int:
@@ -62,6 +71,16 @@ class Shards:
         """Names of the shards."""
         return list(self.metadata)
 
+    @property
+    def written_as(self) -> Mapping[str, str]:
+        """Names under which files of the same layout load, by the shards' own: these where an index lists them."""
+        if self.index is not None:
+            return {name: name for name in self.files}
+        if len(self.files) == 1:
+            return {self.files[0]: WHOLE}
+        count = len(self.files)
+        return {name: f"model-{n:05d}-of-{count:05d}.safetensors" for n, name in enumerate(self.files, start=1)}
+
 
 def open_shards(directory: Path) -> Shards:
     """Find a checkpoint's safetensors files and read their headers.
@@ -71,20 +90,13 @@ def open_shards(directory: Path) -> Shards:
     """
     if not directory.is_dir():
         raise Refusal(f"there is no checkpoint directory {directory}")
-    index_file = directory / "model.safetensors.index.json"
-    index = None
-    if index_file.exists():
-        try:
-            index = json.loads(index_file.read_text())
-            names = sorted(set(index["weight_map"].values()))
-        except (json.JSONDecodeError, KeyError, AttributeError, TypeError, UnicodeDecodeError) as error:
-            raise Refusal(f"{index_file} cannot be read ({error}): expected an index with a weight_map") from error
-    elif (directory / "model.safetensors").exists():
-        names = ["model.safetensors"]
-    else:
-        names = sorted(path.name for path in directory.glob("*.safetensors") if not path.name.startswith("adapter_"))
-    if not names:
-        raise Refusal(_no_weights(directory))
+    index = _read_index(directory / INDEX)
+    names = _unlisted(directory) if index is None else sorted(set(index["weight_map"].values()))
+    if index is not None and WHOLE not in names and (directory / WHOLE).exists():
+        raise Refusal(
+            f"{directory} holds {WHOLE} and an index of other files, and programs disagree on which of them is the"
+            " model: delete the one that is not"
+        )
     tensors: dict[str, StoredTensor] = {}
     metadata = {}
     for name in names:
@@ -102,6 +114,48 @@ def open_shards(directory: Path) -> Shards:
             if parameter not in tensors or tensors[parameter].file.name != file:
                 raise Refusal(f"the index of {directory} places '{parameter}' in {file}, which does not hold it")
     return Shards(directory=directory, tensors=tensors, metadata=metadata, index=index)
+
+
+def _read_index(file: Path) -> Mapping[str, Any] | None:
+    if not file.exists():
+        return None
+    try:
+        index = json.loads(file.read_text())
+        names = set(index["weight_map"].values())
+        if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+            raise ValueError("its weight_map names no files of this directory")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise Refusal(f"{file} cannot be read ({error}): expected an index with a weight_map") from error
+    assert isinstance(index, Mapping)
+    return index
+
+
+def _unlisted(directory: Path) -> list[str]:
+    """The files of a checkpoint without an index: the whole one, numbered ones, or any others; never an adapter's, nor
+    the consolidated weights that some publish beside the others under names of their own."""
+    found = sorted(path.name for path in directory.glob("*.safetensors"))
+    if WHOLE in found:
+        return [WHOLE]
+    numbered = [name for name in found if _NUMBERED.fullmatch(name)]
+    others = [name for name in found if not name.startswith(("adapter_", "consolidated"))]
+    if numbered:
+        parts = [_NUMBERED.fullmatch(name) for name in numbered]
+        numbers = [(int(part[1]), int(part[2])) for part in parts if part]
+        if numbers != [(n + 1, len(numbers)) for n in range(len(numbers))]:
+            raise Refusal(
+                f"{directory} has no index, and its shards are not one whole set: {', '.join(numbered)}; copy the"
+                " missing ones there, or the index"
+            )
+        return numbered
+    if not others:
+        consolidated = [name for name in found if name.startswith("consolidated")]
+        if consolidated:
+            raise Refusal(
+                f"{directory} has only {consolidated[0]}, in which parameters have other names than Hugging Face's:"
+                " give the directory in Hugging Face's layout, with model*.safetensors"
+            )
+        raise Refusal(_no_weights(directory))
+    return others
 
 
 def _no_weights(directory: Path) -> str:
@@ -171,6 +225,14 @@ class TensorReader:
 
     def read(self, start: int, row: NDArray[np.generic]) -> None:
         """Fill `row`, uint16 for bf16 or float32, from entry `start`; raises Refusal when the file ends before."""
+        own = max(0, self._tensor.size // self._item - start)  # entries from here on that are its own
+        if own < row.size and self._tensor.further is not None:
+            with closing(TensorReader(self._tensor.further)) as further:
+                further.read(start + own, row[own:])
+            row = row[:own]
+        self._read(start, row)
+
+    def _read(self, start: int, row: NDArray[np.generic]) -> None:
         import torch
 
         offset = self._tensor.offset + start * self._item

@@ -26,7 +26,9 @@ from typing import Literal
 import yaml
 
 from fusion.merge import MERGE_RULES, MergeRule
+from fusion.merge.checkpoints import adapters, roles
 from fusion.merge.parameter import Context
+from fusion.merge.recipes import foreign
 from fusion.merge.rules.slerp import gradient
 from fusion.runtime.configure import Refusal, nearest, typed
 from fusion.runtime.precision import LostUpdate, Rounding
@@ -43,6 +45,8 @@ class RecipeModel:
     """One entry of `models`."""
 
     model: str
+    name: str | None = None
+    """What mergekit calls it by; it has no effect."""
     parameters: Mapping[str, object] | None = None
 
 
@@ -75,6 +79,8 @@ class Recipe:
     dtype: str | None = None
     out_dtype: str | None = None
     tokenizer_source: str | None = None
+    name: str | None = None
+    """What mergekit calls the merge; it has no effect."""
     seed: int = 0
     rounding: Rounding = "nearest"
     """How numbers are rounded to the type that is written."""
@@ -134,11 +140,18 @@ class RecipeRules:
         return self.made[spelled]
 
     def _place(self, context: Context) -> tuple[Stretch, int | None, int | None]:
+        """The stretch of a parameter, and where it is among the layers that a gradient is spread over."""
         if context.layer is None:  # what lies before the layers goes with the first slice, the rest with the last
-            first = "embed" in context.name or "wte" in context.name or "wpe" in context.name
-            return self.stretches[0 if first else -1], None, None
+            return self.stretches[0 if roles.is_input(context.name) else -1], None, None
+        if not context.in_language:  # slices count the language model's layers; gradients, each stack's own
+            return self.stretches[0], context.layer, context.layers
         for stretch in self.stretches:
             end = context.layers if stretch.end is None else stretch.end
+            if (end or 0) > (context.layers or 0):
+                raise Refusal(
+                    f"layer_range [{stretch.first}, {end}] goes beyond the models' layers, of which there are"
+                    f" {context.layers}: end it at {context.layers}"
+                )
             if stretch.first <= context.layer < (end or 0):
                 return stretch, context.layer - stretch.first, (end or 0) - stretch.first
         raise Refusal(
@@ -152,6 +165,8 @@ class MergePlan:
 
     pivot: Path
     targets: tuple[Path, ...]
+    adapted: Mapping[Path, tuple[Path, Path]]
+    """Of those among them that are no directories yet, the base and the adapter."""
     rules: RecipeRules
     dtype: str | None
     recipe: Recipe
@@ -171,12 +186,13 @@ def read_recipe(file: Path) -> MergePlan:
         raise Refusal(f"the recipe {file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, Mapping):
         raise Refusal(f"the recipe {file} is no mapping: expected keys such as merge_method, base_model and models")
-    return plan(typed(loaded, Recipe, at="recipe"), near=file.parent)
+    return plan(typed(foreign.translated(loaded), Recipe, at="recipe"), near=file.parent)
 
 
 def plan(recipe: Recipe, *, near: Path) -> MergePlan:
     """Resolve a recipe's names; relative directories are looked up from here, then from `near`."""
     if recipe.merge_method not in _METHODS:
+        foreign.refuse_method(recipe.merge_method, _METHODS)
         raise Refusal(f"merge_method is {recipe.merge_method!r}: {nearest(recipe.merge_method, _METHODS)}")
     rule, fixed = _METHODS[recipe.merge_method]
     notes: list[str] = []
@@ -199,7 +215,8 @@ def plan(recipe: Recipe, *, near: Path) -> MergePlan:
         raise Refusal("the recipe names no model: give at least one under models")
     base = recipe.base_model
     stands = MERGE_RULES[rule].in_recipes
-    keep = [i for i, model in enumerate(models) if stands.base_counts or model != base]
+    of_base = [base is not None and (model == base or _same(model, _path(base, near), near)) for model in models]
+    keep = [i for i in range(len(models)) if stands.base_counts or not of_base[i]]
     if base is None and stands.models_without_base == 0:
         raise Refusal(f"{recipe.merge_method} needs base_model: the pivot that the models were trained from")
     if base is None and stands.models_without_base not in (None, len(models)):
@@ -222,14 +239,18 @@ def plan(recipe: Recipe, *, near: Path) -> MergePlan:
         key for stretch in stretches for own in (*stretch.targets, stretch.rule) for key in _keys(own)
     }
     notes += _open_defaults(rule, given)
-    if recipe.tokenizer_source not in (None, "base"):
+    adapted: dict[Path, tuple[Path, Path]] = {}
+    pivot = _model(base or models[0], None, near, adapted)
+    targets = tuple(_model(models[i], base, near, adapted) for i in keep)
+    if recipe.tokenizer_source not in (None, "base") and not _same(recipe.tokenizer_source, pivot, near):
         raise Refusal(
             f"tokenizer_source is {recipe.tokenizer_source!r}: targets of one pivot share its tokenizer, which is"
             " copied; leave the key out, or set base"
         )
     return MergePlan(
-        pivot=_directory(base or models[0], near),
-        targets=tuple(_directory(models[i], near) for i in keep),
+        pivot=pivot,
+        targets=targets,
+        adapted=adapted,
         rules=RecipeRules(rule=rule, fixed=fixed, stretches=tuple(stretches)),
         dtype=recipe.out_dtype or recipe.dtype,
         recipe=recipe,
@@ -333,8 +354,10 @@ def _first(
 
 
 def _resolved(value: object, key: str, name: str, layer: int | None, layers: int | None) -> object:
+    if isinstance(value, Mapping):  # one filter without a list around it
+        value = [value]
     if not isinstance(value, Sequence) or isinstance(value, str):
-        return value
+        return foreign.number(value)
     if not value:
         raise Refusal(f"{key} is an empty list: expected numbers, or filters with values")
     if all(isinstance(item, Mapping) for item in value):
@@ -346,17 +369,46 @@ def _resolved(value: object, key: str, name: str, layer: int | None, layers: int
             if wanted is None or wanted == "*" or str(wanted) in name:
                 return _resolved(item["value"], key, name, layer, layers)
         return None
+    value = [foreign.number(item) for item in value]
     if not all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in value):
         raise Refusal(f"{key} is {list(value)!r}: expected numbers, a gradient over the layers, or filters with values")
     return gradient(value, layer, layers)
 
 
-def _directory(name: str, near: Path) -> Path:
+def _same(name: str, directory: Path, near: Path) -> bool:
+    """Whether a model's name leads to this directory, however it is written."""
+    found = _path(name, near)
+    return found.is_dir() and directory.is_dir() and found.samefile(directory)
+
+
+def _path(name: str, near: Path) -> Path:
     path = Path(name).expanduser()
-    if path.is_dir() or path.is_absolute():
-        found = path
+    return path if path.is_dir() or path.is_absolute() else near / path
+
+
+def _model(name: str, base: str | None, near: Path, adapted: dict[Path, tuple[Path, Path]]) -> Path:
+    """The directory of a model; for an adapter, with its base before a + or by itself, a path of its own that is noted
+    in `adapted`."""
+    found = _path(name, near)
+    if found.is_dir() and not adapters.is_adapter(found):
+        return found
+    before, plus, after = name.partition("+")
+    if found.is_dir():  # an adapter by itself
+        below, adapter = base or adapters.base_of(found), found
+        if not _path(below, near).is_dir():
+            raise Refusal(
+                f"{name} is an adapter, and its base {below or '(not noted)'} is no directory here: give"
+                " base_model, or the model as BASE_DIRECTORY+ADAPTER_DIRECTORY"
+            )
+    elif plus:
+        below, adapter = before, _path(after, near)
     else:
-        found = near / path
-    if not found.is_dir():
-        raise Refusal(f"there is no model directory {name}: merging reads local directories; fetch a hub model first")
-    return found
+        below, adapter = name, None
+    directory = _path(below, near)
+    if not directory.is_dir() or adapter is None:
+        raise Refusal(f"there is no model directory {below}: merging reads local directories; fetch a hub model first")
+    if not adapters.is_adapter(adapter):
+        raise Refusal(f"{name}: {after} is no adapter directory: expected one with {adapters.CONFIG} after the +")
+    place = Path(f"{directory}+{adapter}")
+    adapted[place] = (directory, adapter)
+    return place

@@ -1,0 +1,94 @@
+"""mergekit's own words in a recipe: those that mean what is done here anyway, and those that are not offered.
+
+docs/mergekit.md has all of them in a table, which is held to these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from fusion.runtime.configure import Refusal
+
+# Methods of mergekit 0.1 that are none of the rules here, and what they would do.
+METHODS: Mapping[str, str] = {
+    "breadcrumbs": "leaves out the smallest and the largest of each task vector's entries",
+    "breadcrumbs_ties": "leaves out the smallest and the largest of each task vector's entries, then elects signs",
+    "della": "drops a task vector's entries at random, small ones more often, then elects signs",
+    "della_linear": "drops a task vector's entries at random, small ones more often",
+    "model_stock": "takes a mean between pivot and targets by the angle of their task vectors",
+    "nearswap": "moves a model to another where both are near",
+    "nuslerp": "turns task vectors into each other on a sphere, in another way than slerp",
+    "multislerp": "takes the mean of several models on a sphere",
+    "karcher": "takes the Karcher mean of several models on a sphere",
+    "arcee_fusion": "takes over only entries that changed by much",
+    "core": "merges in the space that adapters share",
+    "passthrough": "stacks layers of models on each other, which makes a model of another depth",
+    "task_swapping": "exchanges parts of two task vectors",
+    "ram": "merges what one task moved and what several did in two ways",
+    "ramplus_tl": "merges what one task moved and what several did in two ways",
+}
+# Keys of a recipe that are not offered, and the way to what they do.
+KEYS: Mapping[str, str] = {
+    "chat_template": "the merged model has the pivot's chat template; put another chat_template.jinja into the merged"
+    " directory, or into the pivot's before",
+    "modules": "a model of several modules is merged as one; give its models under models",
+    "lora_merge_dtype": "adapters are applied in fp32; leave the key out",
+    "default_slices": "give slices or models",
+}
+# How mergekit's mapping `tokenizer` may read here: the pivot's tokenizer is copied.
+_OF_TOKENIZER = "targets of one pivot share its tokenizer, which is copied; leave the key out, or set tokenizer: pivot"
+
+
+def translated(recipe: Mapping[str, object]) -> dict[str, object]:
+    """A recipe's mapping with what mergekit spells otherwise as here.  Raises Refusal for what is not offered."""
+    for key, way in KEYS.items():
+        if key in recipe:
+            raise Refusal(f"recipe.{key} is mergekit's and not offered here: {way}")
+    found = dict(recipe)
+    tokenizer = found.get("tokenizer")
+    if isinstance(tokenizer, Mapping):
+        for key in set(tokenizer) - {"source"}:
+            raise Refusal(f"recipe.tokenizer.{key} is mergekit's and not offered here: {_OF_TOKENIZER}")
+        found["tokenizer"] = "equal"
+        found["tokenizer_source"] = tokenizer.get("source") or "base"
+    base = found.get("base_model")
+    if isinstance(base, Mapping):
+        found["base_model"] = _written_model(base, "base_model")
+    models = found.get("models")
+    if isinstance(models, list):
+        found["models"] = [
+            {**entry, "model": _written_model(entry["model"], "models[].model")}
+            if isinstance(entry, Mapping) and isinstance(entry.get("model"), Mapping)
+            else entry
+            for entry in models
+        ]
+    return found
+
+
+def refuse_method(name: str, offered: Collection[str]) -> None:
+    """Raises Refusal for a method that is mergekit's own."""
+    if name in METHODS:
+        raise Refusal(
+            f"merge_method {name} is mergekit's and not offered here (it {METHODS[name]}): merge with mergekit, or by"
+            f" one of {', '.join(sorted(offered))}"
+        )
+
+
+def number(value: object) -> object:
+    """A number that YAML 1.1 reads as text, such as 5e-1, as a number; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        return value
+
+
+def _written_model(model: Mapping[str, object], at: str) -> str:
+    """mergekit's long form of a model, {model: {path: P}, lora: {path: L}}, in its short one, P+L."""
+    inner, lora = model.get("model"), model.get("lora")
+    path = inner.get("path") if isinstance(inner, Mapping) else model.get("path")
+    adapter = lora.get("path") if isinstance(lora, Mapping) else lora
+    if not isinstance(path, str) or not (adapter is None or isinstance(adapter, str)):
+        raise Refusal(f"recipe.{at} is {dict(model)}: expected a directory, or model: {{path: DIR}}")
+    return path if adapter is None else f"{path}+{adapter}"
