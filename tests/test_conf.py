@@ -137,8 +137,8 @@ def test_every_kind_of_benchmark_has_an_entry():
     [
         ("merg=ties", "did you mean 'merge'"),
         ("merge=tis", "did you mean 'ties'"),
-        ("merge.ties.densty=0.1", "did you mean 'density'"),
-        ("train.lm_wieght=0.1", "did you mean 'lm_weight'"),
+        ("merge.ties.densty=0.1", "did you mean 'merge.ties.density'"),
+        ("train.lm_wieght=0.1", "did you mean 'train.lm_weight'"),
         ("experiment=poket", "did you mean 'pocket'"),
     ],
 )

@@ -37,6 +37,7 @@ class Sweep:
     """`cells`: each cell's overrides, in the order of launching; a run that is no sweep has one."""
 
     multirun: bool
+    root: str  # the command's
     cells: tuple[tuple[str, ...], ...]
     master: DictConfig
     loader: ConfigLoaderImpl
@@ -45,7 +46,7 @@ class Sweep:
         """The cell as Hydra composes it.  Raises Refusal where Hydra would refuse."""
         from omegaconf import OmegaConf, open_dict
 
-        with _refusing():
+        with _refusing(self.root):
             composed = self.loader.load_sweep_config(self.master, [*cell])
             name = composed.hydra.job.override_dirname
             with open_dict(composed):
@@ -71,7 +72,7 @@ def expand(root: str, arguments: Sequence[str], *, multirun: bool = False) -> Sw
     setup_globals()
     OmegaConf.register_new_resolver("cell_folder", cell_folder, replace=True)
     loader = ConfigLoaderImpl(config_search_path=create_config_search_path(str(CONF)))
-    with _refusing():
+    with _refusing(root):
         master = loader.load_configuration(
             config_name=root, overrides=[*arguments], run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False
         )
@@ -79,7 +80,7 @@ def expand(root: str, arguments: Sequence[str], *, multirun: bool = False) -> Sw
         assert isinstance(task, list)
         multirun = multirun or master.hydra.mode == RunMode.MULTIRUN
         if not multirun:
-            return Sweep(multirun=False, cells=(tuple(task),), master=master, loader=loader)
+            return Sweep(root=root, multirun=False, cells=(tuple(task),), master=master, loader=loader)
         sweeper = master.hydra.sweeper
         if not sweeper._target_.endswith((f".{BasicSweeper.__name__}", ".CellSweeper")):
             raise Refusal(
@@ -88,14 +89,14 @@ def expand(root: str, arguments: Sequence[str], *, multirun: bool = False) -> Sw
         given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
         parsed = OverridesParser.create(config_loader=loader).parse_overrides([*given, *task])
         (cells,) = BasicSweeper.split_arguments(parsed, None)
-    return Sweep(multirun=True, cells=tuple(tuple(cell) for cell in cells), master=master, loader=loader)
+    return Sweep(root=root, multirun=True, cells=tuple(tuple(cell) for cell in cells), master=master, loader=loader)
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
+def _refusing(root: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
         if type(error).__module__.split(".")[0] not in ("hydra", "omegaconf", "antlr4"):
             raise
-        raise Refusal(hydra_message(error)) from error
+        raise Refusal(hydra_message(error, root)) from error

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-Turn = dict[str, str]  # role and content
+RoleContent = dict[str, str]  # role and content
 
 
-def readings(turns: Sequence[Turn]) -> Iterator[list[Turn]]:
+def readings(turns: Sequence[RoleContent]) -> Iterator[list[RoleContent]]:
     """The turns as they are; with the system's text in front of the first user's; and with tools' turns as user's."""
     yield list(turns)
     if turns[0]["role"] == "system":
@@ -21,18 +21,18 @@ def readings(turns: Sequence[Turn]) -> Iterator[list[Turn]]:
         yield _tools_as_user(turns)
 
 
-def left_out(turns: Sequence[Turn], text: str) -> bool:
+def left_out(turns: Sequence[RoleContent], text: str) -> bool:
     """Whether a template passed over a system's or a tool's turn without a word."""
     return any(turn["content"].strip() not in text for turn in turns if turn["role"] in ("system", "tool"))
 
 
-def _system_in_user(turns: Sequence[Turn]) -> list[Turn]:
+def _system_in_user(turns: Sequence[RoleContent]) -> list[RoleContent]:
     system, user, *rest = turns
     return [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *rest]
 
 
-def _tools_as_user(turns: Sequence[Turn]) -> list[Turn]:
-    found: list[Turn] = []
+def _tools_as_user(turns: Sequence[RoleContent]) -> list[RoleContent]:
+    found: list[RoleContent] = []
     for turn in turns:
         if turn["role"] != "tool":
             found.append(turn)

@@ -27,7 +27,7 @@ class TemplateFault(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompt:
+class RenderedPrompt:
     """Where an assistant turn's generation prompt parts from the conversation's text."""
 
     shared: int  # characters that both begin with
@@ -39,7 +39,7 @@ class Rendering:
     """A conversation as text, and the generation prompt of each of its assistant turns."""
 
     text: str
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[RenderedPrompt, ...]
 
 
 def rendered(template: str, messages: Turns, *, given: Mapping[str, object]) -> Rendering:
@@ -53,7 +53,7 @@ def rendered(template: str, messages: Turns, *, given: Mapping[str, object]) -> 
         found = _CHILD.answer(json.dumps(request).encode() + b"\n")
     if "error" in found:
         raise TemplateFault(printable(found["error"]))
-    prompts = tuple(Prompt(shared=shared, rest=rest) for shared, rest in found["prompts"])
+    prompts = tuple(RenderedPrompt(shared=shared, rest=rest) for shared, rest in found["prompts"])
     return Rendering(text=found["text"], prompts=prompts)
 
 

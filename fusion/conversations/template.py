@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from fusion.conversations.byte_spans import byte_offsets, spell_out
 from fusion.conversations.conversation import Conversation, Message
 from fusion.conversations.folding import left_out, readings
-from fusion.conversations.rendering import Prompt, Rendering, TemplateFault, printable, rendered
+from fusion.conversations.rendering import RenderedPrompt, Rendering, TemplateFault, printable, rendered
 from fusion.conversations.vocabulary import token_bytes
 from fusion.runtime.configure import Refusal
 
@@ -326,7 +326,7 @@ def _folded(tokenizer: PreTrainedTokenizerFast, conversation: Conversation) -> t
     _refuse(tokenizer, f"cannot render conversation '{conversation.id}' ({faults[0]})")
 
 
-def _begin(text: str, prompt: Prompt, content: str) -> int | None:
+def _begin(text: str, prompt: RenderedPrompt, content: str) -> int | None:
     """Where `content` begins in `text` after `prompt`, which may differ from it in whitespace at its end."""
     if prompt.rest.strip():
         return None
@@ -340,7 +340,7 @@ def _begin(text: str, prompt: Prompt, content: str) -> int | None:
     return begin
 
 
-def _no_place(found: Rendering, prompt: Prompt, content: str, where: str) -> str:
+def _no_place(found: Rendering, prompt: RenderedPrompt, content: str, where: str) -> str:
     """Why the labels of an answer cannot be placed."""
     written = found.text[prompt.shared : max(prompt.shared, found.text.find(content, prompt.shared))]
     if "think>" in written or "think>" in prompt.rest:

@@ -98,4 +98,5 @@ def _end() -> None:
 
 
 def _below() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    found: list[psutil.Process] = psutil.Process().children(recursive=True)
+    return found

@@ -69,10 +69,10 @@ def check_tokenizers(pivot: Path, targets: Sequence[Path]) -> None:
                     " the ids agree"
                 )
         if ours and not ours.keys() & theirs.keys():
-            brings = f"has {' and '.join(theirs)}" if theirs else "brings none"
+            why = "they are written in different ways" if theirs else f"{target} brings none"
             warnings.warn(
-                f"the tokenizers were not compared: the pivot has {' and '.join(ours)} and {target} {brings}; the"
-                " merged model gets the pivot's",
+                f"the tokenizers of the pivot {pivot} and of {target} were not compared, since {why}: the merged model"
+                " gets the pivot's",
                 stacklevel=2,
             )
 

@@ -26,9 +26,10 @@ from typing import Literal
 import yaml
 
 from fusion.merge import MERGE_RULES, MergeRule
-from fusion.merge.checkpoints import adapters, roles
+from fusion.merge.checkpoints import roles
 from fusion.merge.parameter import Context
 from fusion.merge.recipes import foreign
+from fusion.merge.recipes.located import located, path_of, same_model
 from fusion.merge.rules.slerp import gradient
 from fusion.runtime.configure import Refusal, nearest, typed
 from fusion.runtime.precision import LostUpdate, Rounding
@@ -215,7 +216,7 @@ def plan(recipe: Recipe, *, near: Path) -> MergePlan:
         raise Refusal("the recipe names no model: give at least one under models")
     base = recipe.base_model
     stands = MERGE_RULES[rule].in_recipes
-    of_base = [base is not None and (model == base or _same(model, _path(base, near), near)) for model in models]
+    of_base = [base is not None and (model == base or same_model(model, path_of(base, near), near)) for model in models]
     keep = [i for i in range(len(models)) if stands.base_counts or not of_base[i]]
     if base is None and stands.models_without_base == 0:
         raise Refusal(f"{recipe.merge_method} needs base_model: the pivot that the models were trained from")
@@ -240,16 +241,16 @@ def plan(recipe: Recipe, *, near: Path) -> MergePlan:
     }
     notes += _open_defaults(rule, given)
     adapted: dict[Path, tuple[Path, Path]] = {}
-    pivot = _model(base or models[0], None, near, adapted)
-    targets = tuple(_model(models[i], base, near, adapted) for i in keep)
-    if recipe.tokenizer_source not in (None, "base") and not _same(recipe.tokenizer_source, pivot, near):
+    pivot = located(base or models[0], None, near, adapted)
+    kept = tuple(located(models[i], base, near, adapted) for i in keep)
+    if recipe.tokenizer_source not in (None, "base") and not same_model(recipe.tokenizer_source, pivot, near):
         raise Refusal(
             f"tokenizer_source is {recipe.tokenizer_source!r}: targets of one pivot share its tokenizer, which is"
             " copied; leave the key out, or set base"
         )
     return MergePlan(
         pivot=pivot,
-        targets=targets,
+        targets=kept,
         adapted=adapted,
         rules=RecipeRules(rule=rule, fixed=fixed, stretches=tuple(stretches)),
         dtype=recipe.out_dtype or recipe.dtype,
@@ -369,46 +370,7 @@ def _resolved(value: object, key: str, name: str, layer: int | None, layers: int
             if wanted is None or wanted == "*" or str(wanted) in name:
                 return _resolved(item["value"], key, name, layer, layers)
         return None
-    value = [foreign.number(item) for item in value]
-    if not all(isinstance(item, (int, float)) and not isinstance(item, bool) for item in value):
+    numbers = [float(n) for n in map(foreign.number, value) if isinstance(n, (int, float)) and not isinstance(n, bool)]
+    if len(numbers) < len(value):
         raise Refusal(f"{key} is {list(value)!r}: expected numbers, a gradient over the layers, or filters with values")
-    return gradient(value, layer, layers)
-
-
-def _same(name: str, directory: Path, near: Path) -> bool:
-    """Whether a model's name leads to this directory, however it is written."""
-    found = _path(name, near)
-    return found.is_dir() and directory.is_dir() and found.samefile(directory)
-
-
-def _path(name: str, near: Path) -> Path:
-    path = Path(name).expanduser()
-    return path if path.is_dir() or path.is_absolute() else near / path
-
-
-def _model(name: str, base: str | None, near: Path, adapted: dict[Path, tuple[Path, Path]]) -> Path:
-    """The directory of a model; for an adapter, with its base before a + or by itself, a path of its own that is noted
-    in `adapted`."""
-    found = _path(name, near)
-    if found.is_dir() and not adapters.is_adapter(found):
-        return found
-    before, plus, after = name.partition("+")
-    if found.is_dir():  # an adapter by itself
-        below, adapter = base or adapters.base_of(found), found
-        if not _path(below, near).is_dir():
-            raise Refusal(
-                f"{name} is an adapter, and its base {below or '(not noted)'} is no directory here: give"
-                " base_model, or the model as BASE_DIRECTORY+ADAPTER_DIRECTORY"
-            )
-    elif plus:
-        below, adapter = before, _path(after, near)
-    else:
-        below, adapter = name, None
-    directory = _path(below, near)
-    if not directory.is_dir() or adapter is None:
-        raise Refusal(f"there is no model directory {below}: merging reads local directories; fetch a hub model first")
-    if not adapters.is_adapter(adapter):
-        raise Refusal(f"{name}: {after} is no adapter directory: expected one with {adapters.CONFIG} after the +")
-    place = Path(f"{directory}+{adapter}")
-    adapted[place] = (directory, adapter)
-    return place
+    return gradient(numbers, layer, layers)

@@ -53,7 +53,7 @@ def test_the_command_line_comes_before_what_a_study_sweeps():
     [
         (["experiment=pocke"], "did you mean 'pocket'"),
         (["experiment=pocket", "train.lm_weight=interval(0,1)"], "INTERVAL_SWEEP"),
-        (["experiment=pocket", "seed=0,1", "train.lm_weigt=1"], "did you mean 'lm_weight'"),
+        (["experiment=pocket", "seed=0,1", "train.lm_weigt=1"], "did you mean 'train.lm_weight'"),
     ],
 )
 def test_what_hydra_would_not_launch_is_refused(arguments, said):

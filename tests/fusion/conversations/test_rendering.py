@@ -10,7 +10,7 @@ import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from fusion.conversations import render_child
-from fusion.conversations.rendering import Prompt, TemplateFault, printable, rendered
+from fusion.conversations.rendering import RenderedPrompt, TemplateFault, printable, rendered
 
 SAID = [{"role": "user", "content": "Hi\n"}, {"role": "assistant", "content": "Grüße 😀"}]
 GIVEN = {"bos_token": "<s>", "eos_token": "</s>"}
@@ -95,9 +95,9 @@ def test_where_a_prompt_parts_from_the_text_is_told() -> None:
     )
     found = rendered(template, [*SAID, *SAID], given={})
     assert found.text == "4>Grüße 😀"
-    assert found.prompts == (Prompt(shared=0, rest="1>> "), Prompt(shared=0, rest="3>> "))
+    assert found.prompts == (RenderedPrompt(shared=0, rest="1>> "), RenderedPrompt(shared=0, rest="3>> "))
     template = "{% for m in messages %}{{ m['content'] }}|{% endfor %}{{ 'A:' if add_generation_prompt }}"
-    assert rendered(template, SAID, given={}).prompts == (Prompt(shared=4, rest="A:"),)
+    assert rendered(template, SAID, given={}).prompts == (RenderedPrompt(shared=4, rest="A:"),)
 
 
 def test_a_template_that_asks_for_the_date_is_told_how_to_get_one() -> None:

@@ -169,15 +169,22 @@ def test_a_tied_target_lends_its_embeddings_to_the_pivots_head(models: tuple[Pat
     assert torch.equal(merged["lm_head.weight"], tied["model.embed_tokens.weight"])
 
 
-def test_a_head_equal_to_the_embeddings_is_no_surplus(models: tuple[Path, list[Path]], tmp_path: Path) -> None:
+def test_a_target_with_a_head_of_its_own_unties_that_of_the_merge(
+    models: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
     _, (target, _) = models
     tied = tensors(0)
     del tied["lm_head.weight"]
     pivot = write(tmp_path / "tied-pivot", tied, config={**CONFIG, "tie_word_embeddings": True})
-    with pytest.raises(Refusal, match=r"has parameters that the pivot .* lacks: lm_head\.weight"):
-        merge(pivot=pivot, targets=[target], rule=MERGE_RULES["linear"](), out=tmp_path / "out")
+    merge(pivot=pivot, targets=[target], rule=MERGE_RULES["linear"](), out=tmp_path / "own")
+    found = load_file(tmp_path / "own/model.safetensors")
+    assert torch.equal(found["lm_head.weight"], tensors(1)["lm_head.weight"])  # the mean of one target is that target
+    assert json.loads((tmp_path / "own/config.json").read_text())["tie_word_embeddings"] is False
+
     changed(target, {"lm_head.weight": load_file(target / "model.safetensors")["model.embed_tokens.weight"].clone()})
-    merge(pivot=pivot, targets=[target], rule=MERGE_RULES["linear"](), out=tmp_path / "out")
+    merge(pivot=pivot, targets=[target], rule=MERGE_RULES["linear"](), out=tmp_path / "shared")
+    assert "lm_head.weight" not in load_file(tmp_path / "shared/model.safetensors")
+    assert json.loads((tmp_path / "shared/config.json").read_text())["tie_word_embeddings"] is True
 
 
 def test_a_missing_tensor_is_refused_by_name(models: tuple[Path, list[Path]], tmp_path: Path) -> None:
@@ -205,7 +212,9 @@ def test_enlarged_embeddings_are_refused_or_cut(models: tuple[Path, list[Path]],
         for n in ("model.embed_tokens.weight", "lm_head.weight")
     }
     changed(targets[0], larger)
-    with pytest.raises(Refusal, match=r"has shape \[13, 6\] .* embeddings: cut merges the rows both have"):
+    with pytest.raises(
+        Refusal, match=r"has shape \[13, 6\] .* was enlarged. embeddings: cut merges the rows that both"
+    ):
         merge(pivot=pivot, targets=targets[:1], rule=MERGE_RULES["linear"](), out=tmp_path / "out")
     merge(pivot=pivot, targets=targets[:1], rule=MERGE_RULES["linear"](), out=tmp_path / "out", embeddings="cut")
     merged = {n: t for file in (tmp_path / "out").glob("*.safetensors") for n, t in load_file(file).items()}
@@ -259,7 +268,8 @@ def test_another_family_and_another_tokenizer_are_refused(models: tuple[Path, li
     tokenizer = {"model": {"vocab": {"a": 0, "b": 1}, "merges": ["a b"]}, "added_tokens": [], "truncation": None}
     (pivot / "tokenizer.json").write_text(json.dumps(tokenizer))
     same = {**tokenizer, "truncation": {"max_length": 5}, "model": {**tokenizer["model"], "merges": [["a", "b"]]}}
-    (targets[0] / "tokenizer.json").write_text(json.dumps(same))
+    for target in targets:
+        (target / "tokenizer.json").write_text(json.dumps(same))
     merge(pivot=pivot, targets=targets, rule=MERGE_RULES["linear"](), out=tmp_path / "out")
     swapped = {**tokenizer, "model": {**tokenizer["model"], "vocab": {"a": 1, "b": 0}}}
     (targets[0] / "tokenizer.json").write_text(json.dumps(swapped))
