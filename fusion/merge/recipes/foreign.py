@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 
 from fusion.runtime.configure import Refusal
 
-# Methods of mergekit 0.1 that are none of the rules here, and what they would do.
+# Methods of mergekit 0.1.5 that are none of the rules here, and what they would do.
 METHODS: Mapping[str, str] = {
     "breadcrumbs": "leaves out the smallest and the largest of each task vector's entries",
     "breadcrumbs_ties": "leaves out the smallest and the largest of each task vector's entries, then elects signs",
@@ -21,9 +21,7 @@ METHODS: Mapping[str, str] = {
     "multislerp": "takes the mean of several models on a sphere",
     "karcher": "takes the Karcher mean of several models on a sphere",
     "arcee_fusion": "takes over only entries that changed by much",
-    "core": "merges in the space that adapters share",
     "passthrough": "stacks layers of models on each other, which makes a model of another depth",
-    "task_swapping": "exchanges parts of two task vectors",
     "ram": "merges what one task moved and what several did in two ways",
     "ramplus_tl": "merges what one task moved and what several did in two ways",
 }
