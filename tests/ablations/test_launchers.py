@@ -173,8 +173,9 @@ def test_a_sweep_all_of_whose_failures_were_refusals_ends_with_status_2(tmp_path
 
 
 def test_cells_that_would_share_a_folder_are_refused_before_any_is_launched(tmp_path):
+    before = psutil.Process().children(recursive=True)
     ended = run(tmp_path, "-m", "experiment=tiny,pocket_smoke")
     assert ended.returncode == 2
     assert "would share the folder" in ended.stderr
     assert not list(tmp_path.rglob("progress.json"))
-    assert psutil.Process().children(recursive=True) == []
+    assert psutil.Process().children(recursive=True) == before
