@@ -61,3 +61,15 @@ def texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"expected a list of texts, got {str(value)[:60]!r}")
     return tuple(value)
+
+
+def identifier(value: object) -> str:
+    """A question's number or name as text, whatever a table on the way has made of it: 81, 81.0 and "81" are one.
+
+    Raises ValueError for anything but text and whole numbers.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError(f"{value!r} is no identifier: expected text or a whole number")
+    return str(value)

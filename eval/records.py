@@ -47,7 +47,8 @@ class Question:
 class Answer:
     """What one model said to one question.  `weights` is the digest of the weights that said it, empty if unknown.
 
-    When a turn could not be answered, `turns` holds those before it and `reason` says why.
+    When a turn could not be answered, `turns` holds those before it and `reason` says why.  `cut`: the turns, from 1,
+    that ended because no more tokens were allowed; `thought`: in how many thinking was taken out.
     """
 
     question_id: str
@@ -57,6 +58,8 @@ class Answer:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reason: str | None = None
+    cut: tuple[int, ...] = ()
+    thought: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, order=True)

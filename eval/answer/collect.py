@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eval.benchmarks.protocol import Asking
 from eval.records import Answer, Journal, Question, read_records
-from eval.serve.chat_client import ChatReply, ChatRequest, ask
+from eval.serve.chat_client import CUT, ChatReply, ChatRequest, ask
 from eval.serve.server import Endpoint
 
 
@@ -43,6 +43,8 @@ def collect_answers(
                 prompt_tokens=reply.prompt_tokens,
                 completion_tokens=reply.completion_tokens,
                 reason=reply.failure,
+                cut=tuple(turn for turn, why in enumerate(reply.finish_reasons, start=1) if why == CUT),
+                thought=reply.thought,
             )
             passing += reply.kind not in (None, "refused")
             written.append(answer)

@@ -118,7 +118,9 @@ class AlpacaEval:
             instruction, output = wanted(row, "instruction", "output", path=source, number=number)
             if instruction in outputs:
                 raise Refusal(f"{source}, row {number}: this instruction occurs twice")
-            outputs[instruction] = (str(output), str(row.get("generator", "baseline")))
+            if not isinstance(output, str):
+                raise Refusal(f"{source}, row {number}: the baseline's output is {output!r}: expected text")
+            outputs[instruction] = (output, str(row.get("generator", "baseline")))
         lacking = [question.id for question in questions if question.turns[0] not in outputs]
         if lacking:
             raise Refusal(f"{files.baseline} has no output for {len(lacking)} of {len(questions)} instructions")
@@ -193,7 +195,13 @@ class LoadedAlpacaEval(JudgedAlone):
                 raise Refusal(f"{path}, row {number}: this instruction is not in the set: {str(instruction)[:80]!r}")
             model = str(row.get(f"generator{suffix}", path.name.split(".")[0]))
             if numbers[instruction] in drawn:
-                answers.append(Answer(question_id=numbers[instruction], model=model, turns=(str(output),)))
+                question = numbers[instruction]
+                if output is None:  # as a failed generation leaves it
+                    answers.append(Answer(question_id=question, model=model, turns=(), reason="its output is null"))
+                    continue
+                if not isinstance(output, str):
+                    raise Refusal(f"{path}, row {number}: output is {output!r}: expected text, or null for no answer")
+                answers.append(Answer(question_id=question, model=model, turns=(output,)))
         return answers
 
     def plan(self, answers: Sequence[Answer]) -> JudgingPlan:

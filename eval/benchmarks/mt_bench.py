@@ -25,7 +25,7 @@ from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, S
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.errors import JudgeFailure
 from eval.exchange import JudgeRequest, Reply
-from eval.files import read_rows, texts, wanted
+from eval.files import identifier, read_rows, texts, wanted
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric import Metric
@@ -139,11 +139,12 @@ class LoadedMTBench(JudgedAlone):
         answers = {}
         for number, row in enumerate(read_rows(path), start=1):
             question_id, choices = wanted(row, "question_id", "choices", path=path, number=number)
+            name = _identifier(question_id, path=path, number=number)
             try:
                 turns = texts(choices[0]["turns"])
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise Refusal(f"{path}, row {number}: expected choices[0].turns, a list of texts") from error
-            answers[str(question_id)] = Answer(question_id=str(question_id), model=model, turns=turns)
+            answers[name] = Answer(question_id=name, model=model, turns=turns)
         return list(answers.values())
 
     def plan(self, answers: Sequence[Answer]) -> JudgingPlan:
@@ -242,10 +243,11 @@ def _question(
     row: dict[str, Any], references: Mapping[str, tuple[str, ...]] | None, *, path: Path, number: int
 ) -> Question:
     question_id, category, turns = wanted(row, "question_id", "category", "turns", path=path, number=number)
-    known = references.get(str(question_id)) if references is not None else row.get("reference")
+    name = _identifier(question_id, path=path, number=number)
+    known = references.get(name) if references is not None else row.get("reference")
     try:
         return Question(
-            id=str(question_id),
+            id=name,
             category=str(category),
             turns=texts(turns),
             references=texts(known) if isinstance(known, list) else known,
@@ -254,13 +256,21 @@ def _question(
         raise Refusal(f"{path}, row {number}: {error}") from error
 
 
+def _identifier(value: object, *, path: Path, number: int) -> str:
+    try:
+        return identifier(value)
+    except ValueError as error:
+        raise Refusal(f"{path}, row {number}: question_id: {error}") from error
+
+
 def _reference_answers(path: Path) -> dict[str, tuple[str, ...]]:
     # fastchat's loader reads a directory of such files; its rows are answers like any model's.
     references = {}
     for number, row in enumerate(read_rows(path), start=1):
         question_id, choices = wanted(row, "question_id", "choices", path=path, number=number)
+        name = _identifier(question_id, path=path, number=number)
         try:
-            references[str(question_id)] = texts(choices[0]["turns"])
+            references[name] = texts(choices[0]["turns"])
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise Refusal(f"{path}, row {number}: expected choices[0].turns, a list of texts") from error
     return references

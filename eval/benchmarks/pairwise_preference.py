@@ -24,6 +24,9 @@ from fusion.runtime.configure import Refusal, nearest
 
 # Orders of showing (`eval.records.Place`): the package's draw, the model's answer first, the model's answer second.
 AS_PUBLISHED, SHOWN_FIRST, SHOWN_SECOND = 0, 1, 2
+# Of the first token's probability, at least so much must be on the tokens that are verdicts: what is divided below that
+# is noise, and a judge that thinks aloud first has next to nothing there.
+_LEAST_WEIGHT = 0.01
 _FIELDS = re.compile(r"\{(instruction|output_1|output_2)\}")
 _CHATML = re.compile(r"<\|im_start\|>(system|user|assistant)\n(.*?)<\|im_end\|>", re.DOTALL)
 
@@ -82,6 +85,14 @@ class Annotator:
         parse = getattr(alpaca_module("completion_parsers"), self.parser)
         _, completion_of = _FORMS[self.parser]
         completion = completion_of(reply)
+        verdicts = self.parser_settings.get("denominator_tokens")
+        if isinstance(verdicts, list):  # a parser that divides the weight of one token by that of all of these
+            weight = math.fsum(math.exp(logprob) for token, logprob in reply.top_logprobs if token in verdicts)
+            if 0 < weight < _LEAST_WEIGHT:
+                raise ValueError(
+                    f"its first token is {' or '.join(verdicts)} with probability {weight:.2g}: the judge was about to"
+                    " say something else"
+                )
         try:
             (value,) = parse(completion, **self.parser_settings)
         except Exception as error:  # the package's parsers raise whatever the reply makes them raise

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from eval.exchange import JudgeRequest, Reply
 from eval.judges.forms import FORMS
+from eval.serve.said import said_in, without_thinking
 
 ReplyKind = Literal["text", "json"]
 
@@ -24,7 +25,8 @@ _JSON_TOKENS = 512  # at least: an annotator that wants one token of text needs 
 
 
 def body(request: JudgeRequest, *, reply: ReplyKind, extra: Mapping[str, Any], seeded: bool) -> dict[str, Any]:
-    """The fields of a chat completion request, the model's name apart; `extra` comes last and replaces.
+    """The fields of a chat completion request, the model's name apart; `extra` comes last and replaces,
+    and leaves out where it says null.
 
     `seeded`: draw with a seed that depends on the request's place alone, for servers that take one.
     """
@@ -43,7 +45,7 @@ def body(request: JudgeRequest, *, reply: ReplyKind, extra: Mapping[str, Any], s
             found |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if seeded:
         found["seed"] = int.from_bytes(hashlib.sha256(repr(astuple(request.place)).encode()).digest()[:4], "big") >> 1
-    return {**found, **extra}
+    return {name: value for name, value in {**found, **extra}.items() if value is not None}
 
 
 def read_completion(completion: Any, request: JudgeRequest, *, reply: ReplyKind) -> Reply:
@@ -54,7 +56,7 @@ def read_completion(completion: Any, request: JudgeRequest, *, reply: ReplyKind)
     try:
         choice = completion["choices"][0]
         message = choice["message"]
-        text = message.get("content") or ""
+        text = without_thinking(said_in(message))
         if message.get("tool_calls"):
             text = message["tool_calls"][0]["function"]["arguments"]
         first = ((choice.get("logprobs") or {}).get("content") or [])[:1]

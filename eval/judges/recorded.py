@@ -9,6 +9,7 @@ on every re-run), the last one that carries a score counts: a re-run replaces wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,10 +98,18 @@ class Annotations:
         if not rows:
             return Reply(failure="the recorded verdict is against another baseline's answer", missing=True)
         row = rows[-1]
-        preference = row["preference"]
+        preference = _number(row["preference"])
         text, top = _first_token(row.get("raw_completion") or row.get("preference_raw_completion"))
-        unscored = preference is None or preference != preference
-        return Reply(text=text, top_logprobs=top, value=None if unscored else float(preference))
+        return Reply(text=text, top_logprobs=top, value=preference)
+
+
+def _number(value: object) -> float | None:
+    """A preference, also one that a table wrote as text; None for a failed one."""
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _first_token(completion: Any) -> tuple[str, tuple[tuple[str, float], ...]]:

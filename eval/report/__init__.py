@@ -6,6 +6,7 @@ In reading order:
     tables.py               scores.csv and the rows of the leaderboard
     leaderboard_files.py    the leaderboard as Markdown, CSV and LaTeX
     judging.py              what the judges took, and how far they agreed
+    endings.py              how many answers were cut, empty, or had thinking taken out
     plots.py                the plots
     sections.py             a part of a report below the leaderboard
     answers_page.py         every question, answer and verdict on one page

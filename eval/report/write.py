@@ -22,6 +22,7 @@ from eval.report.comparisons import (
     smallest_difference,
     too_few,
 )
+from eval.report.endings import ending_notes
 from eval.report.headline import headline
 from eval.report.judging import write_judging
 from eval.report.page import page
@@ -60,7 +61,12 @@ def write_report(
     (out / "scores.csv").write_text(table_csv(table), encoding="utf-8")
     (out / "items.csv").write_text(table_csv(items_table(scored)), encoding="utf-8")
     rows = leaderboard(table, [cost for entry in scored if entry.judged for cost in entry.judged.costs])
-    remarks = [*notes(scored, table, bootstrap, reference_of), *write_judging(scored, out, bootstrap), *remarks]
+    remarks = [
+        *notes(scored, table, bootstrap, reference_of),
+        *ending_notes(scored),
+        *write_judging(scored, out, bootstrap),
+        *remarks,
+    ]
     below = [_brackets(bootstrap), *remarks]
     (out / "leaderboard.md").write_text(f"# {inert(title)}\n\n" + leaderboard_files.markdown(rows, below))
     (out / "leaderboard.csv").write_text(leaderboard_files.wide_csv(rows))

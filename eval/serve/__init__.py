@@ -14,6 +14,7 @@ Nothing here imports vllm, torch, transformers or openai before a server starts.
     transformers_server.py, generation.py, loading.py    where vLLM cannot run
     automatic.py, existing_endpoint.py               whichever can run; somebody else's
     standing.py, lanes.py                            servers kept up from cell to cell, and several side by side
+    said.py                                          what a completion says, apart from thinking
     endpoint_client.py                               one request, asked again by one rule
     chat_client.py, worker_pool.py                   many questions at a time
 """

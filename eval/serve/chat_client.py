@@ -18,8 +18,11 @@ from typing import Any
 
 from eval.errors import ServerFailure
 from eval.serve.endpoint_client import EndpointClient, FailureKind, NoReply, Patience, Silence
+from eval.serve.said import said_in, without_thinking
 from eval.serve.server import Endpoint
 from eval.serve.worker_pool import work_through
+
+CUT = "length"  # why a turn ended that was cut at max_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,7 @@ class ChatReply:
     id: str
     turns: tuple[str, ...]  # the model's, in order; fewer than asked where `failure` says why the next one is missing
     finish_reasons: tuple[str, ...] = ()  # per turn: stop, length
+    thought: int = 0  # turns from which thinking was taken out
     prompt_tokens: int = 0  # summed over turns, as `completion_tokens` are
     completion_tokens: int = 0
     # Per turn, pairs of token text and log-probability in nats, where the request asked for them.
@@ -132,15 +136,20 @@ class ChatClient:
         for turn in request.turns:
             messages.append({"role": "user", "content": turn})
             try:
-                said.append(await self._client.complete(_body(request, messages), _read))
+                found = await self._client.complete(_body(request, messages), _read)
             except NoReply as error:
                 kind, failure = error.kind, str(error)
                 break
+            if not found.text and found.finish_reason == CUT:
+                failure = f"no text among its {request.max_tokens} tokens: all went into thinking; raise max_tokens"
+                break
+            said.append(found)
             messages.append({"role": "assistant", "content": said[-1].text})
         return ChatReply(
             id=request.id,
             turns=tuple(turn.text for turn in said),
             finish_reasons=tuple(turn.finish_reason for turn in said),
+            thought=sum(turn.thought for turn in said),
             prompt_tokens=sum(turn.prompt_tokens for turn in said),
             completion_tokens=sum(turn.completion_tokens for turn in said),
             first_token=tuple(turn.first_token for turn in said) if request.top_logprobs is not None else (),
@@ -153,6 +162,7 @@ class ChatClient:
 class _ReplyTurn:
     text: str
     finish_reason: str
+    thought: bool
     prompt_tokens: int
     completion_tokens: int
     first_token: tuple[tuple[str, float], ...]
@@ -178,9 +188,12 @@ def _read(completion: Any) -> _ReplyTurn:
         choice = completion["choices"][0]
         tokens = (choice.get("logprobs") or {}).get("content") or [{"top_logprobs": ()}]
         usage = completion.get("usage") or {}
+        whole = said_in(choice["message"])
+        text = without_thinking(whole)
         return _ReplyTurn(
-            text=str(choice["message"]["content"] or ""),
+            text=text,
             finish_reason=str(choice.get("finish_reason") or ""),
+            thought=text != whole,
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             completion_tokens=int(usage.get("completion_tokens") or 0),
             first_token=tuple((entry["token"], float(entry["logprob"])) for entry in tokens[0]["top_logprobs"]),

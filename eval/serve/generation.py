@@ -34,9 +34,9 @@ class Generator:
         self._model = model
         self._tokenizer = tokenizer
         self._longest = longest
-        template_end = tokenizer.eos_token_id
         ends = model.generation_config.eos_token_id
-        self._ends = {*(ends if isinstance(ends, list) else [ends]), template_end} - {None}
+        own = ends if isinstance(ends, list) else [ends]
+        self._ends = {*own, tokenizer.eos_token_id, turn_end(tokenizer)} - {None}
 
     @classmethod
     def load(cls, checkpoint: Path, *, dtype: str, device: str, longest: int | None) -> Generator:
@@ -145,6 +145,21 @@ class Generator:
 
         chosen, top = entry
         return {**named(*chosen), "top_logprobs": [named(*pair) for pair in top]}
+
+
+def turn_end(tokenizer: Any) -> int | None:
+    """The special token with which the chat template ends an answer: merges and fine-tunes may have lost it from the
+    end tokens of the model.  None where the template ends answers otherwise, or does not render two plain turns."""
+    said = "said"
+    try:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "asked"}, {"role": "assistant", "content": said}], tokenize=False
+        )
+    except Exception:  # whatever a stranger's template raises; rendering real questions will say it
+        return None
+    after = tokenizer(text.rpartition(said)[2], add_special_tokens=False)["input_ids"]
+    special = set(tokenizer.all_special_ids)
+    return next((int(token) for token in after if token in special), None)
 
 
 def _alternatives(log_probs: Tensor, token: int, count: int) -> tuple[tuple[int, float], list[tuple[int, float]]]:

@@ -8,13 +8,15 @@ whose whole prompt is the one we would send before any other.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from eval.benchmarks.fastchat.files import NO_SCORE, JudgmentRow
 from eval.errors import JudgeFailure
 from eval.exchange import JudgeRequest, Reply
-from eval.files import read_rows, wanted
+from eval.files import identifier, read_rows, wanted
+from fusion.runtime.configure import Refusal
 
 _ERROR = "error"  # the same of a game between two answers
 _OTHER_ANSWER = "the recorded verdict is on another answer"
@@ -33,7 +35,37 @@ def rows_of(path: Path) -> list[dict[str, object]]:
 
 @functools.lru_cache(maxsize=2)
 def _rows_of(path: Path, changed: int | None, size: int | None) -> list[dict[str, object]]:
-    return read_rows(path)
+    rows = read_rows(path)
+    for number, row in enumerate(rows, start=1):
+        try:
+            for name, reading in _READ_AS.items():
+                if name in row:
+                    row[name] = reading(row[name])
+        except ValueError as error:
+            raise Refusal(f"{path}, row {number}: {name} is {error}") from error
+    return rows
+
+
+def _turn(value: object) -> int:
+    text = identifier(value)
+    if not text.isdecimal():
+        raise ValueError(f"{value!r}: expected 1 or 2")
+    return int(text)
+
+
+def _score(value: object) -> float:
+    """A rating, or the mark of a failed one, which tables and JSON tools write as null or NaN."""
+    if value is None:
+        return NO_SCORE
+    try:
+        score = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r}: expected a number") from None
+    return score if math.isfinite(score) else NO_SCORE
+
+
+# Fields that a round trip through a table gives back in another type.
+_READ_AS: Mapping[str, Callable[[object], object]] = {"question_id": identifier, "turn": _turn, "score": _score}
 
 
 def shows(prompt: str, answer: str) -> bool:

@@ -104,3 +104,13 @@ def test_unknown_and_unsupported_annotators_are_refused():
         annotator("weighted_alpaca_eval_gpt4_turb")
     with pytest.raises(Refusal, match="is read by"):
         annotator("alpaca_eval_gpt4")
+
+
+@pytest.mark.parametrize(("share", "read"), [(0.5, True), (0.02, True), (0.005, False), (1e-8, False)])
+def test_verdict_tokens_that_hold_next_to_nothing_are_no_verdict(share, read):
+    reply = Reply(text="<think>", top_logprobs=(("<think>", math.log1p(-share)), ("m", math.log(share))))
+    if read:
+        assert annotator(WEIGHTED).preference(reply, switched=False) == 1.0
+    else:
+        with pytest.raises(ValueError, match=r"first token is m or M with probability .*something else"):
+            annotator(WEIGHTED).preference(reply, switched=False)

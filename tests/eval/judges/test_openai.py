@@ -165,3 +165,47 @@ def test_no_key_and_no_prompt_are_refused_before_anything_is_asked(endpoint, mon
 def test_settings_out_of_range_are_refused():
     with pytest.raises(Refusal, match="concurrency 0"):
         choose({"openai": OpenAI}, {"name": "openai", "model": "j", "concurrency": 0}, at="judge")
+
+
+THOUGHT = "<think>[[2]]?</think>[[9]]"
+PARTS = [{"type": "thinking", "thinking": [{"text": "[[2]]?"}]}, {"type": "text", "text": "[[9]]"}]
+
+
+@pytest.mark.parametrize("content", [THOUGHT, PARTS, "in the prompt it began: [[2]]</think> [[9]]"])
+def test_what_a_judge_thinks_first_is_not_its_verdict(endpoint, completion, content):
+    said = completion("")
+    said["choices"][0]["message"]["content"] = content
+    server = endpoint(lambda *_: (200, {}, said))
+    assert ask(server.judge(), requests(1))["0"].text.strip() == "[[9]]"
+
+
+def test_a_field_that_extra_sets_to_null_is_left_out(endpoint):
+    server = endpoint(lambda *_: "[[7]]")
+    ask(server.judge(extra={"max_tokens": None, "max_completion_tokens": 9}), requests(1))
+    assert "max_tokens" not in server.asked[0] and server.asked[0]["max_completion_tokens"] == 9
+
+
+def test_an_endpoint_that_wants_another_name_gets_it_from_then_on(endpoint):
+    no = (400, {}, {"error": {"message": "Use 'max_completion_tokens' instead."}})
+
+    def script(_, before):
+        return no if "max_tokens" in server.asked[-1] else "[[7]]"
+
+    server = endpoint(script)
+    replies = ask(server.judge(concurrency=1), requests(4))
+    assert [reply.text for reply in replies.values()] == ["[[7]]"] * 4
+    assert len(server.asked) == 5  # the first was asked again
+
+
+def test_when_all_are_refused_alike_and_none_is_answered_the_rest_is_not_asked(endpoint):
+    server = endpoint(lambda *_: (400, {}, {"error": {"message": "unknown field temperature"}}))
+    with pytest.raises(JudgeFailure, match=r"refused 5 questions alike .*unknown field temperature.*judge\.extra"):
+        ask(server.judge(concurrency=1), requests(60))
+    assert len(server.asked) == 5
+
+
+def test_refusals_beside_answers_stay_those_questions_own(endpoint):
+    no = (400, {}, {"error": {"message": "filtered"}})
+    server = endpoint(lambda question, _: "[[7]]" if question == "question 0" else no)
+    replies = ask(server.judge(concurrency=1), requests(9))
+    assert [reply.rejected for reply in replies.values()] == [False] + [True] * 8

@@ -101,3 +101,31 @@ def test_files_of_another_kind_are_refused(tmp_path):
         replay(tmp_path, [{"question_id": 81, "turn": 1, "model": "m", "judgment": ""}], request("hi"))
     with pytest.raises(Refusal, match="there is no file"):
         Recorded(file=str(tmp_path / "none.json")).judge([], lambda *_: None)
+
+
+@pytest.mark.parametrize(
+    "retyped",
+    [{"question_id": 81.0}, {"question_id": "81"}, {"turn": "1"}, {"turn": 1.0}, {"score": "7"}, {"score": 7}],
+)
+def test_numbers_that_a_table_retyped_are_the_same_numbers(tmp_path, retyped):
+    (reply,) = replay(tmp_path, [{**judgment(7), **retyped}], request("hi"))
+    assert (reply.value, reply.missing) == (7.0, False)
+
+
+@pytest.mark.parametrize("score", [None, float("nan"), float("inf"), "nan"])
+def test_a_score_that_is_none_has_the_mark_of_a_failed_one(tmp_path, score):
+    (reply,) = replay(tmp_path, [{**judgment(7), "score": score}], request("hi"))
+    assert reply.value == -1.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"score": "good"}, "score is 'good'"),
+        ({"turn": "first"}, "turn is 'first'"),
+        ({"question_id": None}, "None is no"),
+    ],
+)
+def test_a_value_that_is_no_number_is_refused_with_its_row(tmp_path, wrong, said):
+    with pytest.raises(Refusal, match=f"row 2: .*{said}"):
+        replay(tmp_path, [judgment(7), {**judgment(7), **wrong}], request("hi"))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from eval.errors import ServerFailure
-from eval.serve.chat_client import ChatClient, ChatReply, ChatRequest, answer_all, ask
+from eval.serve.chat_client import CUT, ChatClient, ChatReply, ChatRequest, answer_all, ask
 from eval.serve.endpoint_client import Patience, pause, retry_after
 from eval.serve.server import Endpoint
 
@@ -337,3 +337,31 @@ def test_a_reply_that_a_gateway_sends_twice_answers_no_other_question():
 
     replies = asyncio.run(run())
     assert {name: reply.turns for name, reply in replies.items()} == {str(i): (f"to question {i}",) for i in range(20)}
+
+
+@pytest.mark.parametrize(
+    ("content", "why", "turns", "cut", "thought"),
+    [
+        ("four", "stop", ("four",), (), 0),
+        ("the first point is", "length", ("the first point is",), (1,), 0),
+        ("<think>hm</think>\n\nfour", "stop", ("four",), (), 1),
+        ([{"type": "thinking", "thinking": []}, {"type": "text", "text": "four"}], "stop", ("four",), (), 0),
+        ("", "stop", ("",), (), 0),
+        (None, "length", (), (), 0),
+        ("<think>still", "length", (), (), 0),
+    ],
+)
+def test_why_an_answer_ended_and_what_was_thought_is_kept(endpoint, completion, content, why, turns, cut, thought):
+    said = completion("")
+    said["choices"][0] |= {"finish_reason": why, "message": {"role": "assistant", "content": content}}
+    server = endpoint(lambda *_: (200, {}, said))
+    found = []
+    request = ChatRequest(id="1", turns=("?",), max_tokens=5)
+    ask(Endpoint(base_url=server.url, model="m", key="k"), [request], lambda _, reply: found.append(reply))
+    (reply,) = found
+    assert (reply.turns, reply.thought) == (turns, thought)
+    assert tuple(n for n, reason in enumerate(reply.finish_reasons, start=1) if reason == CUT) == cut
+    assert (reply.failure is None) == bool(turns)
+    assert reply.kind is None  # asking again would not help
+    if not turns:
+        assert "raise max_tokens" in reply.failure

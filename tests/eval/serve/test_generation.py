@@ -7,7 +7,7 @@ import torch
 from tokenizers import processors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from eval.serve.generation import Generator
+from eval.serve.generation import Generator, turn_end
 
 
 @dataclass(kw_only=True)
@@ -51,3 +51,13 @@ def test_a_prompt_is_what_the_chat_template_writes_and_begins_once(make_checkpoi
         answer.append(int(model(torch.tensor([said + answer])).logits[0, -1].argmax()))
     text = read.decode([token for token in answer if token != ids[1][1]], skip_special_tokens=True)
     assert job.result["choices"][0]["message"]["content"] == text
+
+
+def test_an_answer_ends_where_the_template_ends_one_whatever_the_model_says_its_end_is(make_checkpoint):
+    checkpoint = make_checkpoint(3)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    assert turn_end(tokenizer) == tokenizer.convert_tokens_to_ids("<|end|>")
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    assert turn_end(tokenizer) is None  # ends by words
+    tokenizer.chat_template = "{{ raise_exception('no') }}"
+    assert turn_end(tokenizer) is None
