@@ -10,13 +10,14 @@ first-token probabilities: a preference that rests on them becomes a plain choic
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Any, Literal
 
 from eval.exchange import JudgeRequest, Reply
 from eval.judges.forms import FORMS
+from fusion.runtime.reading import decoded
 
 ReplyKind = Literal["text", "json"]
 
@@ -54,11 +55,17 @@ def read_completion(completion: Any, request: JudgeRequest, *, reply: ReplyKind)
     try:
         choice = completion["choices"][0]
         message = choice["message"]
-        text = message.get("content") or ""
+        said = message.get("content") or ""
         if message.get("tool_calls"):
-            text = message["tool_calls"][0]["function"]["arguments"]
+            said = message["tool_calls"][0]["function"]["arguments"]
+        text = _text(said)
         first = ((choice.get("logprobs") or {}).get("content") or [])[:1]
-        top = tuple((entry["token"], entry["logprob"]) for token in first for entry in token["top_logprobs"])
+        top = tuple(
+            (str(entry["token"]), float(entry["logprob"]))
+            for token in first
+            for entry in token["top_logprobs"]
+            if math.isfinite(entry["logprob"])  # what is none is no probability
+        )
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(f"the body is not a chat completion ({error!r})") from error
     if reply == "json":
@@ -66,17 +73,20 @@ def read_completion(completion: Any, request: JudgeRequest, *, reply: ReplyKind)
     return Reply(text=text, top_logprobs=top)
 
 
-def usage(completion: Any) -> tuple[int, int]:
-    """Prompt and completion tokens as the endpoint counts them; 0 where it does not say."""
-    found = (completion.get("usage") if isinstance(completion, dict) else None) or {}
-    return found.get("prompt_tokens") or 0, found.get("completion_tokens") or 0
+def _text(said: object) -> str:
+    """A message's content: text, or parts of which those of text count.  Raises TypeError for anything else."""
+    if isinstance(said, str):
+        return said
+    if isinstance(said, list):
+        return "".join(_text(part["text"]) for part in said if part["type"] == "text")
+    raise TypeError(f"its content is {said!r}"[:100])
 
 
 def said_in_words(text: str, request: JudgeRequest) -> Reply:
     """A JSON reply in the benchmark's own form; text that holds no such object is left as it is, to be unscored."""
     form = FORMS[request.form]
     try:
-        found = json.loads(text)
+        found = decoded(text)
         value = found[form.field]
     except (ValueError, TypeError, KeyError):
         return Reply(text=text)
