@@ -112,18 +112,19 @@ def _how_it_ended(status: int, log: Path) -> str:
     killed = status in (-signal.SIGKILL, 128 + signal.SIGKILL) or re.search(r"exitcode\s*: -9\b|SIGKILL", said)
     if killed or _OUT_OF_MEMORY.search(said):
         return (
-            f"training {'was killed (signal 9), as the system does when' if killed else 'ended because'} memory ran out:"
+            f"training {'was killed (signal 9), as the system does when' if killed else 'ended because'} memory ran"
+            " out:"
             " give the machine more, or let training take less by a higher train.gradient_accumulation, by"
-            " train.gradient_checkpointing=true or by a lower train.max_length; the steps that were kept are not trained"
-            f" again{_end(said)}"
+            " train.gradient_checkpointing=true or by a lower train.max_length; the steps that were kept are not"
+            f" trained again{_end(said)}"
         )
     fault = disk_fault(RuntimeError(said))
     if fault is not None:
         return f"training ended: {fault}{_end(said)}"
     if status < 0:
         return (
-            f"training was ended from outside by {signal.Signals(-status).name}: give the command again, which continues"
-            f" from the last step that was kept{_end(said)}"
+            f"training was ended from outside by {signal.Signals(-status).name}: give the command again, which"
+            f" continues from the last step that was kept{_end(said)}"
         )
     return f"training ended with status {status}, and its log ({log}) says why{_end(said)}"
 
