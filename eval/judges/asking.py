@@ -14,10 +14,10 @@ from typing import Any
 
 from eval.errors import JudgeFailure
 from eval.exchange import HandOver, JudgeRequest, Reply
-from eval.judges.completions import body, read_completion, usage
+from eval.judges.completions import body, read_completion
 from eval.judges.model_judge import ModelJudge
 from eval.judges.wishes import Wishes
-from eval.serve.endpoint_client import EndpointClient, NoReply, Silence
+from eval.serve.endpoint_client import EndpointClient, NoReply, Silence, tokens_of
 from eval.serve.worker_pool import work_through
 
 # Wrong key, no permission, no such model, no money left: the same for every question.
@@ -70,7 +70,7 @@ async def _ask_all(
         failure = None
 
         def read(completion: Any) -> Reply:
-            spent.append(usage(completion))
+            spent.append(tokens_of(completion))
             return read_completion(completion, request, reply=settings.reply)
 
         fields = body(request, reply=settings.reply, extra=settings.extra or {}, seeded=address.seeded)

@@ -10,7 +10,7 @@ first-token probabilities: a preference that rests on them becomes a plain choic
 from __future__ import annotations
 
 import hashlib
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import astuple
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from typing import Any, Literal
 from eval.exchange import JudgeRequest, Reply
 from eval.judges.forms import FORMS
 from eval.serve.said import said_in, without_thinking
+from fusion.runtime.reading import decoded
 
 ReplyKind = Literal["text", "json"]
 
@@ -59,8 +60,15 @@ def read_completion(completion: Any, request: JudgeRequest, *, reply: ReplyKind)
         text = without_thinking(said_in(message))
         if message.get("tool_calls"):
             text = message["tool_calls"][0]["function"]["arguments"]
+            if not isinstance(text, str):
+                raise TypeError(f"the arguments of its call are {text!r}"[:100])
         first = ((choice.get("logprobs") or {}).get("content") or [])[:1]
-        top = tuple((entry["token"], entry["logprob"]) for token in first for entry in token["top_logprobs"])
+        top = tuple(
+            (str(entry["token"]), float(entry["logprob"]))
+            for token in first
+            for entry in token["top_logprobs"]
+            if math.isfinite(entry["logprob"])  # what is none is no probability
+        )
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(f"the body is not a chat completion ({error!r})") from error
     if reply == "json":
@@ -68,17 +76,11 @@ def read_completion(completion: Any, request: JudgeRequest, *, reply: ReplyKind)
     return Reply(text=text, top_logprobs=top)
 
 
-def usage(completion: Any) -> tuple[int, int]:
-    """Prompt and completion tokens as the endpoint counts them; 0 where it does not say."""
-    found = (completion.get("usage") if isinstance(completion, dict) else None) or {}
-    return found.get("prompt_tokens") or 0, found.get("completion_tokens") or 0
-
-
 def said_in_words(text: str, request: JudgeRequest) -> Reply:
     """A JSON reply in the benchmark's own form; text that holds no such object is left as it is, to be unscored."""
     form = FORMS[request.form]
     try:
-        found = json.loads(text)
+        found = decoded(text)
         value = found[form.field]
     except (ValueError, TypeError, KeyError):
         return Reply(text=text)

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from eval.errors import ServerFailure
-from eval.serve.endpoint_client import EndpointClient, FailureKind, NoReply, Patience, Silence
+from eval.serve.endpoint_client import EndpointClient, FailureKind, NoReply, Patience, Silence, tokens_of
 from eval.serve.said import said_in, without_thinking
 from eval.serve.server import Endpoint
 from eval.serve.worker_pool import work_through
@@ -187,15 +187,15 @@ def _read(completion: Any) -> _ReplyTurn:
     try:
         choice = completion["choices"][0]
         tokens = (choice.get("logprobs") or {}).get("content") or [{"top_logprobs": ()}]
-        usage = completion.get("usage") or {}
+        prompt, written = tokens_of(completion)
         whole = said_in(choice["message"])
         text = without_thinking(whole)
         return _ReplyTurn(
             text=text,
             finish_reason=str(choice.get("finish_reason") or ""),
             thought=text != whole,
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0),
+            prompt_tokens=prompt,
+            completion_tokens=written,
             first_token=tuple((entry["token"], float(entry["logprob"])) for entry in tokens[0]["top_logprobs"]),
         )
     except (AttributeError, IndexError, KeyError, TypeError) as error:

@@ -1,15 +1,34 @@
-"""Plain HTTP to a server we run: health, reload, probe.  Questions go through chat_client instead."""
+"""Plain HTTP to a server: health, models, reload, probe.  Questions go through chat_client instead."""
 
 from __future__ import annotations
 
+import http.client
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback never goes through a proxy
+from eval.serve.endpoint_client import said_without, without
+
+_LARGEST = 64 * 2**20  # bytes: no answer to what is asked here has a hundredth of it
+_PIECE = 2**16
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """urllib takes the key along to wherever a server sends it."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> None:  # fmt: skip
+        return None
+
+
+# Loopback never goes through a proxy.
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +54,32 @@ class Control:
         request.add_header("Content-Type", "application/json")
         if self.key:
             request.add_header("Authorization", f"Bearer {self.key}")
+        deadline = time.monotonic() + timeout
         try:
             with _DIRECT.open(request, timeout=timeout) as reply:
-                return reply.status, _decoded(reply.read())
+                return reply.status, self._decoded(_whole(reply, deadline))
         except urllib.error.HTTPError as error:
-            return error.code, _decoded(error.read())
-        except (OSError, ValueError) as error:
-            return 0, str(getattr(error, "reason", error))
+            with error:
+                return error.code, self._decoded(_whole(error, deadline))
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            return 0, without(self.key, str(getattr(error, "reason", error)))
+
+    def _decoded(self, body: bytes) -> Any:
+        try:
+            return said_without(self.key, body)
+        except ValueError:
+            return without(self.key, body.decode(errors="replace"))
 
 
-def _decoded(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return body.decode(errors="replace")
+def _whole(reply: IO[bytes], deadline: float) -> bytes:
+    """The body of a reply.  Raises TimeoutError when it is not whole by the deadline: the timeout of a connection is
+    for each read, and a server that sends a byte now and then has many; ValueError when it has no end.
+    """
+    found = bytearray()
+    while piece := reply.read1(_PIECE):  # type: ignore[attr-defined]  # of every reply of urllib's
+        found += piece
+        if time.monotonic() > deadline:
+            raise TimeoutError("its reply was not whole in time")
+        if len(found) > _LARGEST:
+            raise ValueError(f"its reply has more than {_LARGEST >> 20} MB")
+    return bytes(found)

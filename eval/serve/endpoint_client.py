@@ -4,8 +4,10 @@
         found = await client.complete({"messages": [...]}, read)
 
 What may pass (408, 409, 429, 5xx, timeouts, broken connections, unreadable bodies) is tried again, after the server's
-Retry-After where it gives one, else after 1, 2, 4, ... seconds with jitter.  What does not raises NoReply, whose text
-never quotes the key.
+Retry-After where it gives one, else after 1, 2, 4, ... seconds with jitter.  What does not raises NoReply.
+
+The key goes to this address alone, whatever redirect it answers with, and what it says is rid of the key before anybody
+reads it, replies and errors alike.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ import asyncio
 import email.utils
 import random
 import time
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from fusion.runtime.reading import decoded
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -115,7 +120,9 @@ class EndpointClient:
             timeout=patience.timeout_seconds,
             max_retries=0,
             http_client=openai.DefaultAsyncHttpxClient(
-                verify=encrypted, limits=limits(max_connections=None, max_keepalive_connections=kept)
+                verify=encrypted,
+                limits=limits(max_connections=None, max_keepalive_connections=kept),
+                follow_redirects=False,
             ),
         )
 
@@ -147,9 +154,11 @@ class EndpointClient:
                 async with asyncio.timeout(self._patience.timeout_seconds):
                     # Not chat.completions.create: building its typed objects doubles the client's time per request.
                     reply = await self._client.post(
-                        "/chat/completions", body={"model": self.model, **body}, cast_to=object
+                        "/chat/completions",
+                        body={"model": self.model, **body},
+                        cast_to=openai.HttpxBinaryResponseContent,  # its bytes, not decoded
                     )
-                return read(reply)
+                return read(said_without(self._key, reply.content))
             except (openai.APIError, ValueError, TimeoutError) as error:
                 failure = self._failure(error)
                 if failure.kind == "refused" or attempt == self._patience.attempts:
@@ -162,7 +171,10 @@ class EndpointClient:
         import openai
 
         if isinstance(error, openai.APIStatusError):
-            said = self._without_key(error.message)
+            said = without(self._key, error.message)
+            moved = error.response.headers.get("location")
+            if moved and 300 <= error.status_code < 400:
+                said += f": it sends to {without(self._key, moved)}, which was not asked; set base_url if that is right"
             passing = error.status_code in _MAY_PASS or error.status_code >= 500
             kind: FailureKind = "failing" if passing and error.code != _NO_MONEY else "refused"
             reason = f"the server answered {error.status_code}: {said[:300]}"
@@ -170,12 +182,49 @@ class EndpointClient:
         if isinstance(error, (openai.APITimeoutError, TimeoutError)):
             return NoReply("timeout", "the server did not answer in time")
         if isinstance(error, openai.APIConnectionError):
-            return NoReply("unreachable", f"no connection to the server ({error.__cause__ or error.message})")
-        return NoReply("unreadable", f"the server's answer could not be read ({self._without_key(str(error))[:300]})")
+            why = without(self._key, str(error.__cause__ or error.message))
+            return NoReply("unreachable", f"no connection to the server ({why})")
+        return NoReply("unreadable", f"the server's answer could not be read ({without(self._key, str(error))[:300]})")
 
-    def _without_key(self, text: str) -> str:
-        """Some endpoints quote the key that they refuse."""
-        return text.replace(self._key, "***") if len(self._key) > _NO_SECRET else text
+
+def without(key: str, text: str) -> str:
+    """Text of an endpoint as it may be kept: with a mark for the key, which some quote, also as addresses spell it, and
+    U+FFFD for half a surrogate pair, which no file can hold.
+    """
+    if len(key) > _NO_SECRET:
+        for spelt in dict.fromkeys((key, urllib.parse.quote(key, safe=""))):
+            text = text.replace(spelt, "***")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def said_without(key: str, body: bytes) -> Any:
+    """The decoded JSON body of a reply, each text in it as `without` leaves it.  Raises ValueError for other bodies."""
+    try:
+        return _each_without(key, decoded(body, halves=True))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _each_without(key: str, found: Any) -> Any:
+    if isinstance(found, str):
+        return without(key, found)
+    if isinstance(found, list):
+        return [_each_without(key, item) for item in found]
+    if isinstance(found, dict):
+        return {without(key, name): _each_without(key, item) for name, item in found.items()}
+    return found
+
+
+def tokens_of(completion: Any) -> tuple[int, int]:
+    """Prompt and completion tokens as the endpoint counts them; 0 where it says none, or nothing that can be so."""
+    said = completion.get("usage") if isinstance(completion, dict) else None
+    found = said if isinstance(said, dict) else {}
+    prompt, written = (found.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    return _count(prompt), _count(written)
+
+
+def _count(said: object) -> int:
+    return said if isinstance(said, int) and said > 0 else 0
 
 
 def pause(attempt: int, asked: float | None, *, longest: float, jitter: random.Random) -> float:

@@ -50,7 +50,9 @@ class ExistingEndpoint(Serve):
             raise ServerFailure(f"nobody answers at {self.base_url} ({reply}): start the server, or set serve.base_url")
         if status in (401, 403):
             raise ServerFailure(f"{self.base_url} refuses the key in {self.key_variable} ({status})")
-        names = [str(entry.get("id")) for entry in reply.get("data", [])] if isinstance(reply, dict) else []
+        listed = reply.get("data") if isinstance(reply, dict) else None
+        entries = listed if isinstance(listed, list) else []
+        names = [str(entry.get("id")) for entry in entries if isinstance(entry, dict)]
         if names and self.model not in names:
             raise ServerFailure(f"{self.base_url} has no model {self.model!r}: it has {', '.join(names[:20])}")
         yield EndpointServer(endpoint)

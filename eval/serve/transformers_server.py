@@ -12,6 +12,7 @@ import http.server
 import json
 import queue
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from eval.serve.checkpoint import signature, weights_digest
 from eval.serve.guard import authorised
 from eval.serve.server import Endpoint, InProcess, Loaded, Serve
 from fusion.runtime.configure import plain
+from fusion.runtime.reading import decoded
 from fusion.runtime.versions import MODELS
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 _PATIENCE_SECONDS = 3600.0
+_IDLE_SECONDS = 60.0
+_LARGEST_BODY = 64 * 2**20  # bytes; the longest conversation that a model reads has a hundredth of it
+_CONNECTIONS = 256  # at a time, each with a thread; what asks here asks 128 at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +172,7 @@ class TransformersServer:
             job.error = "generation took too long"
 
     def _listen(self) -> None:
-        self._http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, self._key))
-        self._http.daemon_threads = True
+        self._http = _LimitedServer(("127.0.0.1", 0), _handler(self, self._key))
         for work in (self._http.serve_forever, self._generate):
             thread = threading.Thread(target=work, daemon=True)
             thread.start()
@@ -204,10 +208,39 @@ class TransformersServer:
             job.done.set()
 
 
+class _LimitedServer(http.server.ThreadingHTTPServer):
+    """Answers so many connections at a time and closes what comes beyond; a client that goes away is nobody's error."""
+
+    daemon_threads = True
+    request_queue_size = _CONNECTIONS
+
+    def __init__(self, address: tuple[str, int], handler: type[http.server.BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._free = threading.Semaphore(_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 def _handler(server: TransformersServer, key: str) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+
+        timeout = _IDLE_SECONDS  # of a connection that says nothing
 
         def do_GET(self) -> None:
             if self.path == "/health":
@@ -220,15 +253,18 @@ def _handler(server: TransformersServer, key: str) -> type[http.server.BaseHTTPR
                 self._answer(404, _error(f"no such path: {self.path}", 404))
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self._refused():
                 return
+            length = self._length()
+            if length is None:
+                return
+            body = self.rfile.read(length)
             if self.path != "/v1/chat/completions":
                 self._answer(404, _error(f"serve=transformers answers /v1/chat/completions only, not {self.path}", 404))
                 return
             try:
-                job = _job(json.loads(body))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                job = _job(decoded(body))
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 self._answer(400, _error(f"not a chat request: {error}", 400))
                 return
             server.submit(job)
@@ -240,10 +276,25 @@ def _handler(server: TransformersServer, key: str) -> type[http.server.BaseHTTPR
                 self._answer(200, job.result)
 
         def _refused(self) -> bool:
-            if authorised((self.headers.get("Authorization") or "").encode(), key.encode()):
+            """Whether the request lacks the key; its body is then not read, so the connection ends."""
+            if authorised((self.headers.get("Authorization") or "").encode(errors="replace"), key.encode()):
                 return False
+            self.close_connection = True
             self._answer(401, _error("this server needs its key", 401))
             return True
+
+        def _length(self) -> int | None:
+            """How long the body is; None, after an answer, where that is not known or too much."""
+            given = self.headers.get("Content-Length") or "0"
+            if given.isascii() and given.isdigit() and len(given) < 20:
+                if int(given) <= _LARGEST_BODY:
+                    return int(given)
+                status, why = 413, f"a request has at most {_LARGEST_BODY >> 20} MB"
+            else:
+                status, why = 400, "Content-Length is no number of bytes"
+            self.close_connection = True
+            self._answer(status, _error(why, status))
+            return None
 
         def _answer(self, status: int, body: Mapping[str, object]) -> None:
             data = json.dumps(body).encode()

@@ -1,6 +1,8 @@
 """The ground floor: keeping, starting and checking things.  It imports nothing of the project.
 
     configure.py        from plain settings to checked, frozen dataclasses; what a refusal says
+    reading.py          JSON of others, read whole or refused with its place
+    disk.py             what a disk refuses, in one sentence
     visible.py          text of others, as text that a terminal only shows
     places.py           where settings are found: the caller's folders before the project's own
     processes.py        child processes that cannot outlive their parent; threads and processor features held fixed

@@ -30,7 +30,9 @@ from filelock import FileLock
 
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.digests import content_key, directory_key, file_digest, stamp
+from fusion.runtime.disk import disk_fault
 from fusion.runtime.fingerprint import code_digest
+from fusion.runtime.reading import decoded, read_object
 from fusion.runtime.stage import Advance, Stage, StageRecipe, unseen
 from fusion.runtime.versions import differences, git_commit, made_with, versions
 
@@ -96,6 +98,39 @@ class Artifact:
         return reader(self.path)
 
 
+def read_manifest(directory: Path) -> Manifest:
+    """What a finished directory says of itself.  Raises Refusal for one that has no manifest, or a damaged one."""
+    file = directory / "manifest.json"
+    found = read_object(file, expected="the manifest of a finished stage")
+    wrong = [name for name, kind in _FORMS.items() if name in found and not isinstance(found[name], kind)]
+    files = found.get("files")
+    if wrong or not isinstance(files, dict) or not all(map(_is_note, files.values())):
+        raise Refusal(
+            f"{file} is no manifest of a finished stage (at fault: {', '.join(wrong) or 'files'}): run what made it"
+            " again"
+        )
+    manifest: Manifest = found  # type: ignore[assignment]  # checked above
+    return manifest
+
+
+_FORMS: Mapping[str, type | tuple[type, ...]] = {
+    "stage": str,
+    "key": str,
+    "inputs": dict,
+    "code": str,
+    "modules": list,
+    "facts": dict,
+    "logs": list,
+    "made_with": dict,
+    "versions": dict,
+    "wall_seconds": (int, float),
+}
+
+
+def _is_note(note: object) -> bool:
+    return isinstance(note, dict) and type(note.get("bytes")) is int and isinstance(note.get("sha256"), str)
+
+
 def content_of(manifest: Manifest) -> str:
     """The content of the artifact that a manifest describes."""
     files, logs = manifest["files"].items(), manifest.get("logs", ())
@@ -129,29 +164,40 @@ class Store:
         return self.root / stage / f".partial-{key}"
 
     def manifest(self, stage: str, key: str) -> Manifest | None:
-        """What a finished output says of itself, None when there is none; its files are not checked."""
+        """What a finished output says of itself, None when there is none, or none that can be read; its files are not
+        checked."""
         try:
-            manifest: Manifest = json.loads((self.path(stage, key) / "manifest.json").read_text())
-        except (OSError, json.JSONDecodeError):
+            return read_manifest(self.path(stage, key))
+        except Refusal:
             return None
-        return manifest
 
     def produce(self, stage: Stage, advance: Advance = unseen) -> Artifact:
         """The stage's finished artifact, built now or found from before.
 
-        Raises Refusal when the disk is full or the store cannot be written; whatever `build` raises passes through
-        and leaves the partial directory for the next attempt.
+        Raises Refusal when the disk is full, fails, or may not be written; whatever else `build` raises passes through.
+        Both leave the partial directory for the next attempt.
         """
+        try:
+            return self._produced(stage, advance)
+        except Refusal:
+            raise
+        except Exception as error:
+            fault = disk_fault(error)
+            if fault is None:
+                raise
+            raise Refusal(
+                f"{stage.name} cannot be written to the artifact store {self.root}: {fault} (paths.artifacts says where"
+                " the store is); finished work is kept"
+            ) from error
+
+    def _produced(self, stage: Stage, advance: Advance) -> Artifact:
         key = self.key(stage)
         final = self.path(stage.name, key)
         environment = made_with(stage.libraries, device=stage.device)
         found = self._found(stage.name, key, environment)
         if found is not None:
             return found
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Refusal(f"the artifact store {self.root} cannot be written ({error}): set paths.artifacts") from error
+        final.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(final.parent / f".lock-{key}"):
             found = self._found(stage.name, key, environment)
             if found is not None:
@@ -159,40 +205,32 @@ class Store:
             partial = self.unfinished(stage.name, key)
             partial.mkdir(exist_ok=True)
             started = time.monotonic()
-            try:
-                facts = stage.build(partial, advance)
-                manifest: Manifest = {
-                    "stage": stage.name,
-                    "key": key,
-                    "config": plain(stage.config),
-                    "inputs": dict(stage.inputs),
-                    "code": code_digest(stage.code),
-                    "modules": list(stage.code),
-                    "seed": stage.seed,
-                    "facts": dict(facts or {}),
-                    "files": _describe(partial),
-                    "logs": list(stage.logs),
-                    "made_with": environment,
-                    "versions": versions(),
-                    "git_commit": git_commit(),
-                    "wall_seconds": round(time.monotonic() - started, 3),
-                    "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-                }
-                _finish(partial, final, manifest)
-                self._note_built(stage.name, key)
-            except OSError as error:
-                if error.errno == 28:
-                    raise Refusal(
-                        f"no space left on the disk of {self.root} while writing {stage.name}: free some, or set"
-                        " paths.artifacts to another disk; finished work is kept"
-                    ) from error
-                raise
+            facts = stage.build(partial, advance)
+            manifest: Manifest = {
+                "stage": stage.name,
+                "key": key,
+                "config": plain(stage.config),
+                "inputs": dict(stage.inputs),
+                "code": code_digest(stage.code),
+                "modules": list(stage.code),
+                "seed": stage.seed,
+                "facts": dict(facts or {}),
+                "files": _describe(partial),
+                "logs": list(stage.logs),
+                "made_with": environment,
+                "versions": versions(),
+                "git_commit": git_commit(),
+                "wall_seconds": round(time.monotonic() - started, 3),
+                "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            }
+            _finish(partial, final, manifest)
+            self._note_built(stage.name, key)
         return Artifact(stage=stage.name, key=key, path=final, manifest=manifest, reused=False)
 
     def built(self) -> list[tuple[str, str]]:
         """Every (stage, key) that was ever computed in this store, in order: a stage that ran twice is there twice."""
         log = self.root / "built.jsonl"
-        rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+        rows = [decoded(line) for line in log.read_bytes().splitlines()] if log.exists() else []
         return [(row["stage"], row["key"]) for row in rows]
 
     def _note_built(self, stage: str, key: str) -> None:
@@ -203,18 +241,21 @@ class Store:
     def _found(self, stage: str, key: str, environment: Mapping[str, str]) -> Artifact | None:
         """What is there already and may be used; says why where something is there that may not."""
         final = self.path(stage, key)
-        manifest = self.manifest(stage, key)
-        if manifest is None:
+        if not final.exists():
             return None
-        fault = _fault(final, manifest["files"])
+        try:
+            manifest = read_manifest(final)
+            fault = _fault(final, manifest["files"])
+        except Refusal:
+            fault = f"the manifest of {final} is damaged"
         if fault:
-            warnings.warn(f"{fault}: {stage} is rebuilt", stacklevel=3)
+            warnings.warn(f"{fault}: {stage} is rebuilt", stacklevel=1)
             return None
         differs = differences(manifest.get("made_with", {}), environment)
         if differs and self.reuse == "same_versions":
             warnings.warn(
                 f"{final} was made with {', '.join(differs)}: {stage} is computed again (reuse: warn or any takes it)",
-                stacklevel=3,
+                stacklevel=1,
             )
             return None
         known = differs if self.reuse == "warn" else ()
@@ -266,16 +307,16 @@ def noted_digest(path: Path) -> str | None:
     for directory in list(path.parents)[:2]:
         name = str(path.relative_to(directory))
         if _seen(directory).get(name) == stamp(path):
-            noted: str = json.loads((directory / "manifest.json").read_text())["files"][name]["sha256"]
-            return noted
+            with contextlib.suppress(Refusal, KeyError):
+                return read_manifest(directory)["files"][name]["sha256"]
     return None
 
 
 def _seen(directory: Path) -> dict[str, list[int]]:
     """By name, what the file system said of the large files when they were hashed."""
     try:
-        found: dict[str, list[int]] = json.loads((directory / _SEEN).read_text())
-    except (OSError, ValueError):
+        found: dict[str, list[int]] = read_object(directory / _SEEN, expected="what was seen of large files")
+    except Refusal:
         return {}
     return found
 

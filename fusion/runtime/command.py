@@ -5,7 +5,8 @@
         command("fusion", run)
 
 Exit status: 0 done, 1 the command says so by returning a number, 2 the input was refused, 130 an interrupt ended it.
-`debug=true` among the arguments shows the traceback of a refusal.
+Nothing ends in a traceback: what a disk refuses is one sentence, and an error that nobody foresaw is one message that
+names the file where its traceback is kept.  `debug=true` among the arguments shows the traceback of a refusal.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import itertools
 import os
 import re
 import sys
+import tempfile
 import textwrap
+import traceback
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,12 +29,15 @@ from typing import NoReturn, TextIO
 from omegaconf import OmegaConf
 
 from fusion.runtime.configure import Refusal, nearest
+from fusion.runtime.disk import disk_fault
 from fusion.runtime.hints import unknown_setting, written_settings
 from fusion.runtime.interrupt import ending_at_once
 from fusion.runtime.places import CONF, OWN, places, settings_file, settings_names
 from fusion.runtime.processes import processor_settings
 from fusion.runtime.visible import visible
 
+_HERE = Path(__file__).parents[2]
+_OWN_PARTS = ("fusion", "eval", "ablations")
 # Most file systems take 255 bytes; a name must also fit beside what a copy or an archive adds to it.
 _LONGEST_NAME = 160
 GROUPS = (
@@ -77,24 +83,63 @@ def command(
         os.environ.setdefault(name, value)
     warnings.showwarning = _show_warning
     try:
-        _look_first_in(sys.argv[1:])
-        if {"-h", "--help"} & set(sys.argv[1:]):
-            print(help_text(root, unused=unused))
-            sys.exit(0)
-        if not sys.argv[1:] and not alone:
-            print(help_text(root, unused=unused), file=sys.stderr)
-            sys.exit(2)
-        with ending_at_once():
-            sys.argv[1:] = arguments(sys.argv[1:])
-            status = _composed(root, run, debug)
+        status = _status(root, run, arguments, alone=alone, unused=unused, debug=debug)
+        sys.stdout.flush()
     except Refusal as refusal:
         status = _refused(str(refusal), debug)
     except Exception as error:
-        if not _from_hydra(error):
-            raise
-        status = _refused(hydra_message(error, root), debug)
-    sys.stdout.flush()
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            status = 0
+        elif _from_hydra(error):
+            status = _refused(hydra_message(error, root), debug)
+        else:
+            status = _refused(disk_fault(error) or _unforeseen(error), debug)
     sys.exit(status)
+
+
+def _status(
+    root: str,
+    run: Callable[[dict[str, object]], int | None],
+    arguments: Callable[[Sequence[str]], list[str]],
+    *,
+    alone: bool,
+    unused: Collection[str],
+    debug: bool,
+) -> int:
+    _look_first_in(sys.argv[1:])
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text(root, unused=unused))
+        return 0
+    if not sys.argv[1:] and not alone:
+        print(help_text(root, unused=unused), file=sys.stderr)
+        return 2
+    with ending_at_once():
+        sys.argv[1:] = arguments(sys.argv[1:])
+        return _composed(root, run, debug)
+
+
+def _nobody_reads() -> bool:
+    """Whether what read our stdout has gone, as `head` goes; then nothing more is written there."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with open(os.devnull, "w") as nowhere:  # Python flushes once more at its end
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return True
+    return False
+
+
+def _unforeseen(error: Exception) -> str:
+    """An error that no part of the program expected, in one message; the traceback is kept for whoever mends it."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="fusechat-lab-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
+    ) as kept:
+        kept.write("".join(traceback.format_exception(error)))
+    said = next(iter(str(error).strip().splitlines()), "")
+    return (
+        f"this led to an error that was not foreseen ({type(error).__name__}: {said[:300]}): where it happened is in"
+        f" {kept.name}; please report it with the command"
+    )
 
 
 def compose(root: str, overrides: list[str]) -> dict[str, object]:
@@ -264,8 +309,6 @@ def _from_hydra(error: BaseException) -> bool:
 
 def _refused(message: str, debug: bool) -> int:
     if debug:
-        import traceback
-
         traceback.print_exc()
     print(f"refused: {visible(message, lines=True)}", file=sys.stderr)
     return 2
@@ -279,5 +322,5 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    if category is UserWarning and "/fusion/" in filename.replace(os.sep, "/"):
+    if category is UserWarning and any(Path(filename).is_relative_to(_HERE / part) for part in _OWN_PARTS):
         print(f"note: {visible(str(message), lines=True)}", file=sys.stderr)

@@ -15,6 +15,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from fusion.runtime.configure import Refusal
+from fusion.runtime.reading import read_object
+
 Stamp = list[int]
 
 
@@ -43,7 +46,7 @@ def files_below(directory: Path) -> Iterator[Path]:
 
 def directory_key(directory: Path, cache: Path, *, digest: Callable[[Path], str] = file_digest) -> str:
     """A digest of a checkpoint directory's files, those in subfolders included; `cache` remembers the files' own."""
-    known: dict[str, str] = json.loads(cache.read_text()) if cache.exists() else {}
+    known = _remembered(cache)
     before = len(known)
     files = []
     for path in files_below(directory):
@@ -57,6 +60,15 @@ def directory_key(directory: Path, cache: Path, *, digest: Callable[[Path], str]
         draft.write_text(json.dumps(known))
         draft.replace(cache)
     return content_key(files)
+
+
+def _remembered(cache: Path) -> dict[str, str]:
+    """By stamp, the digests that were noted; none where the file is damaged: they are only found again."""
+    try:
+        found = read_object(cache, expected="digests of files")
+    except Refusal:
+        return {}
+    return {place: digest for place, digest in found.items() if isinstance(digest, str)}
 
 
 def content_key(files: list[tuple[str, str]]) -> str:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from fusion.runtime.configure import Refusal, restored
+from fusion.runtime.disk import disk_fault
 from fusion.train.config import TrainConfig
 from fusion.train.launch import FACTS, REFUSAL
 from fusion.train.objectives import OBJECTIVES
@@ -36,8 +37,11 @@ def main() -> int:
     )
     try:
         facts = run(job)
-    except Refusal as refusal:
-        (out / REFUSAL).write_text(str(refusal))
+    except Exception as error:
+        why = str(error) if isinstance(error, Refusal) else disk_fault(error)
+        if why is None:
+            raise
+        (out / REFUSAL).write_text(why)
         return 2
     if facts is not None:
         (out / FACTS).write_text(json.dumps(facts))

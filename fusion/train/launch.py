@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from fusion.runtime.configure import Refusal, plain
+from fusion.runtime.disk import disk_fault
 from fusion.runtime.processes import child, last_lines, thread_settings
+from fusion.runtime.reading import read_object
 from fusion.runtime.stage import Advance, unseen
 from fusion.train.config import TrainConfig
 
@@ -20,6 +24,8 @@ REFUSAL = ".refusal.txt"
 MODULES = ("fusion.train.run",)
 _JOB = ".job.json"
 _LOG = ".child.log"
+# What torch and Python say of a GPU or a machine without room.
+_OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|MemoryError|can't allocate memory|Cannot allocate memory")
 
 
 def train(
@@ -38,7 +44,8 @@ def train(
     checkpoint in `out/.checkpoints` and ends with the same bytes.  Another call's leftovers are discarded.
     `progress(step, steps, note)` is called about twice a second; the note has the last loss that was logged.
 
-    Raises Refusal for input that cannot be trained on and RuntimeError, with the end of the log, when a child dies.
+    Raises Refusal for input that cannot be trained on, and when the child dies: with what ended it, or with the end of
+    its log.
     """
     _check(initial, conversations, fused)
     out.mkdir(parents=True, exist_ok=True)
@@ -71,9 +78,8 @@ def train(
     if (out / REFUSAL).exists():
         raise Refusal((out / REFUSAL).read_text())
     if status != 0 or not (out / FACTS).exists():
-        raise RuntimeError(f"training ended with status {status}; the end of its log:\n{last_lines(log)}")
-    facts: dict[str, object] = json.loads((out / FACTS).read_text())
-    return facts
+        raise Refusal(_how_it_ended(status, log))
+    return read_object(out / FACTS, expected="the facts of a training run")
 
 
 def command(config: TrainConfig, job: Path) -> list[str]:
@@ -100,11 +106,39 @@ def _check(initial: Path, conversations: Path, fused: Path | None) -> None:
         raise Refusal(f"{fused} holds no fused targets (index.json is missing): run the fuse stage first")
 
 
+def _how_it_ended(status: int, log: Path) -> str:
+    said = last_lines(log)
+    # accelerate's own processes are ended one by one, and it says of a killed one what a shell would, or its signal.
+    killed = status in (-signal.SIGKILL, 128 + signal.SIGKILL) or re.search(r"exitcode\s*: -9\b|SIGKILL", said)
+    if killed or _OUT_OF_MEMORY.search(said):
+        return (
+            f"training {'was killed (signal 9), as the system does when' if killed else 'ended because'} memory ran"
+            " out:"
+            " give the machine more, or let training take less by a higher train.gradient_accumulation, by"
+            " train.gradient_checkpointing=true or by a lower train.max_length; the steps that were kept are not"
+            f" trained again{_end(said)}"
+        )
+    fault = disk_fault(RuntimeError(said))
+    if fault is not None:
+        return f"training ended: {fault}{_end(said)}"
+    if status < 0:
+        return (
+            f"training was ended from outside by {signal.Signals(-status).name}: give the command again, which"
+            f" continues from the last step that was kept{_end(said)}"
+        )
+    return f"training ended with status {status}, and its log ({log}) says why{_end(said)}"
+
+
+def _end(said: str) -> str:
+    return f"; the end of its log:\n{said}" if said.strip() else ""
+
+
 def _report(out: Path, progress: Advance) -> None:
     try:
         state = json.loads((out / ".progress.json").read_text())
         lines = (out / LOG).read_text().splitlines() if (out / LOG).exists() else []
         note = f"loss {json.loads(lines[-1])['loss']:.3f}" if lines else ""
-    except (OSError, ValueError):
+        step, steps = state["step"], state["steps"]
+    except (OSError, ValueError, KeyError, TypeError):
         return
-    progress(state["step"], state["steps"], note)
+    progress(step, steps, note)
