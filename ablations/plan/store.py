@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ablations.plan.record import Unplannable
 from fusion.models import ModelConfig, checkpoint_directory, on_this_disk, with_template
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
 from fusion.runtime.artifacts import Artifact, Store, T
-from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import directory_key, file_digest
 from fusion.runtime.precision import ITEM_BYTES
 from fusion.runtime.stage import Advance, Stage, unseen
@@ -130,7 +130,7 @@ class PlanningStore(Store):
 
 def _said(model: ModelConfig) -> Size:
     if model.parameters is None:
-        raise Refusal(
+        raise Unplannable(
             f"model '{model.label}': {model.path} is not on this disk, and nothing says how large it is: fetch it"
             f" (hf download {model.path}), or have an entry of conf/model say parameters: 7.2e9"
         )
