@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.plan.rates import Rates
-from ablations.plan.record import Budget, Line, Plan, Unplannable
+from ablations.plan.record import Budget, Line, Plan
+from ablations.plan.store import Unplannable
 from fusion.runtime.configure import Refusal, typed
 from fusion.runtime.outlook import process_outlook
 from fusion.runtime.preflight import Preflight, refuse

@@ -6,15 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fusion.runtime.configure import Refusal
-
 if TYPE_CHECKING:
     from ablations.plan.charges import Charge
     from ablations.plan.store import PlannedStage
-
-
-class Unplannable(Refusal):
-    """A run that may well go, and of which nothing says how much it is."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ablations.plan.record import Unplannable
 from fusion.models import ModelConfig, checkpoint_directory, on_this_disk, with_template
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
 from fusion.runtime.artifacts import Artifact, Store, T
+from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import directory_key, file_digest
 from fusion.runtime.precision import ITEM_BYTES
 from fusion.runtime.stage import Advance, Stage, unseen
@@ -27,6 +27,10 @@ from fusion.runtime.versions import differences, made_with
 from fusion.runtime.work import Dialogues, Known, Size, Work
 
 _READ_BELOW = 2**24  # bytes; larger files are not read for a plan, so weights never seen before have a key of their own
+
+
+class Unplannable(Refusal):
+    """A run that may well go, and of which nothing says how much it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
