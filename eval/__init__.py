@@ -21,6 +21,7 @@
     pipeline.py         READ SECOND: from checkpoints to scored models
     report/             from scored models to tables, plots and pages
     benchmark_data/     the official files, fetched and checked
+    preflight.py        what would stop an evaluation, looked for before it starts
 
 Each line uses only lines above it; tests/test_layers.py holds the order.
 """

@@ -22,14 +22,16 @@ def run(settings: dict[str, Any]) -> int | None:
         return selfcheck(Path(settings["paths"]["data"]), settings["out"])
     from eval.answer.candidate import Candidate
     from eval.config import eval_config
-    from eval.pipeline import evaluate, judge_answers
+    from eval.pipeline import answered, evaluate, judge_answers
+    from eval.preflight import judge_problems, problems, wanted_to_evaluate, wanted_to_judge
     from eval.report.made import artifacts_section, made_now
     from eval.report.packages.alpaca import write_alpaca_files
     from eval.report.packages.fastchat import write_fastchat_files
     from eval.report.terminal import show
     from eval.report.write import write_report
-    from fusion.runtime.configure import Refusal
+    from fusion.runtime.configure import Refusal, typed
     from fusion.runtime.digests import directory_key
+    from fusion.runtime.preflight import Preflight, refuse
     from fusion.runtime.progress import RunProgress
 
     if settings["out"] is None:
@@ -40,8 +42,11 @@ def run(settings: dict[str, Any]) -> int | None:
         answers = recorded_answers(config)
     if (checkpoint is None) == (answers is None):
         raise Refusal("expected exactly one of checkpoint=DIR (serve and ask it) and answers=FILE (judge what it says)")
+    look = typed(settings["preflight"], Preflight, at="preflight")
     with RunProgress() as progress:
         if answers is not None:
+            wanted = wanted_to_judge(answered(Path(answers), config, label=settings["label"]), config)
+            refuse(judge_problems(wanted, config, ask=look.online(planning=False)))
             scored = judge_answers(Path(answers), config, progress, label=settings["label"])
         else:
             directory = Path(checkpoint).expanduser()
@@ -50,6 +55,8 @@ def run(settings: dict[str, Any]) -> int | None:
             weights = directory_key(directory, config.artifacts / "digests.json")
             name = settings["label"] or directory.name
             candidate = Candidate(model=name, group="Models", path=directory, weights=weights)
+            wanted = wanted_to_evaluate([candidate], config, {})
+            refuse(problems(config, questions={}, judges=wanted, ask=look.online(planning=False)))
             scored = evaluate([candidate], config, progress, {})
     table = write_report(
         scored,

@@ -127,7 +127,17 @@ def judge_answers(
 ) -> list[ScoredModel]:
     """Judge and score answers that exist already, in the benchmark package's own file format.
 
-    Raises Refusal for a file that is not in that format, and when more than one benchmark is chosen.
+    Raises Refusal as `answered` does.
+    """
+    jobs = answered(path, config, label=label)
+    ensembles = EnsembleRows([job.candidate for job in jobs], config, progress, served=False)
+    return judge(jobs, config, progress, ensembles)
+
+
+def answered(path: Path, config: EvalConfig, *, label: str | None = None) -> list[JudgingJob]:
+    """The answers of each model in a file, to be judged; `label` is the one model's row.
+
+    Raises Refusal for a file that is not in the benchmark package's format, and when more than one benchmark is chosen.
     """
     if len(config.benchmarks) != 1:
         raise Refusal(f"answers={path}: expected one benchmark, got {', '.join(config.benchmarks)}: set benchmark=NAME")
@@ -143,8 +153,7 @@ def judge_answers(
     for model, answers in by_model.items():
         candidate = Candidate(model=model, group="Models", path=path, weights="")
         jobs.append(JudgingJob(candidate=candidate, entry=entry, benchmark=loaded, answers=answers))
-    ensembles = EnsembleRows([job.candidate for job in jobs], config, progress, served=False)
-    return judge(jobs, config, progress, ensembles)
+    return jobs
 
 
 def judge(

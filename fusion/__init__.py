@@ -17,6 +17,7 @@
     dialogues.py       the dialogues of an experiment as an artifact
     made.py            what an experiment makes of its models, each once
     pipeline.py        READ FIRST: all stages, one call each
+    preflight.py       what would stop them, looked for before the first
 
 Each line uses only lines above it; tests/test_layers.py holds the order.
 """

@@ -11,10 +11,16 @@ def run(settings: dict[str, object]) -> None:
     """Run the stages and print where each model's checkpoint lies."""
     from fusion.pipeline import fusion_config
     from fusion.pipeline import run as fuse
+    from fusion.preflight import problems
+    from fusion.runtime.artifacts import Store
+    from fusion.runtime.configure import typed
     from fusion.runtime.next_step import say_next
+    from fusion.runtime.preflight import Preflight, refuse
     from fusion.runtime.progress import RunProgress
 
     config = fusion_config(settings)
+    look = typed(settings["preflight"], Preflight, at="preflight")
+    refuse(problems(config, Store(root=config.artifacts, reuse=config.reuse), ask=look.online(planning=False)))
     with RunProgress() as progress:
         models = fuse(config, progress)
         progress.note(f"stages: {progress.computed} computed, {progress.reused} reused")

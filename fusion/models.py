@@ -226,14 +226,31 @@ def on_this_disk(config: ModelConfig) -> Path | None:
         return None
 
 
+def hub_problem(config: ModelConfig) -> str | None:
+    """Why the hub does not give the model to this user, asked without fetching it; None where it does."""
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().auth_check(str(config.path))
+        HfApi().model_info(str(config.path), revision=config.revision, timeout=30)
+    except Exception as error:  # as in `_from_hub`
+        return _not_on_the_hub(config, error)
+    return None
+
+
 def _from_hub(config: ModelConfig) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(str(config.path), revision=config.revision, allow_patterns=list(_HANDOVER)))
     except Exception as error:  # the hub client raises a dozen types; all mean: not available
-        raise Refusal(
-            f"model '{config.label}': {config.path} is neither a directory nor available from the hub"
-            f" ({type(error).__name__}: {str(error).splitlines()[0]}). Give a local directory as path, or check the"
-            " name, the network and HF_TOKEN"
-        ) from error
+        raise Refusal(_not_on_the_hub(config, error)) from error
+
+
+def _not_on_the_hub(config: ModelConfig, error: Exception) -> str:
+    said = next(iter(str(error).splitlines()), "")
+    return (
+        f"model '{config.label}': {config.path} is neither a directory nor available from the hub"
+        f" ({type(error).__name__}: {said}). Give a local directory as path, or check the name, the"
+        " network and HF_TOKEN"
+    )

@@ -41,7 +41,7 @@ ROOMS = {
             "dialogues",
             "made",
         ),
-        ("pipeline",),
+        ("pipeline", "preflight"),
         ("__main__",),
     ),
     "eval": (
@@ -78,6 +78,7 @@ ROOMS = {
             "report",
             "benchmark_data",
         ),
+        ("preflight",),
         ("__main__",),
     ),
     "ablations": (

@@ -9,5 +9,6 @@ In reading order:
     rates.py      how fast a machine works: from work to hours and bytes
     record.py     the plan, and the budget that it is compared with
     table.py      the plan on the terminal and in files
+    preflight.py  what would stop a run, besides what it takes
     plan.py       all of it, and the refusal of what exceeds a budget
 """

@@ -9,6 +9,7 @@ from pathlib import Path
 from eval.answer.candidate import Candidate, digest
 from eval.benchmarks import LoadedBenchmark
 from eval.config import EvalConfig
+from eval.judges import Member
 from eval.judging.cost import Estimate
 from eval.judging.estimate import estimates
 from eval.judging.judgement import Judgement
@@ -32,6 +33,8 @@ class Demand:
     charges: list[Charge] = field(default_factory=list)
     # Entries whose files are not there, and why.
     unknown: dict[str, str] = field(default_factory=dict)
+    # The judges who have not said everything yet, each with an evaluation it is wanted for.
+    judges: dict[str, tuple[Member, EvalConfig]] = field(default_factory=dict)
     # Whose evaluation was planned, and how.
     _planned: set[str] = field(default_factory=set)
     # Benchmarks by settings and file.
@@ -79,6 +82,9 @@ class Demand:
             if keys - self._counted:
                 new.append(judgement)
                 self._counted |= keys
+        for judgement in new:
+            if not judgement.finished:
+                self.judges.setdefault(digest(plain(judgement.judge)), (judgement.judge, judgement.config))
         for judge, by_entry in estimates(new):
             for entry, found in by_entry.items():
                 price = judge.price

@@ -10,24 +10,28 @@ counted once over all cells, and is known to be there or still to be made, with 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ablations.plan.rates import Rates
 from ablations.plan.record import Budget, Line, Plan
+from ablations.plan.store import Unplannable
 from fusion.runtime.configure import Refusal, typed
+from fusion.runtime.outlook import process_outlook
+from fusion.runtime.preflight import Preflight, refuse
 
 if TYPE_CHECKING:
     from ablations.plan.charges import Demand
-    from ablations.plan.rates import Rates
     from ablations.plan.store import PlannedStage
     from ablations.sweep.cells import Sweep
 
 
 def before_start(arguments: Sequence[str]) -> None:
-    """With `plan=true` among a command's arguments print the plan and end; with a budget refuse what exceeds it.
+    """Look over the run that a command's arguments ask for, before Hydra starts it; with `plan=true` print its plan and
+    end, and with a budget refuse what exceeds it.
 
-    Raises Refusal naming the budget, what the run would take, and the way out.
+    Raises Refusal naming all that would stop the run, or the budget, what the run would take, and the way out.
     """
     from hydra._internal.utils import get_args_parser
 
@@ -41,18 +45,78 @@ def before_start(arguments: Sequence[str]) -> None:
         return
     settings = sweep.compose(sweep.cells[0]).settings
     budget = typed(settings["budget"], Budget, at="budget")
-    if not settings["plan"] and not budget.given:
-        return
-    plan = plan_of(sweep)
-    if settings["plan"]:
-        from ablations.plan.table import print_plan, write_plan
+    plan, problems = looked_over(sweep)
+    if plan is not None:
+        if settings["plan"]:
+            from ablations.plan.table import print_plan, write_plan
 
-        print_plan(plan)
-        if settings["report"]["out"]:
-            write_plan(plan, Path(settings["report"]["out"]))
-    hold(plan, budget)
+            print_plan(plan)
+            if settings["report"]["out"]:
+                write_plan(plan, Path(settings["report"]["out"]))
+        hold(plan, budget)
+    refuse(problems)
     if settings["plan"]:
         raise SystemExit(0)
+    if plan is not None and not sweep.multirun:
+        rates = typed(settings["rates"], Rates, at="rates")
+        process_outlook().expect(
+            [
+                (stage.stage, stage.what, 0.0 if stage.found is not None else 3600 * (rates.hours(stage.work) or 0.0))
+                for stage in plan.stages
+                if stage.stage != "download"
+            ],
+            lanes=int(settings["lanes"]),
+        )
+
+
+def looked_over(sweep: Sweep) -> tuple[Plan | None, list[str]]:
+    """The plan of a sweep, or of a run that is none, and all that would stop it; no plan where none can be made.
+
+    A run without a plan or a budget may go where nothing says how much it is, and a sweep although some cells are
+    refused: these fail alone.
+    """
+    from ablations.plan.charges import Demand
+    from ablations.plan.preflight import planned_problems, problems
+
+    cells = [sweep.compose(cell).settings for cell in sweep.cells]
+    first = cells[0]
+    wanted = bool(first["plan"]) or bool(typed(first["budget"], Budget, at="budget").given)
+    ask = typed(first["preflight"], Preflight, at="preflight").online(planning=bool(first["plan"]))
+    fit, refused = _fit(cells)
+    if not fit or (refused and wanted):
+        return None, refused
+    found, asked = problems(fit, ask=ask), Demand()
+    try:
+        plan = plan_of(sweep, asked)
+    except Unplannable as unplannable:
+        return None, [*found, str(unplannable)] if wanted else found
+    except Refusal as refusal:
+        return None, [*found, str(refusal)] if wanted or not sweep.multirun else found
+    found += planned_problems(
+        plan,
+        asked,
+        typed(first["rates"], Rates, at="rates"),
+        Path(first["paths"]["artifacts"]).expanduser(),
+        ask=ask,
+        here=str(sweep.master.hydra.launcher._target_).endswith(".BasicLauncher"),
+    )
+    return plan, found
+
+
+def _fit(cells: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """The cells whose settings hold, and why those of others do not."""
+    from ablations.cell import evaluation_config
+    from fusion.pipeline import fusion_config
+
+    fit, refused = [], []
+    for settings in cells:
+        try:
+            evaluation_config(settings, fusion_config(settings))
+        except Refusal as refusal:
+            refused.append(str(refusal))
+        else:
+            fit.append(settings)
+    return fit, refused
 
 
 def hold(plan: Plan, budget: Budget) -> None:
@@ -75,14 +139,16 @@ def hold(plan: Plan, budget: Budget) -> None:
             )
 
 
-def plan_of(sweep: Sweep) -> Plan:
-    """The plan of a sweep, or of a run that is none.  Raises Refusal for settings that a cell would refuse."""
+def plan_of(sweep: Sweep, asked: Demand | None = None) -> Plan:
+    """The plan of a sweep, or of a run that is none; what judges are asked for is added to `asked`.
+
+    Raises Refusal for settings that a cell would refuse.
+    """
     from ablations.plan.book import book_of
     from ablations.plan.charges import Demand
-    from ablations.plan.rates import Rates
 
     cells = [sweep.compose(cell) for cell in sweep.cells]
-    asked = Demand()
+    asked = asked or Demand()
     book = book_of((cell.settings for cell in cells), asked)
     first = cells[0].settings
     rates = typed(first["rates"], Rates, at="rates")

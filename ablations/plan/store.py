@@ -29,6 +29,10 @@ from fusion.runtime.work import Dialogues, Known, Size, Work
 _READ_BELOW = 2**24  # bytes; larger files are not read for a plan, so weights never seen before have a key of their own
 
 
+class Unplannable(Refusal):
+    """A run that may well go, and of which nothing says how much it is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlannedStage:
     """A stage of the plan.  `found`: the manifest it left when it was computed, None when it is still to be."""
@@ -130,7 +134,7 @@ class PlanningStore(Store):
 
 def _said(model: ModelConfig) -> Size:
     if model.parameters is None:
-        raise Refusal(
+        raise Unplannable(
             f"model '{model.label}': {model.path} is not on this disk, and nothing says how large it is: fetch it"
             f" (hf download {model.path}), or have an entry of conf/model say parameters: 7.2e9"
         )

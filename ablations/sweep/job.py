@@ -49,11 +49,12 @@ def run(settings: dict[str, Any]) -> None:
 def run_alone(job: CellJob) -> None:
     """A cell that is no sweep's; its errors are the command's."""
     from eval.report.terminal import show
+    from fusion.runtime.outlook import process_outlook
     from fusion.runtime.progress import RunProgress
 
     same = [override for override in job.cell.overrides if not override.startswith("seed=")]
     several = ["python", "-m", "ablations", "-m", *same, "seed=0,1,2"]
-    show(run_job(job, RunProgress()), job.cell.folder, next_command=several)
+    show(run_job(job, RunProgress(outlook=process_outlook())), job.cell.folder, next_command=several)
 
 
 def run_here(job: CellJob, *, sweep: Path) -> None:

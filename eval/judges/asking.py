@@ -17,12 +17,13 @@ from eval.exchange import HandOver, JudgeRequest, Reply
 from eval.judges.completions import body, read_completion
 from eval.judges.model_judge import ModelJudge
 from eval.judges.wishes import Wishes
-from eval.serve.endpoint_client import EndpointClient, NoReply, Silence, tokens_of
+from eval.serve.endpoint_client import EndpointClient, NoReply, Patience, Silence, tokens_of
 from eval.serve.worker_pool import work_through
 
 # Wrong key, no permission, no such model, no money left: the same for every question.
 _REFUSES_ALL = (401, 402, 403, 404, 429)
 _ALL_ALIKE = 5  # refusals in the same words, and no answer: every other question would be refused too
+_SOON = 30.0  # seconds for one short request before a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,27 @@ def ask_judge(address: Address, requests: Sequence[JudgeRequest], hand_over: Han
             " fetch the benchmark data, or use judge=reference"
         )
     asyncio.run(_ask_all(address, requests, hand_over, settings))
+
+
+def refused_at(address: Address, patience: Patience) -> str | None:
+    """Why the address would refuse every question, by one short request; None where it answers, or may another time."""
+    return asyncio.run(_refused_at(address, patience))
+
+
+async def _refused_at(address: Address, patience: Patience) -> str | None:
+    soon = replace(patience, attempts=1, timeout_seconds=min(patience.timeout_seconds, _SOON))
+    client = EndpointClient(base_url=address.base_url, model=address.model, key=address.key, patience=soon)
+    async with client:
+        try:
+            await client.complete(
+                {"messages": [{"role": "user", "content": "Reply with: yes"}], "max_tokens": 16}, bool
+            )
+        except NoReply as error:
+            if error.kind == "unreachable":
+                return f"judge {address.model} at {client.address} does not answer ({error}): check {address.remedy}"
+            if error.kind == "refused" and error.status in _REFUSES_ALL:
+                return f"judge {address.model} at {client.address} refuses ({error.said}): check {address.remedy}"
+    return None
 
 
 async def _ask_all(

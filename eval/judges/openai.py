@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eval.errors import JudgeFailure
 from eval.exchange import HandOver, JudgeRequest
-from eval.judges.asking import Address, ask_judge
+from eval.judges.asking import Address, ask_judge, refused_at
 from eval.judges.model_judge import ModelJudge
 from eval.judges.protocol import Identity
 from eval.serve import Serve
@@ -36,6 +36,19 @@ class OpenAI(ModelJudge):
         names = ("model", "base_url", "reply", "extra", "readings")
         return {"type": "OpenAI", **{name: plain(getattr(self, name)) for name in names}}, {}
 
+    def obstacles(self, served_as: Serve) -> list[str]:
+        try:
+            self._key()
+        except JudgeFailure as failure:
+            return [str(failure)]
+        return []
+
+    def asked_once(self) -> str | None:
+        """Asked where it wants a key or has a price.  What passes, and what is about the question, is no refusal."""
+        if self.key_variable is None and self.price is None:
+            return None
+        return refused_at(self._address(), self.patience)
+
     def judge(self, requests: Sequence[JudgeRequest], hand_over: HandOver) -> None:
         """Hand over one reply per request, in the order of completion.
 
@@ -44,13 +57,16 @@ class OpenAI(ModelJudge):
         """
         if not requests:
             return
-        address = Address(
+        ask_judge(self._address(), requests, hand_over, self)
+
+    def _address(self) -> Address:
+        """Raises JudgeFailure without a key."""
+        return Address(
             base_url=self.base_url,
             model=self.model,
             key=self._key(),
             remedy=f"judge.model, judge.base_url and the key in {self.key_variable}",
         )
-        ask_judge(address, requests, hand_over, self)
 
     def _key(self) -> str:
         if self.key_variable is None:

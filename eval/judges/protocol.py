@@ -83,6 +83,14 @@ class Member(ABC):
         """The packages that compute its replies here."""
         return ()
 
+    def obstacles(self, served_as: Serve) -> list[str]:
+        """What would keep it from judging, as far as is known without asking anybody; each with the way out."""
+        return []
+
+    def asked_once(self) -> str | None:
+        """Why it would refuse every question, found by one short request where replies are paid; None: not so."""
+        return None
+
     def running(self, serve: Serve, stack: contextlib.ExitStack, *, logs: Path, say: Callable[[str], None]) -> Judge:
         """Who is asked: itself, a `Judge`, unless something must be started, which ends with `stack`."""
         return cast(Judge, self)

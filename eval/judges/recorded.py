@@ -22,7 +22,7 @@ from eval.files import wanted
 from eval.judges.forms import FORMS
 from eval.judges.protocol import Identity, Member
 from eval.serve import Serve
-from fusion.runtime.configure import plain
+from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.digests import file_digest
 
 
@@ -47,6 +47,13 @@ class Recorded(Member):
     def identity(self, weights_of: Callable[[Path], str], served_as: Serve) -> Identity:
         settings = {name: value for name, value in plain(self).items() if name != "file"}
         return settings, {"recorded": file_digest(Path(self.file))}
+
+    def obstacles(self, served_as: Serve) -> list[str]:
+        try:
+            rows_of(Path(self.file))
+        except Refusal as refusal:
+            return [str(refusal)]
+        return []
 
     def judge(self, requests: Sequence[JudgeRequest], hand_over: HandOver) -> None:
         """Hand over one reply per request, in order; what the file does not hold is missing, with the reason.

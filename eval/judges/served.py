@@ -48,6 +48,13 @@ class Served(ModelJudge):
         config = {"type": "Served", "serve": serve, "reply": self.reply, "extra": plain(self.extra)}
         return {**config, "readings": self.readings}, {"judge": weights_of(self.directory)}
 
+    def obstacles(self, served_as: Serve) -> list[str]:
+        try:
+            _ = self.directory
+        except Refusal as refusal:
+            return [str(refusal)]
+        return []
+
     def modules(self, benchmark: str, reading: str, served_as: Serve) -> tuple[str, ...]:
         return *super().modules(benchmark, reading, served_as), *(self.serve or served_as).modules
 

@@ -102,6 +102,11 @@ class Judgement:
         made = StageRecipe(name="verdicts", config=config, inputs=inputs, modules=tuple(modules))
         return self._recipes.setdefault(repeat, made)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the store has every repetition, so that nobody is asked."""
+        return all(self.store.manifest("verdicts", self.key(repeat)) for repeat in range(self.judge.repeats))
+
     def found(self, repeat: int) -> Records:
         """The records of a finished or an unfinished repetition."""
         key = self.key(repeat)

@@ -16,6 +16,7 @@
     stage.py            a stage as a value, which a store runs and a planner weighs
     artifacts.py        the content-addressed store: where a stage's output lives, and when it may be used again
     lanes.py            work side by side, each thing made once
+    preflight.py        what would stop a run, as one list; room on disk, memory
     outlook.py          how many stages of a run are left, and about how long they take
     progress.py         what a run shows while it works
     next_step.py        the command that goes on from what another left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -56,6 +57,12 @@ class Outlook:
             return ""
         left = self.left()
         return f"{self.done} of {self.total} stages" + (f", {left}" if left else "")
+
+
+@functools.cache
+def process_outlook() -> Outlook:
+    """Of the one run of this process: who plans it fills it in, who runs it shows it."""
+    return Outlook()
 
 
 def _spoken(seconds: float) -> str:

@@ -29,6 +29,8 @@ class Work:
     working: float = 0
     # Weights held in memory, in bytes.
     holds: float = 0
+    # What training holds in memory, in bytes, activations and gradients apart.
+    memory: float = 0
 
 
 @dataclass(frozen=True, kw_only=True)

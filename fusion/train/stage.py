@@ -15,6 +15,9 @@ from fusion.runtime.work import ADAM_BYTES, Known, Size, Work
 from fusion.train.config import TrainConfig
 from fusion.train.launch import LOG, MODULES, train
 
+# transformers writes a checkpoint to resume from before it removes the oldest of the two that the trainer keeps.
+CHECKPOINTS_AT_ONCE = 3
+
 
 def train_stage(
     *,
@@ -39,12 +42,15 @@ def train_stage(
         seen = config.max_steps * config.batch_size if config.max_steps else config.epochs * conversations
         trained = replace(size, bytes_each=ITEM_BYTES[config.save_dtype], conversations=0)
         weights = 2 if config.precision == "bf16_pure" else 4
+        state = size.parameters * (weights + ADAM_BYTES)
+        saved = math.ceil(seen / config.batch_size / config.save_every)  # the last step's always
         return Work(
             kind="train",
             units=6 * size.active * seen * min(dialogues.tokens, config.max_length),
             items=math.ceil(seen / config.batch_size),
             bytes=trained.bytes,
-            working=size.parameters * (weights + ADAM_BYTES),
+            working=min(CHECKPOINTS_AT_ONCE, saved) * state,
+            memory=state,
         ), trained
 
     return Stage(

@@ -198,8 +198,9 @@ def test_a_budget_that_would_be_exceeded_is_refused_with_the_way_out(published, 
 
 
 def test_the_disk_of_a_plan_is_what_stays_and_what_every_lane_holds_meanwhile(published, tmp_path):
-    # While a target is trained a checkpoint to resume from is there: fp32 weights and Adam's two moments.
-    working = 7.24e9 * 3 * 4
+    # While a target is trained checkpoints to resume from are there, fp32 weights and Adam's two moments: the two that
+    # are kept, and a third while it is written.
+    working = 3 * 7.24e9 * 3 * 4
     stays = sum(line.bytes for line in published.lines)
     assert published.takes()["disk_gb"] == pytest.approx((stays + working) / 1e9)
     three = plan(tmp_path, f"paths.data={tmp_path}", "lanes=3", experiment="fusechat_7b_v2")

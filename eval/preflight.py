@@ -1,0 +1,116 @@
+"""What would stop an evaluation, looked for before it starts a server or asks anybody.
+
+    problems(config, questions={}, judges=wanted_to_evaluate(candidates, config, {}), ask=True)
+
+A judge says itself what it needs (`obstacles`); here is which judges are asked anything at all.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.console import Console
+
+from eval.answer.candidate import Candidate, digest
+from eval.benchmarks import JudgedBenchmark, LoadedBenchmark
+from eval.config import EvalConfig
+from eval.ensemble_rows import EnsembleRows
+from eval.judges import Member
+from eval.judging.head_to_head import pair_up
+from eval.judging.judgement import Judgement, JudgingJob, by_judge, judgements
+from eval.judging.judging import Judging
+from eval.pipeline import Ask, run_stages
+from fusion.runtime.artifacts import Artifact, Store
+from fusion.runtime.configure import Refusal, plain
+from fusion.runtime.preflight import refusals
+from fusion.runtime.progress import RunProgress
+from fusion.runtime.stage import Advance, Stage, unseen
+
+
+def problems(config: EvalConfig, *, questions: Mapping[str, Path], judges: Sequence[Member], ask: bool) -> list[str]:
+    """Benchmarks whose files are not there or not valid, but for those in `questions`; judges without a key, or who
+    refuse when they are asked once (only with `ask`)."""
+    found: list[str] = []
+    for entry, benchmark in config.judged.items():
+        found += refusals(functools.partial(_load, benchmark, config.data, questions.get(entry)))
+    return [*found, *judge_problems(judges, config, ask=ask)]
+
+
+def judge_problems(judges: Sequence[Member], config: EvalConfig, *, ask: bool) -> list[str]:
+    """What keeps them from judging; `ask`: whether those that know of nothing are asked once."""
+    found: list[str] = []
+    for judge in judges:
+        known = judge.obstacles(config.serve)
+        refused = judge.asked_once() if ask and not known else None
+        found += [*known, *([refused] if refused else [])]
+    return found
+
+
+def _load(benchmark: JudgedBenchmark, data: Path, questions: Path | None) -> LoadedBenchmark:
+    return benchmark.load(benchmark.files(data, questions=questions))
+
+
+def seated(config: EvalConfig) -> list[Member]:
+    """Every judge of an evaluation, the members of panels for their panel."""
+    every = [
+        member
+        for judge in config.judges.values()
+        for member in ([judge] if judge.board is None else judge.board.members.values())
+    ]
+    return [*{digest(plain(judge)): judge for judge in every}.values()]
+
+
+def wanting(judged: Sequence[Judgement]) -> list[Member]:
+    """The judges who have not said everything yet."""
+    return [judge for judge, own in by_judge(judged) if not all(one.finished for one in own)]
+
+
+def wanted_to_judge(jobs: Sequence[JudgingJob], config: EvalConfig) -> list[Member]:
+    """The judges of answers that are there whose verdicts are not all in the store."""
+    store = Store(root=config.artifacts, reuse=config.reuse)
+    try:
+        layers = [layer for job in pair_up(jobs) for layer in judgements(job, config, store, store.directory_key)]
+    except Refusal:  # said again, and better, by the judge or the benchmark itself
+        return seated(config)
+    return wanting([one for layer in layers for one in layer.values()])
+
+
+def wanted_to_evaluate(
+    candidates: Sequence[Candidate], config: EvalConfig, questions: Mapping[str, Path]
+) -> list[Member]:
+    """The judges of checkpoints whose verdicts are not all in the store; all, where an answer is missing there."""
+    store, seen = LookingStore(root=config.artifacts, reuse=config.reuse), list[Judgement]()
+    progress = RunProgress(Console(quiet=True))
+
+    def look(ask: Ask) -> None:
+        ask(candidates, config.serve, _no_server)
+
+    try:
+        loaded = {entry: _load(one, config.data, questions.get(entry)) for entry, one in config.judged.items()}
+        judging = Judging(config, progress, store, seen.extend)
+        run_stages(candidates, loaded, EnsembleRows(candidates, config, progress), judging, look)
+    except (NotThere, Refusal):  # what is refused is refused again, by its own part
+        pass
+    return wanting(seen) if seen else seated(config)
+
+
+class NotThere(Exception):
+    """A stage whose artifact is not in the store."""
+
+
+class LookingStore(Store):
+    """A store in which everything is found, unread, or nothing is made: `produce` raises NotThere."""
+
+    def produce(self, stage: Stage, advance: Advance = unseen) -> Artifact:
+        key = self.key(stage)
+        manifest = self.manifest(stage.name, key)
+        if manifest is None:
+            raise NotThere(f"{stage.name} of {stage.what}")
+        return Artifact(stage=stage.name, key=key, path=self.path(stage.name, key), manifest=manifest, reused=True)
+
+
+def _no_server() -> NoReturn:
+    raise AssertionError("nothing is served while it is looked what there is")
