@@ -17,14 +17,14 @@ from typing import Literal
 from fusion.runtime.configure import Refusal
 
 # When judges and the hub are asked, over the network: before every run, before a plan too, or not before either.
-Ask = Literal["runs", "always", "never"]
+WhenAsked = Literal["runs", "always", "never"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
     """How a run is looked over before it starts: the setting `preflight`."""
 
-    ask: Ask = "runs"
+    ask: WhenAsked = "runs"
 
     def online(self, *, planning: bool) -> bool:
         """Whether the network is used, before a run or for a plan of it."""

@@ -261,7 +261,12 @@ for serve in (VLLM(), Transformers()):
     ("file", "old", "new", "engines"),
     [
         # The chat template applied twice.
-        ("eval/serve/generation.py", "add_special_tokens=False", "add_special_tokens=True", {"transformers"}),
+        (
+            "eval/serve/generation.py",
+            "(text, add_special_tokens=False)",
+            "(text, add_special_tokens=True)",
+            {"transformers"},
+        ),
         # A flag of the server's process.
         ("eval/serve/vllm_server.py", '"--generation-config": "vllm"', '"--generation-config": "auto"', {"vllm"}),
         # The pins of threads and instruction sets decide last bits everywhere.
