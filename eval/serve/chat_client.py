@@ -140,7 +140,7 @@ class ChatClient:
             except NoReply as error:
                 kind, failure = error.kind, str(error)
                 break
-            if not found.text and found.finish_reason == CUT:
+            if found.finish_reason == CUT and not found.text and (found.thought or found.null):
                 failure = f"no text among its {request.max_tokens} tokens: all went into thinking; raise max_tokens"
                 break
             said.append(found)
@@ -163,6 +163,7 @@ class _ReplyTurn:
     text: str
     finish_reason: str
     thought: bool
+    null: bool  # the message has no content at all, as endpoints reply that keep thinking in a field of its own
     prompt_tokens: int
     completion_tokens: int
     first_token: tuple[tuple[str, float], ...]
@@ -194,6 +195,7 @@ def _read(completion: Any) -> _ReplyTurn:
             text=text,
             finish_reason=str(choice.get("finish_reason") or ""),
             thought=text != whole,
+            null=choice["message"].get("content") is None,
             prompt_tokens=prompt,
             completion_tokens=written,
             first_token=tuple((entry["token"], float(entry["logprob"])) for entry in tokens[0]["top_logprobs"]),

@@ -46,8 +46,7 @@ def ending_at_once() -> Iterator[None]:
         yield
     finally:
         over.set()
-        if _ending.locked():  # what failed since then did so because of it
-            threading.Event().wait()
+        wait_if_ending()  # what failed since then did so because of it
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         signal.signal(signal.SIGINT, handler)
 
@@ -61,6 +60,13 @@ def before_end(act: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _last_acts.remove(act)
+
+
+def wait_if_ending() -> None:
+    """Wait for the end of this process where an interrupt is ending it: for a thread whose child was just ended, which
+    would else go on to what is queued."""
+    if _ending.locked():
+        threading.Event().wait()
 
 
 def leave_to_the_process_above() -> None:

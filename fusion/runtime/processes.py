@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from fusion.runtime.interrupt import wait_if_ending
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -72,6 +74,7 @@ def child(
         yield process
     finally:
         ended(process)
+        wait_if_ending()
 
 
 def ended(process: subprocess.Popen[bytes], *, patience: float = 10.0) -> None:

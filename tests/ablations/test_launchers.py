@@ -159,17 +159,25 @@ def test_two_sweeps_started_at_once_compute_no_stage_twice(artifacts, tmp_path):
         assert a == b
 
 
-def test_a_sweep_all_of_whose_failures_were_refusals_ends_with_status_2(tmp_path):
+def test_a_sweep_of_which_no_cell_could_run_is_refused_before_any_is_launched(tmp_path):
     ended = run(tmp_path, "-m", "experiment=tiny", "train.lm_weight=2,3")
     assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.count("lm_weight is 2.0: expected 0 to 1") >= 1
+    assert "lm_weight is 2.0: expected 0 to 1" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not list(tmp_path.rglob("progress.json"))
+
+
+def test_a_sweep_all_of_whose_failures_were_refusals_ends_with_status_2(tmp_path):
+    # How many different questions there are only the writing of them can say.
+    ended = run(tmp_path, "-m", "experiment=tiny", "data.pocket.questions=80000,90000")
+    assert ended.returncode == 2, ended.stderr
     assert "Traceback" not in ended.stderr
     watched = subprocess.run(
         [sys.executable, "-m", "ablations.watch", "cells=tiny", f"paths.artifacts={tmp_path}"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "2 cells: 2 failed" in watched.stdout
-    assert "lm_weight is 3.0" in watched.stdout
+    assert "different dialogues" in watched.stdout
 
 
 def test_cells_that_would_share_a_folder_are_refused_before_any_is_launched(tmp_path):

@@ -348,6 +348,7 @@ def test_a_reply_that_a_gateway_sends_twice_answers_no_other_question():
         ([{"type": "thinking", "thinking": []}, {"type": "text", "text": "four"}], "stop", ("four",), (), 0),
         ("", "stop", ("",), (), 0),
         (None, "length", (), (), 0),
+        ("", "length", ("",), (1,), 0),  # tokens that show as nothing
         ("<think>still", "length", (), (), 0),
     ],
 )
