@@ -33,14 +33,7 @@ def mapping_statistics_map(pair: VocabularyPair, statistics: Callable[[], CoOccu
     counts = statistics()
     distance = _distances(spelled, counts.source_ids, counts.pivot_ids)
     if released:
-        contained = [
-            ours in theirs or theirs in ours
-            for theirs, ours in zip(
-                _stripped(spelled.source_strings, spelled.space, counts.source_ids),
-                _stripped(spelled.pivot_strings, spelled.space, counts.pivot_ids),
-                strict=True,
-            )
-        ]
+        contained = _contained(spelled, counts.source_ids, counts.pivot_ids)
         weighted = np.where(contained, _CONTAINED, 1.0) * distance / (1.0 + np.exp(-counts.count.astype(np.float64)))
         order = np.lexsort((counts.pivot_ids, weighted, counts.source_ids))
     else:
@@ -105,8 +98,15 @@ def _distances(pair: VocabularyPair, source_ids: NDArray[np.int64], pivot_ids: N
     return np.where(blank, of(*numbered(theirs, ours)), of(source, pivot)).astype(np.int32)
 
 
-def _stripped(strings: list[str], space: str, ids: NDArray[np.int64]) -> list[str]:
-    return [strings[token_id].replace(space, "") for token_id in ids]
+def _contained(pair: VocabularyPair, source_ids: NDArray[np.int64], pivot_ids: NDArray[np.int64]) -> list[bool]:
+    """Whether one of the two strings that `_distances` compares holds the other."""
+    found = []
+    for source_id, pivot_id in zip(source_ids.tolist(), pivot_ids.tolist(), strict=True):
+        whole = pair.source_strings[source_id], pair.pivot_strings[pivot_id]
+        stripped = [string.replace(pair.space, "") for string in whole]
+        theirs, ours = stripped if all(stripped) else whole
+        found.append(ours in theirs or theirs in ours)
+    return found
 
 
 @njit(cache=True)

@@ -111,6 +111,23 @@ def test_released_statistics_discount_containment():
     ) == [1]
 
 
+@pytest.mark.parametrize(
+    ("pivot", "source", "expected"),
+    [
+        # nothing is left of the bare space, so whole pieces are compared: 4 from "step" and no part of it; "stop": 1
+        (("▁", "stop"), "step", 1),
+        # the same on the source's side: the space itself is a part of "▁x", 1 * 0.1, and none of "y", 1
+        (("y", "▁x"), "Ġ", 1),
+        # several spaces are nothing without them either
+        (("▁▁", "tin"), "ten", 1),
+    ],
+)
+def test_released_containment_is_that_of_the_strings_whose_distance_is_taken(pivot, source, expected):
+    seen = counts((0, 0, 9), (0, 1, 9))
+    theirs = words(source, marker="Ġ")
+    assert mapped("mapping_statistics", words(*pivot), theirs, reading="released", statistics=seen) == [expected]
+
+
 def test_a_token_never_seen_teaches_unknown_as_released_and_nothing_else():
     pivot, source = words("<unk>", "a", "</s>", special=("<unk>", "</s>"), unk=0, eos=2), words("zebra")
     assert mapped("mapping_statistics", pivot, source, reading="released") == [0]
