@@ -50,6 +50,8 @@ class Method:
 
     `sum_collisions`: entries on one pivot id are summed, else the likelier is kept.
     `only_same_prefix`: no transfer from a position with another text in front of it; the gold token stands there.
+    `least_kept`: the share of what a source's entries hold at a position that must find a pivot id, else the position
+    says nothing (fusion.align.project).
     `gold_is_input`: where the gold token stands, it is the one in front of the label (FuseLLM's code teaches every
     such position to repeat itself).
     """
@@ -61,13 +63,16 @@ class Method:
     spelling: Spelling
     sum_collisions: bool
     only_same_prefix: bool
+    least_kept: float
     gold_is_input: bool
 
-    def described(self) -> dict[str, str | bool]:
+    def described(self) -> dict[str, str | bool | float]:
         """All of it as plain values: two methods with equal descriptions and equal code give equal results."""
         parts = {"aligner": self.aligner, "vocabulary_map": self.vocabulary_map, "rule": self.rule}
-        names: dict[str, str | bool] = {role: getattr(part, "__qualname__", repr(part)) for role, part in parts.items()}
-        rest = ("reading", "spelling", "sum_collisions", "only_same_prefix", "gold_is_input")
+        names: dict[str, str | bool | float] = {
+            role: getattr(part, "__qualname__", repr(part)) for role, part in parts.items()
+        }
+        rest = ("reading", "spelling", "sum_collisions", "only_same_prefix", "least_kept", "gold_is_input")
         return {**names, **{field: getattr(self, field) for field in rest}}
 
 
@@ -145,6 +150,7 @@ class PreparedMethod:
             id_table=self._id_table,
             border=self._border(pivot, source, decision),
             sum_collisions=self.method.sum_collisions,
+            least_kept=self.method.least_kept,
         )
 
     def _border(self, pivot: Labelled, source: Labelled, decision: Decision) -> Int8[NDArray[np.int8], " N"]:

@@ -12,12 +12,12 @@ from fusion.align import ALIGNMENT_SCHEMES, EMPTY, ONE_HOT, TRANSFERRED, AlignCo
 from fusion.align.maps.exact_match import EqualToken
 from fusion.align.maps.mapping_statistics import SuffixToken
 from fusion.align.maps.min_edit_distance import MappedToken
-from fusion.align.matches import Matches, inputs
+from fusion.align.matches import Decision, Matches, inputs
 from fusion.align.method import PreparedMethod
 from fusion.align.pair import Reading, VocabularyPair
-from fusion.align.project import IdMap
+from fusion.align.project import IdMap, project
 from fusion.conversations.vocabulary import Vocabulary, vocabulary
-from fusion.distribution import NO_TOKEN
+from fusion.distribution import NO_TOKEN, TopK
 from fusion.runtime.configure import Refusal, typed
 
 TURNS = ["the cat sat on the mat, 12 + 34 = 46", "naïve 你好 👩‍👩‍👧 end\n\n  x"]
@@ -115,6 +115,94 @@ def test_relabelling_the_source_s_ids_changes_nothing(tokenizers, represented, s
     np.testing.assert_array_equal(before.ids, after.ids)
     np.testing.assert_array_equal(before.log_probs, after.log_probs)
     np.testing.assert_array_equal(before.tail, after.tail)
+
+
+# ------------------------------------------------------------------------------------------- mass without a pivot id
+LACKED = 0.7  # what the source gives a token that the pivot has not
+SURE = {"Ġsat": LACKED, "Ġon": 0.2, "Ġthe": 0.06}  # the tail holds the rest
+
+
+def sure_of_what_the_pivot_lacks(tokenizers, represented, **settings):
+    """A source that says SURE everywhere, carried to a pivot that has no token " sat": (kind, ids to probabilities)."""
+    pivot, source = represented(tokenizers["fine"], ["the cat"]), represented(tokenizers["coarse"], ["the cat"])
+    assert tokenizers["fine"].convert_tokens_to_ids("Ġsat") is None
+    said = [tokenizers["coarse"].convert_tokens_to_ids(piece) for piece in SURE]
+    n = len(source.label_ids)
+    top = TopK(
+        ids=np.tile(np.array(said, np.int32), (n, 1)),
+        log_probs=np.tile(np.log(np.array(list(SURE.values()), np.float32)), (n, 1)),
+        tail=np.full(n, np.log(1 - sum(SURE.values())), np.float32),
+    )
+    config = AlignConfig(**{"scheme": "byte_span", **settings})
+    ready = prepare(config, tokenizers["fine"], tokenizers["coarse"], (pivot, source))
+    carried, decision = ready.transfer(pivot, source, top)
+    np.testing.assert_allclose(masses(carried), 1, atol=1e-5)
+    last = len(pivot.label_ids) - 1  # behind the whole text for both
+    names = tokenizers["fine"].convert_ids_to_tokens(carried.ids[last][carried.ids[last] != NO_TOKEN].tolist())
+    return decision.kind[last], dict(zip(names, np.exp(carried.log_probs[last]).tolist(), strict=False))
+
+
+@pytest.mark.parametrize("scheme", ALIGNMENT_SCHEMES)
+def test_a_source_sure_of_a_token_the_pivot_lacks_is_not_made_sure_of_another(tokenizers, represented, scheme):
+    found = sure_of_what_the_pivot_lacks(
+        tokenizers, represented, scheme=scheme, aligner="byte_span", vocabulary_map="string"
+    )
+    assert found == (EMPTY, {})
+
+
+def test_the_share_that_must_be_kept_is_a_setting_and_none_as_released(tokenizers, represented):
+    share = (sum(SURE.values()) - LACKED) / sum(SURE.values())
+    for chosen, kind in [
+        ({"least_kept": share * 0.99}, TRANSFERRED),
+        ({"least_kept": share * 1.01}, EMPTY),
+        ({"least_kept": 0.0}, TRANSFERRED),
+        ({"scheme": "em", "aligner": "byte_span", "reading": "released"}, TRANSFERRED),
+        ({"scheme": "em", "aligner": "byte_span", "reading": "fixed"}, EMPTY),
+    ]:
+        found, kept = sure_of_what_the_pivot_lacks(tokenizers, represented, **chosen)
+        assert found == kind
+        if kind == TRANSFERRED:  # the lost mass is in the tail; what is left keeps its own
+            assert kept == pytest.approx({piece: p for piece, p in SURE.items() if p != LACKED}, rel=1e-5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), sum_collisions=st.booleans())
+def test_made_to_sum_to_one_no_entry_has_more_than_the_kept_share_allows(seed, sum_collisions):
+    generator = np.random.default_rng(seed)
+    length, k, size = 8, 4, 12
+    p = generator.dirichlet(np.full(k + 1, 0.4), length)
+    source = TopK(
+        ids=np.stack([generator.permutation(size)[:k] for _ in range(length)]).astype(np.int32),
+        log_probs=np.log(p[:, :k]).astype(np.float32),
+        tail=np.log(p[:, k]).astype(np.float32),
+    )
+    table = np.where(generator.random(size) < 0.5, NO_TOKEN, generator.integers(0, 5, size)).astype(np.int32)
+    everywhere = Decision(
+        kind=np.full(length, TRANSFERRED, np.uint8), source_position=np.arange(length, dtype=np.int32)
+    )
+    least = float(generator.uniform(0.1, 0.9))
+    top, decision = project(
+        source,
+        everywhere,
+        gold=np.zeros(length, np.int32),
+        id_table=np.stack([table] * 3),
+        border=np.zeros(length, np.int8),
+        sum_collisions=sum_collisions,
+        least_kept=least,
+    )
+    for i in range(length):
+        mass: dict[int, float] = {}
+        for token, probability in zip(table[source.ids[i]].tolist(), p[i, :k].tolist(), strict=True):
+            mass[token] = mass.get(token, 0.0) + probability
+        placed = sum(mass.values()) - mass.get(NO_TOKEN, 0.0)
+        assert (decision.kind[i] == TRANSFERRED) == (placed > 0 and placed >= least * sum(mass.values()))
+        taught = np.exp(top.log_probs[i].astype(np.float64))
+        if decision.kind[i] == TRANSFERRED and sum_collisions:
+            for token, probability in zip(top.ids[i].tolist(), (taught / taught.sum()).tolist(), strict=True):
+                if token != NO_TOKEN:
+                    assert probability <= mass[token] / sum(mass.values()) / least * (1 + 1e-5)
+        if decision.kind[i] == EMPTY:
+            assert (top.ids[i] == NO_TOKEN).all() and (taught == 0).all() and top.tail[i] == 0
 
 
 # ------------------------------------------------------------------------------------------- rules by hand
@@ -216,6 +304,8 @@ def test_every_scheme_has_its_config_and_the_other_way_round():
         ({"scheme": "em", "aligner": "token_dwt"}, "did you mean 'token_dtw'"),
         ({"scheme": "em", "vocabulary_map": "strings"}, "did you mean 'string'"),
         ({"scheme": "em", "reading": "papr"}, "did you mean 'paper'"),
+        ({"scheme": "em", "least_kept": 1.5}, "least_kept is 1.5: expected a share from 0 to 1"),
+        ({"scheme": "em", "least_kept": -0.1}, "least_kept is -0.1: expected a share from 0 to 1"),
     ],
 )
 def test_an_unknown_choice_is_refused_with_the_nearest(wrong, message):
