@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from fusion.align import ALIGNMENT_SCHEMES, EMPTY, ONE_HOT, TRANSFERRED, AlignConfig, method
 from fusion.align.maps.exact_match import EqualToken
@@ -165,6 +167,30 @@ def test_the_share_that_must_be_kept_is_a_setting_and_none_as_released(tokenizer
             assert kept == pytest.approx({piece: p for piece, p in SURE.items() if p != LACKED}, rel=1e-5)
 
 
+def letters(*known: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of single letters; text with any other letter in it is unknown."""
+    pieces = ["<unk>", "</s>", *known]
+    backend = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=0))
+    backend.add_special_tokens(["<unk>", "</s>"])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+
+
+@pytest.mark.parametrize("scheme", ALIGNMENT_SCHEMES)
+def test_a_source_that_expects_what_it_cannot_spell_does_not_teach_the_unknown_token(represented, scheme):
+    ours, theirs = letters(" ", "a", "b"), letters(" ", "a")
+    pivot, source = represented(ours, ["a a"]), represented(theirs, ["a a"])
+    n = len(source.label_ids)
+    for unknown, kind in ((0.8, EMPTY), (0.2, TRANSFERRED)):
+        log_probs = np.tile(np.log(np.array([unknown, 1 - unknown], np.float32)), (n, 1))
+        said = np.array([theirs.unk_token_id, theirs.convert_tokens_to_ids("a")], np.int32)
+        top = TopK(ids=np.tile(said, (n, 1)), log_probs=log_probs, tail=np.full(n, -np.inf, np.float32))
+        config = AlignConfig(scheme=scheme, reading="fixed")
+        carried, decision = prepare(config, ours, theirs, (pivot, source)).transfer(pivot, source, top)
+        assert (decision.kind == kind).all()
+        assert ours.unk_token_id not in carried.ids
+        np.testing.assert_allclose(np.exp(carried.tail), 1.0 if kind == EMPTY else unknown, rtol=1e-5)
+
+
 @settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), sum_collisions=st.booleans())
 def test_made_to_sum_to_one_no_entry_has_more_than_the_kept_share_allows(seed, sum_collisions):
@@ -216,8 +242,10 @@ class Tokens:
 
 
 def words(*pieces: str) -> Vocabulary:
-    spelled = [piece.replace("▁", " ").encode() for piece in pieces]
-    return Vocabulary(pieces=list(pieces), spelled=spelled, marker="▁", decode_drops_space=True)
+    """ "<unk>" among them is the unknown token."""
+    spelled = [None if piece == "<unk>" else piece.replace("▁", " ").encode() for piece in pieces]
+    unknown = pieces.index("<unk>") if "<unk>" in pieces else None
+    return Vocabulary(pieces=list(pieces), spelled=spelled, marker="▁", decode_drops_space=True, unknown=unknown)
 
 
 def judged(rule, pivot: list[str], source: list[str], matched: list[list[int]], reading="paper", ids=None):
@@ -276,6 +304,26 @@ def test_ms_leaves_the_pivot_alone_where_the_joined_tokens_end_with_its_token():
     # ab + c▁d ends with bc▁d; alone neither does, since without its space cd is no end of bc▁d
     assert judged(SuffixToken, ["bc▁d"], ["ab", "c▁d"], [[0, 1]]) == ["empty"]
     assert judged(SuffixToken, ["bc▁d"], ["xy", "c▁d"], [[0, 1]]) == ["gold"]
+
+
+@pytest.mark.parametrize("rule", [EqualToken, MappedToken, SuffixToken])
+def test_unknown_tokens_are_equal_where_both_vocabularies_can_spell_the_same(rule):
+    assert judged(rule, ["a", "<unk>"], ["a", "<unk>"], [[0], [1]]) == [("transfer", 0), ("transfer", 1)]
+    assert judged(rule, ["a", "<unk>"], ["b", "<unk>"], [[0], [1]])[1] == "gold"
+
+
+def test_ms_reads_no_text_in_the_name_of_an_unknown_token():
+    # "<unk>" ends with ">" and with "k>", and begins with "<"
+    assert judged(SuffixToken, [">"], ["<unk>", ">"], [[0]]) == ["gold"]
+    assert judged(SuffixToken, ["k>"], ["<unk>", "x"], [[0, 1]]) == ["gold"]
+    assert judged(SuffixToken, [">"], ["<unk>", ">"], [[0]], reading="released") == [("transfer", 0)]
+
+
+def test_ms_spells_no_token_across_an_unknown_one():
+    # a and b spell a|b| with x between, which the papers' rule passes over; an unknown token is text of its own
+    assert judged(SuffixToken, ["a▁b▁"], ["a", "x", "b"], [[0, 1, 2]]) == [("transfer", 2)]
+    assert judged(SuffixToken, ["a▁b▁"], ["a", "<unk>", "b"], [[0, 1, 2]]) == ["gold"]
+    assert judged(SuffixToken, ["a▁b▁"], ["a", "b", "<unk>"], [[0, 1, 2]]) == [("transfer", 1)]
 
 
 def test_ms_as_released_lets_an_empty_string_pass():

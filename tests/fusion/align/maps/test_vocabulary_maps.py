@@ -71,6 +71,41 @@ def test_end_of_turn_goes_to_end_of_turn_and_by_name_only_as_released(name):
         assert mapped(name, pivot, source, reading="released")[1] == 1
 
 
+def with_unknown(*pieces: str, **roles: int) -> Vocabulary:
+    """A vocabulary whose first piece is its unknown token."""
+    return words("<unk>", *pieces, special=("<unk>",), unk=0, unknown=0, **roles)
+
+
+@pytest.mark.parametrize("name", VOCABULARY_MAPS)
+@pytest.mark.parametrize("reading", ["paper", "fixed"])
+def test_an_unknown_token_stands_for_another_s_only_where_both_can_spell_the_same(name, reading):
+    # What the source cannot spell, "b", the pivot can.
+    assert mapped(name, with_unknown("a", "b"), with_unknown("a"), reading=reading) == [NO_TOKEN, 1]
+    assert mapped(name, with_unknown("a"), with_unknown("a", "ab"), reading=reading)[0] == NO_TOKEN
+    assert mapped(name, with_unknown("a", "b"), with_unknown("b", "a"), reading=reading) == [0, 2, 1]
+
+
+def test_as_released_unknown_tokens_are_equal_by_name():
+    assert mapped("exact_match", with_unknown("a", "b"), with_unknown("a"), reading="released") == [0, 1]
+
+
+@pytest.mark.parametrize("name", VOCABULARY_MAPS)
+def test_padding_with_the_unknown_token_gives_unknown_text_nowhere_to_go(name):
+    pads, ends = with_unknown("a", "b", pad=0), with_unknown("a", "<pad>", pad=2)
+    assert mapped(name, ends, pads)[0] == NO_TOKEN
+    assert mapped(name, pads, ends)[0] == NO_TOKEN
+    # A padding token that is nothing else goes by its role still.
+    assert mapped(name, words("[PAD]", special=("[PAD]",), pad=0), words("<pad>", special=("<pad>",), pad=0)) == [0]
+
+
+def test_an_unknown_token_is_not_what_a_word_stands_for_however_often_they_meet():
+    pivot, source = with_unknown("cat", "c"), with_unknown("katze")
+    often = counts((1, 0, 900), (1, 2, 3), (0, 1, 50))
+    assert mapped("mapping_statistics", pivot, source, statistics=often) == [NO_TOKEN, 2]
+    assert mapped("mapping_statistics", pivot, source, statistics=counts((1, 0, 900))) == [NO_TOKEN, NO_TOKEN]
+    assert mapped("mapping_statistics", pivot, source, statistics=counts((1, 0, 900)), reading="released")[1] == 0
+
+
 def test_exact_match_and_string_drop_what_the_pivot_lacks():
     pivot, source = words("cat"), words("cot", "cat")
     assert mapped("exact_match", pivot, source) == [NO_TOKEN, 0]
