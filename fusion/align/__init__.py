@@ -185,6 +185,7 @@ def align(
         source=source.rows,
         pivot_tokenizer=pivot_tokenizer,
         source_tokenizer=source_tokenizer,
+        pivot_ids=pivot.vocabulary,
         pivot_end_of_turn=end_of_turn_id(pivot_tokenizer),
         source_end_of_turn=end_of_turn_id(source_tokenizer),
         method=method(config),
