@@ -75,10 +75,7 @@ class VocabularyPair:
         apart = self.spelling != "pieces"
         named: dict[tuple[str, bool, str], int] = {}
         first: dict[tuple[str, bool], int] = {}
-        byte_pieces_last = sorted(
-            range(len(self.pivot)), key=lambda i: BYTE_PIECE.match(self.pivot.pieces[i] or "") is not None
-        )
-        for token_id in byte_pieces_last:
+        for token_id in self._byte_pieces_last():
             piece = self.pivot.pieces[token_id]
             if piece is not None:
                 string = (self.pivot_strings[token_id], apart and self.pivot.spelled[token_id] is None)
@@ -91,6 +88,20 @@ class VocabularyPair:
                 same = piece.replace(self.source.marker, self.pivot.marker)
                 found[token_id] = named.get((*string, same), first.get(string, NO_TOKEN))
         return found
+
+    def pivot_by_bytes(self) -> dict[bytes, int]:
+        """The pivot id of every text that one of its tokens spells; of several the first that is no byte piece."""
+        known: dict[bytes, int] = {}
+        for token_id in self._byte_pieces_last():
+            text = self.pivot.spelled[token_id]
+            if text is not None:
+                known.setdefault(text, token_id)
+        return known
+
+    def _byte_pieces_last(self) -> list[int]:
+        """The pivot's ids, ascending, those of byte pieces behind the others."""
+        is_byte = [BYTE_PIECE.match(piece or "") is not None for piece in self.pivot.pieces]
+        return sorted(range(len(self.pivot)), key=is_byte.__getitem__)
 
     def respelled(self, spelling: Spelling) -> VocabularyPair:
         """The same pair in another spelling."""

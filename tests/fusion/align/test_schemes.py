@@ -28,6 +28,7 @@ CROSSED = [
     AlignConfig(scheme="em", aligner="byte_span", vocabulary_map="mapping_statistics"),
     AlignConfig(scheme="byte_span", aligner="token_dtw", reading="fixed"),
     AlignConfig(scheme="ms", vocabulary_map="string"),
+    AlignConfig(scheme="byte_span", vocabulary_map="longest_prefix"),
 ]
 PAIRS = [("coarse", "fine"), ("unigram", "coarse"), ("fine", "unigram")]
 
@@ -142,6 +143,14 @@ def sure_of_what_the_pivot_lacks(tokenizers, represented, **settings):
     last = len(pivot.label_ids) - 1  # behind the whole text for both
     names = tokenizers["fine"].convert_ids_to_tokens(carried.ids[last][carried.ids[last] != NO_TOKEN].tolist())
     return decision.kind[last], dict(zip(names, np.exp(carried.log_probs[last]).tolist(), strict=False))
+
+
+def test_by_longest_prefix_the_token_s_mass_goes_to_how_the_pivot_begins_it(tokenizers, represented):
+    kind, kept = sure_of_what_the_pivot_lacks(tokenizers, represented, vocabulary_map="longest_prefix")
+    begins = max((p for p in tokenizers["fine"].get_vocab() if "Ġsat".startswith(p)), key=len)
+    assert kind == TRANSFERRED
+    assert kept[begins] == pytest.approx(LACKED, rel=1e-5)
+    assert sum(kept.values()) == pytest.approx(sum(SURE.values()), rel=1e-5)
 
 
 @pytest.mark.parametrize("scheme", ALIGNMENT_SCHEMES)
