@@ -61,6 +61,9 @@ __all__ = [
 ]
 
 
+_LEAST_KEPT = 0.5
+
+
 @dataclass(frozen=True, kw_only=True)
 class AlignmentScheme:
     """A named pair, the rule that goes with it, and what its published code compares (fusion.align.pair)."""
@@ -70,6 +73,7 @@ class AlignmentScheme:
     rule: RuleBuilder
     released_spelling: Spelling
     released_gold_is_input: bool = False
+    released_least_kept: float = 0.0
     always_sum_collisions: bool = False
 
 
@@ -92,6 +96,7 @@ ALIGNMENT_SCHEMES: dict[str, AlignmentScheme] = {
         vocabulary_map="string",
         rule=every_match,
         released_spelling="canonical",
+        released_least_kept=_LEAST_KEPT,
         always_sum_collisions=True,
     ),
 }
@@ -104,12 +109,16 @@ class AlignConfig:
     `reading`: `paper` what the papers mean, `released` what their code does (EM and MS: FuseChat's second release;
     MinED: FuseLLM's, since FuseChat's cannot run), `fixed` as `paper`, with colliding masses summed and no transfer
     from a position that has another text in front of it.  byte_span is our own: its readings are one.
+    `least_kept`: how much of what a source's entries hold at a position must find a pivot id; below it the pivot's own
+    distribution is taught there.  None: 0.5, so that no entry is taught at more than twice its share of what the source
+    kept; in the papers' code 0, which makes a source that is sure of a token the pivot lacks sure of another.
     """
 
     scheme: str
     reading: Reading = "paper"
     aligner: str | None = None
     vocabulary_map: str | None = None
+    least_kept: float | None = None
 
     def __post_init__(self) -> None:
         tables: tuple[tuple[str, str | None, Mapping[str, object]], ...] = (
@@ -120,6 +129,8 @@ class AlignConfig:
         for field, name, table in tables:
             if name is not None and name not in table:
                 raise ValueError(f"{field} is '{name}': {nearest(name, table)}")
+        if self.least_kept is not None and not 0 <= self.least_kept <= 1:
+            raise ValueError(f"least_kept is {self.least_kept}: expected a share from 0 to 1, or null")
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -138,6 +149,7 @@ def method(config: AlignConfig) -> Method:
     aligner, vocabulary_map = config.pair
     released = config.reading == "released"
     chosen = SEQUENCE_ALIGNERS[aligner]
+    by_default = scheme.released_least_kept if released else _LEAST_KEPT
     return Method(
         aligner=chosen,
         vocabulary_map=VOCABULARY_MAPS[vocabulary_map],
@@ -146,6 +158,7 @@ def method(config: AlignConfig) -> Method:
         spelling=scheme.released_spelling if released else "canonical",
         sum_collisions=scheme.always_sum_collisions or config.reading == "fixed",
         only_same_prefix=config.reading == "fixed",
+        least_kept=config.least_kept if config.least_kept is not None else by_default,
         gold_is_input=released and scheme.released_gold_is_input,
     )
 
@@ -172,6 +185,7 @@ def align(
         source=source.rows,
         pivot_tokenizer=pivot_tokenizer,
         source_tokenizer=source_tokenizer,
+        pivot_ids=pivot.vocabulary,
         pivot_end_of_turn=end_of_turn_id(pivot_tokenizer),
         source_end_of_turn=end_of_turn_id(source_tokenizer),
         method=method(config),

@@ -42,6 +42,7 @@ def carry(
     source: Sequence[Represented],
     pivot_tokenizer: PreTrainedTokenizerFast,
     source_tokenizer: PreTrainedTokenizerFast,
+    pivot_ids: int,
     pivot_end_of_turn: int | None,
     source_end_of_turn: int | None,
     method: Method,
@@ -52,7 +53,8 @@ def carry(
     """Write the aligned rows of `source` into `out` in the pivot's order; returns counts for the manifest.
 
     Rows are paired by conversation.  Where the two tokenizers are the same and so are a row's label ids, the row is
-    copied as it is.  Shards an earlier attempt finished are kept.
+    copied as it is.  `pivot_ids` is how many ids the pivot's model has: no other is taught, neither of a source with a
+    wider head nor of a tokenizer with more.  Shards an earlier attempt finished are kept.
 
     Raises Refusal when the conversations are not the same or their assistant texts differ.
     """
@@ -70,6 +72,7 @@ def carry(
         vocabulary(source_tokenizer, end_of_turn=source_end_of_turn),
         rows,
         id_map=_read_map(map_file),
+        pivot_ids=pivot_ids,
     )
     counts = dict.fromkeys(("positions", "transferred", "one_hot", "empty", "wrong_position", "copied_rows"), 0)
     kept_mass, shards = 0.0, []
@@ -98,11 +101,7 @@ def carry(
 def _carry_row(pivot: Represented, source: Represented, prepared: PreparedMethod, same: bool) -> AlignedRow:
     _check_text(pivot, source)
     if same and np.array_equal(pivot.label_ids, source.label_ids):
-        length = len(pivot.label_ids)
-        top = source.top
-        decision = Decision(
-            kind=np.full(length, TRANSFERRED, np.uint8), source_position=np.arange(length, dtype=np.int32)
-        )
+        top, decision = prepared.copy(source.top)
     else:
         top, decision = prepared.transfer(pivot, source, source.top)
     return AlignedRow(

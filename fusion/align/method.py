@@ -25,10 +25,10 @@ from fusion.align.pair import Reading, Spelling, VocabularyPair
 from fusion.align.project import IdMap, project
 from fusion.align.statistics import CoOccurrence, co_occurrence
 from fusion.conversations.vocabulary import Vocabulary
-from fusion.distribution import TopK
+from fusion.distribution import NO_TOKEN, TopK
 
 if TYPE_CHECKING:
-    from jaxtyping import Int8
+    from jaxtyping import Int8, Int32
 
 MapBuilder = Callable[[VocabularyPair, Callable[[], CoOccurrence]], IdMap]
 RuleBuilder = Callable[[VocabularyPair, Callable[[], IdMap]], TransferRule]
@@ -50,6 +50,8 @@ class Method:
 
     `sum_collisions`: entries on one pivot id are summed, else the likelier is kept.
     `only_same_prefix`: no transfer from a position with another text in front of it; the gold token stands there.
+    `least_kept`: the share of what a source's entries hold at a position that must find a pivot id, else the position
+    says nothing (fusion.align.project).
     `gold_is_input`: where the gold token stands, it is the one in front of the label (FuseLLM's code teaches every
     such position to repeat itself).
     """
@@ -61,13 +63,16 @@ class Method:
     spelling: Spelling
     sum_collisions: bool
     only_same_prefix: bool
+    least_kept: float
     gold_is_input: bool
 
-    def described(self) -> dict[str, str | bool]:
+    def described(self) -> dict[str, str | bool | float]:
         """All of it as plain values: two methods with equal descriptions and equal code give equal results."""
         parts = {"aligner": self.aligner, "vocabulary_map": self.vocabulary_map, "rule": self.rule}
-        names: dict[str, str | bool] = {role: getattr(part, "__qualname__", repr(part)) for role, part in parts.items()}
-        rest = ("reading", "spelling", "sum_collisions", "only_same_prefix", "gold_is_input")
+        names: dict[str, str | bool | float] = {
+            role: getattr(part, "__qualname__", repr(part)) for role, part in parts.items()
+        }
+        rest = ("reading", "spelling", "sum_collisions", "only_same_prefix", "least_kept", "gold_is_input")
         return {**names, **{field: getattr(self, field) for field in rest}}
 
 
@@ -75,7 +80,8 @@ class PreparedMethod:
     """A method for one pair of vocabularies.  Strings, map and statistics are made when first needed.
 
     `rows` gives the (pivot row, source row) of the whole corpus, for maps that need its statistics.  A map or an
-    aligner made before can be given.
+    aligner made before can be given.  `pivot_ids`: how many ids the pivot's model has, which may be fewer than its
+    tokenizer, or a source of the same tokenizer; no other is ever given to it.
     """
 
     def __init__(
@@ -86,8 +92,10 @@ class PreparedMethod:
         rows: Callable[[], Iterable[tuple[Labelled, Labelled]]],
         id_map: IdMap | None = None,
         aligner: SequenceAligner | None = None,
+        pivot_ids: int | None = None,
     ) -> None:
         self.method = method
+        self._pivot_ids = len(pivot) if pivot_ids is None else pivot_ids
         self._pair = VocabularyPair(pivot=pivot, source=source, reading=method.reading, spelling=method.spelling)
         self._rows = rows
         self._given_map, self._given_aligner = id_map, aligner
@@ -110,7 +118,8 @@ class PreparedMethod:
 
     @cached_property
     def _id_table(self) -> NDArray[np.int32]:
-        return self.id_map.table()
+        table = self.id_map.table()
+        return np.where(table < self._pivot_ids, table, NO_TOKEN)
 
     @property
     def map_made(self) -> bool:
@@ -138,13 +147,37 @@ class PreparedMethod:
             in_front = inputs(pivot)
             gold = np.where(in_front == START, gold, in_front)
         decision = self.decide(pivot, source)
+        border = self._border(pivot, source, decision)
+        return self._project(top, decision, gold=gold.astype(np.int32), id_table=self._id_table, border=border)
+
+    def copy(self, top: TopK) -> tuple[TopK, Decision]:
+        """The distributions of a source whose tokens are the pivot's, position by position and id by id."""
+        positions = np.arange(len(top), dtype=np.int32)
+        return self._project(
+            top,
+            decide(positions, np.ones(len(top), np.bool_)),
+            gold=np.full(len(top), NO_TOKEN, np.int32),
+            id_table=np.tile(np.arange(self._pivot_ids, dtype=np.int32), (3, 1)),
+            border=np.zeros(len(top), np.int8),
+        )
+
+    def _project(
+        self,
+        top: TopK,
+        decision: Decision,
+        *,
+        gold: Int32[NDArray[np.int32], " N"],
+        id_table: Int32[NDArray[np.int32], "3 V"],
+        border: Int8[NDArray[np.int8], " N"],
+    ) -> tuple[TopK, Decision]:
         return project(
             top,
             decision,
-            gold=gold.astype(np.int32),
-            id_table=self._id_table,
-            border=self._border(pivot, source, decision),
+            gold=gold,
+            id_table=id_table,
+            border=border,
             sum_collisions=self.method.sum_collisions,
+            least_kept=self.method.least_kept,
         )
 
     def _border(self, pivot: Labelled, source: Labelled, decision: Decision) -> Int8[NDArray[np.int8], " N"]:

@@ -6,6 +6,9 @@ Three spellings are in use, and which one is compared decides what aligns:
              of a word there, and stray bytes all print as the same character;
   pieces     the vocabulary entry, the source's space marker replaced by the pivot's (FuseLLM's code): a byte-level
              piece beyond ASCII never equals the same character written out.
+
+An unknown token stands for whatever its vocabulary cannot spell, and not for its name: canonically it is one character
+that no text has, the same for both vocabularies only where they can spell the same.  The code compares it by its name.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from fusion.distribution import NO_TOKEN
 
 Spelling = Literal["canonical", "decoded", "pieces"]
 Reading = Literal["paper", "released", "fixed"]
+_UNKNOWN = ("\ud800", "\ud801")  # the pivot's and the source's; stray bytes are written as other lone surrogates
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,12 +40,13 @@ class VocabularyPair:
     @cached_property
     def pivot_strings(self) -> list[str]:
         """The spelling of every pivot id; empty where an id has none."""
-        return spell(self.pivot, self.spelling, marker=self.pivot.marker)
+        return spell(self.pivot, self.spelling, marker=self.pivot.marker, unknown=_UNKNOWN[0])
 
     @cached_property
     def source_strings(self) -> list[str]:
         """The spelling of every source id; empty where an id has none."""
-        return spell(self.source, self.spelling, marker=self.pivot.marker)
+        alike = set(self.pivot.spelled) == set(self.source.spelled)
+        return spell(self.source, self.spelling, marker=self.pivot.marker, unknown=_UNKNOWN[not alike])
 
     @property
     def space(self) -> str:
@@ -70,10 +75,7 @@ class VocabularyPair:
         apart = self.spelling != "pieces"
         named: dict[tuple[str, bool, str], int] = {}
         first: dict[tuple[str, bool], int] = {}
-        byte_pieces_last = sorted(
-            range(len(self.pivot)), key=lambda i: BYTE_PIECE.match(self.pivot.pieces[i] or "") is not None
-        )
-        for token_id in byte_pieces_last:
+        for token_id in self._byte_pieces_last():
             piece = self.pivot.pieces[token_id]
             if piece is not None:
                 string = (self.pivot_strings[token_id], apart and self.pivot.spelled[token_id] is None)
@@ -87,6 +89,20 @@ class VocabularyPair:
                 found[token_id] = named.get((*string, same), first.get(string, NO_TOKEN))
         return found
 
+    def pivot_by_bytes(self) -> dict[bytes, int]:
+        """The pivot id of every text that one of its tokens spells; of several the first that is no byte piece."""
+        known: dict[bytes, int] = {}
+        for token_id in self._byte_pieces_last():
+            text = self.pivot.spelled[token_id]
+            if text is not None:
+                known.setdefault(text, token_id)
+        return known
+
+    def _byte_pieces_last(self) -> list[int]:
+        """The pivot's ids, ascending, those of byte pieces behind the others."""
+        is_byte = [BYTE_PIECE.match(piece or "") is not None for piece in self.pivot.pieces]
+        return sorted(range(len(self.pivot)), key=is_byte.__getitem__)
+
     def respelled(self, spelling: Spelling) -> VocabularyPair:
         """The same pair in another spelling."""
         return self if spelling == self.spelling else replace(self, spelling=spelling)
@@ -99,7 +115,9 @@ def by_role(ids: NDArray[np.int32], pair: VocabularyPair) -> NDArray[np.int32]:
     """
     ids = ids.copy()
     roles = [(pair.source.bos, pair.pivot.bos)]
-    if pair.pivot.pad != pair.pivot.end_of_turn:
+    # Many pad with their unknown token, and what a model gives that is for unknown text.
+    padded = all(one.pad != one.unknown for one in (pair.source, pair.pivot))
+    if padded and pair.pivot.pad != pair.pivot.end_of_turn:
         roles.append((pair.source.pad, pair.pivot.pad))
     roles.append((pair.source.end_of_turn, pair.pivot.end_of_turn))
     for theirs, ours in roles:
@@ -108,12 +126,15 @@ def by_role(ids: NDArray[np.int32], pair: VocabularyPair) -> NDArray[np.int32]:
     return ids
 
 
-def spell(vocabulary: Vocabulary, spelling: Spelling, *, marker: str) -> list[str]:
-    """Every id of `vocabulary` in `spelling`; special tokens, which stand for no text, by the name they have."""
+def spell(vocabulary: Vocabulary, spelling: Spelling, *, marker: str, unknown: str) -> list[str]:
+    """Every id of `vocabulary` in `spelling`; special tokens, which stand for no text, by the name they have.
+
+    `unknown` is what the unknown token is in the canonical spelling.
+    """
     if spelling == "pieces":
         return [(piece or "").replace(vocabulary.marker, marker) for piece in vocabulary.pieces]
     stray = "surrogateescape" if spelling == "canonical" else "replace"
-    strings = []
+    strings: list[str] = []
     for piece, spelled in zip(vocabulary.pieces, vocabulary.spelled, strict=True):
         if spelled is None:
             strings.append(piece or "")
@@ -122,4 +143,6 @@ def spell(vocabulary: Vocabulary, spelling: Spelling, *, marker: str) -> list[st
         if spelling == "decoded" and vocabulary.decode_drops_space and text.startswith(" "):
             text = text[1:]
         strings.append(text)
+    if spelling == "canonical" and vocabulary.unknown is not None:
+        strings[vocabulary.unknown] = unknown
     return strings

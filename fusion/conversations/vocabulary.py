@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 BYTE_PIECE = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
+_NO_TEXT_OF_ITS_OWN = (
+    "the text of one token is not known without its neighbours; alignment takes byte-level, metaspace and byte-fallback"
+    " vocabularies, so leave this model out or take one with such a tokenizer"
+)
 _SPELLED: WeakKeyDictionary[PreTrainedTokenizerFast, tuple[int, list[bytes | None]]] = WeakKeyDictionary()
 
 
@@ -38,6 +42,9 @@ class Vocabulary:
     unk: int | None = None
     pad: int | None = None
     end_of_turn: int | None = None  # what the chat template puts behind assistant content
+    unknown: int | None = (
+        None  # what stands for text that no piece spells; `unk` only has that name, and may be another
+    )
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -48,7 +55,8 @@ def vocabulary(tokenizer: PreTrainedTokenizerFast, *, end_of_turn: int | None = 
     content = specification(tokenizer)
     spelled = token_bytes(tokenizer)
     pieces: list[str | None] = [None] * len(spelled)
-    for piece, token_id in _model_vocabulary(content["model"]).items():
+    known = _model_vocabulary(content["model"])
+    for piece, token_id in known.items():
         pieces[token_id] = piece
     for token in content.get("added_tokens") or []:
         pieces[int(token["id"])] = str(token["content"])
@@ -67,6 +75,7 @@ def vocabulary(tokenizer: PreTrainedTokenizerFast, *, end_of_turn: int | None = 
         unk=tokenizer.unk_token_id,
         pad=tokenizer.pad_token_id,
         end_of_turn=end_of_turn,
+        unknown=_unknown_id(content["model"], known),
     )
 
 
@@ -84,7 +93,8 @@ def token_bytes(tokenizer: PreTrainedTokenizerFast) -> list[bytes | None]:
     space it stands for, also at the start of a text, where a tokenizer with a dummy prefix put it there itself.
     Pieces of byte-level and byte-fallback vocabularies can be any bytes, not whole characters.
 
-    Raises Refusal when the tokenizer has no tokenizer.json, or its decoder is of a kind whose tokens do not spell text.
+    Raises Refusal when the tokenizer has no tokenizer.json, or its tokens do not spell text one by one: by its decoder,
+    by marks of its model for parts of words, or because it gives no token the spaces between words.
     """
     try:
         known = _SPELLED.get(tokenizer)
@@ -124,6 +134,7 @@ def _spell_all(tokenizer: PreTrainedTokenizerFast) -> list[bytes | None]:
     added = {int(token["id"]): token for token in content.get("added_tokens") or []}
     spelled: list[bytes | None] = [None] * (max([*vocabulary.values(), *added], default=-1) + 1)
     spell = piece_speller(content)
+    _check_spaces(tokenizer, spell)
     for piece, token_id in vocabulary.items():
         spelled[token_id] = spell(piece)
     for token_id, token in added.items():
@@ -138,10 +149,15 @@ def _spell_all(tokenizer: PreTrainedTokenizerFast) -> list[bytes | None]:
 def _special_ids(
     tokenizer: PreTrainedTokenizerFast, content: Mapping[str, Any], vocabulary: Mapping[str, int]
 ) -> list[int]:
-    unknown = content["model"].get("unk_token")
-    unknown_id = content["model"].get("unk_id") if unknown is None else vocabulary.get(unknown)
-    ids = [unknown_id, *getattr(tokenizer, "all_special_ids", [])]
+    ids = [_unknown_id(content["model"], vocabulary), *getattr(tokenizer, "all_special_ids", [])]
     return [int(token_id) for token_id in ids if token_id is not None]
+
+
+def _unknown_id(model: Mapping[str, Any], vocabulary: Mapping[str, int]) -> int | None:
+    """The id that the model writes for text it has no piece for; a byte-level model has none."""
+    named = model.get("unk_token")
+    found = model.get("unk_id") if named is None else vocabulary.get(named)
+    return None if found is None else int(found)
 
 
 def _model_vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
@@ -152,17 +168,23 @@ def _model_vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
 
 
 def piece_speller(content: Mapping[str, Any]) -> Callable[[str], bytes]:
-    """How the pieces of this tokenizer.json spell bytes.  Raises Refusal for a decoder that does not spell text."""
+    """How the pieces of this tokenizer.json spell bytes.
+
+    Raises Refusal for a decoder, or a model without one, by which a piece is no text of its own.
+    """
     decoders = list(_flattened(content.get("decoder"), "decoders"))
     before = list(_flattened(content.get("pre_tokenizer"), "pretokenizers"))
     normalizers = list(_flattened(content.get("normalizer"), "normalizers"))
     for decoder in decoders:
         if decoder["type"] not in ("ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip"):
+            raise Refusal(f"the tokenizer's decoder is {decoder['type']}: {_NO_TEXT_OF_ITS_OWN}")
+    for mark in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if content["model"].get(mark):
             raise Refusal(
-                f"the tokenizer's decoder is {decoder['type']}: the text of one token is not known without its"
-                " neighbours; alignment takes byte-level, metaspace and byte-fallback vocabularies"
+                f"the tokenizer's model is {content['model']['type']}, which writes '{content['model'][mark]}' into its"
+                f" pieces for where words go on or end: {_NO_TEXT_OF_ITS_OWN}"
             )
-    if any(part["type"] == "ByteLevel" for part in [*decoders, *before]):
+    if any(part["type"] == "ByteLevel" for part in [*decoders, *before, *normalizers]):
         return _spell_byte_level
     replacements = _replacements(decoders) or _replacements(before) or _marker_of_normalizer(normalizers)
     byte_fallback = bool(content["model"].get("byte_fallback")) or any(d["type"] == "ByteFallback" for d in decoders)
@@ -176,6 +198,17 @@ def piece_speller(content: Mapping[str, Any]) -> Callable[[str], bytes]:
         return piece.encode()
 
     return spell
+
+
+def _check_spaces(tokenizer: PreTrainedTokenizerFast, spell: Callable[[str], bytes]) -> None:
+    """Raise Refusal where the space between two words reaches no token, so that no piece tells whether it has one."""
+    backend = tokenizer.backend_tokenizer
+    text = "a a" if backend.normalizer is None else backend.normalizer.normalize_str("a a")
+    parts = (
+        [text] if backend.pre_tokenizer is None else [part for part, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+    )
+    if b" " not in spell("".join(parts)):
+        raise Refusal(f"the tokenizer drops the spaces between words before it looks up tokens: {_NO_TEXT_OF_ITS_OWN}")
 
 
 def _spell_byte_level(piece: str) -> bytes:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AverageCE:
-    """P = sum_i w_i P_i per sequence (FuseLLM, arXiv 2401.10491; only its code has this rule).
+    """P = sum_i w_i P_i per sequence (FuseLLM, arXiv 2401.10491; only its code has this rule, with `mass` kept).
 
     A source's position without a distribution counts as the pivot's (EMPTY) or as the gold token (ONE_HOT).
     `taught_by` names the heaviest candidate that speaks at the position, LABEL when none does.
@@ -32,6 +32,10 @@ class AverageCE:
     temperature: float = 1.0
     fuse_with_pivot: bool = True
     """As in MinCE."""
+    mass: Literal["full", "kept"] = "full"
+    """What P_i is: a model's whole distribution, whose tail stays the tail, so that it teaches kept ids by the mass it
+    gives them; or, as in FuseLLM's code, its kept entries made to sum to one before they are mixed, so that its weight
+    alone says how much it teaches."""
     keep: int | None = None
     """How many of the union of the kept ids are kept, the likeliest; None: all.  Other mass is in the tail."""
 
@@ -49,7 +53,7 @@ class AverageCE:
         speaks: list[NDArray[np.float32]] = []
         for i in indices:
             top, label = standing_in(candidates[i], candidates[0])
-            tops.append(top)
+            tops.append(top if self.mass == "full" else renormalised(top))
             speaks.append(np.where(label, -np.inf, log_weights[len(speaks)]))
         weight = np.stack(speaks)
         # Where a source says nothing, the pivot speaks in its place.
@@ -69,6 +73,17 @@ class AverageCE:
         logits -= logits.max()
         log_weights: NDArray[np.float32] = (logits - np.log(np.exp(logits).sum())).astype(np.float32)
         return log_weights
+
+
+def renormalised(top: TopK) -> TopK:
+    """The kept entries alone, summing to one; a position that says nothing stays as it is."""
+    kept = np.logaddexp.reduce(top.log_probs, axis=1, initial=-np.inf)
+    silent = np.isneginf(kept)
+    return TopK(
+        ids=top.ids,
+        log_probs=(top.log_probs - np.where(silent, 0.0, kept)[:, None]).astype(np.float32),
+        tail=np.where(silent, top.tail, -np.inf).astype(np.float32),
+    )
 
 
 def mixture(tops: Sequence[TopK], log_weights: Float32[NDArray[np.float32], " S"], *, keep: int | None = None) -> TopK:

@@ -4,6 +4,7 @@
     min_edit_distance.py     MinED: else the nearest token
     mapping_statistics.py    MS: the token it was matched with most often over the corpus
     string_map.py            exact: the token of the same bytes, or none
+    longest_prefix.py        exact, else the longest token that its text begins with
 
 To add one: a file here, a line below, a file in conf/align.  The first three hold their papers' transfer rules too.
 """
@@ -11,6 +12,7 @@ To add one: a file here, a line below, a file in conf/align.  The first three ho
 from __future__ import annotations
 
 from fusion.align.maps.exact_match import exact_match_map
+from fusion.align.maps.longest_prefix import longest_prefix_map
 from fusion.align.maps.mapping_statistics import mapping_statistics_map
 from fusion.align.maps.min_edit_distance import min_edit_distance_map
 from fusion.align.maps.string_map import string_map
@@ -21,4 +23,5 @@ VOCABULARY_MAPS: dict[str, MapBuilder] = {
     "min_edit_distance": min_edit_distance_map,
     "mapping_statistics": mapping_statistics_map,
     "string": string_map,
+    "longest_prefix": longest_prefix_map,
 }

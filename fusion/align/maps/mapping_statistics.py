@@ -27,20 +27,14 @@ def mapping_statistics_map(pair: VocabularyPair, statistics: Callable[[], CoOccu
                      one distance the rarer wins, and counts beyond some 40 are all alike.
 
     A source token never matched has no pivot token; `released` gives it the pivot's unknown token, or its end token.
+    Only `released` lets an unknown or control token, which spells no text, stand for one that does.
     """
     released = pair.reading == "released"
     spelled = pair.respelled("pieces" if released else "canonical")
-    counts = statistics()
+    counts = statistics() if released else _of_text(statistics(), pair)
     distance = _distances(spelled, counts.source_ids, counts.pivot_ids)
     if released:
-        contained = [
-            ours in theirs or theirs in ours
-            for theirs, ours in zip(
-                _stripped(spelled.source_strings, spelled.space, counts.source_ids),
-                _stripped(spelled.pivot_strings, spelled.space, counts.pivot_ids),
-                strict=True,
-            )
-        ]
+        contained = _contained(spelled, counts.source_ids, counts.pivot_ids)
         weighted = np.where(contained, _CONTAINED, 1.0) * distance / (1.0 + np.exp(-counts.count.astype(np.float64)))
         order = np.lexsort((counts.pivot_ids, weighted, counts.source_ids))
     else:
@@ -65,8 +59,9 @@ class SuffixToken:
     source token lets the last pass.  Several source tokens: the first of which, without its space, the same holds;
     else, when tokens in their order spell the pivot token, from the last of these; else, when all of them
     joined end with it or it ends with them, nothing (the pivot keeps its own distribution); else the gold token.
+    Nothing is spelled across an unknown token, which stands for text of its own.
 
-    `released` lets an empty decoded string pass every test.
+    `released` lets an empty decoded string pass every test, and reads an unknown token as its name.
     """
 
     def __init__(self, pair: VocabularyPair, id_map: Callable[[], IdMap]) -> None:
@@ -76,6 +71,7 @@ class SuffixToken:
             ours, theirs, [s.replace(space, "") for s in ours], [s.replace(space, "") for s in theirs]
         )
         self._empty_passes = pair.reading == "released"
+        self._unknown = None if pair.reading == "released" else pair.source.unknown
 
     def __call__(self, matches: Matches, pivot: Labelled, source: Labelled) -> Decision:
         ours, theirs, ours_stripped, theirs_stripped = self._strings
@@ -89,8 +85,18 @@ class SuffixToken:
             (ours_stripped.codes, ours_stripped.start),
             (theirs_stripped.codes, theirs_stripped.start),
             self._empty_passes,
+            START if self._unknown is None else self._unknown,
         )
         return Decision(kind=kind, source_position=position)
+
+
+def _of_text(counts: CoOccurrence, pair: VocabularyPair) -> CoOccurrence:
+    """The pairs of which both tokens spell text."""
+    source, pivot = (
+        np.array([spelled is not None for spelled in one.spelled], np.bool_) for one in (pair.source, pair.pivot)
+    )
+    both = source[counts.source_ids] & pivot[counts.pivot_ids]
+    return CoOccurrence(source_ids=counts.source_ids[both], pivot_ids=counts.pivot_ids[both], count=counts.count[both])
 
 
 def _distances(pair: VocabularyPair, source_ids: NDArray[np.int64], pivot_ids: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -105,8 +111,15 @@ def _distances(pair: VocabularyPair, source_ids: NDArray[np.int64], pivot_ids: N
     return np.where(blank, of(*numbered(theirs, ours)), of(source, pivot)).astype(np.int32)
 
 
-def _stripped(strings: list[str], space: str, ids: NDArray[np.int64]) -> list[str]:
-    return [strings[token_id].replace(space, "") for token_id in ids]
+def _contained(pair: VocabularyPair, source_ids: NDArray[np.int64], pivot_ids: NDArray[np.int64]) -> list[bool]:
+    """Whether one of the two strings that `_distances` compares holds the other."""
+    found = []
+    for source_id, pivot_id in zip(source_ids.tolist(), pivot_ids.tolist(), strict=True):
+        whole = pair.source_strings[source_id], pair.pivot_strings[pivot_id]
+        stripped = [string.replace(pair.space, "") for string in whole]
+        theirs, ours = stripped if all(stripped) else whole
+        found.append(ours in theirs or theirs in ours)
+    return found
 
 
 @njit(cache=True)
@@ -131,7 +144,7 @@ def _one_ends_the_other(a, b, empty_passes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _suffix_rule(offset, positions, ours, theirs, p_whole, s_whole, p_stripped, s_stripped, empty_passes):  # type: ignore[no-untyped-def]
+def _suffix_rule(offset, positions, ours, theirs, p_whole, s_whole, p_stripped, s_stripped, empty_passes, unknown):  # type: ignore[no-untyped-def]
     rows = len(offset) - 1
     kind = np.full(rows, ONE_HOT, np.uint8)
     position = np.full(rows, START, np.int32)
@@ -155,16 +168,17 @@ def _suffix_rule(offset, positions, ours, theirs, p_whole, s_whole, p_stripped, 
         if kind[i] == TRANSFERRED:
             continue
         rest = _string(p_stripped, ours[i])
-        spelled, joined = len(rest) == 0, 0
+        over, joined = len(rest) == 0, 0
         for j in matched:
             if theirs[j] == START:
                 continue
+            over = over or theirs[j] == unknown
             piece = _string(s_stripped, theirs[j])
             joined += len(_string(s_whole, theirs[j]))
-            if not spelled and 0 < len(piece) <= len(rest) and np.all(rest[: len(piece)] == piece):
+            if not over and 0 < len(piece) <= len(rest) and np.all(rest[: len(piece)] == piece):
                 rest = rest[len(piece) :]
                 if len(rest) == 0:
-                    spelled = True
+                    over = True
                     kind[i], position[i] = TRANSFERRED, j
         if kind[i] == TRANSFERRED:
             continue

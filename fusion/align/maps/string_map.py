@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.align.pair import VocabularyPair, by_role
 from fusion.align.project import IdMap
@@ -24,14 +25,20 @@ def string_map(pair: VocabularyPair, statistics: Callable[[], CoOccurrence]) -> 
     the source says, and with one taken off.
     """
     ids = pair.respelled("canonical").equal_strings()
-    first: dict[bytes, int] = {}
-    for token_id, spelled in enumerate(pair.pivot.spelled):
-        if spelled is not None:
-            first.setdefault(spelled, token_id)
-    added, removed = np.full_like(ids, NO_TOKEN), np.full_like(ids, NO_TOKEN)
-    for token_id, spelled in enumerate(pair.source.spelled):
-        if spelled is not None:
-            added[token_id] = first.get(b" " + spelled, NO_TOKEN)
-            if spelled.startswith(b" ") and len(spelled) > 1:
-                removed[token_id] = first.get(spelled[1:], NO_TOKEN)
+    known, spelled = pair.pivot_by_bytes(), pair.source.spelled
+
+    def ids_of(texts: list[bytes | None]) -> NDArray[np.int32]:
+        return np.array([NO_TOKEN if text is None else known.get(text, NO_TOKEN) for text in texts], np.int32)
+
+    added, removed = ids_of([with_space(text) for text in spelled]), ids_of([without_space(text) for text in spelled])
     return IdMap(ids=by_role(ids, pair), ids_space_added=by_role(added, pair), ids_space_removed=by_role(removed, pair))
+
+
+def with_space(text: bytes | None) -> bytes | None:
+    """What a token spells with a space put in front of it; None for one that spells no text."""
+    return None if text is None else b" " + text
+
+
+def without_space(text: bytes | None) -> bytes | None:
+    """What a token spells with the space in front of it taken off; None where there is none, or nothing is left."""
+    return text[1:] if text is not None and text.startswith(b" ") and len(text) > 1 else None

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fusion.align import TRANSFERRED, AlignConfig, align, method, open_aligned
+from fusion.align import EMPTY, TRANSFERRED, AlignConfig, align, method, open_aligned
 from fusion.align.carry import carry
 from fusion.align.method import PreparedMethod
 from fusion.conversations.vocabulary import vocabulary
+from fusion.distribution import NO_TOKEN, TopK
 from fusion.runtime.configure import Refusal
 
 TEXTS = [["the cat sat"], ["12 + 34 = 46", "naïve 你好"], ["a dog"], ["another sentence"], ["x"]]
@@ -23,13 +24,14 @@ def corpus(tokenizers, represented):
     return pivot, source[::-1]
 
 
-def run(corpus, tokenizers, out, *, scheme="byte_span", pivot="unigram", source="coarse", **settings):
+def run(corpus, tokenizers, out, *, scheme="byte_span", pivot="unigram", source="coarse", pivot_ids=None, **settings):
     out.mkdir(exist_ok=True)
     return carry(
         pivot=corpus[0],
         source=corpus[1],
         pivot_tokenizer=tokenizers[pivot],
         source_tokenizer=tokenizers[source],
+        pivot_ids=pivot_ids or len(tokenizers[pivot]),
         pivot_end_of_turn=tokenizers[pivot].eos_token_id,
         source_end_of_turn=tokenizers[source].eos_token_id,
         method=method(AlignConfig(scheme=scheme)),
@@ -98,6 +100,55 @@ def test_equal_tokenizers_skip_alignment_where_the_labels_are_equal(tokenizers, 
         np.testing.assert_array_equal(row.top.tail, given.top.tail)
 
 
+def says(row, *entries):
+    """`row` with these (id, probability) at every position, the rest in the tail."""
+    n, ids, p = len(row.label_ids), *zip(*entries, strict=True)
+    tail = np.full(n, np.log(1 - sum(p)), np.float32)
+    log_probs = np.tile(np.log(np.array(p, np.float32)), (n, 1))
+    return replace(row, top=TopK(ids=np.tile(np.array(ids, np.int32), (n, 1)), log_probs=log_probs, tail=tail))
+
+
+@pytest.mark.parametrize(("beyond", "kind"), [(0.15, TRANSFERRED), (0.75, EMPTY)])
+def test_ids_of_a_wider_head_of_the_same_tokenizer_are_not_taught(tokenizers, represented, tmp_path, beyond, kind):
+    size = len(tokenizers["fine"])  # the pivot's head; the source's has room for more
+    ours = [represented(tokenizers["fine"], turns, name=f"c{i}") for i, turns in enumerate(TEXTS)]
+    theirs = [says(row, (size + 7, beyond), (5, 0.2)) for row in ours]
+    facts = run((ours, theirs), tokenizers, tmp_path, pivot="fine", source="fine")
+    assert facts["copied_rows"] == len(TEXTS)
+    for row in open_aligned(tmp_path):
+        assert (row.kind == kind).all()
+        kept = [5] if kind == TRANSFERRED else []
+        assert {int(i) for i in row.top.ids.ravel() if i != NO_TOKEN} == set(kept)
+        np.testing.assert_allclose(np.exp(row.top.tail), 0.8 if kept else 1.0, rtol=1e-5)
+
+
+def test_a_pivot_head_with_room_for_more_takes_the_source_s_padding_ids_as_they_are(tokenizers, represented, tmp_path):
+    size = len(tokenizers["fine"])
+    ours = [represented(tokenizers["fine"], ["the cat"])]
+    facts = run(
+        (ours, [says(ours[0], (size + 7, 0.6), (5, 0.2))]),
+        tokenizers,
+        tmp_path,
+        pivot="fine",
+        source="fine",
+        pivot_ids=size + 8,
+    )
+    assert facts["copied_rows"] == 1 and facts["kept_mass"] == pytest.approx(0.8, abs=1e-3)
+
+
+def test_ids_the_pivot_s_tokenizer_has_and_its_model_has_not_are_not_taught(tokenizers, represented, tmp_path):
+    word = tokenizers["coarse"].convert_tokens_to_ids("Ġthe")
+    a = tokenizers["coarse"].convert_tokens_to_ids("a")
+    ours = [represented(tokenizers["coarse"], ["the cat"])]
+    said = [(tokenizers["fine"].convert_tokens_to_ids(piece), p) for piece, p in (("Ġthe", 0.3), ("a", 0.6))]
+    theirs = [says(represented(tokenizers["fine"], ["the cat"]), *said)]
+    run((ours, theirs), tokenizers, tmp_path / "whole", pivot="coarse", source="fine")
+    run((ours, theirs), tokenizers, tmp_path / "cut", pivot="coarse", source="fine", pivot_ids=word)
+    assert a < word
+    (whole,), (cut,) = open_aligned(tmp_path / "whole"), open_aligned(tmp_path / "cut")
+    assert word in whole.top.ids and word not in cut.top.ids and a in cut.top.ids
+
+
 def test_equal_tokenizers_with_other_labels_are_aligned(tokenizers, represented, tmp_path):
     own = [represented(tokenizers["fine"], ["the cat"])]
     other = own[0].label_ids.copy()
@@ -160,7 +211,7 @@ def test_align_reads_the_end_of_a_turn_from_the_chat_template(tokenizers, repres
         tokenizers[name].chat_template = template
     rows = [represented(tokenizers[name], ["the cat"]) for name in ("coarse", "fine")]
     facts = align(
-        pivot=SimpleNamespace(rows=rows[:1]),
+        pivot=SimpleNamespace(rows=rows[:1], vocabulary=len(tokenizers["coarse"])),
         source=SimpleNamespace(rows=rows[1:]),
         pivot_tokenizer=tokenizers["coarse"],
         source_tokenizer=tokenizers["fine"],

@@ -7,17 +7,19 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from fusion.align import ALIGNMENT_SCHEMES, EMPTY, ONE_HOT, TRANSFERRED, AlignConfig, method
 from fusion.align.maps.exact_match import EqualToken
 from fusion.align.maps.mapping_statistics import SuffixToken
 from fusion.align.maps.min_edit_distance import MappedToken
-from fusion.align.matches import Matches, inputs
+from fusion.align.matches import Decision, Matches, inputs
 from fusion.align.method import PreparedMethod
 from fusion.align.pair import Reading, VocabularyPair
-from fusion.align.project import IdMap
+from fusion.align.project import IdMap, project
 from fusion.conversations.vocabulary import Vocabulary, vocabulary
-from fusion.distribution import NO_TOKEN
+from fusion.distribution import NO_TOKEN, TopK
 from fusion.runtime.configure import Refusal, typed
 
 TURNS = ["the cat sat on the mat, 12 + 34 = 46", "naïve 你好 👩‍👩‍👧 end\n\n  x"]
@@ -26,6 +28,7 @@ CROSSED = [
     AlignConfig(scheme="em", aligner="byte_span", vocabulary_map="mapping_statistics"),
     AlignConfig(scheme="byte_span", aligner="token_dtw", reading="fixed"),
     AlignConfig(scheme="ms", vocabulary_map="string"),
+    AlignConfig(scheme="byte_span", vocabulary_map="longest_prefix"),
 ]
 PAIRS = [("coarse", "fine"), ("unigram", "coarse"), ("fine", "unigram")]
 
@@ -117,6 +120,126 @@ def test_relabelling_the_source_s_ids_changes_nothing(tokenizers, represented, s
     np.testing.assert_array_equal(before.tail, after.tail)
 
 
+# ------------------------------------------------------------------------------------------- mass without a pivot id
+LACKED = 0.7  # what the source gives a token that the pivot has not
+SURE = {"Ġsat": LACKED, "Ġon": 0.2, "Ġthe": 0.06}  # the tail holds the rest
+
+
+def sure_of_what_the_pivot_lacks(tokenizers, represented, **settings):
+    """A source that says SURE everywhere, carried to a pivot that has no token " sat": (kind, ids to probabilities)."""
+    pivot, source = represented(tokenizers["fine"], ["the cat"]), represented(tokenizers["coarse"], ["the cat"])
+    assert tokenizers["fine"].convert_tokens_to_ids("Ġsat") is None
+    said = [tokenizers["coarse"].convert_tokens_to_ids(piece) for piece in SURE]
+    n = len(source.label_ids)
+    top = TopK(
+        ids=np.tile(np.array(said, np.int32), (n, 1)),
+        log_probs=np.tile(np.log(np.array(list(SURE.values()), np.float32)), (n, 1)),
+        tail=np.full(n, np.log(1 - sum(SURE.values())), np.float32),
+    )
+    config = AlignConfig(**{"scheme": "byte_span", **settings})
+    ready = prepare(config, tokenizers["fine"], tokenizers["coarse"], (pivot, source))
+    carried, decision = ready.transfer(pivot, source, top)
+    np.testing.assert_allclose(masses(carried), 1, atol=1e-5)
+    last = len(pivot.label_ids) - 1  # behind the whole text for both
+    names = tokenizers["fine"].convert_ids_to_tokens(carried.ids[last][carried.ids[last] != NO_TOKEN].tolist())
+    return decision.kind[last], dict(zip(names, np.exp(carried.log_probs[last]).tolist(), strict=False))
+
+
+def test_by_longest_prefix_the_token_s_mass_goes_to_how_the_pivot_begins_it(tokenizers, represented):
+    kind, kept = sure_of_what_the_pivot_lacks(tokenizers, represented, vocabulary_map="longest_prefix")
+    begins = max((p for p in tokenizers["fine"].get_vocab() if "Ġsat".startswith(p)), key=len)
+    assert kind == TRANSFERRED
+    assert kept[begins] == pytest.approx(LACKED, rel=1e-5)
+    assert sum(kept.values()) == pytest.approx(sum(SURE.values()), rel=1e-5)
+
+
+@pytest.mark.parametrize("scheme", ALIGNMENT_SCHEMES)
+def test_a_source_sure_of_a_token_the_pivot_lacks_is_not_made_sure_of_another(tokenizers, represented, scheme):
+    found = sure_of_what_the_pivot_lacks(
+        tokenizers, represented, scheme=scheme, aligner="byte_span", vocabulary_map="string"
+    )
+    assert found == (EMPTY, {})
+
+
+def test_the_share_that_must_be_kept_is_a_setting_and_none_as_released(tokenizers, represented):
+    share = (sum(SURE.values()) - LACKED) / sum(SURE.values())
+    for chosen, kind in [
+        ({"least_kept": share * 0.99}, TRANSFERRED),
+        ({"least_kept": share * 1.01}, EMPTY),
+        ({"least_kept": 0.0}, TRANSFERRED),
+        ({"scheme": "em", "aligner": "byte_span", "reading": "released"}, TRANSFERRED),
+        ({"scheme": "em", "aligner": "byte_span", "reading": "fixed"}, EMPTY),
+    ]:
+        found, kept = sure_of_what_the_pivot_lacks(tokenizers, represented, **chosen)
+        assert found == kind
+        if kind == TRANSFERRED:  # the lost mass is in the tail; what is left keeps its own
+            assert kept == pytest.approx({piece: p for piece, p in SURE.items() if p != LACKED}, rel=1e-5)
+
+
+def letters(*known: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of single letters; text with any other letter in it is unknown."""
+    pieces = ["<unk>", "</s>", *known]
+    backend = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=0))
+    backend.add_special_tokens(["<unk>", "</s>"])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+
+
+@pytest.mark.parametrize("scheme", ALIGNMENT_SCHEMES)
+def test_a_source_that_expects_what_it_cannot_spell_does_not_teach_the_unknown_token(represented, scheme):
+    ours, theirs = letters(" ", "a", "b"), letters(" ", "a")
+    pivot, source = represented(ours, ["a a"]), represented(theirs, ["a a"])
+    n = len(source.label_ids)
+    for unknown, kind in ((0.8, EMPTY), (0.2, TRANSFERRED)):
+        log_probs = np.tile(np.log(np.array([unknown, 1 - unknown], np.float32)), (n, 1))
+        said = np.array([theirs.unk_token_id, theirs.convert_tokens_to_ids("a")], np.int32)
+        top = TopK(ids=np.tile(said, (n, 1)), log_probs=log_probs, tail=np.full(n, -np.inf, np.float32))
+        config = AlignConfig(scheme=scheme, reading="fixed")
+        carried, decision = prepare(config, ours, theirs, (pivot, source)).transfer(pivot, source, top)
+        assert (decision.kind == kind).all()
+        assert ours.unk_token_id not in carried.ids
+        np.testing.assert_allclose(np.exp(carried.tail), 1.0 if kind == EMPTY else unknown, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), sum_collisions=st.booleans())
+def test_made_to_sum_to_one_no_entry_has_more_than_the_kept_share_allows(seed, sum_collisions):
+    generator = np.random.default_rng(seed)
+    length, k, size = 8, 4, 12
+    p = generator.dirichlet(np.full(k + 1, 0.4), length)
+    source = TopK(
+        ids=np.stack([generator.permutation(size)[:k] for _ in range(length)]).astype(np.int32),
+        log_probs=np.log(p[:, :k]).astype(np.float32),
+        tail=np.log(p[:, k]).astype(np.float32),
+    )
+    table = np.where(generator.random(size) < 0.5, NO_TOKEN, generator.integers(0, 5, size)).astype(np.int32)
+    everywhere = Decision(
+        kind=np.full(length, TRANSFERRED, np.uint8), source_position=np.arange(length, dtype=np.int32)
+    )
+    least = float(generator.uniform(0.1, 0.9))
+    top, decision = project(
+        source,
+        everywhere,
+        gold=np.zeros(length, np.int32),
+        id_table=np.stack([table] * 3),
+        border=np.zeros(length, np.int8),
+        sum_collisions=sum_collisions,
+        least_kept=least,
+    )
+    for i in range(length):
+        mass: dict[int, float] = {}
+        for token, probability in zip(table[source.ids[i]].tolist(), p[i, :k].tolist(), strict=True):
+            mass[token] = mass.get(token, 0.0) + probability
+        placed = sum(mass.values()) - mass.get(NO_TOKEN, 0.0)
+        assert (decision.kind[i] == TRANSFERRED) == (placed > 0 and placed >= least * sum(mass.values()))
+        taught = np.exp(top.log_probs[i].astype(np.float64))
+        if decision.kind[i] == TRANSFERRED and sum_collisions:
+            for token, probability in zip(top.ids[i].tolist(), (taught / taught.sum()).tolist(), strict=True):
+                if token != NO_TOKEN:
+                    assert probability <= mass[token] / sum(mass.values()) / least * (1 + 1e-5)
+        if decision.kind[i] == EMPTY:
+            assert (top.ids[i] == NO_TOKEN).all() and (taught == 0).all() and top.tail[i] == 0
+
+
 # ------------------------------------------------------------------------------------------- rules by hand
 class Tokens:
     """Rows whose inputs are the given ids: the label of a position is the next position's input."""
@@ -128,8 +251,10 @@ class Tokens:
 
 
 def words(*pieces: str) -> Vocabulary:
-    spelled = [piece.replace("▁", " ").encode() for piece in pieces]
-    return Vocabulary(pieces=list(pieces), spelled=spelled, marker="▁", decode_drops_space=True)
+    """ "<unk>" among them is the unknown token."""
+    spelled = [None if piece == "<unk>" else piece.replace("▁", " ").encode() for piece in pieces]
+    unknown = pieces.index("<unk>") if "<unk>" in pieces else None
+    return Vocabulary(pieces=list(pieces), spelled=spelled, marker="▁", decode_drops_space=True, unknown=unknown)
 
 
 def judged(rule, pivot: list[str], source: list[str], matched: list[list[int]], reading="paper", ids=None):
@@ -190,6 +315,26 @@ def test_ms_leaves_the_pivot_alone_where_the_joined_tokens_end_with_its_token():
     assert judged(SuffixToken, ["bc▁d"], ["xy", "c▁d"], [[0, 1]]) == ["gold"]
 
 
+@pytest.mark.parametrize("rule", [EqualToken, MappedToken, SuffixToken])
+def test_unknown_tokens_are_equal_where_both_vocabularies_can_spell_the_same(rule):
+    assert judged(rule, ["a", "<unk>"], ["a", "<unk>"], [[0], [1]]) == [("transfer", 0), ("transfer", 1)]
+    assert judged(rule, ["a", "<unk>"], ["b", "<unk>"], [[0], [1]])[1] == "gold"
+
+
+def test_ms_reads_no_text_in_the_name_of_an_unknown_token():
+    # "<unk>" ends with ">" and with "k>", and begins with "<"
+    assert judged(SuffixToken, [">"], ["<unk>", ">"], [[0]]) == ["gold"]
+    assert judged(SuffixToken, ["k>"], ["<unk>", "x"], [[0, 1]]) == ["gold"]
+    assert judged(SuffixToken, [">"], ["<unk>", ">"], [[0]], reading="released") == [("transfer", 0)]
+
+
+def test_ms_spells_no_token_across_an_unknown_one():
+    # a and b spell a|b| with x between, which the papers' rule passes over; an unknown token is text of its own
+    assert judged(SuffixToken, ["a▁b▁"], ["a", "x", "b"], [[0, 1, 2]]) == [("transfer", 2)]
+    assert judged(SuffixToken, ["a▁b▁"], ["a", "<unk>", "b"], [[0, 1, 2]]) == ["gold"]
+    assert judged(SuffixToken, ["a▁b▁"], ["a", "b", "<unk>"], [[0, 1, 2]]) == [("transfer", 1)]
+
+
 def test_ms_as_released_lets_an_empty_string_pass():
     # alone, the piece of one space decodes to nothing
     assert judged(SuffixToken, ["▁", "x"], ["y", "x"], [[0], [1]], reading="released") == [
@@ -216,6 +361,8 @@ def test_every_scheme_has_its_config_and_the_other_way_round():
         ({"scheme": "em", "aligner": "token_dwt"}, "did you mean 'token_dtw'"),
         ({"scheme": "em", "vocabulary_map": "strings"}, "did you mean 'string'"),
         ({"scheme": "em", "reading": "papr"}, "did you mean 'paper'"),
+        ({"scheme": "em", "least_kept": 1.5}, "least_kept is 1.5: expected a share from 0 to 1"),
+        ({"scheme": "em", "least_kept": -0.1}, "least_kept is -0.1: expected a share from 0 to 1"),
     ],
 )
 def test_an_unknown_choice_is_refused_with_the_nearest(wrong, message):

@@ -27,6 +27,8 @@ RULES = [
     AverageCE(weighting="softmax", temperature=0.1),
     AverageCE(fuse_with_pivot=False),
     AverageCE(keep=2),
+    AverageCE(mass="kept"),
+    AverageCE(mass="kept", fuse_with_pivot=False, keep=1),
 ]
 
 
@@ -161,6 +163,40 @@ def test_average_ce_mixes_with_the_papers_weights():
     assert fused.taught_by.tolist() == [1, 1]
 
 
+def test_by_kept_mass_a_model_teaches_its_weight_however_little_it_keeps():
+    pivot = candidate("pivot", top({1: 0.5, 2: 0.25}, {3: 0.9}), nll=2.0)
+    vague = candidate("source", top({1: 0.04, 9: 0.16}, {8: 0.01}), nll=0.0)
+    w = np.exp(AverageCE().log_weights(np.array([1.0, 0.0])))
+    kept = AverageCE(mass="kept")([pivot, vague])
+    first, second = as_dictionaries(kept.top)
+    assert first == pytest.approx({1: w[0] * 2 / 3 + w[1] * 0.2, 2: w[0] / 3, 9: w[1] * 0.8}, rel=1e-5)
+    assert second == pytest.approx({3: w[0], 8: w[1]}, rel=1e-5)
+    assert (kept.top.tail == -np.inf).all()
+    # The whole distributions give the vague model a small part of what is kept, whatever its weight.
+    full = AverageCE(mass="full")([pivot, vague])
+    assert as_dictionaries(full.top)[1] == pytest.approx({3: w[0] * 0.9, 8: w[1] * 0.01}, rel=1e-5)
+    np.testing.assert_allclose(np.exp(full.top.tail[1]), w[0] * 0.1 + w[1] * 0.99, rtol=1e-5)
+
+
+def test_by_kept_mass_the_label_counts_whole_and_the_pivot_stands_in_with_its_kept_entries():
+    source = candidate("source", top({5: 0.1}, {7: 1.0}), nll=0.0, says=[False, True], label=[False, True])
+    w = np.exp(AverageCE().log_weights(np.array([1.0, 0.0])))
+    first, second = as_dictionaries(AverageCE(mass="kept")([PIVOT, source]).top)
+    assert first == pytest.approx({1: 2 / 3, 2: 1 / 3}, rel=1e-5)
+    assert second == pytest.approx({7: w[1], 3: w[0]}, rel=1e-5)
+
+
+def test_by_kept_mass_a_pivot_that_keeps_nothing_says_nothing():
+    silent = TopK(
+        ids=np.full((1, 2), NO_TOKEN, np.int32),
+        log_probs=np.full((1, 2), -np.inf, np.float32),
+        tail=np.zeros(1, np.float32),
+    )
+    fused = AverageCE(mass="kept")([candidate("pivot", silent, nll=1.0)])
+    assert (fused.top.ids == NO_TOKEN).all()
+    assert fused.top.tail.tolist() == [0.0]
+
+
 def test_average_ce_by_softmax_of_cross_entropy():
     weights = np.exp(AverageCE(weighting="softmax", temperature=0.5).log_weights(np.array([1.0, 2.0])))
     assert weights == pytest.approx([1 / (1 + np.exp(-2)), np.exp(-2) / (1 + np.exp(-2))], rel=1e-5)
@@ -254,7 +290,8 @@ def test_the_pivot_alone_teaches_itself(rule):
     assert fused.taught_by.tolist() == [0, 0]
     if getattr(rule, "keep", None) is None:
         for ours, theirs in zip(as_dictionaries(fused.top), as_dictionaries(PIVOT.top), strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-5)
+            whole = sum(theirs.values()) if getattr(rule, "mass", "full") == "kept" else 1.0
+            assert ours == pytest.approx({token: p / whole for token, p in theirs.items()}, rel=1e-5)
 
 
 def test_rules_are_chosen_by_name_and_refuse_what_they_do_not_know():
