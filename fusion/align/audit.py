@@ -1,8 +1,12 @@
 """The alignment audit: what each scheme would transfer between two tokenizers on a text, before anything is trained.
 
-No model is run, so what is judged is the transfer rule: how many of the text's pivot tokens the source would teach, how
-many would get the gold token or nothing, and how many would be taught from a position that has another text in front of
-it.  Which of a position's entries have a pivot id only a model's distributions can say.
+No model is run.  Of the transfer rule it counts how many of the text's pivot tokens the source would teach, how many
+would get the gold token or nothing, and how many would be taught from a position that has another text in front of it.
+Of the vocabulary map it counts the source's tokens that have a pivot token, in its vocabulary and in the text.  In the
+text the token that the source has next stands for its whole distribution, which only a model has: the share of
+transferred positions where it is carried over is the mass that is kept of a source which gives each token of the text
+the probability that it comes with.  A map that guesses (`mined`, `ms`) keeps mass on tokens of other text, so tokens
+that stand for the same text are counted by themselves.
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ from fusion.align.pair import Reading
 from fusion.align.project import IdMap
 from fusion.conversations.conversation import read_conversations
 from fusion.conversations.vocabulary import Vocabulary, token_bytes, vocabulary
+from fusion.distribution import NO_TOKEN
 from fusion.runtime.configure import Refusal
+from fusion.runtime.shortfall import LITTLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -62,7 +68,7 @@ def every_config() -> list[AlignConfig]:
 
 
 class AuditRow(TypedDict):
-    """Of one config, what its positions in one kind of text came to."""
+    """Of one config, what its positions in one kind of text came to, and what of the source's vocabulary it maps."""
 
     scheme: str
     reading: str
@@ -74,6 +80,14 @@ class AuditRow(TypedDict):
     one_hot: int
     empty: int
     wrong_position: int
+    kept: int
+    """Transferred positions where the token that the source has next becomes a pivot token."""
+    kept_text: int
+    """Of these, where it becomes one that stands for the same text."""
+    vocabulary: int
+    """Tokens of the source that stand for text; these three are the same in all rows of a config."""
+    vocabulary_kept: int
+    vocabulary_kept_text: int
 
 
 def audit(
@@ -111,7 +125,7 @@ def audit(
             id_map=maps.get(map_key),
             aligner=aligners[key],
         )
-        rows += _counted(config, ready, pivot_rows, source_rows, kinds)
+        rows += _counted(config, ready, _carried(ready, pivot, source), pivot_rows, source_rows, kinds)
         if ready.map_made:
             maps[map_key] = ready.id_map
         if advance is not None:
@@ -146,6 +160,26 @@ def text_row(tokenizer: PreTrainedTokenizerFast, turns: Sequence[str]) -> TextRo
     )
 
 
+def little_kept(rows: Sequence[AuditRow]) -> list[str]:
+    """A sentence for each config by which, in some kind of text, less than half of what a source says arrives as text
+    that it means; kinds that are less than a hundredth of the text are passed over."""
+    said = []
+    for whole in (row for row in rows if row["kind"] == "all"):
+        config = _config_of(whole)
+        own = [row for row in rows if _config_of(row) == config and 100 * row["positions"] >= whole["positions"]]
+        few = [row for row in own if row["transferred"] and row["kept_text"] < LITTLE * row["transferred"]]
+        none = [row for row in own if row["positions"] and not row["transferred"]]
+        parts = []
+        if few:
+            shares = ", ".join(f"{row['kept_text'] / row['transferred']:.0%} of {row['kind']}" for row in few)
+            parts.append(f"of the tokens that the source would teach only {shares} arrive as the same text")
+        if none:
+            parts.append(f"nothing is transferred of {', '.join(row['kind'] for row in none)}")
+        if parts:
+            said.append(f"{', '.join(config)}: {'; '.join(parts)}")
+    return said
+
+
 def read_texts(path: Path) -> list[list[str]]:
     """The assistant's turns of every conversation in `path`: JSONL conversations, or JSON rows with an `output` text.
 
@@ -173,24 +207,58 @@ def _remembering(
     return lambda ours, theirs: known[id(ours)]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Carried:
+    """What a map makes of V source tokens, in the three rows of fusion.align.project.IdMap."""
+
+    text: NDArray[np.bool_]  # [V] whether a token stands for text
+    kept: NDArray[np.bool_]  # [3, V] whether it becomes a pivot token
+    kept_text: NDArray[np.bool_]  # [3, V] whether that one stands for the same text
+
+
+def _carried(ready: PreparedMethod, pivot: Vocabulary, source: Vocabulary) -> _Carried:
+    numbers: dict[bytes | None, int] = {}
+    ours = np.array([numbers.setdefault(b, len(numbers)) for b in pivot.spelled], np.int64)
+    plain = source.spelled
+    added = [b if b is None else b" " + b for b in plain]
+    removed = [b if b is None else b.removeprefix(b" ") for b in plain]
+    theirs = np.array([[numbers.get(b, -1) for b in row] for row in (plain, added, removed)], np.int64)
+    kept = ready.id_table != NO_TOKEN
+    text = np.array([b is not None for b in plain], np.bool_)
+    return _Carried(text=text, kept=kept, kept_text=kept & text & (ours[ready.id_table] == theirs))
+
+
+def _config_of(row: AuditRow) -> tuple[str, str, str, str]:
+    return row["scheme"], row["reading"], row["aligner"], row["vocabulary_map"]
+
+
 def _counted(
     config: AlignConfig,
     ready: PreparedMethod,
+    carried: _Carried,
     pivot_rows: Sequence[TextRow],
     source_rows: Sequence[TextRow],
     kinds: Sequence[NDArray[np.int8]],
 ) -> list[AuditRow]:
     outcome = np.zeros((len(KINDS), 3), np.int64)  # by kind of text, by kind of position
-    wrong = np.zeros(len(KINDS), np.int64)
+    wrong, kept, kept_text = (np.zeros(len(KINDS), np.int64) for _ in range(3))
     for ours, theirs, kind_of in zip(pivot_rows, source_rows, kinds, strict=True):
         decision = ready.decide(ours, theirs)
         text = ours.label_ids != NO_LABEL
         np.add.at(outcome, (kind_of[text], decision.kind[text]), 1)
         astray = text & (decision.kind == TRANSFERRED) & ~same_prefix(decision, ours, theirs)
         np.add.at(wrong, kind_of[astray], 1)
+        said, border = (
+            np.append(theirs.label_ids, NO_LABEL)[decision.source_position],
+            ready.border(ours, theirs, decision),
+        )
+        taught = text & (decision.kind == TRANSFERRED) & (said != NO_LABEL)
+        np.add.at(kept, kind_of[taught & carried.kept[border, said]], 1)
+        np.add.at(kept_text, kind_of[taught & carried.kept_text[border, said]], 1)
     aligner, vocabulary_map = config.pair
-    groups = [("all", outcome.sum(0), int(wrong.sum()))]
-    groups += [(kind, outcome[i], int(wrong[i])) for i, kind in enumerate(KINDS) if outcome[i].sum()]
+    counts = np.column_stack([outcome, wrong, kept, kept_text])
+    groups = [("all", counts.sum(0))]
+    groups += [(kind, counts[i]) for i, kind in enumerate(KINDS) if outcome[i].sum()]
     return [
         {
             "scheme": config.scheme,
@@ -198,13 +266,18 @@ def _counted(
             "aligner": aligner,
             "vocabulary_map": vocabulary_map,
             "kind": kind,
-            "positions": int(counts.sum()),
-            "transferred": int(counts[TRANSFERRED]),
-            "one_hot": int(counts[ONE_HOT]),
-            "empty": int(counts[EMPTY]),
-            "wrong_position": astray_count,
+            "positions": int(found[:3].sum()),
+            "transferred": int(found[TRANSFERRED]),
+            "one_hot": int(found[ONE_HOT]),
+            "empty": int(found[EMPTY]),
+            "wrong_position": int(found[3]),
+            "kept": int(found[4]),
+            "kept_text": int(found[5]),
+            "vocabulary": int(carried.text.sum()),
+            "vocabulary_kept": int((carried.kept[0] & carried.text).sum()),
+            "vocabulary_kept_text": int((carried.kept_text[0] & carried.text).sum()),
         }
-        for kind, counts, astray_count in groups
+        for kind, found in groups
     ]
 
 

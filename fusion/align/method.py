@@ -109,7 +109,8 @@ class PreparedMethod:
         return self.method.rule(self._pair, lambda: self.id_map)
 
     @cached_property
-    def _id_table(self) -> NDArray[np.int32]:
+    def id_table(self) -> NDArray[np.int32]:
+        """`id_map` as the rows that `border` chooses from. [3, V_source]"""
         return self.id_map.table()
 
     @property
@@ -142,12 +143,12 @@ class PreparedMethod:
             top,
             decision,
             gold=gold.astype(np.int32),
-            id_table=self._id_table,
-            border=self._border(pivot, source, decision),
+            id_table=self.id_table,
+            border=self.border(pivot, source, decision),
             sum_collisions=self.method.sum_collisions,
         )
 
-    def _border(self, pivot: Labelled, source: Labelled, decision: Decision) -> Int8[NDArray[np.int8], " N"]:
+    def border(self, pivot: Labelled, source: Labelled, decision: Decision) -> Int8[NDArray[np.int8], " N"]:
         """1 where the pivot's label has the template's last space in it and the source's has not, 2 the other way."""
         ours = _begins_outside(pivot, self._leads[0])
         theirs = np.append(_begins_outside(source, self._leads[1]), False)[decision.source_position]

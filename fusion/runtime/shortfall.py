@@ -30,8 +30,8 @@ def _aligned(what: str, facts: Mapping[str, Any]) -> Iterator[str]:
     if carried < LITTLE:
         yield (
             f"{what}: {carried:.0%} of the probability that it gives where it is aligned falls on tokens that the"
-            " vocabulary map has a pivot token for, so it teaches little; python -m fusion.align says for which kinds of"
-            " text, and by which scheme it would be more"
+            " vocabulary map has a pivot token for, so it teaches little; python -m fusion.align says for which kinds"
+            " of text, and by which scheme it would be more"
         )
 
 
