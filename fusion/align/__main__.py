@@ -111,7 +111,7 @@ def _print_tables(rows: Sequence[AuditRow], warnings: Sequence[str], title: str)
     console.print("pivot token, and one that stands for the same text\n")
     console.print(maps)
     for text in warnings:
-        console.print(f"little is kept by {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
     say_next("python", "-m", "ablations", "-m", "experiment=pocket", "align=byte_span,em")
 
 
