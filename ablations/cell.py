@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,15 @@ from typing import Any
 import pandas as pd
 
 from ablations.made_by import Code, code_of, scoring_code
-from ablations.precisions import as_answered, check_served, lost_notes, precisions, precisions_section, write_precisions
+from ablations.precisions import (
+    as_answered,
+    check_served,
+    facts_of,
+    lost_notes,
+    precisions,
+    precisions_section,
+    write_precisions,
+)
 from ablations.tracking import track, tracker_from
 from eval.answer.candidate import Candidate
 from eval.config import EvalConfig, eval_config
@@ -29,6 +37,7 @@ from fusion.models import ModelConfig
 from fusion.pipeline import FusedModels, FusionConfig, fusion_config, run
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.progress import RunProgress, StageRecord
+from fusion.runtime.shortfall import shortfalls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +91,7 @@ def run_cell(
         bootstrap=evaluating.bootstrap,
         links={"precision.csv": "precision.csv"},
         sections=lambda _: [precisions_section(held), *artifacts_section(progress.records(), out)],
-        remarks=lost_notes(held),
+        remarks=[*lost_notes(held), *shortfall_notes((one, Path(one.path)) for one in progress.records())],
         made=made_now(command),
     )
     write_precisions(held, out / "precision.csv")
@@ -120,6 +129,12 @@ def evaluation_config(settings: Mapping[str, Any], fusing: FusionConfig) -> Eval
 def families(fusing: FusionConfig) -> dict[str, str]:
     """Whose weights the pivot and the sources descend from, by their rows of the table, where conf/model says it."""
     return {row: entry.family for row, entry in given_models(fusing).items() if entry.family is not None}
+
+
+def shortfall_notes(artifacts: Iterable[tuple[StageRecord, Path]]) -> list[str]:
+    """A sentence below the table for each thing that a stage, whose files lie in its folder, had to leave out."""
+    said = (shortfalls(record.stage, record.what, facts_of(place)) for record, place in artifacts)
+    return [*dict.fromkeys(f"{text}." for texts in said for text in texts)]
 
 
 def candidates(fused: FusedModels) -> list[Candidate]:

@@ -89,6 +89,17 @@ class FusionConfig:
         )
         return (*(known[name] for name in self.baselines), *targets)
 
+    @property
+    def reads_further(self) -> str | None:
+        """What comes of training on more of a conversation than its teachers read; None where it does not."""
+        read, trained = self.represent.max_length, self.train.max_length
+        if self.train.lm_weight == 1 or trained <= read:
+            return None
+        return (
+            f"represent.max_length={read} is less than train.max_length={trained}: what lies behind {read} tokens of a"
+            " conversation has no fused target and is learned as labels alone; give both the same"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Named:

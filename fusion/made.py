@@ -17,6 +17,7 @@ from fusion.represent.stage import represent_stage
 from fusion.runtime.artifacts import Artifact, Store
 from fusion.runtime.lanes import Lanes
 from fusion.runtime.progress import RunProgress
+from fusion.runtime.shortfall import shortfalls
 from fusion.runtime.stage import Advance, Stage
 from fusion.train.stage import train_stage
 
@@ -95,7 +96,8 @@ class MadeOnce:
 
 
 def producer(store: Store, progress: RunProgress, make_room: Callable[[], None]) -> Callable[[Stage], Artifact]:
-    """How every stage is run: through the store, shown, with room made for it on the GPU."""
+    """How every stage is run: through the store, shown, with room made for it on the GPU, and with a word on what it
+    had to leave out."""
     making_room = threading.Lock()
 
     def produce(stage: Stage) -> Artifact:
@@ -107,7 +109,10 @@ def producer(store: Store, progress: RunProgress, make_room: Callable[[], None])
                     make_room()
             return stage.build(out, advance)
 
-        return progress.produce(store, replace(stage, build=build))
+        artifact = progress.produce(store, replace(stage, build=build))
+        for text in shortfalls(stage.name, stage.what, artifact.manifest.get("facts", {})):
+            progress.note_once(text)
+        return artifact
 
     return produce
 

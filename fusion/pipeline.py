@@ -55,6 +55,8 @@ def run(
     `make_room` is called before a stage loads a model; the caller frees GPU memory there, for example by stopping idle
     servers.  A planner gives a `store` that computes nothing, and a way to `locate` models that need not be there.
     """
+    if config.reads_further is not None:
+        progress.note_once(config.reads_further)
     store = store or Store(root=config.artifacts, reuse=config.reuse)
     root = store.root
     with ThreadPoolExecutor(max_workers=config.lanes) as pool:

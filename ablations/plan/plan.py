@@ -162,7 +162,7 @@ def plan_of(sweep: Sweep, asked: Demand | None = None) -> Plan:
         stages=tuple(stages),
         charges=tuple(asked.charges),
         working=max((stage.work.working for stage in compute), default=0.0) * int(first["lanes"]),
-        notes=tuple(_notes(compute, asked, rates)),
+        notes=tuple(_notes([cell.settings for cell in cells], compute, asked, rates)),
     )
 
 
@@ -187,7 +187,12 @@ def _lines(stages: Sequence[PlannedStage], rates: Rates) -> Iterable[Line]:
         )
 
 
-def _notes(compute: Sequence[PlannedStage], asked: Demand, rates: Rates) -> Iterable[str]:
+def _notes(
+    cells: Sequence[Mapping[str, Any]], compute: Sequence[PlannedStage], asked: Demand, rates: Rates
+) -> Iterable[str]:
+    from fusion.pipeline import fusion_config
+
+    yield from dict.fromkeys(text for text in (fusion_config(cell).reads_further for cell in cells) if text)
     for entry, why in asked.unknown.items():
         yield f"{entry}: counted as published, since its files are not there ({why.split(':')[0]})"
     if any(stage.stage == "measured" for stage in compute):

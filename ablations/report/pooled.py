@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ablations.cell import Cell
+from ablations.cell import Cell, shortfall_notes
 from ablations.precisions import Precision, precisions_section, read_precisions
 from ablations.report.contrasts import contrast_sections, contrast_table, contrasts
 from ablations.report.origins import artifact, artifacts_section, cells_section
@@ -24,6 +24,7 @@ from eval.report.sections import Section, as_markdown
 from eval.report.write import write_report
 from eval.scores.intervals import Bootstrap
 from eval.spreadsheet import table_csv
+from fusion.runtime.progress import StageRecord
 from fusion.runtime.visible import visible
 
 _MOST_MAPS = 24  # of coefficients
@@ -63,9 +64,17 @@ def write_pooled_report(
         made=made_now(),
         reference_of=lambda model, other: references.get((model, other)),
         sections=sections,
+        remarks=shortfall_notes(_artifacts(cells)),
     )
     (out / "scores.csv").write_text(table_csv(long_table(cells)), encoding="utf-8")
     return table
+
+
+def _artifacts(cells: Sequence[Cell]) -> list[tuple[StageRecord, Path]]:
+    """Every artifact behind the cells that is still there, once, with its folder."""
+    used = {(record.stage, record.key): (record, cell) for cell in cells for record in cell.stages}
+    found = ((record, artifact(record.path, cell)) for record, cell in used.values())
+    return [(record, place) for record, place in found if place is not None]
 
 
 def _references(rows: Sequence[PooledRow]) -> Mapping[tuple[str, str], str]:

@@ -40,7 +40,7 @@ def run(settings: Mapping[str, object]) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from fusion.align.audit import audit, every_config, read_texts
+    from fusion.align.audit import audit, every_config, little_kept, read_texts
 
     console = Console(stderr=True)
     texts = read_texts(Path(config.text))
@@ -59,8 +59,9 @@ def run(settings: Mapping[str, object]) -> None:
         )
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "audit.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n")
-    _print_table(rows, f"{config.source} to {config.pivot}, {config.text}")
+    said = little_kept(rows)
+    (out / "audit.json").write_text(json.dumps({"rows": rows, "warnings": said}, indent=1) + "\n")
+    _print_tables(rows, said, f"{config.source} to {config.pivot}, {config.text}")
 
 
 def _tokenizer(key: str, path: Path) -> PreTrainedTokenizerFast:
@@ -74,23 +75,43 @@ def _tokenizer(key: str, path: Path) -> PreTrainedTokenizerFast:
         raise Refusal(f"{key}={path} cannot be loaded as a tokenizer ({error})") from error
 
 
-def _print_table(rows: Sequence[AuditRow], title: str) -> None:
+def _print_tables(rows: Sequence[AuditRow], warnings: Sequence[str], title: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from fusion.runtime.next_step import say_next
 
-    table = Table(title=title, title_justify="left")
+    def shares(counts: Sequence[int], whole: int) -> list[str]:
+        return [f"{count / whole:.1%}" if whole else "" for count in counts]
+
+    table = Table(title=title, title_justify="left", pad_edge=False, show_edge=False)
     for name in ("scheme", "reading", "aligner", "vocabulary map", "text"):
         table.add_column(name)
-    for name in ("positions", "transferred", "one-hot", "empty", "wrong position"):
+    for name in ("positions", "transferred", "one-hot", "empty", "wrong position", "kept", "same text"):
         table.add_column(name, justify="right")
+    maps = Table(title="Of the source's vocabulary", title_justify="left", pad_edge=False, show_edge=False)
+    for name in ("scheme", "reading", "aligner", "vocabulary map"):
+        maps.add_column(name)
+    for name in ("tokens", "kept", "same text"):
+        maps.add_column(name, justify="right")
     for row in rows:
+        config = (row["scheme"], row["reading"], row["aligner"], row["vocabulary_map"])
         counts = (row["transferred"], row["one_hot"], row["empty"], row["wrong_position"])
-        shares = [f"{count / row['positions']:.1%}" for count in counts]
-        named = (row["scheme"], row["reading"], row["aligner"], row["vocabulary_map"], row["kind"])
-        table.add_row(*named, f"{row['positions']:,}", *shares, end_section=False)
-    Console(width=140).print(table)
+        table.add_row(
+            *(*config, row["kind"], f"{row['positions']:,}"),
+            *shares(counts, row["positions"]),
+            *shares((row["kept"], row["kept_text"]), row["transferred"]),
+        )
+        if row["kind"] == "all":
+            mapped = (row["vocabulary_kept"], row["vocabulary_kept_text"])
+            maps.add_row(*config, f"{row['vocabulary']:,}", *shares(mapped, row["vocabulary"]))
+    console = Console(width=150)
+    console.print(table)
+    console.print("kept, same text: shares of the transferred positions where the source's own next token becomes a")
+    console.print("pivot token, and one that stands for the same text\n")
+    console.print(maps)
+    for text in warnings:
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
     say_next("python", "-m", "ablations", "-m", "experiment=pocket", "align=byte_span,em")
 
 

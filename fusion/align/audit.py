@@ -1,8 +1,12 @@
 """The alignment audit: what each scheme would transfer between two tokenizers on a text, before anything is trained.
 
-No model is run, so what is judged is the transfer rule: how many of the text's pivot tokens the source would teach, how
-many would get the gold token or nothing, and how many would be taught from a position that has another text in front of
-it.  Which of a position's entries have a pivot id only a model's distributions can say.
+No model is run.  Of the transfer rule it counts how many of the text's pivot tokens the source would teach, how many
+would get the gold token or nothing, and how many would be taught from a position that has another text in front of it.
+Of the vocabulary map it counts the source's tokens that have a pivot token, in its vocabulary and in the text.  In the
+text the token that the source has next stands for its whole distribution, which only a model has: the share of
+transferred positions where it is carried over is the mass that is kept of a source which gives each token of the text
+the probability that it comes with.  A map that guesses (`mined`, `ms`) keeps mass on tokens of other text, so tokens
+that stand for the same text are counted by themselves.
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ from fusion.align.pair import Reading
 from fusion.align.project import IdMap
 from fusion.conversations.conversation import read_conversations
 from fusion.conversations.vocabulary import Vocabulary, token_bytes, vocabulary
+from fusion.distribution import NO_TOKEN
 from fusion.runtime.configure import Refusal
+from fusion.runtime.shortfall import LITTLE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -52,6 +58,8 @@ class TextRow:
     turn: NDArray[np.int16]
     start: NDArray[np.int32]
     end: NDArray[np.int32]
+    left_out: int = 0
+    """Bytes of text that its tokenizer writes as special or unknown tokens, which stand for no text."""
 
 
 def every_config() -> list[AlignConfig]:
@@ -62,7 +70,7 @@ def every_config() -> list[AlignConfig]:
 
 
 class AuditRow(TypedDict):
-    """Of one config, what its positions in one kind of text came to."""
+    """Of one config, what its positions in one kind of text came to, and what of the source's vocabulary it maps."""
 
     scheme: str
     reading: str
@@ -74,6 +82,20 @@ class AuditRow(TypedDict):
     one_hot: int
     empty: int
     wrong_position: int
+    kept: int
+    """Transferred positions where the token that the source has next becomes a pivot token."""
+    kept_text: int
+    """Of these, where it becomes one that stands for the same text."""
+    vocabulary: int
+    """Tokens of the source that stand for text; these three are the same in all rows of a config."""
+    vocabulary_kept: int
+    vocabulary_kept_text: int
+    bytes: int
+    """Of the whole text; as the next two the same in all rows."""
+    pivot_left_out: int
+    """Bytes that are in no position, since the pivot writes them as special or unknown tokens."""
+    source_left_out: int
+    """Bytes that the source writes so, and can teach nothing of."""
 
 
 def audit(
@@ -93,6 +115,7 @@ def audit(
     pivot_rows = [text_row(pivot_tokenizer, turns) for turns in composed]
     source_rows = [text_row(source_tokenizer, turns) for turns in composed]
     kinds = [_kinds_of(turns, row) for turns, row in zip(composed, pivot_rows, strict=True)]
+    size = sum(len(turn.encode()) for turns in composed for turn in turns)
     pivot, source = vocabulary(pivot_tokenizer), vocabulary(source_tokenizer)
     aligners: dict[tuple[object, ...], SequenceAligner] = {}
     maps: dict[tuple[object, ...], IdMap] = {}
@@ -111,7 +134,7 @@ def audit(
             id_map=maps.get(map_key),
             aligner=aligners[key],
         )
-        rows += _counted(config, ready, pivot_rows, source_rows, kinds)
+        rows += _counted(config, ready, _carried(ready, pivot, source), pivot_rows, source_rows, kinds, size)
         if ready.map_made:
             maps[map_key] = ready.id_map
         if advance is not None:
@@ -125,6 +148,7 @@ def text_row(tokenizer: PreTrainedTokenizerFast, turns: Sequence[str]) -> TextRo
     starts: list[NDArray[np.int64]] = []
     ends: list[NDArray[np.int64]] = []
     turn_of: list[NDArray[np.int16]] = []
+    left_out = 0
     spelled = token_bytes(tokenizer)
     encoded = tokenizer(
         list(turns), add_special_tokens=False, return_attention_mask=False, return_offsets_mapping=True, verbose=False
@@ -134,6 +158,7 @@ def text_row(tokenizer: PreTrainedTokenizerFast, turns: Sequence[str]) -> TextRo
         token_ids = np.array(encoded["input_ids"][number], np.int32)
         start, end = _spans(raw, text, [spelled[i] for i in token_ids], encoded["offset_mapping"][number])
         known = np.array([spelled[i] is not None for i in token_ids], np.bool_)
+        left_out += int((end - start)[~known].sum())
         ids.append(np.append(token_ids[known], NO_LABEL).astype(np.int32))
         starts.append(np.append(start[known], len(raw)))
         ends.append(np.append(end[known], len(raw)))
@@ -143,7 +168,40 @@ def text_row(tokenizer: PreTrainedTokenizerFast, turns: Sequence[str]) -> TextRo
         turn=np.concatenate(turn_of),
         start=np.concatenate(starts).astype(np.int32),
         end=np.concatenate(ends).astype(np.int32),
+        left_out=left_out,
     )
+
+
+def little_kept(rows: Sequence[AuditRow]) -> list[str]:
+    """A sentence for each tokenizer that has no tokens for a hundredth of the text, and for each config by which less
+    than half of what the source would teach of some kind of text arrives as the same text, or nothing is transferred.
+
+    Kinds that are less than a hundredth of the positions are passed over.
+    """
+    first = rows[0]
+    said = [
+        f"the {role} has no tokens for {lost / first['bytes']:.1%} of the text, which it writes as unknown or special"
+        f" ones: {what}"
+        for role, lost, what in (
+            ("pivot", first["pivot_left_out"], "this is in no figure here"),
+            ("source", first["source_left_out"], "it can teach nothing of this"),
+        )
+        if 100 * lost > first["bytes"]
+    ]
+    for whole in (row for row in rows if row["kind"] == "all"):
+        config = _config_of(whole)
+        own = [row for row in rows if _config_of(row) == config and 100 * row["positions"] >= whole["positions"]]
+        few = [row for row in own if row["transferred"] and row["kept_text"] < LITTLE * row["transferred"]]
+        none = [row for row in own if row["positions"] and not row["transferred"]]
+        parts = []
+        if few:
+            shares = ", ".join(f"{row['kept_text'] / row['transferred']:.0%} of {row['kind']}" for row in few)
+            parts.append(f"of the tokens that the source would teach only {shares} arrive as the same text")
+        if none:
+            parts.append(f"nothing is transferred of {', '.join(row['kind'] for row in none)}")
+        if parts:
+            said.append(f"little is kept by {', '.join(config)}: {'; '.join(parts)}")
+    return said
 
 
 def read_texts(path: Path) -> list[list[str]]:
@@ -173,24 +231,59 @@ def _remembering(
     return lambda ours, theirs: known[id(ours)]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Carried:
+    """What a map makes of V source tokens, in the three rows of fusion.align.project.IdMap."""
+
+    text: NDArray[np.bool_]  # [V] whether a token stands for text
+    kept: NDArray[np.bool_]  # [3, V] whether it becomes a pivot token
+    kept_text: NDArray[np.bool_]  # [3, V] whether that one stands for the same text
+
+
+def _carried(ready: PreparedMethod, pivot: Vocabulary, source: Vocabulary) -> _Carried:
+    numbers: dict[bytes | None, int] = {}
+    ours = np.array([numbers.setdefault(b, len(numbers)) for b in pivot.spelled], np.int64)
+    plain = source.spelled
+    added = [b if b is None else b" " + b for b in plain]
+    removed = [b if b is None else b.removeprefix(b" ") for b in plain]
+    theirs = np.array([[numbers.get(b, -1) for b in row] for row in (plain, added, removed)], np.int64)
+    kept = ready.id_table != NO_TOKEN
+    text = np.array([b is not None for b in plain], np.bool_)
+    return _Carried(text=text, kept=kept, kept_text=kept & text & (ours[ready.id_table] == theirs))
+
+
+def _config_of(row: AuditRow) -> tuple[str, str, str, str]:
+    return row["scheme"], row["reading"], row["aligner"], row["vocabulary_map"]
+
+
 def _counted(
     config: AlignConfig,
     ready: PreparedMethod,
+    carried: _Carried,
     pivot_rows: Sequence[TextRow],
     source_rows: Sequence[TextRow],
     kinds: Sequence[NDArray[np.int8]],
+    size: int,
 ) -> list[AuditRow]:
     outcome = np.zeros((len(KINDS), 3), np.int64)  # by kind of text, by kind of position
-    wrong = np.zeros(len(KINDS), np.int64)
+    wrong, kept, kept_text = (np.zeros(len(KINDS), np.int64) for _ in range(3))
     for ours, theirs, kind_of in zip(pivot_rows, source_rows, kinds, strict=True):
         decision = ready.decide(ours, theirs)
         text = ours.label_ids != NO_LABEL
         np.add.at(outcome, (kind_of[text], decision.kind[text]), 1)
         astray = text & (decision.kind == TRANSFERRED) & ~same_prefix(decision, ours, theirs)
         np.add.at(wrong, kind_of[astray], 1)
+        said, border = (
+            np.append(theirs.label_ids, NO_LABEL)[decision.source_position],
+            ready.border(ours, theirs, decision),
+        )
+        taught = text & (decision.kind == TRANSFERRED) & (said != NO_LABEL)
+        np.add.at(kept, kind_of[taught & carried.kept[border, said]], 1)
+        np.add.at(kept_text, kind_of[taught & carried.kept_text[border, said]], 1)
     aligner, vocabulary_map = config.pair
-    groups = [("all", outcome.sum(0), int(wrong.sum()))]
-    groups += [(kind, outcome[i], int(wrong[i])) for i, kind in enumerate(KINDS) if outcome[i].sum()]
+    counts = np.column_stack([outcome, wrong, kept, kept_text])
+    groups = [("all", counts.sum(0))]
+    groups += [(kind, counts[i]) for i, kind in enumerate(KINDS) if outcome[i].sum()]
     return [
         {
             "scheme": config.scheme,
@@ -198,13 +291,21 @@ def _counted(
             "aligner": aligner,
             "vocabulary_map": vocabulary_map,
             "kind": kind,
-            "positions": int(counts.sum()),
-            "transferred": int(counts[TRANSFERRED]),
-            "one_hot": int(counts[ONE_HOT]),
-            "empty": int(counts[EMPTY]),
-            "wrong_position": astray_count,
+            "positions": int(found[:3].sum()),
+            "transferred": int(found[TRANSFERRED]),
+            "one_hot": int(found[ONE_HOT]),
+            "empty": int(found[EMPTY]),
+            "wrong_position": int(found[3]),
+            "kept": int(found[4]),
+            "kept_text": int(found[5]),
+            "vocabulary": int(carried.text.sum()),
+            "vocabulary_kept": int((carried.kept[0] & carried.text).sum()),
+            "vocabulary_kept_text": int((carried.kept_text[0] & carried.text).sum()),
+            "bytes": size,
+            "pivot_left_out": sum(row.left_out for row in pivot_rows),
+            "source_left_out": sum(row.left_out for row in source_rows),
         }
-        for kind, counts, astray_count in groups
+        for kind, found in groups
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.align.aligned import AlignedRow, read_shard, write_index, write_shard
-from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, Decision, Labelled, same_prefix
+from fusion.align.matches import EMPTY, ONE_HOT, TRANSFERRED, Decision, Labelled, same_prefix, text_key
 from fusion.align.method import Method, PreparedMethod
 from fusion.align.project import IdMap
 from fusion.conversations.vocabulary import same_tokenizer, vocabulary
@@ -74,8 +74,9 @@ def carry(
         id_map=_read_map(map_file),
         pivot_ids=pivot_ids,
     )
-    counts = dict.fromkeys(("positions", "transferred", "one_hot", "empty", "wrong_position", "copied_rows"), 0)
-    kept_mass, shards = 0.0, []
+    names = ("positions", "transferred", "one_hot", "empty", "wrong_position", "behind_source", "copied_rows")
+    counts = dict.fromkeys(names, 0)
+    kept_mass, given_mass, shards = 0.0, 0.0, []
     for first in range(0, len(order), rows_per_shard):
         path = out / f"aligned-{first // rows_per_shard:05d}.safetensors"
         numbers = range(first, min(first + rows_per_shard, len(order)))
@@ -88,14 +89,18 @@ def carry(
         shards.append((path.name, len(done)))
         for (ours, theirs), row in zip(pairs, done, strict=True):
             _count(counts, row, ours, theirs)
-            kept_mass += float(np.exp(row.top.log_probs[row.kind == TRANSFERRED]).sum(dtype=np.float64))
+            moved = row.kind == TRANSFERRED
+            kept_mass += _mass(row.top.log_probs[moved])
+            given_mass += _mass(theirs.top.log_probs[row.source_position[moved]])
             counts["copied_rows"] += same and np.array_equal(ours.label_ids, theirs.label_ids)
         if advance is not None:
             advance(numbers.stop, len(order))
     if prepared.map_made and not map_file.exists():
         _write_map(map_file, prepared.id_map)
     write_index(out, shards)
-    return {**counts, "rows": len(order), "kept_mass": round(kept_mass / max(counts["transferred"], 1), 6)}
+    masses = {"kept_mass": kept_mass, "given_mass": given_mass}  # a position's, in pivot tokens and in the source's own
+    each = {name: round(mass / max(counts["transferred"], 1), 6) for name, mass in masses.items()}
+    return {**counts, "rows": len(order), **each}
 
 
 def _carry_row(pivot: Represented, source: Represented, prepared: PreparedMethod, same: bool) -> AlignedRow:
@@ -163,6 +168,19 @@ def _count(counts: dict[str, int], row: AlignedRow, pivot: Labelled, source: Lab
     counts["one_hot"] += int((row.kind == ONE_HOT).sum())
     counts["empty"] += int((row.kind == EMPTY).sum())
     counts["wrong_position"] += int((moved & ~same_prefix(decision, pivot, source)).sum())
+    counts["behind_source"] += int(_behind(pivot, source).sum())
+
+
+def _behind(pivot: Labelled, source: Labelled) -> NDArray[np.bool_]:
+    """Which of the pivot's positions lie in text behind the last token of the source's row, which was cut earlier."""
+    if not len(source.label_ids):
+        return np.ones(len(pivot.label_ids), np.bool_)
+    read = max(int(text_key(source)[-1]), (int(source.turn[-1]) << 32) + int(source.end[-1]) - 1)
+    return np.asarray(text_key(pivot) > read)
+
+
+def _mass(log_probs: NDArray[np.float32]) -> float:
+    return float(np.exp(log_probs).sum(dtype=np.float64))
 
 
 def _write_map(path: Path, id_map: IdMap) -> None:

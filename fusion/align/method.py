@@ -117,7 +117,8 @@ class PreparedMethod:
         return self.method.rule(self._pair, lambda: self.id_map)
 
     @cached_property
-    def _id_table(self) -> NDArray[np.int32]:
+    def id_table(self) -> NDArray[np.int32]:
+        """`id_map` as the rows that `border` chooses from, without ids that the pivot's model has not. [3, V_source]"""
         table = self.id_map.table()
         return np.where(table < self._pivot_ids, table, NO_TOKEN)
 
@@ -147,8 +148,8 @@ class PreparedMethod:
             in_front = inputs(pivot)
             gold = np.where(in_front == START, gold, in_front)
         decision = self.decide(pivot, source)
-        border = self._border(pivot, source, decision)
-        return self._project(top, decision, gold=gold.astype(np.int32), id_table=self._id_table, border=border)
+        border = self.border(pivot, source, decision)
+        return self._project(top, decision, gold=gold.astype(np.int32), id_table=self.id_table, border=border)
 
     def copy(self, top: TopK) -> tuple[TopK, Decision]:
         """The distributions of a source whose tokens are the pivot's, position by position and id by id."""
@@ -180,7 +181,7 @@ class PreparedMethod:
             least_kept=self.method.least_kept,
         )
 
-    def _border(self, pivot: Labelled, source: Labelled, decision: Decision) -> Int8[NDArray[np.int8], " N"]:
+    def border(self, pivot: Labelled, source: Labelled, decision: Decision) -> Int8[NDArray[np.int8], " N"]:
         """1 where the pivot's label has the template's last space in it and the source's has not, 2 the other way."""
         ours = _begins_outside(pivot, self._leads[0])
         theirs = np.append(_begins_outside(source, self._leads[1]), False)[decision.source_position]

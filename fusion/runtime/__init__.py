@@ -21,6 +21,7 @@
     progress.py         what a run shows while it works
     next_step.py        the command that goes on from what another left
     precision.py        the types that weights are held in, and what of an update survives there
+    shortfall.py        what a run could not teach, in words
     edit_distance.py    distances between many short strings
 
 `eval` and `ablations` build on it too; of the rest of `fusion`, `eval` knows nothing.

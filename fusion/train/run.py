@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ class TrainingJob:
 def run(job: TrainingJob) -> dict[str, object] | None:
     """Train, and write a Hugging Face checkpoint into `job.out`; facts about the run, or None on all ranks but 0.
 
-    A whole checkpoint in `out/.checkpoints` is continued from.  Raises Refusal for conversations without a label,
-    fused targets that belong to other text, and a loss that is no longer finite.
+    A whole checkpoint in `out/.checkpoints` is continued from.  Raises Refusal for conversations without a label or
+    longer than what the model sees, fused targets that belong to other text, and a loss that is no longer finite.
     """
     config = job.config
     logging.set_verbosity_error()
@@ -71,7 +72,7 @@ def run(job: TrainingJob) -> dict[str, object] | None:
         # Embedding and gather gradients add up in any order on a GPU unless set otherwise.
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    rows, left_out = training_rows(job)
+    rows, counted = training_rows(job)
     steps = steps_for(rows=len(rows), batch_size=config.batch_size, epochs=config.epochs, max_steps=config.max_steps)
     order = schedule(
         [len(row.input_ids) for row in rows],
@@ -81,6 +82,7 @@ def run(job: TrainingJob) -> dict[str, object] | None:
         group_by_length=config.group_by_length,
     )
     model = _load(job)
+    _check_lengths(model, rows, job.initial)
     resume = newest_checkpoint(job.out)
     arguments = training_arguments(config, checkpoints=job.out / CHECKPOINTS, steps=steps)
     trainer = FusionTrainer(config=config, model=model, plan=OrderedRows(rows, order), arguments=arguments)
@@ -99,8 +101,7 @@ def run(job: TrainingJob) -> dict[str, object] | None:
     return {
         "steps": steps,
         "resumed_at": int(resume.name.split("-")[1]) if resume else 0,
-        "conversations": len(rows),
-        "left_out": left_out,
+        **counted,
         "final_loss": loss,
         **precision,
         "final_sft": float(np.mean([line["sft"] for line in last])),
@@ -110,11 +111,16 @@ def run(job: TrainingJob) -> dict[str, object] | None:
     }
 
 
-def training_rows(job: TrainingJob) -> tuple[list[TrainingRow], int]:
-    """The conversations as the pivot's labelled tokens, with fused targets, and how many had no label to learn from."""
+def training_rows(job: TrainingJob) -> tuple[list[TrainingRow], dict[str, int]]:
+    """The conversations as the pivot's labelled tokens, with fused targets, and counts of them for the manifest.
+
+    `left_out` conversations had no label to learn from.  With fused targets: how many `labels` there are, how many of
+    them lie behind the end of their conversation's targets (`labels_without_target`), how many conversations have such
+    labels (`conversations_cut`), and how many no other.
+    """
     tokenizer = load_tokenizer(job.initial)
     fused = open_fused(job.fused) if job.fused is not None else None
-    rows = []
+    rows, behind = [], []
     conversations = read_conversations(job.conversations)
     for conversation, labelled in zip(
         conversations, label_rows(tokenizer, conversations, max_length=job.config.max_length), strict=True
@@ -129,13 +135,23 @@ def training_rows(job: TrainingJob) -> tuple[list[TrainingRow], int]:
                     " the same conversations that are trained on"
                 )
             targets = fused[conversation.id]
+            behind.append(max(0, len(labelled.positions) - len(targets.label_ids)))
         rows.append(training_row(labelled, targets))
     if not rows:
         raise Refusal(
             f"no conversation of {job.conversations} has an assistant token within {job.config.max_length} tokens:"
             " raise train.max_length or check the data"
         )
-    return rows, len(conversations) - len(rows)
+    counted = {"conversations": len(rows), "left_out": len(conversations) - len(rows)}
+    if fused is not None:
+        labels = [len(row.positions) for row in rows]
+        counted |= {
+            "labels": sum(labels),
+            "labels_without_target": sum(behind),
+            "conversations_cut": sum(count > 0 for count in behind),
+            "conversations_without_target": sum(map(operator.ge, behind, labels)),
+        }
+    return rows, counted
 
 
 def training_row(row: LabelledRow, fused: FusedRow | None) -> TrainingRow:
@@ -168,6 +184,13 @@ def _fill(top: TopK, length: int) -> TopK:
         log_probs=np.concatenate([top.log_probs, np.full((missing, k), -np.inf, np.float32)]),
         tail=np.concatenate([top.tail, np.zeros(missing, np.float32)]),
     )
+
+
+def _check_lengths(model: PreTrainedModel, rows: Sequence[TrainingRow], initial: Path) -> None:
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(len(row.input_ids) for row in rows)
+    if limit is not None and longest > limit:
+        raise Refusal(f"a conversation has {longest} tokens and {initial} sees {limit}: set train.max_length={limit}")
 
 
 def _load(job: TrainingJob) -> PreTrainedModel:

@@ -12,11 +12,18 @@ Decoded strings hold spaces and no markers, so there nothing is stripped, as in 
 We depart in what is aligned: the assistant's turns one by one and nothing else, where the releases align the rendered
 row with its template and 2048 positions of padding; START stands for the template in front of a turn.  A path's two
 ends are always matched: START with START and, in turns that are whole, the last content tokens with each other.
+
+D is quadratic in a turn's tokens and held a block of rows at a time: what is kept of the others is the row in front of
+each block, from which its rows are made again when the path comes back to it.  So a turn of N tokens takes memory in
+proportion to N * sqrt(N), and one that fits a block is gone through once.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numba import njit
@@ -25,6 +32,15 @@ from numpy.typing import NDArray
 from fusion.align.matches import START, Labelled, Matches, inputs
 from fusion.align.pair import VocabularyPair
 from fusion.runtime.edit_distance import cost_table, numbered
+
+if TYPE_CHECKING:
+    from jaxtyping import Int32, Int64
+
+_CELLS_AT_ONCE = 2**22  # of D in memory, 16 MB; more only where the square root of a turn's tokens is more rows
+_UNREACHED = np.int32(2**31 - 1)
+
+# From source token `begin` to `end`: a table of costs, and for each of these tokens its row of it.
+BlockCosts = Callable[[int, int], tuple[NDArray[np.int32], NDArray[np.int64]]]
 
 
 class TokenDTW:
@@ -48,84 +64,105 @@ class TokenDTW:
             mine, other = np.flatnonzero(pivot.turn == turn), np.flatnonzero(source.turn == turn)
             if not len(other):
                 continue  # the source's row was cut before this turn
-            first, last = warp(self._costs(ours[mine], theirs[other]), self._source_first)
+            first, last = self._path(ours[mine], theirs[other])
             counts[mine] = last - first + 1
             found.append(_ranges(first, last) + other[0])
         offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         positions = np.concatenate([np.zeros(0, np.int32), *found]).astype(np.int32)
         return Matches(offset=offset, positions=positions)
 
-    def _costs(self, ours: NDArray[np.int32], theirs: NDArray[np.int32]) -> NDArray[np.int32]:
-        """c(s_i, b_j), [source, pivot]; every pair of different strings is computed once a turn."""
-        pivot_ids, at = np.unique(np.where(ours == START, len(self._whole[1]) - 1, ours), return_inverse=True)
-        source_ids, row = np.unique(np.where(theirs == START, len(self._whole[0]) - 1, theirs), return_inverse=True)
+    def _path(
+        self, ours: Int32[NDArray[np.int32], " m"], theirs: Int32[NDArray[np.int32], " n"]
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """`warp` of a turn's tokens; every pair of different strings is computed once a block."""
+        pivot_ids, column = np.unique(np.where(ours == START, len(self._whole[1]) - 1, ours), return_inverse=True)
+        there = np.where(theirs == START, len(self._whole[0]) - 1, theirs)
+
+        def costs(begin: int, end: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+            source_ids, row = np.unique(there[begin:end], return_inverse=True)
+            return self._table(source_ids.astype(np.int64), pivot_ids.astype(np.int64)), row
+
+        rows = max(math.isqrt(len(theirs)), _CELLS_AT_ONCE // len(ours), 1)
+        return warp(costs, len(theirs), column, source_first=self._source_first, rows_at_once=rows)
+
+    def _table(
+        self, source_ids: Int64[NDArray[np.int64], " S"], pivot_ids: Int64[NDArray[np.int64], " P"]
+    ) -> Int32[NDArray[np.int32], "S P"]:
+        """c(s, b) of each of these source and pivot strings."""
         source, pivot = self._stripped
-        table = cost_table(source, source_ids.astype(np.int64), pivot, pivot_ids.astype(np.int64))
+        table = cost_table(source, source_ids, pivot, pivot_ids)
         if self._whole_when_empty:
             blank_rows = np.flatnonzero(np.diff(source.start)[source_ids] == 0)
             blank_columns = np.flatnonzero(np.diff(pivot.start)[pivot_ids] == 0)
             source, pivot = self._whole
             if len(blank_rows):
-                table[blank_rows] = cost_table(source, source_ids[blank_rows], pivot, pivot_ids.astype(np.int64))
+                table[blank_rows] = cost_table(source, source_ids[blank_rows], pivot, pivot_ids)
             if len(blank_columns):
-                table[:, blank_columns] = cost_table(
-                    source, source_ids.astype(np.int64), pivot, pivot_ids[blank_columns]
-                )
-        costs: NDArray[np.int32] = _spread(table, row, at)
-        return costs
+                table[:, blank_columns] = cost_table(source, source_ids, pivot, pivot_ids[blank_columns])
+        return table
 
 
-@njit(cache=True)
-def _spread(table, row, column):  # type: ignore[no-untyped-def]
-    costs = np.empty((len(row), len(column)), np.int32)
-    for i in range(len(row)):
-        values = table[row[i]]
-        for j in range(len(column)):
-            costs[i, j] = values[column[j]]
-    return costs
+def warp(
+    costs: BlockCosts, n: int, column: Int64[NDArray[np.int64], " m"], *, source_first: bool, rows_at_once: int
+) -> tuple[Int32[NDArray[np.int32], " m"], Int32[NDArray[np.int32], " m"]]:
+    """The cheapest path of n source and m pivot tokens: for every pivot token its first and last source token.
 
-
-@njit(cache=True)
-def warp(costs, source_first):  # type: ignore[no-untyped-def]
-    """The path through `costs` [n source, m pivot]: for every pivot token its first and last source token, [m] each.
-
-    A warping path moves by one at most, so the source tokens of a pivot token are a range.
+    A warping path moves by one at most, so the source tokens of a pivot token are a range.  Source token i and pivot
+    token j cost what stands in i's row of the table and in `column[j]`.  The path and its ties are the same however
+    many rows are held at once.
     """
-    n, m = costs.shape
-    total = np.empty((n, m), np.int32)
-    total[0, 0] = costs[0, 0]
-    for j in range(1, m):
-        total[0, j] = total[0, j - 1] + costs[0, j]
-    for i in range(1, n):
-        total[i, 0] = total[i - 1, 0] + costs[i, 0]
-        for j in range(1, m):
-            total[i, j] = costs[i, j] + min(total[i - 1, j - 1], total[i - 1, j], total[i, j - 1])
+    m = len(column)
+    before = np.full(m + 1, _UNREACHED)
+    before[0] = 0
+    edges = [*range(0, n, rows_at_once), n]
+    fronts = [before]  # the row in front of each block
+    for begin, end in pairwise(edges[:-1]):
+        fronts.append(_totals(*costs(begin, end), column, fronts[-1])[-1].copy())
     first, last = np.empty(m, np.int32), np.empty(m, np.int32)
-    i, j = n - 1, m - 1
-    last[j] = i
-    while i > 0 or j > 0:
-        if i == 0:
-            step = 1
-        elif j == 0:
-            step = 2
+    j, last[-1] = m - 1, n - 1
+    for (begin, end), front in zip(reversed([*pairwise(edges)]), reversed(fronts), strict=True):
+        total = _totals(*costs(begin, end), column[: j + 1], front[: j + 2])
+        j = _back(total, begin, j, source_first, first, last)
+        del total  # before the next one is made
+    first[0] = 0
+    return first, last
+
+
+@njit(cache=True)
+def _totals(table, row, column, front):  # type: ignore[no-untyped-def]
+    """D of a block of rows; in front of its first row and column stand what lies there, or cells no path reaches."""
+    n, m = len(row), len(column)
+    total = np.empty((n + 1, m + 1), np.int32)
+    total[0] = front
+    for i in range(n):
+        values = table[row[i]]
+        total[i + 1, 0] = _UNREACHED
+        for j in range(m):
+            total[i + 1, j + 1] = values[column[j]] + min(total[i, j], total[i, j + 1], total[i + 1, j])
+    return total
+
+
+@njit(cache=True)
+def _back(total, begin, j, source_first, first, last):  # type: ignore[no-untyped-def]
+    """Follow the path from the block's last row and pivot token `j` out of the block; the pivot token it leaves by."""
+    i = len(total) - 2
+    while i >= 0 and begin + i + j > 0:
+        diagonal, above, left = total[i, j], total[i, j + 1], total[i + 1, j]
+        least = min(diagonal, above, left)
+        if diagonal == least:
+            step = 0
+        elif source_first:
+            step = 2 if above == least else 1
         else:
-            diagonal, above, left = total[i - 1, j - 1], total[i - 1, j], total[i, j - 1]
-            least = min(diagonal, above, left)
-            if diagonal == least:
-                step = 0
-            elif source_first:
-                step = 2 if above == least else 1
-            else:
-                step = 1 if left == least else 2
+            step = 1 if left == least else 2
         if step != 2:
-            first[j] = i
+            first[j] = begin + i
             j -= 1
         if step != 1:
             i -= 1
         if step != 2:
-            last[j] = i
-    first[0] = 0
-    return first, last
+            last[j] = begin + i
+    return j
 
 
 def _ranges(first: NDArray[np.int32], last: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from fusion.align import AlignConfig
 from fusion.align.__main__ import run
-from fusion.align.audit import audit, every_config, read_texts, text_row
+from fusion.align.audit import audit, every_config, little_kept, read_texts, text_row
+from fusion.conversations.vocabulary import token_bytes
 from fusion.runtime.command import compose
 from fusion.runtime.configure import Refusal
 
@@ -19,7 +22,8 @@ TEXTS = [
     ["naïve 你好,世界 😀👩‍👩‍👧", "```python\ndef f(x): return 7\n```\nend", ""],
 ]
 FIELDS = ["scheme", "reading", "aligner", "vocabulary_map", "kind"]
-COUNTS = ["positions", "transferred", "one_hot", "empty", "wrong_position"]
+COUNTS = ["positions", "transferred", "one_hot", "empty", "wrong_position", "kept", "kept_text"]
+OF_THE_PAIR = ["vocabulary", "vocabulary_kept", "vocabulary_kept_text", "bytes", "pivot_left_out", "source_left_out"]
 
 
 @pytest.fixture
@@ -59,7 +63,10 @@ def test_counts_add_up_for_every_scheme_reading_and_kind(tokenizers, pivot, sour
         mine = [row for row in rows if (row["scheme"], row["reading"]) == (config.scheme, config.reading)]
         assert mine[0]["kind"] == "all" and mine[0]["positions"] == spelled_out - unknown
         for row in mine:
-            assert list(row) == FIELDS + COUNTS
+            assert list(row) == FIELDS + COUNTS + OF_THE_PAIR
+            assert [row[name] for name in OF_THE_PAIR] == [mine[0][name] for name in OF_THE_PAIR]
+            assert row["kept_text"] <= row["kept"] <= row["transferred"]
+            assert row["vocabulary_kept_text"] <= row["vocabulary_kept"] <= row["vocabulary"]
             assert row["transferred"] + row["one_hot"] + row["empty"] == row["positions"]
             assert row["wrong_position"] <= row["transferred"]
             assert row["wrong_position"] == 0 or (row["reading"] != "fixed" and row["scheme"] != "byte_span")
@@ -75,6 +82,127 @@ def test_a_tokenizer_audited_with_itself_transfers_everything(tokenizers):
         configs=every_config(),
     )
     assert all(row["transferred"] == row["positions"] and row["wrong_position"] == 0 for row in rows)
+    assert all(row["kept_text"] == row["transferred"] for row in rows)
+    assert all(row["vocabulary_kept_text"] == row["vocabulary"] for row in rows)
+    assert little_kept(rows) == []
+
+
+def spelled_by_start(tokenizer, turns):
+    """(turn, first byte) of every token of a byte-level tokenizer, with its bytes."""
+    found = {}
+    for number, turn in enumerate(turns):
+        at = 0
+        for token in tokenizer(turn)["input_ids"]:
+            text = token_bytes(tokenizer)[token]
+            found[number, at] = text
+            at += len(text)
+    return found
+
+
+SCRIPTS = [
+    "the cat sat on the mat",
+    "naïve café — théâtre",
+    "你好,世界 this is 你好",
+    "שלום the дом, ελ",
+    "12 + 34 = 46\n\n\tdef f(x): 😀",
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("coarse", "fine"), ("fine", "coarse")])
+def test_what_the_exact_map_keeps_is_the_source_s_tokens_that_the_pivot_has(tokenizers, ours, theirs):
+    texts = [SCRIPTS, ["", "x", "the mat"]]
+    rows = audit(
+        pivot_tokenizer=tokenizers[ours],
+        source_tokenizer=tokenizers[theirs],
+        texts=texts,
+        configs=[AlignConfig(scheme="byte_span")],
+    )
+    has = {text for text in token_bytes(tokenizers[ours]) if text is not None}
+    source = {text for text in token_bytes(tokenizers[theirs]) if text is not None}
+    transferred = kept = 0
+    for turns in texts:
+        said = spelled_by_start(tokenizers[theirs], turns)
+        taught = [said[place] for place in spelled_by_start(tokenizers[ours], turns) if place in said]
+        transferred += len(taught)
+        kept += sum(text in has for text in taught)
+    assert (rows[0]["transferred"], rows[0]["kept"], rows[0]["kept_text"]) == (transferred, kept, kept)
+    assert rows[0]["vocabulary_kept"] == rows[0]["vocabulary_kept_text"] == len(source & has)
+    assert rows[0]["vocabulary"] == len(source)
+    assert rows[0]["bytes"] == sum(len(turn.encode()) for turns in texts for turn in turns)
+    assert kept < transferred or ours == "coarse"  # what has more merges has all tokens of what has fewer
+
+
+def whole_words(words, *, merged):
+    """A byte-level tokenizer whose tokens are bytes or, where they are `merged`, these words with their space too."""
+    pieces = {piece: number for number, piece in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    merges = []
+    for word in words if merged else ():
+        left = "Ġ"
+        for letter in word:
+            merges.append((left, letter))
+            left += letter
+            pieces.setdefault(left, len(pieces))
+    backend = Tokenizer(models.BPE(pieces, [*dict.fromkeys(merges)]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
+
+
+def test_a_pair_that_shares_no_word_of_the_text_is_told_though_its_borders_agree():
+    words = ["pine", "oak", "birch"]
+    text = [[" " + " ".join(words), " oak"]]
+    bytewise, wordwise = (whole_words(words, merged=merged) for merged in (False, True))
+    rows = audit(
+        pivot_tokenizer=bytewise,
+        source_tokenizer=wordwise,
+        texts=text,
+        configs=[AlignConfig(scheme="byte_span"), AlignConfig(scheme="mined", aligner="byte_span")],
+    )
+    exact, nearest = (row for row in rows if row["kind"] == "all")
+    assert (exact["transferred"], exact["kept"], exact["kept_text"]) == (4, 0, 0)  # where a word begins
+    # 256 bytes of each are the same; the source has a token more for every beginning of a word
+    assert exact["vocabulary_kept"] == 256 and exact["vocabulary"] == 256 + len("pine" + "oak" + "birch")
+    assert (nearest["transferred"], nearest["kept"], nearest["kept_text"]) == (4, 4, 0)  # every token has a nearest
+    assert nearest["vocabulary_kept"] == nearest["vocabulary"] and nearest["vocabulary_kept_text"] == 256
+    said = little_kept(rows)
+    assert len(said) == 2
+    assert said[0].startswith("little is kept by byte_span, paper, byte_span, string: ") and "0% of all" in said[0]
+    other_way = audit(
+        pivot_tokenizer=wordwise,
+        source_tokenizer=bytewise,
+        texts=text,
+        configs=[AlignConfig(scheme="byte_span")],
+    )
+    assert other_way[0]["kept_text"] == other_way[0]["transferred"] == 4 and little_kept(other_way) == []
+
+
+def test_text_that_a_tokenizer_has_no_tokens_for_is_told_on_either_side(unigram, fine):
+    said, foreign = "the cat sat on the mat ", "дом"  # no Cyrillic in what the unigram was trained on
+    texts, lost = [[said + foreign, said]], len(foreign.encode())
+    configs = [AlignConfig(scheme="byte_span")]
+    for pivot, source, role in ((unigram, fine, "pivot"), (fine, unigram, "source")):
+        rows = audit(pivot_tokenizer=pivot, source_tokenizer=source, texts=texts, configs=configs)
+        other = {"pivot": "source", "source": "pivot"}[role]
+        assert lost <= rows[0][f"{role}_left_out"] <= lost + 1 and rows[0][f"{other}_left_out"] == 0
+        share = f"{rows[0][f'{role}_left_out'] / len(''.join(texts[0]).encode()):.1%}"
+        assert little_kept(rows)[0].startswith(f"the {role} has no tokens for {share} of the text")
+
+
+def test_a_kind_of_text_that_a_reading_loses_is_told_and_named(unigram, fine):
+    # FuseLLM's code compares a byte-level piece with the character written out, and finds no Chinese in common
+    texts = [["你好,世界 " * 4 + "the cat sat on the mat " * 4]]
+    configs = [AlignConfig(scheme="em", reading=reading, aligner="byte_span") for reading in ("paper", "released")]
+    paper, released = (
+        audit(pivot_tokenizer=unigram, source_tokenizer=fine, texts=texts, configs=[one]) for one in configs
+    )
+    kept = [
+        {row["kind"]: row["kept_text"] / row["transferred"] for row in rows if row["transferred"]}
+        for rows in (paper, released)
+    ]
+    assert kept[1]["cjk"] == 0 < kept[1]["prose"]
+    (told,) = little_kept(released)
+    assert "0% of cjk" in told and "released" in told and "prose" not in told
+    assert ("cjk" in "".join(little_kept(paper))) == (kept[0]["cjk"] < 0.5)
 
 
 def test_kinds_of_text_are_told_token_by_token(fine):
@@ -122,11 +250,23 @@ def test_the_command_writes_every_scheme_or_the_one_chosen(folders, tmp_path, ca
     given = [f"{key}={value}" for key, value in folders.items()] + [f"text={text}"]
     run(compose("audit", given))
     assert {row["scheme"] for row in rows_of(folders)} == {"em", "mined", "ms", "byte_span"}
-    assert "wrong" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "wrong" in out and "same text" in out and "Of the source's vocabulary" in out
     run(compose("audit", [*given, "align=em", "align.aligner=byte_span", "align.reading=fixed"]))
     assert {(row["scheme"], row["reading"], row["aligner"]) for row in rows_of(folders)} == {
         ("em", "fixed", "byte_span")
     }
+
+
+def test_the_command_warns_of_what_is_lost_on_the_terminal_and_in_its_file(tmp_path, capsys):
+    words = ["pine", "oak"]
+    for name, merged in (("pivot", False), ("source", True)):
+        whole_words(words, merged=merged).save_pretrained(tmp_path / name)
+    (tmp_path / "text.json").write_text(json.dumps([{"output": " oak pine oak"}]))
+    given = [f"{name}={tmp_path / name}" for name in ("pivot", "source", "out")]
+    run(compose("audit", [*given, f"text={tmp_path / 'text.json'}", "align=byte_span"]))
+    (said,) = json.loads((tmp_path / "out" / "audit.json").read_text())["warnings"]
+    assert "only 0% of all" in said and said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,48 @@ def test_rows_without_a_label_are_carried(corpus, tokenizers, tmp_path):
             assert len(last.kind) == len(ours[-1].label_ids) and not (last.kind == TRANSFERRED).any()
 
 
+def cut(row, labels):
+    """The row as a shorter max_length leaves it."""
+    kept = slice(0, labels)
+    parts = {name: getattr(row, name)[kept] for name in ("label_ids", "turn", "start", "end", "top")}
+    return replace(row, **parts)
+
+
+@pytest.mark.parametrize("scheme", ["byte_span", "em", "ms"])
+def test_positions_behind_the_text_that_the_source_read_are_counted(tokenizers, represented, tmp_path, scheme):
+    texts = [["the cat sat", "on the mat"], ["naïve 你好"], ["", "x"]]
+    pivot = [represented(tokenizers["fine"], turns, name=f"c{i}") for i, turns in enumerate(texts)]
+    whole = [represented(tokenizers["coarse"], turns, name=f"c{i}") for i, turns in enumerate(texts)]
+
+    def behind(labels):
+        source = [cut(row, labels) for row in whole]
+        return run((pivot, source), tokenizers, tmp_path / f"{labels}", scheme=scheme, pivot="fine")["behind_source"]
+
+    def expected(labels):
+        found = 0
+        for ours, theirs in zip(pivot, whole, strict=True):
+            row = cut(theirs, labels)
+            # What is at or behind the byte where the last token ends is unread, but for the end of a turn that ends it.
+            last = (row.turn[-1], max(row.end[-1] - 1, row.start[-1])) if labels else (-1, 0)
+            found += sum((turn, start) > last for turn, start in zip(ours.turn, ours.start, strict=True))
+        return found
+
+    assert behind(50) == 0
+    assert behind(0) == sum(len(row.label_ids) for row in pivot)
+    assert [behind(labels) for labels in (1, 2, 4)] == [expected(labels) for labels in (1, 2, 4)]
+    assert 0 < expected(4) < expected(2) < expected(1)
+
+
+def test_what_the_source_gave_is_noted_beside_what_is_kept_of_it(corpus, tokenizers, tmp_path):
+    facts = run(corpus, tokenizers, tmp_path)
+    given = []
+    for row, source in zip(open_aligned(tmp_path), corpus[1][::-1], strict=True):
+        there = row.source_position[row.kind == TRANSFERRED]
+        given += np.exp(source.top.log_probs[there].astype(np.float64)).sum(1).tolist()
+    assert facts["given_mass"] == pytest.approx(np.mean(given), abs=1e-5)
+    assert facts["kept_mass"] < facts["given_mass"]
+
+
 def test_a_damaged_shard_is_refused(corpus, tokenizers, tmp_path):
     run(corpus, tokenizers, tmp_path)
     (tmp_path / "aligned-00001.safetensors").write_bytes(b"no")

@@ -189,6 +189,58 @@ def test_positions_the_targets_do_not_reach_have_no_entry(checkpoint, dialogues,
     assert all(len(row.teacher) == len(row.positions) and row.positions.max() < 20 for row in shorter)
 
 
+def test_labels_the_targets_do_not_reach_are_counted(checkpoint, dialogues, tmp_path):
+    targets = fused_targets(checkpoint, dialogues, tmp_path / "fused")  # made with 30 tokens a row
+    rows, counted = training_rows(job(checkpoint, dialogues, tmp_path / "out", fused=targets, max_length=64))
+    behind = [int((row.positions >= 30).sum()) for row in rows]
+    assert counted == {
+        "conversations": 40,
+        "left_out": 0,
+        "labels": sum(len(row.positions) for row in rows),
+        "labels_without_target": sum(behind),
+        "conversations_cut": sum(count > 0 for count in behind),
+        "conversations_without_target": 0,
+    }
+    assert 0 < counted["conversations_cut"] < 40  # some dialogues are short
+    whole = training_rows(job(checkpoint, dialogues, tmp_path / "out", fused=targets, max_length=30))[1]
+    assert (whole["labels_without_target"], whole["conversations_cut"]) == (0, 0)
+    alone = training_rows(job(checkpoint, dialogues, tmp_path / "out", max_length=64))[1]
+    assert alone == {"conversations": 40, "left_out": 0}
+
+
+def test_conversations_whose_targets_hold_no_label_are_counted_and_trained_on(checkpoint, tmp_path):
+    def said(question: str) -> dict[str, object]:
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": "Yes."}]
+        return {"id": question, "messages": turns}
+
+    dialogues = tmp_path / "dialogues.jsonl"
+    long = "Is it so, and so, and so, and so, and so on?"
+    dialogues.write_text("".join(json.dumps(said(question)) + "\n" for question in ("So?", long)))
+    targets = tmp_path / "fused"
+    targets.mkdir()
+    writer = FusedWriter(targets, teachers=["pivot"], rows_per_shard=16)
+    rows, _ = training_rows(job(checkpoint, dialogues, tmp_path / "plain"))
+    for conversation, row in zip(read_conversations(dialogues), rows, strict=True):
+        n = 0 if conversation.id == long else len(row.positions)
+        top = TopK(
+            ids=np.full((n, 2), 7, np.int32), log_probs=np.full((n, 2), -1, np.float32), tail=np.full(n, -1, np.float32)
+        )
+        writer.add(conversation.id, row.input_ids[row.positions][:n], Fused(top=top, taught_by=np.zeros(n, np.int8)))
+    writer.close()
+    facts = run(job(checkpoint, dialogues, tmp_path / "out", fused=targets, lm_weight=0.5, max_steps=1, batch_size=2))
+    assert facts["labels"] == sum(len(row.positions) for row in rows)
+    assert facts["labels_without_target"] == len(rows[1].positions)
+    assert (facts["conversations_cut"], facts["conversations_without_target"]) == (1, 1)
+
+
+def test_a_conversation_longer_than_the_model_sees_is_refused(checkpoint, tmp_path):
+    dialogues = tmp_path / "dialogues.jsonl"
+    turns = [{"role": "user", "content": "Go on."}, {"role": "assistant", "content": "é" * 300}]
+    dialogues.write_text(json.dumps({"id": "long", "messages": turns}) + "\n")
+    with pytest.raises(Refusal, match=r"tokens and .* sees 256: set train.max_length=256"):
+        run(job(checkpoint, dialogues, tmp_path / "out", max_length=400, max_steps=1))
+
+
 def test_targets_made_for_other_tokens_are_refused(checkpoint, dialogues, tmp_path):
     targets = fused_targets(checkpoint, dialogues, tmp_path / "fused", change="d3")
     with pytest.raises(Refusal, match="conversation 'd3': the fused targets were made for other tokens"):

@@ -1,10 +1,13 @@
-"""The compiled warping path is the plain one's."""
+"""The compiled warping path is the plain one's, and takes little memory."""
+
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fusion.align.aligners import token_dtw
 from fusion.align.aligners.token_dtw import TokenDTW, warp
 from fusion.align.audit import text_row
 from fusion.align.matches import START, inputs
@@ -74,13 +77,60 @@ def test_the_nearest_string_is_the_first_at_the_least_distance(source, pivot):
     assert nearest_ids(ours, np.arange(len(source)), theirs).tolist() == expected
 
 
-@settings(deadline=None, max_examples=80)
-@given(data=st.data(), n=st.integers(1, 9), m=st.integers(1, 9), source_first=st.booleans())
-def test_the_path_and_its_ties_are_the_plain_one_s(data, n, m, source_first):
+@settings(deadline=None, max_examples=120)
+@given(
+    data=st.data(), n=st.integers(1, 9), m=st.integers(1, 9), source_first=st.booleans(), rows_at_once=st.integers(1, 9)
+)
+def test_the_path_and_its_ties_are_the_plain_one_s(data, n, m, source_first, rows_at_once):
     costs = data.draw(st.lists(st.lists(st.integers(0, 3), min_size=m, max_size=m), min_size=n, max_size=n))
+    table = np.array(costs, np.int32)
     order = ("diagonal", "source", "pivot") if source_first else ("diagonal", "pivot", "source")
-    first, last = warp(np.array(costs, np.int32), source_first)
+    first, last = warp(
+        lambda begin, end: (table[begin:end], np.arange(end - begin)),
+        n,
+        np.arange(m),
+        source_first=source_first,
+        rows_at_once=rows_at_once,
+    )
     assert [list(range(a, b + 1)) for a, b in zip(first, last, strict=True)] == plain_path(costs, order)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("coarse", "fine"), ("fine", "unigram")])
+@pytest.mark.parametrize("reading", ["paper", "released"])
+def test_a_turn_of_many_blocks_has_the_path_of_one(tokenizers, ours, theirs, reading, monkeypatch):
+    text = ["\n".join(f"{i}你好 naïve café, def f{i}(x): שלום" for i in range(40)), "", "é"]
+    pair = VocabularyPair(
+        pivot=vocabulary(tokenizers[ours]),
+        source=vocabulary(tokenizers[theirs]),
+        reading=reading,
+        spelling="decoded" if reading == "released" else "canonical",
+    )
+    pivot, source = text_row(tokenizers[ours], text), text_row(tokenizers[theirs], text)
+    whole = TokenDTW(pair)(pivot, source)
+    monkeypatch.setattr(token_dtw, "_CELLS_AT_ONCE", 1)
+    assert len(source.label_ids) > 500  # so many rows at once are 22
+    parted = TokenDTW(pair)(pivot, source)
+    np.testing.assert_array_equal(parted.positions, whole.positions)
+    np.testing.assert_array_equal(parted.offset, whole.offset)
+
+
+def test_a_long_turn_takes_memory_in_proportion_to_its_length_and_little_more(coarse, fine):
+    pair = VocabularyPair(pivot=vocabulary(coarse), source=vocabulary(fine))
+
+    def peak(words: int) -> tuple[int, int]:
+        text = [" ".join(f"log {i} 12:{i % 60:02d} said the cat" for i in range(words))]
+        pivot, source = text_row(coarse, text), text_row(fine, text)
+        aligner = TokenDTW(pair)
+        tracemalloc.start()
+        try:
+            aligner(pivot, source)
+            return len(pivot.label_ids) * len(source.label_ids), tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    (cells, small), (more, large) = peak(250), peak(750)
+    assert more > 8 * cells and more > 3e7
+    assert large < 3 * small and large < more  # one byte a cell; D alone takes four
 
 
 @pytest.mark.parametrize(
