@@ -22,7 +22,19 @@ from typing import Any
 from fusion.runtime.configure import Refusal
 
 _CLOCK = "strftime_now"  # what templates call to write today's date
-_CODES = "aAbBcdDeFHIjmMpSTuUwxXyYZ"
+_CODES = "aAbBcCdDeFgGhHIjklmMnpPrRStTuUVwWxXyYzZ"
+_FLAGS = "-_0^#"  # of the C library: %-d is 6 where %d is 06
+# Everything behind a % begins with a code, but for what follows a second one.
+_WRITTEN = (
+    "{%% set day = %s %%}{%% set now = namespace(text=true) %%}"
+    "{%% for part in format.split('%%') %%}"
+    "{%% if now.text %%}{{ part }}{%% set now.text = false %%}"
+    "{%% elif part == '' %%}{{ '%%' }}{%% set now.text = true %%}"
+    "{%% elif part[:2] in day %%}{{ day[part[:2]] ~ part[2:] }}"
+    "{%% elif part[0] in day %%}{{ day[part[0]] ~ part[1:] }}"
+    "{%% elif part[0] in '%s' and part[1:2] in day %%}{{ day[part[1:2]] ~ part[2:] }}"
+    "{%% else %%}{{ '%%' ~ part }}{%% endif %%}{%% endfor %%}"
+)
 _TAKEN = ("messages", "add_generation_prompt", "tools", "documents")  # said anew with every conversation
 
 
@@ -70,11 +82,12 @@ def _literal(name: str, value: object) -> str:
 
 
 def _written_date(date: str) -> str:
-    """A Jinja expression for `format` with every code of strftime replaced by what it is on that day, at midnight."""
+    """Jinja that writes `format` with every code of strftime replaced by what it is on that day, at midnight."""
     try:
         day = datetime.datetime.strptime(date, "%Y-%m-%d")
     except ValueError as error:
         raise ValueError(f"template_date is {date!r}: expected a day such as 2024-07-26") from error
-    codes = [f"%-{code}" for code in "dmHIMSj"] + [f"%{code}" for code in _CODES]
-    replaced = "".join(f" | replace({code!r}, {day.strftime(code)!r})" for code in codes)
-    return f"{{{{ format{replaced} | replace('%%', '%') }}}}"
+    told = {code: day.strftime(f"%{code}") for code in _CODES}
+    flagged = {f"{flag}{code}": day.strftime(f"%{flag}{code}") for flag in _FLAGS for code in _CODES}
+    told |= {code: text for code, text in flagged.items() if text != told[code[1]]}
+    return _WRITTEN % (_literal(_CLOCK, told), _FLAGS)

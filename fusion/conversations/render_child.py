@@ -11,6 +11,7 @@ processor time ends this process, one that takes more memory or writes too long 
 
 import functools
 import json
+import re
 import resource
 import signal
 import sys
@@ -29,6 +30,7 @@ MEMORY = 2**30  # bytes of address space
 # Characters of a rendered text: so many, and so many times what was said.  The longest system text of a published
 # template has about 5,000.
 LONGEST, TIMES = 2**20, 4
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Generation(jinja2.ext.Extension):
@@ -37,8 +39,9 @@ class _Generation(jinja2.ext.Extension):
     tags = {"generation"}  # noqa: RUF012  jinja2 declares it an attribute of the instance
 
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return [jinja2.nodes.Scope(body).set_lineno(line)]  # what is set within is forgotten behind it
 
 
 def _raise(message: str) -> NoReturn:
@@ -80,6 +83,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, object]:
         text = template.render(**given, add_generation_prompt=prompt)
         if len(text) > limit:
             raise OverflowError(f"its text has {len(text):,} characters")
+        if _SURROGATE.search(text):
+            raise ValueError("its text has half a surrogate pair, which no UTF-8 spells")
         return text
 
     text = rendered(messages, False)

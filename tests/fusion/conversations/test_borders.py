@@ -168,6 +168,40 @@ def test_a_prompt_that_is_split_otherwise_for_every_answer_is_said_once() -> Non
     assert all(row is not None and row.start[0] > 0 for row in rows)
 
 
+def test_answers_in_front_of_which_the_prompt_is_split_otherwise_are_counted() -> None:
+    """A prompt that ends in a space, which joins with the words that are in the vocabulary."""
+    template = CHATML.replace("assistant\n", "assistant: ").replace("m['role'] + '\n'", "m['role'] + ': '")
+    tokenizer = _byte_level(template, corpus=[*CORPUS, "it: hello it: hello"])
+    words = [_conversation("q", answer, name=answer) for answer in ("hello", "Zq", "\u00fc")]
+    with pytest.warns(UserWarning, match="split.* in front of 1 of 3 answers.*first token of these is not learned"):
+        rows = label_rows(tokenizer, words, max_length=100)
+    assert [row is not None and int(row.start[0]) for row in rows] == [5, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("between", "said"), [("\n", True), ("\u00a0", True), ("\n\n ", True), (" ", False), ("", False)]
+)
+def test_white_space_that_a_served_model_has_to_write_itself_is_said(between: str, said: bool) -> None:
+    prompted = CHATML.replace("assistant\n", "assistant:")
+    tokenizer = _byte_level(prompted.replace("m['role'] + '\n'", f"m['role'] + ':{between}'"))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        row = label_row(tokenizer, _conversation("q", "hello"), max_length=100)
+    assert row is not None and row.start[0] == 0
+    assert [("white space between" in str(one.message)) for one in told] == [True] * said
+
+
+def test_a_control_token_that_a_normaliser_makes_of_a_message_is_named() -> None:
+    tokenizer = _byte_level()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.add_tokens([AddedToken("<|CALL|>", special=True, normalized=True)])
+    written = "\uff1c|Call|\uff1e"
+    (found,) = tokenizer(written)["input_ids"]
+    assert tokenizer.added_tokens_decoder[found].content == "<|CALL|>"
+    with pytest.warns(UserWarning, match=r"1 of 2 conversations.*first: <\|CALL\|> in 'wide'"):
+        label_rows(tokenizer, [_conversation("q", "a"), _conversation("q", written, name="wide")], max_length=100)
+
+
 def test_control_tokens_that_somebody_says_are_counted_and_named() -> None:
     tokenizer = _byte_level()
     said = [

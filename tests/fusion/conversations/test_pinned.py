@@ -39,6 +39,16 @@ def test_nothing_else_of_the_template_changes(start: str) -> None:
 @pytest.mark.parametrize("day", ["2024-07-06", "2025-12-31"])
 def test_a_pinned_day_is_written_as_strftime_writes_it(day: str) -> None:
     formats = ["%d %b %Y", "%Y-%m-%d", "%B %d, %Y", "%A %-d.%-m. (%j, week %U) %H:%M", "100%% %D %y %F %e %a %p"]
+    formats += [
+        "%%d %%%d %%%%Y",
+        "%-d/%-m/%y",
+        "%_d %^b %#Z %0e",
+        "%G-W%V-%u %C %k:%l %P %r %R",
+        "%h%n%t%W",
+        "",
+        "%Q %",
+        "%",
+    ]
     template = pinned(
         "{% macro late(f) %}{{ strftime_now(f) }}{% endmacro %}"
         "{% if strftime_now is defined %}{% for f in formats %}{{ late(f) }}|{% endfor %}{% endif %}",

@@ -38,6 +38,8 @@ HOSTILE = {
     "an absent field": "{{ messages[0].name.first }}",
     "a way out of the sandbox": "{{ messages.__class__.__mro__ }}",
     "what cannot be read": "{% for %}",
+    "half a letter": "{{ '\\ud83d' }}",
+    "half a letter as it stands": "\udc00",
     "brackets too deep": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
 }
 
@@ -82,6 +84,7 @@ def test_what_transformers_adds_to_jinja_is_there() -> None:
         "{% for m in messages %}\n  {% if loop.index0 %}{% break %}{% endif %}\n"
         "{% generation %}{{ m | tojson }}{% endgeneration %}\n{% endfor %}\n"
         "{{ tools is none and documents is none }} {{ [1, 'ü'] | tojson(indent=2) }}"
+        "{% set x = 'before' %}{% generation %}{% set x = 'within' %}{{ x }}{% endgeneration %}{{ x }}"
     )
     (expected,), _ = render_jinja_template(conversations=[SAID], chat_template=template)
     assert rendered(template, SAID, given={}).text == expected
