@@ -115,16 +115,17 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerFast) -> int:
     if end is None:
         _refuse(tokenizer, "does not end every assistant turn with the same token, so a model could not learn to stop")
     found = int(row.ids[end])
-    # An added token is matched whole in any text; another may be a piece of the marker, which other text has too.
-    marker = row.text[turn.end :].decode().strip()
+    # An added token is matched whole in any text; another is a piece of the marker, or of what answers say too.
     added = tokenizer.added_tokens_decoder.get(found)
     written = row.text[row.first[end] : row.last[end]].decode(errors="replace").strip()
-    if written != (marker if added is None else added.content.strip()):
+    if added is None or written != added.content.strip():
+        marker = row.text[turn.end :].decode().strip()
         count = len(tokenizer(marker, add_special_tokens=False)["input_ids"])
+        why = f"it takes {count}" if count > 1 else "it is ordinary or unknown text, which answers may have as well"
         _refuse(
             tokenizer,
-            f"ends an assistant turn with {printable(marker)!r}, which no token of its vocabulary stands for alone (it"
-            f" takes {count}), so a model could not learn to stop",
+            f"ends an assistant turn with {printable(marker)!r}, which no token of its vocabulary stands for alone"
+            f" ({why}), so a model could not learn to stop",
         )
     if turn.ready is None:
         warnings.warn(

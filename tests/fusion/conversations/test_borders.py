@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -130,6 +131,15 @@ def test_an_end_marker_that_is_an_unknown_token_is_refused() -> None:
         end_of_turn_id(tokenizer)
     tokenizer.chat_template = template.replace("<END>", "</s>")
     assert end_of_turn_id(tokenizer) == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize("marker", ["|", ".", "\u2603", "\u5927"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_letter_that_answers_may_have_ends_no_turn(kind: str, marker: str) -> None:
+    """One token or not: whoever stops there stops within an answer that says it, or at whatever is unknown."""
+    tokenizer = KINDS[kind](CHATML.replace("<|im_end|>", marker))
+    with pytest.raises(Refusal, match=rf"'{re.escape(marker)}', which no token of its vocabulary stands for alone"):
+        end_of_turn_id(tokenizer)
 
 
 @pytest.mark.parametrize("answer", ["\n\nHello", "\nHello", "\n", "  Hello", " \n hello", "\t\thello", "Hello"])
