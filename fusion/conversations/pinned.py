@@ -62,11 +62,26 @@ def own_template(checkpoint: Path) -> str | None:
             return alone.read_text(encoding="utf-8")
         settings = checkpoint / "tokenizer_config.json"
         found = json.loads(settings.read_text(encoding="utf-8")).get("chat_template") if settings.exists() else None
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(found, list):  # several by name
+            found = {entry["name"]: entry["template"] for entry in found}
+        if isinstance(found, Mapping):
+            found = found.get("default")  # the one for conversations
+        if found is None:
+            return None
+        if not isinstance(found, str):
+            raise ValueError(f"it is {type(found).__name__}: expected text")
+        found.encode()  # half a surrogate pair can be said in JSON, and stand in no file
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise Refusal(f"{checkpoint}: its chat template cannot be read ({error}): copy the checkpoint again") from error
-    if isinstance(found, list):  # several by name; `default` is for conversations
-        found = next((entry.get("template") for entry in found if entry.get("name") == "default"), None)
-    return found if isinstance(found, str) else None
+    return found
+
+
+def template_of(file: Path) -> str:
+    """The template in a Jinja file.  Raises Refusal for one that is no text in UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise Refusal(f"{file} cannot be read as a chat template ({error}): expected Jinja in UTF-8") from error
 
 
 def _literal(name: str, value: object) -> str:
