@@ -26,6 +26,7 @@ import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 SECONDS = 2  # of processor time for a conversation, and up to one more; thousands are rendered in one
+ANSWERS = 100  # so many get a second more: the prompt of each is rendered with all that was said before
 MEMORY = 2**30  # bytes of address space
 # Characters of a rendered text: so many, and so many times what was said.  The longest system text of a published
 # template has about 5,000.
@@ -109,15 +110,21 @@ def _hold(kind: int, limit: int) -> None:
     resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
+def _allow(seconds: int) -> None:
+    _hold(resource.RLIMIT_CPU, int(time.process_time()) + 1 + seconds)
+
+
 def main() -> None:
     """Answer requests until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks decides when it is over
     _hold(resource.RLIMIT_AS, MEMORY)
     _hold(resource.RLIMIT_CORE, 0)
     for line in sys.stdin:
-        _hold(resource.RLIMIT_CPU, int(time.process_time()) + 1 + SECONDS)
+        _allow(SECONDS)
         try:
-            said = json.dumps(answer(json.loads(line)))
+            request = json.loads(line)
+            _allow(SECONDS + sum(message["role"] == "assistant" for message in request["messages"]) // ANSWERS)
+            said = json.dumps(answer(request))
         except Exception as error:  # whatever a template does wrong is told to whoever asked
             said = json.dumps({"error": str(error)[:500] or type(error).__name__, "type": type(error).__name__})
         print(said, flush=True)

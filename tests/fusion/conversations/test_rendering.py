@@ -54,6 +54,15 @@ def test_a_hostile_template_is_refused_in_seconds_and_the_next_one_is_rendered(n
     assert rendered("{{ messages | length }}", SAID, given=GIVEN).text == "2"
 
 
+def test_a_conversation_of_many_turns_gets_the_time_that_its_prompts_take() -> None:
+    slow = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% for i in range(40) %}{{ range(9999) | sum }};"
+    turns = 2 * 10 * render_child.ANSWERS  # thousands of prompts, each of milliseconds: more than SECONDS
+    said = [{"role": SAID[i % 2]["role"], "content": "a"} for i in range(turns)]
+    long = rendered(slow + "{% endfor %}", said, given=GIVEN)
+    assert long.text.startswith("a" * turns)
+    assert len(long.prompts) == turns // 2
+
+
 def test_memory_is_bounded_in_the_process_that_renders() -> None:
     rendered("{{ messages[0]['content'] }}", SAID, given=GIVEN)  # it runs
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
