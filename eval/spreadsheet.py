@@ -17,8 +17,9 @@ from fusion.runtime.visible import visible
 if TYPE_CHECKING:
     import pandas as pd
 
-# What spreadsheets begin a formula with; apostrophes before it count, or one of a name's own would be taken away.
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+# What spreadsheets begin a formula with, some in its wide form or behind white space that they take away; apostrophes
+# before it count, or one of a name's own would be taken away.
+_FORMULA = re.compile(r"'*(\s*[=+\-@＝＋－＠]|[\t\r\n])")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fusion.conversations.pinned import own_template, pinned
+from fusion.conversations.pinned import own_template, pinned, template_of
 from fusion.pocket.models import PocketModel
 from fusion.runtime.command import group_entry, group_names
 from fusion.runtime.configure import Refusal, nearest, typed
@@ -160,7 +160,7 @@ def with_template(config: ModelConfig, directory: Path, root: Path) -> Path:
     """
     file = template_file(config)
     own = own_template(directory)
-    template = own if file is None else file.read_text()
+    template = own if file is None else template_of(file)
     if template is None:
         if config.chat_template_kwargs:
             raise Refusal(f"model '{config.label}': {directory} has no chat template to take chat_template_kwargs")
@@ -204,7 +204,7 @@ def dressed(directory: Path, text: str, root: Path) -> Path:
         for inner, path in files.items():
             (draft / inner).parent.mkdir(parents=True, exist_ok=True)
             (draft / inner).symlink_to(path)
-        (draft / "chat_template.jinja").write_text(text)
+        (draft / "chat_template.jinja").write_text(text, encoding="utf-8")
         try:
             draft.rename(final)
         except OSError:  # another process made it first

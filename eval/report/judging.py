@@ -82,4 +82,4 @@ def _write(path: Path, text: str | None) -> None:
     if text is None:
         path.unlink(missing_ok=True)
     else:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")

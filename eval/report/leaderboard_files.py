@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from eval.judging.estimate import spelt
@@ -15,8 +16,10 @@ from fusion.runtime.visible import visible
 _LATEX = {
     "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "[": "{[}", "]": "{]}", "*": "{*}",
+    "|": r"\textbar{}", '"': r"\symbol{34}", "`": r"\textasciigrave{}", "[": "{[}", "]": "{]}", "*": "{*}",
 }  # fmt: skip
+# Two of these in a row would be one letter, such as a dash.
+_LIGATURE = re.compile(r"([-',])(?=\1)")
 
 
 def markdown(rows: Sequence[LeaderboardRow], notes: Sequence[str]) -> str:
@@ -131,4 +134,5 @@ def _ascii(number: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in visible(text).replace("—", "--"))
+    escaped = "".join(_LATEX.get(letter, letter) for letter in visible(text))
+    return _LIGATURE.sub(r"\1{}", escaped).replace("—", "--")

@@ -35,6 +35,7 @@ OTHER = "#CC79A7"
 MOST_ROWS = 60  # of a plot that is taken in at a glance
 _LINES = ("-", "--", ":", "-.")
 _MOST_LINES = 20
+_LONGEST_NAME = 80
 _HINT = "hint: "
 # A model's name may hold dollars, which are no formula.
 _SETTINGS = {"svg.hashsalt": "fusechat-lab", "svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
@@ -166,6 +167,12 @@ def lengths(table: pd.DataFrame, benchmark: str, metric: Metric, length: Metric)
     return figure
 
 
+def label(name: str) -> str:
+    """A name as plots write it: of a long one its two ends."""
+    shown = visible(name)
+    return shown if len(shown) <= _LONGEST_NAME else f"{shown[: _LONGEST_NAME // 2]}…{shown[-_LONGEST_NAME // 2 :]}"
+
+
 def hint(text: str) -> str:
     """What a reader is told who points at a line or a point: the `gid` of its artist, which `svg` makes a title."""
     return _HINT + visible(text)
@@ -189,7 +196,7 @@ def best_rows(title: str, rows: pd.DataFrame, value: str) -> tuple[str, pd.DataF
 
 def listed(title: str, names: Sequence[str], *, width: float = 4.2) -> tuple[Figure, Axes]:
     """An empty plot with one line per name, top down."""
-    names = [visible(name) for name in names]
+    names = [label(name) for name in names]
     many = len(names) > 24
     font = FontProperties(size=8 if many else 9)
     line = 0.18 if many else 0.26

@@ -32,7 +32,6 @@ from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.sign_flip import FLIPS
 from eval.spreadsheet import table_csv
-from fusion.runtime.visible import visible
 
 _NAMED = 4  # models in a sentence; of more the table shows which they are
 
@@ -68,16 +67,17 @@ def write_report(
         *remarks,
     ]
     below = [_brackets(bootstrap), *remarks]
-    (out / "leaderboard.md").write_text(f"# {inert(title)}\n\n" + leaderboard_files.markdown(rows, below))
-    (out / "leaderboard.csv").write_text(leaderboard_files.wide_csv(rows))
-    (out / "leaderboard.tex").write_text(leaderboard_files.latex(rows, below))
+    shown = f"# {inert(title)}\n\n" + leaderboard_files.markdown(rows, below)
+    (out / "leaderboard.md").write_text(shown, encoding="utf-8")
+    (out / "leaderboard.csv").write_text(leaderboard_files.wide_csv(rows), encoding="utf-8")
+    (out / "leaderboard.tex").write_text(leaderboard_files.latex(rows, below), encoding="utf-8")
     drawn = _plots(table)
     folder = out / "plots"
     folder.mkdir(exist_ok=True)
     for left in folder.glob("*.svg"):  # by an earlier report, of other models
         left.unlink()
     for name, drawing in drawn.items():
-        (folder / f"{name}.svg").write_text(drawing)
+        (folder / f"{name}.svg").write_text(drawing, encoding="utf-8")
     beside = {"scores.csv": "scores.csv", "items.csv": "items.csv", **(links or {})}
     answers = answers_page(f"{title}: answers", scored, {"leaderboard": "leaderboard.html", **beside})
     if answers is None:
@@ -211,7 +211,7 @@ def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap:
 def _plots(table: pd.DataFrame) -> dict[str, str]:
     """Of every judged benchmark its primary metric: with intervals, as difference to the pivot; ratings by category;
     against the answers' length where that is a metric."""
-    table = table.assign(model=table["model"].map(visible))
+    table = table.assign(model=table["model"].map(plots.label))
     shown = table.drop_duplicates("model")
     models = list(shown.loc[~shown["group"].isin(("Sources", "Ensembles")), "model"])
     figures: dict[str, Figure | None] = {}

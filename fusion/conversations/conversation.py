@@ -12,7 +12,9 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import os
 import random
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,11 +24,14 @@ from typing import Literal, cast
 
 from fusion.conversations.hub import dataset_rows
 from fusion.conversations.row_files import rows_of
-from fusion.conversations.rows import Thinking, turns_of
+from fusion.conversations.rows import Thinking, shortened, turns_of
 from fusion.runtime.configure import Refusal, nearest
 
 Role = Literal["system", "user", "assistant", "tool"]
 OnBadRow = Literal["refuse", "skip"]
+
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")
+_LONGEST = 4095  # bytes of a path on Linux
 
 # Whose turn may follow whose; a conversation begins with a system's or a user's.
 _NEXT: Mapping[str, Sequence[str]] = {
@@ -45,7 +50,7 @@ class Message:
 
     def __post_init__(self) -> None:
         if self.role not in ("system", "user", "assistant", "tool"):
-            raise ValueError(f"role is {self.role!r}: expected system, user, assistant or tool")
+            raise ValueError(f"role is {shortened(repr(self.role))}: expected system, user, assistant or tool")
         if not isinstance(self.content, str):
             raise ValueError(f"the content of a {self.role} turn is {type(self.content).__name__}: expected text")
         if self.role == "assistant" and not self.content.strip():
@@ -105,6 +110,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if isinstance(self.files, str):
             object.__setattr__(self, "files", (self.files,))
+        for name in (*self.files, *([] if self.dataset is None else [self.dataset])):
+            _check_name(name)
         if bool(self.files) == (self.dataset is not None):
             raise ValueError("expected files or a dataset: name at least one file of conversations, or a data set")
         if self.max_conversations is not None and self.max_conversations < 1:
@@ -126,6 +133,24 @@ class DataConfig:
         return list(found)
 
 
+def _check_name(name: str) -> None:
+    """Raise ValueError for what can be the name of no file, folder or data set."""
+    shown = shortened(name, longest=60)
+    if not name.strip():
+        raise ValueError("the name of a file or data set is empty")
+    if _ADDRESS.match(name):
+        raise ValueError(
+            f"{shown} is an address: expected files here, so download it first, or a data set of the hub as"
+            " data.dataset=owner/name"
+        )
+    if "\0" in name or len(os.fsencode(name)) > _LONGEST or any(len(os.fsencode(p)) > 255 for p in name.split("/")):
+        raise ValueError(f"{shown} can be the name of no file: it is too long, or has a character of no name")
+    try:
+        Path(name).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{shown}: there is no user of that name, so give the path from / on") from error
+
+
 def load_conversations(config: DataConfig, *, seed: int) -> list[Conversation]:
     """The conversations of the config's files or data set, filtered and drawn; ids stay unique across files.
 
@@ -134,12 +159,13 @@ def load_conversations(config: DataConfig, *, seed: int) -> list[Conversation]:
     """
     found: list[Conversation] = []
     origin: dict[str, str] = {}
+    unnamed: Counter[str] = Counter()
     for name, rows in _origins(config):
-        for conversation in _checked(name, rows, on_bad_row=config.on_bad_row, thinking=config.thinking):
+        for conversation in _checked(name, rows, unnamed, on_bad_row=config.on_bad_row, thinking=config.thinking):
             if conversation.id in origin:
                 raise Refusal(
-                    f"{name} and {origin[conversation.id]} both have a conversation '{conversation.id}': ids pair"
-                    " models' outputs, so give each conversation its own, or leave the file out"
+                    f"{name} and {origin[conversation.id]} both have a conversation '{shortened(conversation.id)}':"
+                    " ids pair models' outputs, so give each conversation its own, or leave the file out"
                 )
             origin[conversation.id] = name
             found.append(conversation)
@@ -182,16 +208,21 @@ def read_conversations(
     Raises Refusal, naming file and line (row, in a list or a table), for what `rows_of` refuses, for rows that are not
     conversations, for ids that occur twice, and for a file with no row.
     """
-    return _checked(str(path), rows_of(path), on_bad_row=on_bad_row, thinking=thinking)
+    return _checked(str(path), rows_of(path), Counter(), on_bad_row=on_bad_row, thinking=thinking)
 
 
 def _checked(
-    name: str, rows: Iterable[tuple[str, object]], *, on_bad_row: OnBadRow, thinking: Thinking
+    name: str,
+    rows: Iterable[tuple[str, object]],
+    unnamed: Counter[str],
+    *,
+    on_bad_row: OnBadRow,
+    thinking: Thinking,
 ) -> list[Conversation]:
+    """`unnamed` counts the dialogues without an id by their content."""
     found: list[Conversation] = []
     bad: list[str] = []
     seen: dict[str, str] = {}
-    unnamed: Counter[str] = Counter()
     for place, row in rows:
         try:
             if isinstance(row, ValueError):
@@ -199,7 +230,7 @@ def _checked(
             conversation = _conversation(row, unnamed, thinking)
             if conversation.id in seen:
                 raise ValueError(
-                    f"the id '{conversation.id}' was already given at {seen[conversation.id]}:"
+                    f"the id '{shortened(conversation.id)}' was already given at {seen[conversation.id]}:"
                     " make ids unique, or leave them out"
                 )
         except ValueError as error:
@@ -256,15 +287,15 @@ def _conversation(row: object, unnamed: Counter[str], thinking: Thinking) -> Con
     assert isinstance(row, Mapping)
     domain = row.get("domain") or ""
     if not isinstance(domain, str):
-        raise ValueError(f"domain is {domain!r}: expected text")
+        raise ValueError(f"domain is {shortened(repr(domain))}: expected text")
     return Conversation(id=_id(row.get("id"), messages, unnamed), messages=messages, domain=domain)
 
 
 def _id(given: object, messages: Sequence[Message], unnamed: Counter[str]) -> str:
-    if given is None:
+    if given is None or given != given:  # NaN, as a column of numbers says that there is none
         base = content_id(messages)
-        unnamed[base] += 1  # the same dialogue twice in one file is two rows, distinguished by their order
+        unnamed[base] += 1  # the same dialogue twice is two rows, distinguished by their order
         return base if unnamed[base] == 1 else f"{base}-{unnamed[base]}"
     if isinstance(given, bool) or not isinstance(given, (str, int)) or given == "":
-        raise ValueError(f"id is {given!r}: expected text or a whole number")
+        raise ValueError(f"id is {shortened(repr(given))}: expected text or a whole number")
     return str(given)

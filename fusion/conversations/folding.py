@@ -21,9 +21,14 @@ def readings(turns: Sequence[RoleContent]) -> Iterator[list[RoleContent]]:
         yield _tools_as_user(turns)
 
 
-def left_out(turns: Sequence[RoleContent], text: str) -> bool:
-    """Whether a template passed over a system's or a tool's turn without a word."""
-    return any(turn["content"].strip() not in text for turn in turns if turn["role"] in ("system", "tool"))
+def left_out(turns: Sequence[RoleContent], text: str) -> str | None:
+    """Whose of the turns is not in the text, white space at its ends aside; None when each has a place of its own."""
+    for turn in sorted(turns, key=lambda turn: -len(turn["content"])):  # a short one may be part of a long one
+        said = turn["content"].strip()
+        if said not in text:
+            return turn["role"]
+        text = text.replace(said, "\0", 1)
+    return None
 
 
 def _system_in_user(turns: Sequence[RoleContent]) -> list[RoleContent]:

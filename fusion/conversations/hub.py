@@ -28,9 +28,9 @@ def dataset_key(name: str, revision: str | None) -> str:
         commit = HfApi().dataset_info(name, revision=revision).sha
     except Exception as error:  # the hub client raises a dozen types; all mean: not told
         raise Refusal(
-            f"data.dataset {name} is neither a folder nor found on the hub ({_first_line(error)}): check the name, the"
-            " network and HF_TOKEN. Offline, give the commit that was downloaded before as data.revision, or its files"
-            " as data.files"
+            f"data.dataset {name} is neither a folder nor found on the hub ({_first_line(error)}): expected owner/name,"
+            " so check the name, the network and HF_TOKEN; files are data.files. Offline, give the commit that was"
+            " downloaded before as data.revision, or its files as data.files"
         ) from error
     return str(commit)
 

@@ -22,7 +22,19 @@ from typing import Any
 from fusion.runtime.configure import Refusal
 
 _CLOCK = "strftime_now"  # what templates call to write today's date
-_CODES = "aAbBcdDeFHIjmMpSTuUwxXyYZ"
+_CODES = "aAbBcCdDeFgGhHIjklmMnpPrRStTuUVwWxXyYzZ"
+_FLAGS = "-_0^#"  # of the C library: %-d is 6 where %d is 06
+# Everything behind a % begins with a code, but for what follows a second one.
+_WRITTEN = (
+    "{%% set day = %s %%}{%% set now = namespace(text=true) %%}"
+    "{%% for part in format.split('%%') %%}"
+    "{%% if now.text %%}{{ part }}{%% set now.text = false %%}"
+    "{%% elif part == '' %%}{{ '%%' }}{%% set now.text = true %%}"
+    "{%% elif part[:2] in day %%}{{ day[part[:2]] ~ part[2:] }}"
+    "{%% elif part[0] in day %%}{{ day[part[0]] ~ part[1:] }}"
+    "{%% elif part[0] in '%s' and part[1:2] in day %%}{{ day[part[1:2]] ~ part[2:] }}"
+    "{%% else %%}{{ '%%' ~ part }}{%% endif %%}{%% endfor %%}"
+)
 _TAKEN = ("messages", "add_generation_prompt", "tools", "documents")  # said anew with every conversation
 
 
@@ -50,11 +62,26 @@ def own_template(checkpoint: Path) -> str | None:
             return alone.read_text(encoding="utf-8")
         settings = checkpoint / "tokenizer_config.json"
         found = json.loads(settings.read_text(encoding="utf-8")).get("chat_template") if settings.exists() else None
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(found, list):  # several by name
+            found = {entry["name"]: entry["template"] for entry in found}
+        if isinstance(found, Mapping):
+            found = found.get("default")  # the one for conversations
+        if found is None:
+            return None
+        if not isinstance(found, str):
+            raise ValueError(f"it is {type(found).__name__}: expected text")
+        found.encode()  # half a surrogate pair can be said in JSON, and stand in no file
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         raise Refusal(f"{checkpoint}: its chat template cannot be read ({error}): copy the checkpoint again") from error
-    if isinstance(found, list):  # several by name; `default` is for conversations
-        found = next((entry.get("template") for entry in found if entry.get("name") == "default"), None)
-    return found if isinstance(found, str) else None
+    return found
+
+
+def template_of(file: Path) -> str:
+    """The template in a Jinja file.  Raises Refusal for one that is no text in UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise Refusal(f"{file} cannot be read as a chat template ({error}): expected Jinja in UTF-8") from error
 
 
 def _literal(name: str, value: object) -> str:
@@ -70,11 +97,12 @@ def _literal(name: str, value: object) -> str:
 
 
 def _written_date(date: str) -> str:
-    """A Jinja expression for `format` with every code of strftime replaced by what it is on that day, at midnight."""
+    """Jinja that writes `format` with every code of strftime replaced by what it is on that day, at midnight."""
     try:
         day = datetime.datetime.strptime(date, "%Y-%m-%d")
     except ValueError as error:
         raise ValueError(f"template_date is {date!r}: expected a day such as 2024-07-26") from error
-    codes = [f"%-{code}" for code in "dmHIMSj"] + [f"%{code}" for code in _CODES]
-    replaced = "".join(f" | replace({code!r}, {day.strftime(code)!r})" for code in codes)
-    return f"{{{{ format{replaced} | replace('%%', '%') }}}}"
+    told = {code: day.strftime(f"%{code}") for code in _CODES}
+    flagged = {f"{flag}{code}": day.strftime(f"%{flag}{code}") for flag in _FLAGS for code in _CODES}
+    told |= {code: text for code, text in flagged.items() if text != told[code[1]]}
+    return _WRITTEN % (_literal(_CLOCK, told), _FLAGS)

@@ -11,6 +11,7 @@ processor time ends this process, one that takes more memory or writes too long 
 
 import functools
 import json
+import re
 import resource
 import signal
 import sys
@@ -25,10 +26,12 @@ import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 SECONDS = 2  # of processor time for a conversation, and up to one more; thousands are rendered in one
+ANSWERS = 100  # so many get a second more: the prompt of each is rendered with all that was said before
 MEMORY = 2**30  # bytes of address space
 # Characters of a rendered text: so many, and so many times what was said.  The longest system text of a published
 # template has about 5,000.
 LONGEST, TIMES = 2**20, 4
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Generation(jinja2.ext.Extension):
@@ -37,8 +40,9 @@ class _Generation(jinja2.ext.Extension):
     tags = {"generation"}  # noqa: RUF012  jinja2 declares it an attribute of the instance
 
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return [jinja2.nodes.Scope(body).set_lineno(line)]  # what is set within is forgotten behind it
 
 
 def _raise(message: str) -> NoReturn:
@@ -80,6 +84,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, object]:
         text = template.render(**given, add_generation_prompt=prompt)
         if len(text) > limit:
             raise OverflowError(f"its text has {len(text):,} characters")
+        if _SURROGATE.search(text):
+            raise ValueError("its text has half a surrogate pair, which no UTF-8 spells")
         return text
 
     text = rendered(messages, False)
@@ -104,15 +110,21 @@ def _hold(kind: int, limit: int) -> None:
     resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
+def _allow(seconds: int) -> None:
+    _hold(resource.RLIMIT_CPU, int(time.process_time()) + 1 + seconds)
+
+
 def main() -> None:
     """Answer requests until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asks decides when it is over
     _hold(resource.RLIMIT_AS, MEMORY)
     _hold(resource.RLIMIT_CORE, 0)
     for line in sys.stdin:
-        _hold(resource.RLIMIT_CPU, int(time.process_time()) + 1 + SECONDS)
+        _allow(SECONDS)
         try:
-            said = json.dumps(answer(json.loads(line)))
+            request = json.loads(line)
+            _allow(SECONDS + sum(message["role"] == "assistant" for message in request["messages"]) // ANSWERS)
+            said = json.dumps(answer(request))
         except Exception as error:  # whatever a template does wrong is told to whoever asked
             said = json.dumps({"error": str(error)[:500] or type(error).__name__, "type": type(error).__name__})
         print(said, flush=True)

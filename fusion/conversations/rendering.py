@@ -87,7 +87,8 @@ class _Child:
         if status >= 0:
             raise RuntimeError(f"the process that renders chat templates ended with status {status}")
         if -status in (signal.SIGXCPU, signal.SIGKILL):
-            return {"error": f"it takes more than {render_child.SECONDS} s, or too much memory, for one conversation"}
+            allowed = f"{render_child.SECONDS} s, and one for each {render_child.ANSWERS} answers"
+            return {"error": f"it takes more than {allowed}, or too much memory for one conversation"}
         return {"error": f"it ended the process that renders it ({signal.Signals(-status).name})"}
 
     def _start(self) -> subprocess.Popen[bytes]:

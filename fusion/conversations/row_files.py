@@ -16,6 +16,7 @@ from fusion.runtime.configure import Refusal
 _PARQUET = b"PAR1"
 _GZIP = b"\x1f\x8b"
 _AGAIN = "write it as JSONL or Parquet"
+_UTF8 = "write it again as UTF-8"
 _UNPACK = "unpack it first; gzip is read as it is"
 # Formats by their first bytes, and the way out.
 _OTHERS: Sequence[tuple[bytes, str, str]] = (
@@ -23,8 +24,14 @@ _OTHERS: Sequence[tuple[bytes, str, str]] = (
     (b"BZh", "packed by bzip2", _UNPACK),
     (b"\xfd7zXZ\x00", "packed by xz", _UNPACK),
     (b"\x28\xb5\x2f\xfd", "packed by zstd", _UNPACK),
+    (b"\x04\x22\x4d\x18", "packed by lz4", _UNPACK),
+    (_GZIP, "packed by gzip twice", "unpack it once"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
+    (b"Rar!", "a RAR archive", _UNPACK),
     (b"ARROW1", "an Arrow file", f"{_AGAIN} (pyarrow.parquet.write_table)"),
+    (b"FEA1", "a Feather file", _AGAIN),
+    (b"\xff\xff\xff\xff", "an Arrow stream, as datasets keeps them", "name the data set as data.dataset, or " + _AGAIN),
+    (b"PARE", "an encrypted Parquet file", "decrypt it first"),
     (b"ORC", "an ORC file", _AGAIN),
     (b"Obj\x01", "an Avro file", _AGAIN),
     (b"SQLite format 3\x00", "an SQLite database", _AGAIN),
@@ -34,8 +41,10 @@ _OTHERS: Sequence[tuple[bytes, str, str]] = (
     (b"\x80\x05", "a Python pickle, which can run code and is not read", _AGAIN),
     (b"%PDF", "a PDF document", _AGAIN),
     (b"\x89PNG", "an image", "name the file of the conversations"),
-    (b"\xff\xfe", "UTF-16 text", "write it again as UTF-8"),
-    (b"\xfe\xff", "UTF-16 text", "write it again as UTF-8"),
+    (b"\xff\xfe\0\0", "UTF-32 text", _UTF8),
+    (b"\0\0\xfe\xff", "UTF-32 text", _UTF8),
+    (b"\xff\xfe", "UTF-16 text", _UTF8),
+    (b"\xfe\xff", "UTF-16 text", _UTF8),
     (b"version https://git-lfs", "a pointer of Git LFS to the file", "fetch the file itself with git lfs pull"),
     (b"<!DOCTYPE html", "a web page", "download the file itself, not the page that shows it"),
     (b"<!doctype html", "a web page", "download the file itself, not the page that shows it"),
@@ -59,13 +68,20 @@ def rows_of(path: Path) -> Iterator[tuple[str, object]]:
     if data.lstrip()[:1] == b"[":
         yield from _list(path, data)
         return
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if line.strip():
-            yield f"line {number}", _parsed(line)
+    lines = [(number, line) for number, line in enumerate(data.split(b"\n"), start=1) if line.strip()]
+    if lines and isinstance(_parsed(lines[0][1]), ValueError):
+        whole = _over_lines(data)
+        if whole is not None:
+            yield from ((f"row {number}", row) for number, row in enumerate(whole, start=1))
+            return
+    for number, line in lines:
+        yield f"line {number}", _parsed(line)
 
 
 def _bytes(path: Path) -> bytes:
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe is empty when it is read again
+            raise Refusal(f"{path} is a pipe or a device: write its rows to a file, and name that")
         data = path.read_bytes()
     except IsADirectoryError as error:
         raise Refusal(f"{path} is a folder: name its files, as in data.files='{path}/*.jsonl'") from error
@@ -86,6 +102,10 @@ def _refuse_other(path: Path, data: bytes) -> None:
     for magic, name, way_out in _OTHERS:
         if data.startswith(magic):
             raise Refusal(f"{path} is {name}: expected conversations as JSONL, JSON or Parquet; {way_out}")
+    if data[:1] in (b"{", b"[") and data[1:2] == b"\0":
+        raise Refusal(f"{path} is UTF-16 text: expected conversations as JSONL, JSON or Parquet; {_UTF8}")
+    if data[257:262] == b"ustar":
+        raise Refusal(f"{path} is a tar archive: expected conversations as JSONL, JSON or Parquet; unpack it first")
     name = _TEXT_FORMATS.get(path.suffix.lower(), "")
     if name and data.lstrip()[:1] not in (b"{", b"["):
         raise Refusal(f"{path} is {name}: expected conversations as JSONL, JSON or Parquet; {_AGAIN}")
@@ -121,6 +141,21 @@ def _list(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
         raise Refusal(f"{path} is no list of conversations ({str(error).splitlines()[0]})") from error
     for number, row in enumerate(rows, start=1):
         yield f"row {number}", row
+
+
+def _over_lines(data: bytes) -> list[object] | None:
+    """JSON values one behind the other, each over as many lines as it likes; None where there is anything else."""
+    decoder, found, at = json.JSONDecoder(), [], 0
+    try:
+        text = data.decode().strip()
+        while at < len(text):
+            value, at = decoder.raw_decode(text, at)
+            found.append(value)
+            while at < len(text) and text[at].isspace():
+                at += 1
+    except (ValueError, RecursionError):
+        return None
+    return found
 
 
 def _parsed(line: bytes) -> object:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from fusion.conversations.byte_spans import byte_offsets, spell_out
 from fusion.conversations.conversation import Conversation, Message
-from fusion.conversations.folding import left_out, readings
+from fusion.conversations.folding import RoleContent, left_out, readings
 from fusion.conversations.rendering import RenderedPrompt, Rendering, TemplateFault, printable, rendered
 from fusion.conversations.vocabulary import token_bytes
 from fusion.runtime.configure import Refusal
@@ -72,21 +72,29 @@ def label_rows(
     takes for such wherever they stand.
 
     Raises Refusal when the tokenizer has no template, or when the template cannot render a conversation within bounds
-    (`fusion.conversations.rendering`), changes its content, does not continue from its own generation prompt or does
-    not end turns with one token.
+    (`fusion.conversations.rendering`), changes or leaves out what anybody says, does not continue from its own
+    generation prompt or does not end turns with one token.
     """
     if not conversations:
         return []
     end_of_turn = end_of_turn_id(tokenizer)
     rows: list[LabelledRow | None] = []
-    folded = 0
+    folded = split = 0
     for row, conversation in zip(_tokenised(tokenizer, conversations), conversations, strict=True):
         folded += row.folded
+        split += sum(turn.ready is None for turn in row.turns)
         rows.append(_label(row, end_of_turn, conversation, max_length))
     if folded:
         warnings.warn(
             f"{folded} of {len(rows)} conversations have a system or tool turn that the chat template of"
             f" {_name(tokenizer)} refuses: its text is read in a user's turn",
+            stacklevel=2,
+        )
+    answers = sum(message.role == "assistant" for row in conversations for message in row.messages)
+    if split and answers > 1:  # of a single one nothing is to be counted
+        warnings.warn(
+            f"{_name(tokenizer)} splits the end of the prompt otherwise in front of {split} of {answers} answers than"
+            " alone: the first token of these is not learned",
             stacklevel=2,
         )
     _say_control_tokens(tokenizer, conversations)
@@ -107,16 +115,17 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerFast) -> int:
     if end is None:
         _refuse(tokenizer, "does not end every assistant turn with the same token, so a model could not learn to stop")
     found = int(row.ids[end])
-    # An added token is matched whole in any text; another may be a piece of the marker, which other text has too.
-    marker = row.text[turn.end :].decode().strip()
+    # An added token is matched whole in any text; another is a piece of the marker, or of what answers say too.
     added = tokenizer.added_tokens_decoder.get(found)
     written = row.text[row.first[end] : row.last[end]].decode(errors="replace").strip()
-    if written != (marker if added is None else added.content.strip()):
+    if added is None or written != added.content.strip():
+        marker = row.text[turn.end :].decode().strip()
         count = len(tokenizer(marker, add_special_tokens=False)["input_ids"])
+        why = f"it takes {count}" if count > 1 else "it is ordinary or unknown text, which answers may have as well"
         _refuse(
             tokenizer,
-            f"ends an assistant turn with {printable(marker)!r}, which no token of its vocabulary stands for alone (it"
-            f" takes {count}), so a model could not learn to stop",
+            f"ends an assistant turn with {printable(marker)!r}, which no token of its vocabulary stands for alone"
+            f" ({why}), so a model could not learn to stop",
         )
     if turn.ready is None:
         warnings.warn(
@@ -124,20 +133,46 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerFast) -> int:
             " follows: the first token of such answers is not learned",
             stacklevel=2,
         )
+    elif _gap(row, turn):
+        warnings.warn(
+            f"{_name(tokenizer)} writes white space between its chat template's generation prompt and the answer, as"
+            " tokens of their own: a served model has to write them first, and they are not learned",
+            stacklevel=2,
+        )
     _END_OF_TURN[tokenizer] = (tokenizer.chat_template, found)
     return found
 
 
+def _gap(row: _Tokens, turn: _AssistantTurn) -> bool:
+    """Whether text lies between the tokens of the prompt and the first one of the answer, other than the one space
+    that most answers' first token has in it."""
+    first = int(np.flatnonzero((row.last > turn.start) & (row.first < turn.end))[0])
+    if turn.ready is None or first <= turn.ready:
+        return False
+    return row.text[row.first[turn.ready] : row.last[first - 1]] not in (b"", b" ")
+
+
 def _say_control_tokens(tokenizer: PreTrainedTokenizerFast, conversations: Sequence[Conversation]) -> None:
     """Warn of conversations in which somebody says what the tokenizer takes for a special token."""
-    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    special = [token for token in tokenizer.added_tokens_decoder.values() if token.special]
     if not special:
         return
-    pattern = re.compile("|".join(map(re.escape, special)))
+    pattern = re.compile("|".join(re.escape(token.content) for token in special))
+    normalizer = tokenizer.backend_tokenizer.normalizer
+    loose = {} if normalizer is None else {normalizer.normalize_str(t.content): t for t in special if t.normalized}
+    loosely = re.compile("|".join(map(re.escape, loose)) or r"(?!)")
+
+    def said(content: str) -> str | None:
+        """The first special token in it, as it is written or as the tokenizer's normaliser has it."""
+        if match := pattern.search(content):
+            return match.group()
+        match = loosely.search(normalizer.normalize_str(content)) if loose else None
+        return None if match is None else str(loose[match.group()])
+
     found = [
-        (conversation, match.group())
+        (conversation, token)
         for conversation in conversations
-        if (match := next(filter(None, (pattern.search(said.content) for said in conversation.messages)), None))
+        if (token := next(filter(None, (said(message.content) for message in conversation.messages)), None))
     ]
     if found:
         first, token = found[0]
@@ -282,68 +317,89 @@ def _encoded(tokenizer: PreTrainedTokenizerFast, texts: list[str], **wanted: boo
     return found
 
 
+class _Misplaced(Exception):
+    """Why labels cannot be placed in what a template wrote; a sentence that the template begins."""
+
+
 def _rendered(tokenizer: PreTrainedTokenizerFast, conversation: Conversation) -> _Text:
-    found, folded = _folded(tokenizer, conversation)
-    contents, prompts = [], []
-    said = [message.content for message in conversation.messages if message.role == "assistant"]
-    for number, (content, prompt) in enumerate(zip(said, found.prompts, strict=True), start=1):
-        shown = content
-        begin = _begin(found.text, prompt, shown)
-        if begin is None:  # templates that trim
-            shown = content.strip()
-            begin = _begin(found.text, prompt, shown)
-        if begin is None:
-            _refuse(tokenizer, _no_place(found, prompt, shown, f"conversation '{conversation.id}', answer {number}"))
-        skipped = 0 if shown == content else len(content) - len(content.lstrip())
-        contents.append((begin, begin + len(shown), len(content[:skipped].encode()), len(content.encode())))
-        prompts.append(None if prompt.rest else found.text[: prompt.shared])
-    return _Text(text=found.text, contents=contents, prompts=prompts, folded=folded)
+    """The conversation in the first reading that the template takes whole.
 
-
-def _folded(tokenizer: PreTrainedTokenizerFast, conversation: Conversation) -> tuple[Rendering, bool]:
-    """The conversation in the first reading that the template takes, and whether that is not the conversation as it is.
-
-    What no reading helps is refused as the template refused the first.
+    Where none helps, it is refused for what the last that could be rendered lacks, or as the template refused the
+    first.
     """
     if not tokenizer.chat_template:
         _refuse(tokenizer, "is missing")
     given = tokenizer.special_tokens_map
-    faults = []
     try:
         template = tokenizer.get_chat_template()
     except ValueError as error:  # several, none of which is the default
         _refuse(tokenizer, f"cannot be chosen ({printable(str(error))})")
     turns = [{"role": message.role, "content": message.content} for message in conversation.messages]
+    refused, misplaced = [], []
     for number, reading in enumerate(readings(turns)):
         try:
             found = rendered(template, reading, given=given)
+            contents = _placed(found, reading, conversation.id)
         except TemplateFault as fault:
-            faults.append(str(fault))
+            refused.append(f"cannot render conversation '{conversation.id}' ({fault})")
+        except _Misplaced as fault:
+            misplaced.append(str(fault))
+        else:
+            prompts = [None if prompt.rest else found.text[: prompt.shared] for prompt in found.prompts]
+            return _Text(text=found.text, contents=contents, prompts=prompts, folded=number > 0)
+    _refuse(tokenizer, misplaced[-1] if misplaced else refused[0])
+
+
+def _placed(found: Rendering, turns: Sequence[RoleContent], name: str) -> list[tuple[int, int, int, int]]:
+    """Of each answer what `_Text` keeps of it.  Raises _Misplaced also where something between two is not written."""
+    contents: list[tuple[int, int, int, int]] = []
+    prompts = iter(found.prompts)
+    reached = 0
+    before: list[RoleContent] = []
+    for turn in turns:
+        if turn["role"] != "assistant":
+            before.append(turn)
             continue
-        if not left_out(reading, found.text):
-            return found, number > 0
-        faults.append("it leaves a system or tool turn out")
-    _refuse(tokenizer, f"cannot render conversation '{conversation.id}' ({faults[0]})")
+        prompt, content = next(prompts), turn["content"]
+        where = f"conversation '{name}', answer {len(contents) + 1}"
+        span = _span(found.text, prompt, content)
+        if span is None:
+            raise _Misplaced(_no_place(found, prompt, content, where))
+        begin, end, skipped = span
+        passed_over = left_out(before, found.text[reached:begin])
+        if passed_over is not None:
+            raise _Misplaced(f"leaves out or changes a turn of the {passed_over}'s ({where})")
+        contents.append((begin, end, len(content[:skipped].encode()), len(content.encode())))
+        reached, before = end, []
+    return contents
 
 
-def _begin(text: str, prompt: RenderedPrompt, content: str) -> int | None:
-    """Where `content` begins in `text` after `prompt`, which may differ from it in whitespace at its end."""
+def _span(text: str, prompt: RenderedPrompt, content: str) -> tuple[int, int, int] | None:
+    """Where an answer lies in the text after its prompt, and how many characters of its beginning are not there.
+
+    The text may differ in whitespace, from the prompt at its end and from the content at both.
+    """
     if prompt.rest.strip():
         return None
-    if text.startswith(content, prompt.shared) and not prompt.rest:
-        return prompt.shared
+    core = content.strip()
     begin = len(text[: prompt.shared].rstrip())
-    while not text.startswith(content, begin):
-        if begin >= len(text) or not text[begin].isspace():
-            return None
+    while begin < len(text) and text[begin].isspace():
         begin += 1
-    return begin
+    if not text.startswith(core, begin):
+        return None
+    skipped = len(content) - len(content.lstrip())
+    end, reached = begin + len(core), skipped + len(core)
+    while skipped and begin > prompt.shared and text[begin - 1] == content[skipped - 1]:
+        begin, skipped = begin - 1, skipped - 1
+    while reached < len(content) and text[end : end + 1] == content[reached]:
+        end, reached = end + 1, reached + 1
+    return begin, end, skipped
 
 
 def _no_place(found: Rendering, prompt: RenderedPrompt, content: str, where: str) -> str:
     """Why the labels of an answer cannot be placed."""
-    written = found.text[prompt.shared : max(prompt.shared, found.text.find(content, prompt.shared))]
-    if "think>" in written or "think>" in prompt.rest:
+    written = found.text[prompt.shared : max(prompt.shared, found.text.find(content.strip(), prompt.shared))]
+    if "think>" in written or "think>" in prompt.rest or "think>" in content:
         return (
             f"writes or drops thinking where its generation prompt does not ({where}), so labels cannot be placed. For"
             " answers without thinking set chat_template_kwargs: {enable_thinking: false} in conf/model; for several"

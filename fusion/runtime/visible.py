@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 
-# Control characters, lone surrogates, separators of lines, and marks that turn the direction of the text around them.
-_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+# Control characters, lone surrogates, separators of lines, marks that turn the direction of the text around them, what
+# has no shape and no width (but the joiners of emoji and of some scripts), and what is no character.
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\u3164\ud800-\udfff"
+    "\ufdd0-\ufdef\ufeff\uffa0\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e007f]"
+)
 _PICTURES = 0x2400  # of the 32 first control characters, in their order
 _UNKNOWN = "\ufffd"
 

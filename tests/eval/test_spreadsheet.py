@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 
 import pandas as pd
 import pytest
@@ -11,13 +12,24 @@ from hypothesis import strategies as st
 
 from eval.spreadsheet import cell, plain, read_csv, rows_csv, table_csv
 
-FORMULAS = ('=HYPERLINK("http://x","y")', "+1+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "'=1", "\t=1")
+FORMULAS = (
+    '=HYPERLINK("http://x","y")',
+    "+1+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(A1)",
+    "'=1",
+    "\t=1",
+    " =1",
+    "\n=1",
+    "'\u3000＝1",
+)
+FORMULAS += tuple(f"{wide}1+1" for wide in "＝＋－＠")
 
 
 @pytest.mark.parametrize("name", FORMULAS)
 def test_what_a_spreadsheet_would_run_is_text_and_comes_back(name, tmp_path):
     text = table_csv(pd.DataFrame({"model": [name, "plain"], name: [1.5, None]}))
-    (head, first, _) = csv.reader(text.splitlines())
+    (head, first, _) = csv.reader(io.StringIO(text, newline=""))
     assert first[0] == head[1] == "'" + name
     (tmp_path / "t.csv").write_text(text)
     rows = read_csv(tmp_path / "t.csv")

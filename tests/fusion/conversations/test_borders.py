@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -132,6 +133,15 @@ def test_an_end_marker_that_is_an_unknown_token_is_refused() -> None:
     assert end_of_turn_id(tokenizer) == tokenizer.eos_token_id
 
 
+@pytest.mark.parametrize("marker", ["|", ".", "\u2603", "\u5927"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_letter_that_answers_may_have_ends_no_turn(kind: str, marker: str) -> None:
+    """One token or not: whoever stops there stops within an answer that says it, or at whatever is unknown."""
+    tokenizer = KINDS[kind](CHATML.replace("<|im_end|>", marker))
+    with pytest.raises(Refusal, match=rf"'{re.escape(marker)}', which no token of its vocabulary stands for alone"):
+        end_of_turn_id(tokenizer)
+
+
 @pytest.mark.parametrize("answer", ["\n\nHello", "\nHello", "\n", "  Hello", " \n hello", "\t\thello", "Hello"])
 @pytest.mark.parametrize("header", ["assistant\n", "Assistant:", "Assistant: ", "A\n\n", "[/INST]", "-> \t"])
 @pytest.mark.parametrize("kind", KINDS)
@@ -166,6 +176,40 @@ def test_a_prompt_that_is_split_otherwise_for_every_answer_is_said_once() -> Non
         rows = [label_row(tokenizer, _conversation("q", "hello you"), max_length=100) for _ in range(3)]
     assert len(told) == 1
     assert all(row is not None and row.start[0] > 0 for row in rows)
+
+
+def test_answers_in_front_of_which_the_prompt_is_split_otherwise_are_counted() -> None:
+    """A prompt that ends in a space, which joins with the words that are in the vocabulary."""
+    template = CHATML.replace("assistant\n", "assistant: ").replace("m['role'] + '\n'", "m['role'] + ': '")
+    tokenizer = _byte_level(template, corpus=[*CORPUS, "it: hello it: hello"])
+    words = [_conversation("q", answer, name=answer) for answer in ("hello", "Zq", "\u00fc")]
+    with pytest.warns(UserWarning, match="split.* in front of 1 of 3 answers.*first token of these is not learned"):
+        rows = label_rows(tokenizer, words, max_length=100)
+    assert [row is not None and int(row.start[0]) for row in rows] == [5, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("between", "said"), [("\n", True), ("\u00a0", True), ("\n\n ", True), (" ", False), ("", False)]
+)
+def test_white_space_that_a_served_model_has_to_write_itself_is_said(between: str, said: bool) -> None:
+    prompted = CHATML.replace("assistant\n", "assistant:")
+    tokenizer = _byte_level(prompted.replace("m['role'] + '\n'", f"m['role'] + ':{between}'"))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        row = label_row(tokenizer, _conversation("q", "hello"), max_length=100)
+    assert row is not None and row.start[0] == 0
+    assert [("white space between" in str(one.message)) for one in told] == [True] * said
+
+
+def test_a_control_token_that_a_normaliser_makes_of_a_message_is_named() -> None:
+    tokenizer = _byte_level()
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.add_tokens([AddedToken("<|CALL|>", special=True, normalized=True)])
+    written = "\uff1c|Call|\uff1e"
+    (found,) = tokenizer(written)["input_ids"]
+    assert tokenizer.added_tokens_decoder[found].content == "<|CALL|>"
+    with pytest.warns(UserWarning, match=r"1 of 2 conversations.*first: <\|CALL\|> in 'wide'"):
+        label_rows(tokenizer, [_conversation("q", "a"), _conversation("q", written, name="wide")], max_length=100)
 
 
 def test_control_tokens_that_somebody_says_are_counted_and_named() -> None:

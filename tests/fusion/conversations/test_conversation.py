@@ -213,6 +213,24 @@ def test_an_unknown_domain_and_an_id_in_two_files_are_refused(tmp_path: Path) ->
         load_conversations(DataConfig(files=(first, second)), seed=0)
 
 
+def test_the_same_dialogue_in_two_files_is_two_rows_where_it_has_no_id(tmp_path: Path) -> None:
+    files = tuple(str(_jsonl(tmp_path / f"{name}.jsonl", [_row(), _row(answer=name)])) for name in "ab")
+    ids = [row.id for row in load_conversations(DataConfig(files=files), seed=0)]
+    (base, *_) = (row.id for row in read_conversations(Path(files[0])))
+    assert ids[::2] == [base, f"{base}-2"]
+    assert len(set(ids)) == 4
+
+
+def test_an_id_that_is_no_number_is_none_and_a_long_one_is_shortened_when_it_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"id": NaN, ' + json.dumps(_row())[1:] + "\n")
+    assert [row.id for row in read_conversations(path)] == [content_id(read_conversations(path)[0].messages)]
+    _jsonl(path, [_row("x" * 10**5)] * 2)
+    with pytest.raises(Refusal, match=r"x\.\.\.' was already given") as told:
+        read_conversations(path)
+    assert len(str(told.value)) < 1000
+
+
 def test_subsampling_more_than_there_are_keeps_all() -> None:
     conversation = Conversation(
         id="x", messages=(Message(role="user", content=""), Message(role="assistant", content="a"))

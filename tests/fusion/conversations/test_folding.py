@@ -69,6 +69,56 @@ def test_a_system_turn_that_the_template_does_not_take_begins_the_first_user_s(t
         np.testing.assert_array_equal(getattr(row, name), getattr(same, name))
 
 
+@pytest.mark.parametrize(("system", "user"), [("Hi", "Hi there"), (".", "Well."), ("Well?", "Well?")])
+def test_a_system_turn_left_out_is_noticed_though_others_say_the_same(system: str, user: str) -> None:
+    tokenizer = _byte_level(NO_SYSTEM["left out"])
+    with pytest.warns(UserWarning, match="1 of 1 conversations have a system"):
+        row = label_row(tokenizer, _said(("system", system), ("user", user), ("assistant", user)), max_length=500)
+    assert row is not None
+    assert f"{system}\n\n{user}<|im_end|>" in tokenizer.decode(row.input_ids)
+
+
+def test_a_system_turn_that_wanders_to_the_last_question_stays_with_the_first() -> None:
+    """As in later templates of Mistral's, under which no text of several turns holds the prompt of each."""
+    wandering = (
+        "{{ bos_token }}{% set said = messages | rejectattr('role', 'equalto', 'system') | list %}"
+        "{% set asked = said | selectattr('role', 'equalto', 'user') | list %}"
+        "{% for m in said %}{% if m['role'] == 'user' %}{{ '[INST] ' }}"
+        "{{ messages[0]['content'] + '\n\n' if m == asked[-1] and messages[0]['role'] == 'system' }}"
+        "{{ m['content'] + ' [/INST]' }}{% else %}{{ m['content'] + eos_token }}{% endif %}{% endfor %}"
+    )
+    tokenizer = _byte_level(wandering)
+    one = [("system", "Be brief."), ("user", "Well?"), ("assistant", "yes")]
+    assert label_row(tokenizer, _said(*one), max_length=500) is not None  # where there is one question, it is there
+    with pytest.warns(UserWarning, match="1 of 1 conversations have a system"):
+        row = label_row(tokenizer, _said(*one, ("user", "sure?"), ("assistant", "no")), max_length=500)
+    assert row is not None
+    text = tokenizer.decode(row.input_ids)
+    assert text == "<s>[INST] Be brief.\n\nWell? [/INST]yes</s>[INST] sure? [/INST]no</s>"
+
+
+@pytest.mark.parametrize(
+    ("said", "whose"),
+    [
+        ("m['content'][:3] if m['role'] == 'user' else m['content']", "user"),
+        ("m['content'] | replace('Well?', '') ", "user"),
+        ("m['content'] if m['role'] == 'assistant' else ''", "user"),
+    ],
+)
+def test_a_template_that_leaves_out_what_a_user_says_is_refused(said: str, whose: str) -> None:
+    tokenizer = _byte_level(CHATML.replace("m['content']", f"({said})"))
+    with pytest.raises(Refusal, match=f"leaves out or changes a turn of the {whose}'s.*answer 1.*chat_template"):
+        label_row(tokenizer, _conversation("Well?", "yes"), max_length=500)
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_thoughts_that_a_template_takes_out_are_named_as_the_reason(turns: int) -> None:
+    dropped = CHATML.replace("m['content']", "(m['content'].split('</think>')[-1].lstrip('\n'))")
+    said = ["q", "<think>\nhm\n</think>\n\nyes"] * turns
+    with pytest.raises(Refusal, match="drops thinking.*data.thinking=remove"):
+        label_row(_byte_level(dropped), _conversation(*said), max_length=500)
+
+
 def test_a_tool_s_turn_is_its_own_or_a_user_s() -> None:
     turns = [("user", "2+2?"), ("assistant", "call"), ("tool", "4"), ("tool", "four"), ("assistant", "It is 4.")]
     own = label_row(_byte_level(CHATML), _said(*turns), max_length=500)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from fusion.conversations.pinned import own_template, pinned
+from fusion.conversations.pinned import own_template, pinned, template_of
 from fusion.runtime.configure import Refusal
 
 SAID = [{"role": "user", "content": "Hi"}]
@@ -39,6 +39,16 @@ def test_nothing_else_of_the_template_changes(start: str) -> None:
 @pytest.mark.parametrize("day", ["2024-07-06", "2025-12-31"])
 def test_a_pinned_day_is_written_as_strftime_writes_it(day: str) -> None:
     formats = ["%d %b %Y", "%Y-%m-%d", "%B %d, %Y", "%A %-d.%-m. (%j, week %U) %H:%M", "100%% %D %y %F %e %a %p"]
+    formats += [
+        "%%d %%%d %%%%Y",
+        "%-d/%-m/%y",
+        "%_d %^b %#Z %0e",
+        "%G-W%V-%u %C %k:%l %P %r %R",
+        "%h%n%t%W",
+        "",
+        "%Q %",
+        "%",
+    ]
     template = pinned(
         "{% macro late(f) %}{{ strftime_now(f) }}{% endmacro %}"
         "{% if strftime_now is defined %}{% for f in formats %}{{ late(f) }}|{% endfor %}{% endif %}",
@@ -73,10 +83,28 @@ def test_a_checkpoint_s_template_is_found_where_transformers_finds_it(tmp_path: 
         json.dumps({"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]})
     )
     assert own_template(tmp_path) == "d"
+    settings.write_text(json.dumps({"chat_template": {"default": "m", "rag": "r"}}))
+    assert own_template(tmp_path) == "m"
+    settings.write_text(json.dumps({"chat_template": [{"name": "rag", "template": "r"}]}))
+    assert own_template(tmp_path) is None
     (tmp_path / "chat_template.jinja").write_text("alone")
     assert own_template(tmp_path) == "alone"
     (tmp_path / "chat_template.jinja").unlink()
-    for damaged in ("{", "[]"):
+    said = ("3", '["x"]', '[{"name": "default"}]', '{"default": []}', '"\\ud83d"', '[{"name": [], "template": ""}]')
+    for damaged in ("{", "[]", *(f'{{"chat_template": {one}}}' for one in said)):
         settings.write_text(damaged)
         with pytest.raises(Refusal, match="cannot be read"):
             own_template(tmp_path)
+    (tmp_path / "chat_template.jinja").write_bytes("{{ messages }}".encode("utf-16"))
+    with pytest.raises(Refusal, match="cannot be read"):
+        own_template(tmp_path)
+
+
+def test_a_template_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "own.jinja"
+    file.write_text("{{ 'ü' }}", encoding="utf-8")
+    assert template_of(file) == "{{ 'ü' }}"
+    file.write_text("{{ 'ü' }}", encoding="latin-1")
+    for given in (file, tmp_path):
+        with pytest.raises(Refusal, match="expected Jinja in UTF-8"):
+            template_of(given)

@@ -38,6 +38,8 @@ HOSTILE = {
     "an absent field": "{{ messages[0].name.first }}",
     "a way out of the sandbox": "{{ messages.__class__.__mro__ }}",
     "what cannot be read": "{% for %}",
+    "half a letter": "{{ '\\ud83d' }}",
+    "half a letter as it stands": "\udc00",
     "brackets too deep": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
 }
 
@@ -50,6 +52,15 @@ def test_a_hostile_template_is_refused_in_seconds_and_the_next_one_is_rendered(n
     assert time.monotonic() - begun < 10 * render_child.SECONDS  # seconds of processor, on a machine that does more
     assert 0 < len(str(told.value)) < 400
     assert rendered("{{ messages | length }}", SAID, given=GIVEN).text == "2"
+
+
+def test_a_conversation_of_many_turns_gets_the_time_that_its_prompts_take() -> None:
+    slow = "{% for m in messages %}{{ m['content'] }}{% endfor %}{% for i in range(40) %}{{ range(9999) | sum }};"
+    turns = 2 * 10 * render_child.ANSWERS  # thousands of prompts, each of milliseconds: more than SECONDS
+    said = [{"role": SAID[i % 2]["role"], "content": "a"} for i in range(turns)]
+    long = rendered(slow + "{% endfor %}", said, given=GIVEN)
+    assert long.text.startswith("a" * turns)
+    assert len(long.prompts) == turns // 2
 
 
 def test_memory_is_bounded_in_the_process_that_renders() -> None:
@@ -82,6 +93,7 @@ def test_what_transformers_adds_to_jinja_is_there() -> None:
         "{% for m in messages %}\n  {% if loop.index0 %}{% break %}{% endif %}\n"
         "{% generation %}{{ m | tojson }}{% endgeneration %}\n{% endfor %}\n"
         "{{ tools is none and documents is none }} {{ [1, 'ü'] | tojson(indent=2) }}"
+        "{% set x = 'before' %}{% generation %}{% set x = 'within' %}{{ x }}{% endgeneration %}{{ x }}"
     )
     (expected,), _ = render_jinja_template(conversations=[SAID], chat_template=template)
     assert rendered(template, SAID, given={}).text == expected

@@ -13,6 +13,7 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 from pathlib import Path
@@ -91,6 +92,22 @@ def _numpy() -> bytes:
     return stream.getvalue()
 
 
+def _tar() -> bytes:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        member = tarfile.TarInfo("rows.jsonl")
+        archive.addfile(member, io.BytesIO())
+    return stream.getvalue()
+
+
+def _arrow_stream() -> bytes:
+    stream = io.BytesIO()
+    table = pyarrow.Table.from_pylist(ROWS)
+    with pyarrow.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    return stream.getvalue()
+
+
 def _sqlite(path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("create table rows (text)")
@@ -107,6 +124,13 @@ OTHERS: dict[str, Any] = {
     "NumPy": lambda path: path.write_bytes(_numpy()),
     "SQLite": _sqlite,
     "UTF-16": lambda path: path.write_text(json.dumps(ROWS[0]), encoding="utf-16"),
+    "UTF-16 text": lambda path: path.write_text(json.dumps(ROWS), encoding="utf-16-le"),
+    "UTF-32": lambda path: path.write_text(json.dumps(ROWS[0]), encoding="utf-32"),
+    "a tar archive": lambda path: path.write_bytes(_tar()),
+    "tar archive": lambda path: path.write_bytes(gzip.compress(_tar())),
+    "gzip twice": lambda path: path.write_bytes(gzip.compress(gzip.compress(json.dumps(ROWS[0]).encode()))),
+    "lz4": lambda path: path.write_bytes(b"\x04\x22\x4d\x18" + pyarrow.compress(b"{}", codec="lz4", asbytes=True)),
+    "Arrow stream.*data.dataset": lambda path: path.write_bytes(_arrow_stream()),
     "Git LFS.*git lfs pull": lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
     "web page": lambda path: path.write_text("<!DOCTYPE html>\n<html>Sign in</html>"),
 }
@@ -146,7 +170,60 @@ def test_numbers_of_thousands_of_digits_are_a_bad_row(tmp_path: Path) -> None:
             read_conversations(tmp_path / "x.json")
 
 
+@pytest.mark.parametrize("indent", [1, None])
+@pytest.mark.parametrize("between", ["\n", "\r", "\r\n\r\n", ""])
+def test_rows_over_several_lines_are_read_as_rows(tmp_path: Path, indent: int | None, between: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(between.join(json.dumps(row, indent=indent) for row in ROWS).encode())
+    assert read_conversations(path) == read_conversations(_jsonl(tmp_path / "same.jsonl"))
+    path.write_bytes(path.read_bytes() + b"\n{")
+    with pytest.raises(Refusal, match="not JSON"):
+        read_conversations(path)
+
+
+def test_one_object_around_the_rows_is_refused_by_its_keys(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"version": 1, "data": ROWS}, indent=1))
+    with pytest.raises(Refusal, match=r"row 1: .*among its keys \(version, data\)"):
+        read_conversations(tmp_path / "x.json")
+
+
 # ------------------------------------------------------------------------------------------------ which files
+def test_a_pipe_which_is_read_once_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    for path in (tmp_path / "rows.jsonl", Path("/dev/zero")):
+        with pytest.raises(Refusal, match="is a pipe or a device: write its rows to a file"):
+            load_conversations(DataConfig(files=str(path)), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "is empty"),
+        (" ", "is empty"),
+        ("x" * 300 + ".jsonl", "the name of no file"),
+        ("x" * 300 + "*", "the name of no file"),
+        ("x/" * 3000, "the name of no file"),
+        ("a\0b", "the name of no file"),
+        ("~no_user_is_called_so/x.jsonl", "no user of that name"),
+        ("https://example.org/x.jsonl", "is an address.*data.dataset=owner/name"),
+        ("hf://datasets/owner/name/x.parquet", "is an address"),
+    ],
+)
+@pytest.mark.parametrize("key", ["files", "dataset"])
+def test_what_is_the_name_of_no_file_is_refused_before_anything_is_read(key: str, name: str, message: str) -> None:
+    with pytest.raises(Refusal, match=message):
+        typed({key: name}, DataConfig, at="data")
+
+
+def test_names_of_files_may_hold_what_names_may_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    names = ["two words.jsonl", "ü[1].jsonl", "a,b=c.jsonl", os.fsdecode(b"caf\xe9.jsonl"), "x" * 250]
+    for name in names:
+        _jsonl(tmp_path / name)
+        for given in (str(tmp_path / name), f"~/{name}"):
+            assert len(load_conversations(DataConfig(files=given), seed=0)) == 2
+
+
 def test_one_file_needs_no_list(tmp_path: Path) -> None:
     path = str(_jsonl(tmp_path / "a.jsonl"))
     assert typed({"files": path}, DataConfig) == typed({"files": [path]}, DataConfig) == DataConfig(files=(path,))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Any
 
 import pytest
@@ -47,6 +49,14 @@ MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": 
             ]
         },
         {"prompt": [{"type": "text", "text": "Hi"}], "completion": "Hello"},
+        {"messages": json.dumps(MESSAGES)},
+        {"messages": {"role": ["user", "assistant"], "content": ["Hi", "Hello"]}},
+        {"conversations": json.dumps({"from": ["human", "gpt"], "value": ["Hi", "Hello"]})},
+        {"conversations": [{"from": "Human", "value": "Hi"}, {"from": "GPT", "value": "Hello"}]},
+        {"messages": [{"role": "USER", "content": "Hi"}, {"role": "Assistant", "content": "Hello"}]},
+        {"instruction": "Hi", "input": math.nan, "output": "Hello", "system": math.nan, "history": []},
+        {"prompt": "Hi", "completion": "Hello", "label": True},
+        {"messages": MESSAGES, "images": [], "system": ""},
     ],
     ids=lambda row: " ".join(row),
 )
@@ -60,6 +70,40 @@ def test_an_alpaca_row_s_input_follows_its_instruction() -> None:
     assert _turns({"instruction": "Say who.", "context": "It was Ada.", "response": "Ada"})[0][1] == (
         "Say who.\n\nIt was Ada."
     )
+
+
+@pytest.mark.parametrize("key", ["system", "system_prompt"])
+def test_a_system_text_beside_the_turns_begins_them_unless_they_have_one(key: str) -> None:
+    begun = [("system", "Be kind."), *ONE]
+    sharegpt = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+    for row in ({"messages": MESSAGES}, {"conversations": sharegpt}, {"question": "Hi", "answer": "Hello"}):
+        assert _turns({key: "Be kind.", **row}) == begun
+    own = [{"role": "system", "content": "Be kind."}, *MESSAGES]
+    assert _turns({key: "Be brief.", "messages": own}) == begun
+
+
+def test_an_alpaca_row_s_history_comes_before_its_instruction() -> None:
+    row = {"system": "s", "instruction": "And 3?", "output": "6", "history": [["Double 1.", "2"], ["And 2?", "4"]]}
+    said = ["s", "Double 1.", "2", "And 2?", "4", "And 3?", "6"]
+    assert [content for _, content in _turns(row)] == said
+    assert [role for role, _ in _turns(row)][:4] == ["system", "user", "assistant", "user"]
+
+
+def test_a_turn_that_is_a_call_is_written_as_one() -> None:
+    calls = {
+        '{"name": "add", "arguments": {"a": 2}}': '<tool_call>\n{"name": "add", "arguments": {"a": 2}}\n</tool_call>',
+        '[{"name": "f", "arguments": "{}"}]': '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>',
+        "<tool_call>add(2)</tool_call>": "<tool_call>add(2)</tool_call>",
+        '{"a": 2}': '{"a": 2}',
+    }
+    for said, expected in calls.items():
+        row = [{"from": "function_call", "value": said}, {"from": "observation", "value": "4"}]
+        assert _turns({"conversations": [{"from": "human", "value": "q"}, *row]})[1:] == [
+            ("assistant", expected),
+            ("tool", "4"),
+        ]
+    long = {"role": "assistant", "tool_calls": json.dumps([{"name": "f", "arguments": "9" * 5000}])}
+    assert "9" * 5000 in _turns({"messages": [MESSAGES[0], long]})[1][1]
 
 
 def test_a_prompt_of_several_turns_keeps_them() -> None:
@@ -131,6 +175,20 @@ def test_tool_calls_and_what_came_back_are_text() -> None:
         ({"messages": [{"role": "assistant", "tool_calls": "add"}]}, "tool_calls of turn 1"),
         ({"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}]}, "no name"),
         ({"conversations": [{"from": ["x"], "value": "Hi"}]}, "from"),
+        ({"conversations": [{"from": "x" * 9999, "value": "Hi"}]}, r"from 'x{199}\.\.\."),
+        ({"x" * 9999: "Hi"}, r"\(x{200}\.\.\.\)"),
+        ({"messages": "user: Hi"}, "'messages' is str"),
+        ({"messages": "3"}, "'messages' is str"),
+        ({"messages": "[" * 10**5}, "'messages' is str"),
+        ({"messages": {"role": ["user"], "content": []}}, "'messages' is dict"),
+        ({"prompt": "Hi", "chosen": "Hello", "rejected": "No"}, "To learn the chosen answers, write"),
+        ({"text": "### Human: Hi"}, "say whose each turn is"),
+        ({"prompt": "Hi", "completion": "No", "label": False}, "marked as not wanted"),
+        ({"messages": [MESSAGES[0], {**MESSAGES[1], "weight": 0}]}, "turn 2 of 'messages' is marked"),
+        ({"conversations": [{"from": "gpt", "value": "x", "train": False}]}, "marked as not to be learned"),
+        ({"messages": MESSAGES, "images": ["a.png"]}, "the row has images"),
+        ({"prompt": "Hi", "completion": ["one", "two"]}, "'completion' is a list of 2 texts"),
+        ({"instruction": "Hi", "output": "x", "history": ["Hi", "x"]}, "no list of pairs"),
     ],
 )
 def test_what_is_no_dialogue_is_told_by_what_it_is(row: Any, message: str) -> None:
