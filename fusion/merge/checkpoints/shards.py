@@ -218,6 +218,8 @@ def read_header(file: Path) -> tuple[list[StoredTensor], Mapping[str, str]]:
             if length > min(size - 8, _LARGEST_HEADER):
                 raise ValueError("its header is longer than the file")
             header = decoded(stream.read(length), once=True)
+            if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+                raise ValueError("its header is not one of names and tensors")
             notes = header.pop("__metadata__", {})
             found = [_stored(file, 8 + length, name, entry) for name, entry in header.items()]
             found.sort(key=lambda tensor: (tensor.offset, tensor.size))
@@ -232,15 +234,18 @@ def read_header(file: Path) -> tuple[list[StoredTensor], Mapping[str, str]]:
                 raise ValueError(f"{size - end} of its bytes belong to no tensor")
     except FileNotFoundError:
         raise Refusal(f"the shard {file} is missing: copy it there again") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+    except (OSError, ValueError, struct.error) as error:
         raise Refusal(f"the shard {file} is not readable as safetensors: {error}; copy it there again") from error
     return found, notes
 
 
 def _stored(file: Path, start: int, name: str, entry: Mapping[str, Any]) -> StoredTensor:
     """A header's entry; `start` is where the tensors' bytes begin.  Raises ValueError for one that fits nothing."""
-    begin, end = entry["data_offsets"]
-    shape, dtype = entry["shape"], entry["dtype"]
+    try:
+        begin, end = entry["data_offsets"]
+        shape, dtype = list(entry["shape"]), str(entry["dtype"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"'{name}' is {str(entry)[:80]}: expected dtype, shape and two data_offsets") from None
     if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)) or end < begin:
         raise ValueError(f"'{name}' has shape {shape} and bytes {begin} to {end}: expected whole numbers")
     if dtype not in _BITS:
