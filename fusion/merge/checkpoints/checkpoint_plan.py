@@ -37,7 +37,8 @@ class ParameterJob:
     @property
     def context(self) -> Context:
         """What a rule may know of it before any weight is read."""
-        return Context(name=self.name, layer=self.layer, layers=self.layers, in_language=self.in_language)
+        after = self.layer is None and not roles.is_input(self.name)
+        return Context(name=self.name, layer=self.layer, layers=self.layers, in_language=self.in_language, after=after)
 
     @property
     def widest(self) -> str:

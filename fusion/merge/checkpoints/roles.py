@@ -22,7 +22,7 @@ _MASK = re.compile(r"\.(?:attn|attention|self_attn)\.(?:bias|causal_mask)$")
 # before them.
 _WRAPPERS = re.compile(r"_orig_mod\.|_fsdp_wrapped_module\.|_checkpoint_wrapped_module\.")
 _BEFORE = re.compile(r"^(?:module\.)+")
-_LAYER = re.compile(r"^(.*?)\.(?:layers|h|blocks|layer)\.(\d+)\.")
+_LAYER = re.compile(r"^(.*?)\.(?:layers|h|blocks|block|layer)\.(\d+)\.")
 
 
 def unwrapped(name: str) -> str:

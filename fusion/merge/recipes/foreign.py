@@ -38,6 +38,10 @@ KEYS: Mapping[str, str] = {
     "experts_per_token": _MIXTURE,
     "genome": "it is a search over recipes; sweep over merge rules and their settings with python -m ablations -m",
 }
+SLICE_KEYS: Mapping[str, str] = {
+    "base_model": "all slices have the recipe's base_model",
+    "residual_weight": "layers are merged, and none is added to another",
+}
 # How mergekit's mapping `tokenizer` may read here: the pivot's tokenizer is copied.
 _OF_TOKENIZER = "targets of one pivot share its tokenizer, which is copied; leave the key out, or set tokenizer: pivot"
 
@@ -59,7 +63,11 @@ def translated(recipe: Mapping[str, object]) -> dict[str, object]:
         found["base_model"] = _written_model(base, "base_model")
     if "models" in found:
         found["models"] = _with_written_models(found["models"], "models")
-    if isinstance(slices := found.get("slices"), list):
+    slices = found.get("slices")
+    if isinstance(slices, list):
+        for key in SLICE_KEYS:
+            if any(isinstance(part, Mapping) and part.get(key) is not None for part in slices):
+                raise Refusal(f"recipe.slices[].{key} is mergekit's and not offered here: {SLICE_KEYS[key]}")
         found["slices"] = [
             {**part, "sources": _with_written_models(part["sources"], "slices[].sources")}
             if isinstance(part, Mapping) and "sources" in part

@@ -21,13 +21,13 @@ import dataclasses
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from fusion.merge import MERGE_RULES, MergeRule
-from fusion.merge.checkpoints import roles
 from fusion.merge.parameter import Context
 from fusion.merge.recipes import foreign
 from fusion.merge.recipes.located import located, path_of, same_model, trained_on_another
@@ -121,14 +121,16 @@ class RecipeRules:
         stretch, layer, layers = self._place(context)
         settings: dict[str, object] = dict(self.fixed)
         stands = MERGE_RULES[self.rule].in_recipes
+        place = _Place(name=context.name, layer=layer, layers=layers, after=context.after)
+        first = partial(_first, place=place, lists=stands.lists)
         for key in _keys(stretch.rule):
             if key not in stands.per_target:
-                value = _first(stretch.rule, key, context.name, layer, layers, stands.lists)
+                value = first(stretch.rule, key)
                 if value is not None:
                     settings[key] = value
         for key in stands.per_target:
             levels = [(*own, *stretch.rule) for own in stretch.targets]
-            values = [_first(level, key, context.name, layer, layers, stands.lists) for level in levels]
+            values = [first(level, key) for level in levels]
             given = [value for value in values if value is not None]
             if given and len(given) < len(values):
                 raise Refusal(
@@ -144,7 +146,7 @@ class RecipeRules:
     def _place(self, context: Context) -> tuple[Stretch, int | None, int | None]:
         """The stretch of a parameter, and where it is among the layers that a gradient is spread over."""
         if context.layer is None:  # what lies before the layers goes with the first slice, the rest with the last
-            return self.stretches[0 if roles.is_input(context.name) else -1], None, None
+            return self.stretches[-1 if context.after else 0], None, None
         if not context.in_language:  # slices count the language model's layers; gradients, each stack's own
             return self.stretches[0], context.layer, context.layers
         for stretch in self.stretches:
@@ -379,23 +381,26 @@ def _for_all(value: object) -> bool:
     return any(wanted is None or wanted == "*" for wanted in filters)
 
 
-def _first(
-    levels: Sequence[Mapping[str, object]],
-    key: str,
-    name: str,
-    layer: int | None,
-    layers: int | None,
-    lists: Collection[str],
-) -> object:
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """A parameter's name, and where it is among the layers that a gradient is spread over, or before or after them."""
+
+    name: str
+    layer: int | None
+    layers: int | None
+    after: bool
+
+
+def _first(levels: Sequence[Mapping[str, object]], key: str, *, place: _Place, lists: Collection[str]) -> object:
     for level in levels:
         if key in level:
-            value = level[key] if key in lists else _resolved(level[key], key, name, layer, layers)
+            value = level[key] if key in lists else _resolved(level[key], key, place)
             if value is not None:
                 return value
     return None
 
 
-def _resolved(value: object, key: str, name: str, layer: int | None, layers: int | None) -> object:
+def _resolved(value: object, key: str, place: _Place) -> object:
     if isinstance(value, Mapping):  # one filter without a list around it
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, str):
@@ -408,14 +413,14 @@ def _resolved(value: object, key: str, name: str, layer: int | None, layers: int
             if unknown or "value" not in item:
                 raise Refusal(f"{key} has the entry {dict(item)}: expected filter and value")
             wanted = item.get("filter")
-            if wanted is None or wanted == "*" or str(wanted) in name:
-                return _resolved(item["value"], key, name, layer, layers)
+            if wanted is None or wanted == "*" or str(wanted) in place.name:
+                return _resolved(item["value"], key, place)
         return None
     read = [_number(item, key) for item in value]
     numbers = [float(n) for n in read if isinstance(n, (int, float)) and not isinstance(n, bool)]
     if len(numbers) < len(value):
         raise Refusal(f"{key} is {list(value)!r}: expected numbers, a gradient over the layers, or filters with values")
-    return gradient(numbers, layer, layers)
+    return gradient(numbers, place.layer, place.layers, after=place.after)
 
 
 def _number(value: object, key: str) -> object:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fusion.merge.__main__ import merge_recipe
 from fusion.merge.parameter import Context
-from fusion.merge.recipes.foreign import KEYS, METHODS, number
+from fusion.merge.recipes.foreign import KEYS, METHODS, SLICE_KEYS, number
 from fusion.merge.recipes.recipe import Recipe, read_recipe
 from fusion.runtime.configure import Refusal
 
@@ -96,6 +96,15 @@ def test_a_key_that_is_not_offered_is_refused_with_the_way_out(folder, key):
 def test_other_tokenizers_are_refused(folder, extra):
     with pytest.raises(Refusal, match="share its tokenizer"):
         plan(folder, **two(**extra))
+
+
+@pytest.mark.parametrize("key", SLICE_KEYS)
+def test_a_slices_key_that_is_not_offered_is_refused_with_the_way_out(folder, key):
+    sources = [{"model": "a", "layer_range": [0, 2]}]
+    slices = [{"sources": sources, key: "p"}]
+    with pytest.raises(Refusal) as refused:
+        plan(folder, merge_method="task_arithmetic", base_model="p", slices=slices)
+    assert str(refused.value) == f"recipe.slices[].{key} is mergekit's and not offered here: {SLICE_KEYS[key]}"
 
 
 @pytest.mark.parametrize("spelt", ["base", "p", {"source": "base"}])
@@ -318,7 +327,7 @@ def test_the_page_has_every_key_and_every_method(folder):
     rows = re.findall(r"^\| (.+?) \| (taken|taken with a note|refused) \|", DOCS.read_text(), re.MULTILINE)
     spelled = {word: state for text, state in rows for word in re.findall(r"`(\w+)", text)}
     assert {name for name in METHODS if spelled.get(name) != "refused"} == set()
-    assert {key for key in KEYS if spelled.get(key) != "refused"} == set()
+    assert {key for key in (*KEYS, "residual_weight") if spelled.get(key) != "refused"} == set()
     ours = {"seed", "rounding", "lost_update", "embeddings"}  # not mergekit's
     keys = {field.name for field in dataclasses.fields(Recipe)} - ours
     assert {key for key in keys if key not in spelled} == set()

@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from fusion.merge.__main__ import run
+from fusion.merge.__main__ import merge_recipe, run
 from fusion.merge.parameter import Context
 from fusion.merge.recipes.recipe import MergePlan, read_recipe
 from fusion.merge.rules.dare import Dare
@@ -97,6 +97,24 @@ def test_lists_are_gradients_over_the_layers_and_filters_go_by_name(folder: Path
     assert [at(plan, layer).weight for layer in range(3)] == [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)]
     assert at(plan, 1, "self_attn.q_proj").weight == (0.25, 0.25)
     assert at(plan, None).weight == (0.25, 0.25)
+
+
+def test_a_gradient_begins_before_the_layers_and_ends_after_them(folder: Path) -> None:
+    norm, stack = "model.norm.weight", "model.layers.{}.mlp.weight"
+    names = ["model.embed_tokens.weight", *map(stack.format, range(3)), norm, "lm_head.weight"]
+    for model in ("pivot", "a"):
+        value = 0.0 if model == "pivot" else 1.0
+        save_file({name: torch.full((2,), value) for name in names}, folder / model / "model.safetensors")
+    sources = [{"model": "a", "layer_range": [0, 2]}], [{"model": "a", "layer_range": [2, 3]}]
+    for keys, expected in (
+        ({"models": [{"model": "a", "parameters": {"weight": [0.0, 1.0]}}]}, [0, 0, 0.5, 1, 1, 1]),
+        ({"slices": [{"sources": own} for own in sources], "parameters": {"weight": [0.0, 1.0]}}, [0, 0, 1, 1, 1, 1]),
+    ):
+        found = recipe(folder, merge_method="task_arithmetic", base_model="pivot", **keys)
+        out = folder / f"out-{len(keys)}"
+        merge_recipe(found, out=out, seed=0)
+        merged = load_file(out / "model.safetensors")
+        assert [merged[name].tolist() for name in names] == [[number] * 2 for number in expected]
 
 
 def test_fusechat_v1s_slerp_in_slices(folder: Path) -> None:
