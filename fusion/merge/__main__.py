@@ -12,7 +12,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,7 @@ def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None =
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise Refusal(f"{out} exists and is not empty: give another out, or remove it")
     started = time.monotonic()
+    out = out.resolve()  # a link to an empty directory, or the directory one is in
     partial = out.parent / f".{out.name}.partial-{os.getpid()}"
     for left in out.parent.glob(f".{out.name}.partial-*"):  # by a run that was killed
         if not Path("/proc", left.name.rpartition("-")[2]).exists():
@@ -89,18 +91,19 @@ def merge_recipe(plan: MergePlan, *, out: Path, seed: int, threads: int | None =
         partial.mkdir(parents=True)
         places = apply_adapters(plan, partial / ".adapted")
         models = [places.get(model, model) for model in (plan.pivot, *plan.targets)]
-        facts = merge(
-            pivot=models[0],
-            targets=models[1:],
-            rule=plan.rules,
-            out=partial,
-            seed=seed,
-            dtype=plan.dtype,
-            rounding=plan.recipe.rounding,
-            embeddings=plan.recipe.embeddings,
-            tokenizer="pivot" if plan.recipe.tokenizer_source == "base" else plan.recipe.tokenizer,
-            threads=threads,
-        )
+        with as_given(places):
+            facts = merge(
+                pivot=models[0],
+                targets=models[1:],
+                rule=plan.rules,
+                out=partial,
+                seed=seed,
+                dtype=plan.dtype,
+                rounding=plan.recipe.rounding,
+                embeddings=plan.recipe.embeddings,
+                tokenizer=plan.recipe.tokenizer,
+                threads=threads,
+            )
         notes = list(plan.notes)
         told = f"the merge, written in {facts['dtype']['stored']},"
         check_update(told, kept_as_stored(facts), "set dtype: float32", plan.recipe.lost_update, notes.append)
@@ -152,6 +155,18 @@ def apply_adapters(plan: MergePlan, below: Path) -> dict[Path, Path]:
     return places
 
 
+@contextmanager
+def as_given(places: Mapping[Path, Path]) -> Iterator[None]:
+    """Models are called what the recipe calls them where one is refused, not by the place they were written to."""
+    try:
+        yield
+    except Refusal as refusal:
+        text = str(refusal)
+        for model, place in places.items():
+            text = text.replace(str(place), str(model))
+        raise Refusal(text) from refusal
+
+
 def explained(plan: MergePlan, seed: int) -> str:
     """What merging by `plan` would read, compute and write, after the same checks of names and shapes."""
     from fusion.merge.checkpoints.checkpoint_plan import examine
@@ -159,7 +174,8 @@ def explained(plan: MergePlan, seed: int) -> str:
     with tempfile.TemporaryDirectory(prefix="fusechat-adapted-") as scratch:
         places = apply_adapters(plan, Path(scratch))
         pivot, *targets = [places.get(model, model) for model in (plan.pivot, *plan.targets)]
-        found = examine(pivot, targets, embeddings=plan.recipe.embeddings, tokenizer=plan.recipe.tokenizer)
+        with as_given(places):
+            found = examine(pivot, targets, embeddings=plan.recipe.embeddings, tokenizer=plan.recipe.tokenizer)
     groups: dict[str, list[str]] = {}
     for context in found.contexts:
         groups.setdefault(repr(plan.rules.rule_for(context)), []).append(context.name)

@@ -43,15 +43,17 @@ class Mapper(Protocol):
 class Context:
     """What a rule may know of a parameter besides its values.
 
-    `layer` is the index in the name (`model.layers.3.mlp...` is 3), None outside the layers; `layers` is their count;
-    `in_language` is false in another stack than the language model's, such as a vision tower's; `survey` is what the
-    rule's own `survey` returned for the whole checkpoint, None where there was none.
+    `layer` is the index in the name (`model.layers.3.mlp...` is 3), None outside the layers; `after` says that it then
+    lies behind them, as the output head does, and not before; `layers` is their count; `in_language` is false in
+    another stack than the language model's, such as a vision tower's; `survey` is what the rule's own `survey` returned
+    for the whole checkpoint, None where there was none.
     """
 
     name: str = ""
     layer: int | None = None
     layers: int | None = None
     in_language: bool = True
+    after: bool = False
     survey: Any = None
 
 

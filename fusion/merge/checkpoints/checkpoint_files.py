@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fusion.runtime.configure import Refusal
+from fusion.runtime.reading import read_object
 
 _COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "additional_chat_templates/*.jinja")
-_NOT_COPIED = frozenset({"model.safetensors.index.json", "manifest.json", "trainer_state.json", "index.json"})
+# Of these kinds, what says something of other files than the merged model's.
+_NOT_COPIED = ("*.index.json", "index.json", "manifest.json", "trainer_state.json", "params.json", "adapter_*.json")
 
 
 def read_config(directory: Path) -> Mapping[str, Any]:
@@ -22,20 +24,22 @@ def read_config(directory: Path) -> Mapping[str, Any]:
 
 def read_json(path: Path) -> Mapping[str, Any]:
     """The object in a file of JSON, empty where there is none; raises Refusal when it holds anything else."""
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise Refusal(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise Refusal(f"{path} holds a {type(found).__name__}: expected a JSON object")
-    return found
+    return read_object(path, expected="the object that a checkpoint has there") if path.exists() else {}
 
 
 def is_tied(config: Mapping[str, object]) -> bool:
-    """Whether the config says that the output head is the input embeddings."""
-    return bool(config.get("tie_word_embeddings", False))
+    """Whether the config says that the output head is the input embeddings; in doubt that of its language model."""
+    inner = config.get("text_config")
+    own = inner.get("tie_word_embeddings", False) if isinstance(inner, Mapping) else False
+    return bool(config.get("tie_word_embeddings", own))
+
+
+def vocabulary_size(directory: Path) -> int | None:
+    """How many rows the config says that the embeddings have; None where it does not."""
+    config = read_config(directory)
+    inner = config.get("text_config")
+    found = config.get("vocab_size", inner.get("vocab_size") if isinstance(inner, Mapping) else None)
+    return found if isinstance(found, int) else None
 
 
 def copy_files(pivot: Path, out: Path, *, dtype: str, untied: bool = False) -> list[str]:
@@ -45,9 +49,10 @@ def copy_files(pivot: Path, out: Path, *, dtype: str, untied: bool = False) -> l
     longer the input embeddings: the config says so too.
     """
     found = {path for pattern in _COPIED for path in pivot.glob(pattern) if path.is_file()}
-    names = sorted({str(path.relative_to(pivot)) for path in found} - _NOT_COPIED | set(_own_code(pivot)))
+    plain = {str(path.relative_to(pivot)) for path in found if not any(map(path.match, _NOT_COPIED))}
+    names = sorted(plain | set(_own_code(pivot)))
     for name in names:
-        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(pivot / name, out / name)
         (out / name).chmod(0o644)
     if "config.json" in names:
@@ -66,23 +71,36 @@ def copy_files(pivot: Path, out: Path, *, dtype: str, untied: bool = False) -> l
 
 def _own_code(pivot: Path) -> Iterator[str]:
     """The Python files that a checkpoint's `auto_map`s name, and those beside them that they import."""
-    waiting = []
-    for file in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
-        for entry in dict(read_json(pivot / file).get("auto_map") or {}).values():
-            classes = entry if isinstance(entry, list) else [entry]
-            # OWNER/REPOSITORY--module.Class is fetched from the hub, wherever the model lies.
-            waiting += [name.rpartition(".")[0] for name in classes if isinstance(name, str) and "--" not in name]
-    seen: set[str] = set()
+    waiting = [pivot / f"{name}.py" for name in _named_code(pivot)]
+    seen: set[Path] = set()
     while waiting:
-        name = waiting.pop().replace(".", "/") + ".py"
-        if name in seen or not (pivot / name).is_file():
+        file = waiting.pop()
+        if file in seen or not file.is_file():
             continue
-        seen.add(name)
-        yield name
+        seen.add(file)
+        yield str(file.relative_to(pivot))
         try:
-            tree = ast.parse((pivot / name).read_text(encoding="utf-8"))
-        except (SyntaxError, ValueError) as error:
-            raise Refusal(f"{pivot / name}, the model's own code, is not Python: {error}") from error
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+        except (SyntaxError, ValueError, RecursionError) as error:
+            raise Refusal(f"{file}, the model's own code, is not Python: {error}") from error
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                waiting += [node.module] if node.module else [alias.name for alias in node.names]
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                modules = [node.module] if node.module else [alias.name for alias in node.names]
+                waiting += [file.parent / f"{module.replace('.', '/')}.py" for module in modules]
+
+
+def _named_code(pivot: Path) -> Iterator[str]:
+    """The modules beside the model that its `auto_map`s name; OWNER/REPOSITORY--module.Class is on the hub, wherever
+    the model lies."""
+    for file in sorted({pivot / "config.json", *pivot.glob("*_config.json")}):
+        found = read_json(file).get("auto_map") or {}
+        entries = found.values() if isinstance(found, Mapping) else [found]  # older tokenizers have a list alone
+        for entry in entries:
+            for name in entry if isinstance(entry, list) else [entry]:
+                if name is None or (isinstance(name, str) and "--" in name):
+                    continue
+                if not isinstance(name, str) or not all(
+                    part.replace("-", "_").isidentifier() for part in name.split(".")
+                ):
+                    raise Refusal(f"auto_map of {file} names {name!r}: expected module.Class of a file beside it")
+                yield name.rpartition(".")[0].replace(".", "/")

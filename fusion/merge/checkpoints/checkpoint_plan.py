@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -36,7 +37,8 @@ class ParameterJob:
     @property
     def context(self) -> Context:
         """What a rule may know of it before any weight is read."""
-        return Context(name=self.name, layer=self.layer, layers=self.layers, in_language=self.in_language)
+        after = self.layer is None and not roles.is_input(self.name)
+        return Context(name=self.name, layer=self.layer, layers=self.layers, in_language=self.in_language, after=after)
 
     @property
     def widest(self) -> str:
@@ -92,31 +94,73 @@ def checked(pivot: Path, targets: Sequence[Path], embeddings: Embeddings, tokeni
     ours, theirs = open_shards(pivot), [open_shards(target) for target in targets]
     for shards in (ours, *theirs):
         same_kind.check_not_quantised(shards.directory, shards.tensors)
+        same_kind.note_adapter_beside(shards.directory)
+    theirs = [_named_as(ours, shards) for shards in theirs]
     whole = _with_own_head(ours, theirs)
-    untied = whole is not ours
-    tied = checkpoint_files.is_tied(checkpoint_files.read_config(pivot)) and not untied
-    jobs, copied = _plan(whole, theirs, tied, embeddings)
+    tied = checkpoint_files.is_tied(checkpoint_files.read_config(pivot))
+    apart = [shards for shards in (ours, *theirs) if tied and whole is ours and _own_heads(shards)]
+    untied = whole is not ours or bool(apart)
+    for shards in apart:
+        if checkpoint_files.is_tied(checkpoint_files.read_config(shards.directory)):
+            warnings.warn(
+                f"the config of {shards.directory} says that its input embeddings are its output head too, and it holds"
+                " another head: that is merged, and the merged model has a head of its own",
+                stacklevel=2,
+            )
+    jobs, copied = _plan(whole, theirs, tied and not untied, embeddings)
     return CheckedModels(ours=whole, jobs=jobs, copied=copied, untied=untied)
+
+
+def _named_as(ours: Shards, shards: Shards) -> Shards:
+    """A target under the pivot's names, where all names of one of them begin with something more, such as `model.`.
+
+    Models are saved with and without their head's class around them; the head itself is under one name in both.
+    """
+    mine, its = ({name for name in held.tensors if not roles.is_head(name)} for held in (ours, shards))
+    for longer, shorter in ((mine, its), (its, mine)):
+        for prefix in () if mine & its else _beginnings(longer):
+            if {name.removeprefix(prefix) for name in longer} & shorter:
+                renamed = {}
+                for name, tensor in shards.tensors.items():
+                    other = f"{prefix}{name}" if longer is mine else name.removeprefix(prefix)
+                    new = name if roles.is_head(name) else other
+                    renamed[new] = replace(tensor, name=new)
+                return replace(shards, tensors=renamed)
+    return shards
+
+
+def _beginnings(names: Collection[str]) -> Iterator[str]:
+    """What all of these names begin with, `a.` and `a.b.`."""
+    common = ""
+    for one, other in zip(min(names, default="").split("."), max(names, default="").split("."), strict=False):
+        if one != other:
+            return
+        common += f"{one}."
+        yield common
 
 
 def _with_own_head(ours: Shards, theirs: Sequence[Shards]) -> Shards:
     """The pivot with its input embeddings as the output head too, where it ties both and a target's head is its own."""
-    heads = {
-        name for shards in theirs for name, tensor in shards.tensors.items()
-        if roles.is_head(name) and name not in ours.tensors and not _repeats_embeddings(tensor, shards)
-    }  # fmt: skip
     tensors = dict(ours.tensors)
-    for head in sorted(heads):
+    for head in sorted({head for shards in theirs for head in _own_heads(shards, but=ours.tensors)}):
         embeddings = roles.tied_to(head, ours.tensors)
         if embeddings is not None:
             tensors[head] = replace(ours.tensors[embeddings], name=head)
     return ours if len(tensors) == len(ours.tensors) else replace(ours, tensors=tensors)
 
 
+def _own_heads(shards: Shards, *, but: Collection[str] = ()) -> list[str]:
+    """The output heads that a checkpoint holds and that are not its input embeddings once more; not those of `but`."""
+    heads = [tensor for name, tensor in shards.tensors.items() if roles.is_head(name) and name not in but]
+    return [head.name for head in heads if not _repeats_embeddings(head, shards)]
+
+
 def _repeats_embeddings(tensor: StoredTensor, shards: Shards) -> bool:
     """Whether an output head that a checkpoint holds is its input embeddings once more."""
     tied = roles.tied_to(tensor.name, shards.tensors)
-    return tied is not None and read_bytes(tensor) == read_bytes(shards.tensors[tied])
+    if tied is None or shards.tensors[tied].size != tensor.size:
+        return False
+    return read_bytes(tensor) == read_bytes(shards.tensors[tied])
 
 
 def _plan(
@@ -153,8 +197,8 @@ def _plan(
             if other.dtype != tensor.dtype or read_bytes(other) != read_bytes(tensor):
                 raise Refusal(
                     f"parameter '{name}' is {tensor.dtype}, which has no mean, and differs between the pivot"
-                    f" {ours.directory} and {shards.directory}: quantised models cannot be merged, merge their"
-                    " originals"
+                    f" {ours.directory} and {shards.directory}: merge models whose weights are floating numbers and"
+                    " whose other numbers agree; of quantised ones, the originals"
                 )
         copied.append(tensor)
     for shards in theirs:
@@ -167,10 +211,18 @@ def _counterpart(tensor: StoredTensor, shards: Shards, ours: Shards, embeddings:
     found = shards.tensors.get(tensor.name)
     if found is None:
         tied = roles.tied_to(tensor.name, shards.tensors)
-        if tied is None or checkpoint_files.read_config(shards.directory).get("tie_word_embeddings") is False:
+        config = checkpoint_files.read_config(shards.directory)
+        told = config.get("tie_word_embeddings", checkpoint_files.is_tied(config) or None)
+        if tied is None or told is False:
             raise Refusal(
                 f"parameter '{tensor.name}' of the pivot {ours.directory} is missing in {shards.directory}: expected a"
                 " target trained from this pivot, with all its parameters"
+            )
+        if told is None and tensor.name in ours.tensors and config:
+            warnings.warn(
+                f"{shards.directory} has no '{tensor.name}' and its config does not say that its input embeddings are"
+                " the output head too: they are taken for it",
+                stacklevel=2,
             )
         found = shards.tensors[tied]
     if found.dtype not in FLOATS and tensor.dtype in FLOATS:
@@ -184,7 +236,12 @@ def _counterpart(tensor: StoredTensor, shards: Shards, ours: Shards, embeddings:
         f"parameter '{tensor.name}' has shape {list(found.shape)} in {shards.directory} and {list(tensor.shape)} in the"
         f" pivot {ours.directory}"
     )
-    if roles.is_embedding(tensor.name) and found.shape[1:] == tensor.shape[1:]:
+    if (
+        found.shape[1:] == tensor.shape[1:]
+        and tensor.shape
+        and found.shape
+        and _is_vocabulary(tensor, found, ours, shards)
+    ):
         if embeddings == "cut":
             rows = min(found.shape[0], tensor.shape[0])
             size = found.size // max(found.shape[0], 1) * rows
@@ -195,6 +252,12 @@ def _counterpart(tensor: StoredTensor, shards: Shards, ours: Shards, embeddings:
             " pivot's where only it has them; or resize it first"
         )
     raise Refusal(f"{shapes}: only models of one structure can be merged")
+
+
+def _is_vocabulary(tensor: StoredTensor, found: StoredTensor, ours: Shards, shards: Shards) -> bool:
+    """Whether a parameter has a row for each id of the vocabulary: by its name, or as both configs count them."""
+    counts = [checkpoint_files.vocabulary_size(held.directory) for held in (ours, shards)]
+    return roles.is_embedding(tensor.name) or counts == [tensor.shape[0], found.shape[0]]
 
 
 def _refuse_extra(ours: Shards, shards: Shards) -> None:

@@ -6,19 +6,38 @@ import re
 from collections.abc import Collection, Sequence
 
 # One row for each id of the vocabulary, whatever model they are inside of.
-_EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|embed_tokens_per_layer|wte|embed_in|word_embeddings|shared)\.weight$")
-_HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out)\.weight$")
+_EMBEDDING = re.compile(
+    r"(?:^|\.)(?:embed_tokens|tok_embeddings|wte|embed_in|word_embeddings|shared|(?:backbone|model)\.embeddings?)\.weight$"
+)
+_HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out|output_layer)\.weight$|^output\.weight$")
+# As many rows too, but neither the one nor the other.
+_OF_VOCABULARY = re.compile(r"(?:^|\.)(?:embed_tokens_per_layer\.weight|(?:lm_head|embed_out)\.bias)$")
 # What older releases of transformers save and newer ones compute: tables of positions, and masks of [1, 1, n, n].
 _BUFFER = re.compile(
-    r"(?:rotary_(?:pos_)?emb\.(?:inv_freq|cos_cached|sin_cached)|rope\.freqs|\.masked_bias|\.position_ids)$"
+    r"(?:\.rotary_(?:pos_)?emb\w*\.\w*(?:inv_freq|cos_cached|sin_cached)|rope\.freqs|\.masked_bias"
+    r"|embeddings\.token_type_ids|\.position_ids)$"
 )
-_MASK = re.compile(r"\.(?:attn|attention|self_attn)\.bias$")
-_LAYER = re.compile(r"^(.*?)\.(?:layers|h|blocks|layer)\.(\d+)\.")
+_MASK = re.compile(r"\.(?:attn|attention|self_attn)\.(?:bias|causal_mask)$")
+# What torch.compile, FSDP and checkpointed activations put into the names of parameters, and DistributedDataParallel
+# before them.
+_WRAPPERS = re.compile(r"_orig_mod\.|_fsdp_wrapped_module\.|_checkpoint_wrapped_module\.")
+_BEFORE = re.compile(r"^(?:module\.)+")
+_LAYER = re.compile(r"^(.*?)\.(?:layers|h|blocks|block|layer)\.(\d+)\.")
+
+
+def unwrapped(name: str) -> str:
+    """A parameter's name without what the wrappers that a model was trained in put into it."""
+    return _BEFORE.sub("", _WRAPPERS.sub("", name))
 
 
 def is_embedding(name: str) -> bool:
-    """Whether a parameter has one row for each vocabulary id: the input embeddings or the output head."""
-    return bool(_EMBEDDING.search(name) or is_head(name))
+    """Whether a parameter has one row for each vocabulary id: input embeddings, the output head, its bias."""
+    return bool(_EMBEDDING.search(name) or is_head(name) or _OF_VOCABULARY.search(name))
+
+
+def is_input_embedding(name: str) -> bool:
+    """Whether a parameter is the input embeddings, which a tied model has for its output head too."""
+    return bool(_EMBEDDING.search(name))
 
 
 def is_head(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,18 @@ _WITHOUT_EFFECT = frozenset(
     " unsloth_version unsloth_fixed use_cache vocab_size".split()
 )
 _ONLY_IN_TRAINING = ("dropout", "_pdrop", "aux_loss", "output_", "return_", "router_jitter", "z_loss")
-# transformers 4 and 5 write the same under different names: 4 rope_theta beside rope_scaling, 5 all in rope_parameters.
-_ROPE = ("rope_parameters.", "rope_scaling.")
-_QUANTISED = ("qweight", "qzeros", "g_idx", "weight_scale", "weight_scale_inv", "weight_packed", "absmax", "SCB")
+# What each program that quantises leaves: names of parameters, keys of config.json, files beside it.
+_QUANTISED = ("qweight", "qzeros", "g_idx", "weight_scale", "weight_scale_inv", "weight_packed", "absmax", "SCB", "W_q")
+_QUANTISED_KEYS = ("quantization_config", "compression_config", "quantization")
+_QUANTISED_FILES = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+# Settings by which weights are cut into parts: in models of other ones, equal entries are parts of other things.
+_STRUCTURE = frozenset(
+    "num_attention_heads num_key_value_heads head_dim n_head num_heads num_kv_heads multi_query_group_num"
+    " qk_rope_head_dim qk_nope_head_dim v_head_dim".split()
+)
+# Settings that are off where a config does not have them, so that one config alone having them says something.
+_OFF_WITHOUT = re.compile(r"rope|scaling|softcap|multiplier|sliding_window|logit_scale|qk_norm|alibi")
+_OFF = (None, False, 1, 0, "default", "", [], 10_000)  # the last is every family's rope_theta of old
 
 
 def check_kind(pivot: Path, target: Path) -> None:
@@ -33,27 +43,46 @@ def check_kind(pivot: Path, target: Path) -> None:
             " models of one structure can be merged; fuse across structures with python -m fusion"
         )
     our, their = dict(_settings(ours)), dict(_settings(theirs))
-    for key in our.keys() & their.keys():
-        if our[key] != their[key]:
-            warnings.warn(
-                f"{key} is {their[key]} in {target} and {our[key]} in the pivot: the merged model has the pivot's",
-                stacklevel=2,
+    for key in sorted(our.keys() | their.keys()):
+        if key not in our or key not in their:
+            if _OFF_WITHOUT.search(key) is None or our.get(key, their.get(key)) in _OFF:
+                continue
+        elif our[key] == their[key]:
+            continue
+        said = f"{key} is {their.get(key, 'not set')} in {target} and {our.get(key, 'not set')} in the pivot"
+        if key in our and key in their and key.rpartition(".")[2] in _STRUCTURE:
+            raise Refusal(
+                f"{said} {pivot}: their weights are cut into other parts, so equal places do not mean the same; only"
+                " models of one structure can be merged. Where a config is wrong about its weights, mend it"
             )
+        warnings.warn(f"{said}: the merged model has the pivot's", stacklevel=2)
 
 
 def check_not_quantised(directory: Path, names: Collection[str]) -> None:
     """Refuse a checkpoint whose weights are not numbers but codes, by its config, its files or its parameters."""
     config = read_config(directory)
-    noted = config.get("quantization_config") or read_json(directory / "quantize_config.json")
+    noted = next((config[key] for key in _QUANTISED_KEYS if config.get(key)), None) or next(
+        (read_json(directory / file) for file in _QUANTISED_FILES if (directory / file).exists()), None
+    )
     coded = next((name for name in names if name.rpartition(".")[2] in _QUANTISED), None)
     if not noted and coded is None:
         return
     method = noted.get("quant_method") if isinstance(noted, Mapping) else None
-    seen = f"by {method}" if method else f"it holds {coded}" if coded else "its config says so"
+    seen = f"by {method}" if method else f"it holds {coded}" if coded else "its config or a file beside it says so"
     raise Refusal(
         f"{directory} is quantised ({seen}): its weights are codes, which have no mean. Merge the model it was made"
         " from, then quantise the result"
     )
+
+
+def note_adapter_beside(directory: Path) -> None:
+    """Say where a checkpoint holds an adapter besides its weights, which some programs would put on them."""
+    if (directory / "adapter_config.json").exists():
+        warnings.warn(
+            f"{directory} holds an adapter beside its weights: the weights are merged as they are, and the adapter is"
+            " left out; in a folder of its own it can be given as BASE_DIRECTORY+ADAPTER_DIRECTORY",
+            stacklevel=2,
+        )
 
 
 def check_tokenizers(pivot: Path, targets: Sequence[Path]) -> None:
@@ -78,11 +107,14 @@ def check_tokenizers(pivot: Path, targets: Sequence[Path]) -> None:
 
 
 def _settings(config: Mapping[str, object], within: str = "") -> Iterator[tuple[str, object]]:
-    """Each setting by its dotted path, where it can change what weights compute; rotary ones as transformers 4 does."""
+    """Each setting by its dotted path, where it can change what weights compute.
+
+    Rotary ones as transformers 4 spells them, rope_theta beside rope_scaling; 5 has all in rope_parameters.
+    """
     for key, value in config.items():
         path = f"{within}{key}"
-        for old in _ROPE:
-            path = path.replace(old, "")
+        path = path.replace("rope_parameters.", "rope_scaling.").replace("rope_scaling.rope_theta", "rope_theta")
+        path = path.replace("rope_scaling.type", "rope_scaling.rope_type")
         name = path.rpartition(".")[2]
         if isinstance(value, Mapping) and key not in _WITHOUT_EFFECT:
             yield from _settings(value, f"{path}.")
@@ -95,25 +127,41 @@ def _tokenizer(directory: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     fast = read_json(directory / "tokenizer.json")
     if fast:
-        model = fast.get("model") or {}
+        model = fast.get("model")
+        if not isinstance(model, Mapping):
+            raise Refusal(f"{directory / 'tokenizer.json'} has no model in it: expected what tokenizers writes")
         found = {f"its {key}": fast.get(key) for key in ("added_tokens", "normalizer", "pre_tokenizer", "decoder")}
         found |= {"its vocabulary": model.get("vocab"), "its merges": _merges(model.get("merges") or ())}
     elif (directory / "vocab.json").exists():
         found["its vocabulary"] = dict(read_json(directory / "vocab.json"))
         if (directory / "merges.txt").exists():
-            lines = (directory / "merges.txt").read_text(encoding="utf-8").splitlines()
+            lines = _lines(directory / "merges.txt")
             found["its merges"] = _merges([line for line in lines if line and not line.startswith("#version")])
     elif (directory / "vocab.txt").exists():
-        lines = (directory / "vocab.txt").read_text(encoding="utf-8").splitlines()
-        found["its vocabulary"] = {line: number for number, line in enumerate(lines)}
-    if not fast and (directory / "added_tokens.json").exists():
-        found["its added tokens"] = dict(read_json(directory / "added_tokens.json"))
-    for name in ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"):
-        if (directory / name).exists():
-            found[name] = (directory / name).read_bytes()
+        found["its vocabulary"] = {line: number for number, line in enumerate(_lines(directory / "vocab.txt"))}
+    if not fast:
+        if (directory / "added_tokens.json").exists():
+            found["its added tokens"] = dict(read_json(directory / "added_tokens.json"))
+        added = read_json(directory / "tokenizer_config.json").get("added_tokens_decoder")
+        if isinstance(added, Mapping):
+            contents = {
+                id_: token.get("content") if isinstance(token, Mapping) else token for id_, token in added.items()
+            }
+            found["its added_tokens_decoder"] = contents
+    for path in sorted({*directory.glob("*.model"), *directory.glob("*.tiktoken")}):
+        found[path.name] = path.read_bytes()
     return found
 
 
-def _merges(merges: Sequence[str | Sequence[str]]) -> list[list[str]]:
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise Refusal(f"{file} is not UTF-8: {error}; copy it there again") from error
+
+
+def _merges(merges: object) -> object:
     """Merges are written as "a b" by older versions of tokenizers and as [a, b] by newer ones."""
-    return [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in merges]
+    if not isinstance(merges, Sequence):
+        return merges
+    return [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]

@@ -11,14 +11,16 @@ import json
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusion.merge.checkpoints.roles import unwrapped
 from fusion.runtime.configure import Refusal
 from fusion.runtime.precision import ITEM_BYTES, TORCH_NAMES
+from fusion.runtime.reading import decoded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,11 +28,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FLOATS = frozenset(TORCH_NAMES)
+# Bits of one entry, of these and of what else safetensors stores.
+_BITS: Mapping[str, int] = {code: 8 * ITEM_BYTES[name] for code, name in TORCH_NAMES.items()} | {
+    **dict.fromkeys(("I64", "U64", "C64"), 64),
+    **dict.fromkeys(("I32", "U32"), 32),
+    **dict.fromkeys(("I16", "U16"), 16),
+    **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    "F4": 4,
+}
 SAFETENSORS_NAMES = {name: code for code, name in TORCH_NAMES.items()}
 _LARGEST_HEADER = 100 * 2**20
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
 _NUMBERED = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
+_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +71,10 @@ class StoredTensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Shards:
-    """The tensors of one checkpoint directory in the order of its files and, within a file, of their bytes."""
+    """The tensors of one checkpoint directory in the order of its files and, within a file, of their bytes.
+
+    Names are without what wrappers put into them.
+    """
 
     directory: Path
     tensors: Mapping[str, StoredTensor]
@@ -85,34 +100,41 @@ class Shards:
 def open_shards(directory: Path) -> Shards:
     """Find a checkpoint's safetensors files and read their headers.
 
-    Raises Refusal for a directory that is missing, has pickles or adapters only, lacks a shard its index names, or
-    holds a file that is not safetensors or is too short.
+    Raises Refusal for a directory that is missing, has pickles or adapters only, lacks a shard its index names, holds
+    two sets of files, or a file that is not safetensors or is too short.
     """
     if not directory.is_dir():
         raise Refusal(f"there is no checkpoint directory {directory}")
     index = _read_index(directory / INDEX)
     names = _unlisted(directory) if index is None else sorted(set(index["weight_map"].values()))
-    if index is not None and WHOLE not in names and (directory / WHOLE).exists():
+    numbered = sorted(path.name for path in directory.glob("model-*.safetensors") if _NUMBERED.fullmatch(path.name))
+    if (directory / WHOLE).exists() and (WHOLE not in names if index is not None else numbered):
+        beside = "an index of other files" if index is not None else f"shards such as {numbered[0]}"
         raise Refusal(
-            f"{directory} holds {WHOLE} and an index of other files, and programs disagree on which of them is the"
+            f"{directory} holds {WHOLE} and {beside}, and programs disagree on which of them is the"
             " model: delete the one that is not"
         )
+    _refuse_unless_whole(directory, names)
     tensors: dict[str, StoredTensor] = {}
     metadata = {}
     for name in names:
-        found, notes = _read_header(directory / name)
+        found, notes = read_header(directory / name)
         metadata[name] = notes
         for tensor in found:
             if tensor.name in tensors:
                 raise Refusal(
-                    f"parameter '{tensor.name}' is in two files of {directory}:"
-                    f" {tensors[tensor.name].file.name} and {name}"
+                    f"parameter '{tensor.name}' is twice in {directory}, in {tensors[tensor.name].file.name} and in"
+                    f" {name}: expected the files of one save; delete those of the other"
                 )
             tensors[tensor.name] = tensor
     if index is not None:
         for parameter, file in index["weight_map"].items():
-            if parameter not in tensors or tensors[parameter].file.name != file:
-                raise Refusal(f"the index of {directory} places '{parameter}' in {file}, which does not hold it")
+            held = tensors.get(unwrapped(parameter))
+            if held is None or held.file.name != file:
+                raise Refusal(
+                    f"the index of {directory} places '{parameter}' in {file}, which does not hold it: copy index and"
+                    f" files of one save there, or delete {INDEX}, without which numbered shards are read as they are"
+                )
     return Shards(directory=directory, tensors=tensors, metadata=metadata, index=index)
 
 
@@ -120,11 +142,11 @@ def _read_index(file: Path) -> Mapping[str, Any] | None:
     if not file.exists():
         return None
     try:
-        index = json.loads(file.read_text())
+        index = decoded(file.read_bytes())
         names = set(index["weight_map"].values())
         if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
             raise ValueError("its weight_map names no files of this directory")
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise Refusal(f"{file} cannot be read ({error}): expected an index with a weight_map") from error
     assert isinstance(index, Mapping)
     return index
@@ -139,13 +161,6 @@ def _unlisted(directory: Path) -> list[str]:
     numbered = [name for name in found if _NUMBERED.fullmatch(name)]
     others = [name for name in found if not name.startswith(("adapter_", "consolidated"))]
     if numbered:
-        parts = [_NUMBERED.fullmatch(name) for name in numbered]
-        numbers = [(int(part[1]), int(part[2])) for part in parts if part]
-        if numbers != [(n + 1, len(numbers)) for n in range(len(numbers))]:
-            raise Refusal(
-                f"{directory} has no index, and its shards are not one whole set: {', '.join(numbered)}; copy the"
-                " missing ones there, or the index"
-            )
         return numbered
     if not others:
         consolidated = [name for name in found if name.startswith("consolidated")]
@@ -158,44 +173,89 @@ def _unlisted(directory: Path) -> list[str]:
     return others
 
 
+def _refuse_unless_whole(directory: Path, names: Sequence[str]) -> None:
+    """Refuse numbered shards of which some are missing, or which are of two saves."""
+    parts = [found for name in names if (found := _NUMBERED.fullmatch(name))]
+    if any(int(part[2]) != len(parts) for part in parts):
+        by = "those that its index lists" if (directory / INDEX).exists() else "it has no index"
+        raise Refusal(
+            f"{directory} is not complete, its shards are not one whole set: {', '.join(part[0] for part in parts)}"
+            f" ({by}); copy the missing ones there, and their index"
+        )
+
+
 def _no_weights(directory: Path) -> str:
     if any(directory.glob("adapter_*")):
-        return f"{directory} holds an adapter, not a model: merge it into its base with peft's merge_and_unload"
+        return (
+            f"{directory} holds an adapter, not a model: give the model as BASE_DIRECTORY+{directory.name}, or merge it"
+            " into its base with peft's merge_and_unload"
+        )
+    if gguf := sorted(path.name for path in directory.glob("*.gguf")):
+        return f"{directory} has {gguf[0]}, which is not read here: give the safetensors that it was converted from"
     pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in directory.glob(pattern))
     if pickles:
         return (
             f"{directory} has pickled weights only ({pickles[0]}), which can run code when they are read: load them"
             " where you trust them and write safetensors with transformers' save_pretrained"
         )
-    return f"{directory} has no .safetensors weights: expected a Hugging Face checkpoint directory"
+    below = [path.parent for depth in ("*", "*/*") for path in sorted(directory.glob(f"{depth}/*.safetensors"))]
+    way = f"did you mean {below[0]}?" if below else "expected a Hugging Face checkpoint directory"
+    return f"{directory} has no .safetensors weights: {way}"
 
 
-def _read_header(file: Path) -> tuple[list[StoredTensor], Mapping[str, str]]:
+def read_header(file: Path) -> tuple[list[StoredTensor], Mapping[str, str]]:
+    """The tensors of one safetensors file in the order of their bytes, and what else its header notes.
+
+    Raises Refusal for a file that is missing, or that is not what safetensors' own reader takes.
+    """
     try:
         with file.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            (length,) = struct.unpack("<Q", stream.read(8))
+            start = stream.read(8)
+            if _LFS_POINTER.startswith(start) and start:
+                raise ValueError("it is a pointer of git lfs; fetch the file itself with git lfs pull")
+            (length,) = struct.unpack("<Q", start)
             if length > min(size - 8, _LARGEST_HEADER):
                 raise ValueError("its header is longer than the file")
-            header = json.loads(stream.read(length))
+            header = decoded(stream.read(length), once=True)
+            if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+                raise ValueError("its header is not one of names and tensors")
             notes = header.pop("__metadata__", {})
-            found = []
-            for name, entry in header.items():
-                begin, end = entry["data_offsets"]
-                shape = tuple(int(extent) for extent in entry["shape"])
-                tensor = StoredTensor(
-                    name=name, dtype=entry["dtype"], shape=shape, file=file, offset=8 + length + begin, size=end - begin
-                )
-                if not 0 <= begin <= end or 8 + length + end > size:
-                    raise ValueError(f"the bytes of '{name}' lie outside of it; it is probably cut short")
-                if tensor.dtype in FLOATS and tensor.elements * itemsize(tensor.dtype) != tensor.size:
-                    raise ValueError(f"'{name}' has {tensor.size} bytes, which does not fit shape {list(shape)}")
-                found.append(tensor)
+            found = [_stored(file, 8 + length, name, entry) for name, entry in header.items()]
+            found.sort(key=lambda tensor: (tensor.offset, tensor.size))
+            end = 8 + length
+            for tensor in found:
+                if tensor.offset + tensor.size > size:
+                    raise ValueError(f"the bytes of '{tensor.name}' lie outside of it; it is probably cut short")
+                if tensor.offset != end:
+                    raise ValueError(f"the bytes of '{tensor.name}' do not begin where those before it end")
+                end += tensor.size
+            if end != size:
+                raise ValueError(f"{size - end} of its bytes belong to no tensor")
     except FileNotFoundError:
         raise Refusal(f"the shard {file} is missing: copy it there again") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise Refusal(f"the shard {file} is not readable as safetensors: {error}") from error
-    return sorted(found, key=lambda tensor: tensor.offset), notes
+    except (OSError, ValueError, struct.error) as error:
+        raise Refusal(f"the shard {file} is not readable as safetensors: {error}; copy it there again") from error
+    return found, notes
+
+
+def _stored(file: Path, start: int, name: str, entry: Mapping[str, Any]) -> StoredTensor:
+    """A header's entry; `start` is where the tensors' bytes begin.  Raises ValueError for one that fits nothing."""
+    try:
+        begin, end = entry["data_offsets"]
+        shape, dtype = list(entry["shape"]), str(entry["dtype"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"'{name}' is {str(entry)[:80]}: expected dtype, shape and two data_offsets") from None
+    if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)) or end < begin:
+        raise ValueError(f"'{name}' has shape {shape} and bytes {begin} to {end}: expected whole numbers")
+    if dtype not in _BITS:
+        raise ValueError(f"'{name}' is {dtype}, a type that is not known")
+    tensor = StoredTensor(
+        name=unwrapped(name), dtype=dtype, shape=tuple(shape), file=file, offset=start + begin, size=end - begin
+    )
+    if tensor.elements * _BITS[dtype] != 8 * tensor.size:
+        raise ValueError(f"'{name}' has {tensor.size} bytes, which does not fit {dtype} of shape {shape}")
+    return tensor
 
 
 def itemsize(dtype: str) -> int:

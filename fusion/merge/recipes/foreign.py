@@ -25,6 +25,7 @@ METHODS: Mapping[str, str] = {
     "ram": "merges what one task moved and what several did in two ways",
     "ramplus_tl": "merges what one task moved and what several did in two ways",
 }
+_MIXTURE = "models are merged to one of their own size, not put side by side as a mixture's experts; use mergekit-moe"
 # Keys of a recipe that are not offered, and the way to what they do.
 KEYS: Mapping[str, str] = {
     "chat_template": "the merged model has the pivot's chat template; put another chat_template.jinja into the merged"
@@ -32,6 +33,14 @@ KEYS: Mapping[str, str] = {
     "modules": "a model of several modules is merged as one; give its models under models",
     "lora_merge_dtype": "adapters are applied in fp32; leave the key out",
     "default_slices": "give slices or models",
+    "experts": _MIXTURE,
+    "gate_mode": _MIXTURE,
+    "experts_per_token": _MIXTURE,
+    "genome": "it is a search over recipes; sweep over merge rules and their settings with python -m ablations -m",
+}
+SLICE_KEYS: Mapping[str, str] = {
+    "base_model": "all slices have the recipe's base_model",
+    "residual_weight": "layers are merged, and none is added to another",
 }
 # How mergekit's mapping `tokenizer` may read here: the pivot's tokenizer is copied.
 _OF_TOKENIZER = "targets of one pivot share its tokenizer, which is copied; leave the key out, or set tokenizer: pivot"
@@ -39,27 +48,35 @@ _OF_TOKENIZER = "targets of one pivot share its tokenizer, which is copied; leav
 
 def translated(recipe: Mapping[str, object]) -> dict[str, object]:
     """A recipe's mapping with what mergekit spells otherwise as here.  Raises Refusal for what is not offered."""
+    found = {key: value for key, value in recipe.items() if value is not None}
     for key, way in KEYS.items():
-        if key in recipe:
+        if key in found:
             raise Refusal(f"recipe.{key} is mergekit's and not offered here: {way}")
-    found = dict(recipe)
     tokenizer = found.get("tokenizer")
     if isinstance(tokenizer, Mapping):
-        for key in set(tokenizer) - {"source"}:
+        for key in (key for key, value in tokenizer.items() if key != "source" and value is not None):
             raise Refusal(f"recipe.tokenizer.{key} is mergekit's and not offered here: {_OF_TOKENIZER}")
         found["tokenizer"] = "equal"
         found["tokenizer_source"] = tokenizer.get("source") or "base"
     base = found.get("base_model")
     if isinstance(base, Mapping):
         found["base_model"] = _written_model(base, "base_model")
-    models = found.get("models")
-    if isinstance(models, list):
-        found["models"] = [
-            {**entry, "model": _written_model(entry["model"], "models[].model")}
-            if isinstance(entry, Mapping) and isinstance(entry.get("model"), Mapping)
-            else entry
-            for entry in models
+    if "models" in found:
+        found["models"] = _with_written_models(found["models"], "models")
+    slices = found.get("slices")
+    if isinstance(slices, list):
+        for key in SLICE_KEYS:
+            if any(isinstance(part, Mapping) and part.get(key) is not None for part in slices):
+                raise Refusal(f"recipe.slices[].{key} is mergekit's and not offered here: {SLICE_KEYS[key]}")
+        found["slices"] = [
+            {**part, "sources": _with_written_models(part["sources"], "slices[].sources")}
+            if isinstance(part, Mapping) and "sources" in part
+            else part
+            for part in slices
         ]
+    for key in ("dtype", "out_dtype"):
+        if isinstance(found.get(key), str):
+            found[key] = str(found[key]).removeprefix("torch.")
     return found
 
 
@@ -82,11 +99,26 @@ def number(value: object) -> object:
         return value
 
 
+def _with_written_models(entries: object, at: str) -> object:
+    """Entries with a `model` each, in its short form; what is no such list as it is."""
+    if not isinstance(entries, list):
+        return entries
+    return [
+        {**entry, "model": _written_model(entry["model"], f"{at}[].model")}
+        if isinstance(entry, Mapping) and isinstance(entry.get("model"), Mapping)
+        else entry
+        for entry in entries
+    ]
+
+
 def _written_model(model: Mapping[str, object], at: str) -> str:
     """mergekit's long form of a model, {model: {path: P}, lora: {path: L}}, in its short one, P+L."""
-    inner, lora = model.get("model"), model.get("lora")
-    path = inner.get("path") if isinstance(inner, Mapping) else model.get("path")
-    adapter = lora.get("path") if isinstance(lora, Mapping) else lora
-    if not isinstance(path, str) or not (adapter is None or isinstance(adapter, str)):
+    inner, lora = model.get("model", model), model.get("lora")
+    parts = [part for part in (inner, lora) if isinstance(part, Mapping)]
+    if any(part.get("revision") is not None for part in parts):
+        raise Refusal(f"recipe.{at} names a revision: merging reads directories, so give that of the revision's files")
+    path, adapter = (part.get("path") if isinstance(part, Mapping) else part for part in (inner, lora))
+    known = set().union(model, *parts) <= {"model", "path", "revision", "lora"}
+    if not known or not isinstance(path, str) or not (adapter is None or isinstance(adapter, str)):
         raise Refusal(f"recipe.{at} is {dict(model)}: expected a directory, or model: {{path: DIR}}")
     return path if adapter is None else f"{path}+{adapter}"

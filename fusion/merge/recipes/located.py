@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fusion.merge.checkpoints import adapters
+from fusion.merge.checkpoints.checkpoint_files import read_config
 from fusion.runtime.configure import Refusal
 
 
-def same_model(name: str, directory: Path, near: Path) -> bool:
-    """Whether a model's name leads to this directory, however it is written."""
-    found = path_of(name, near)
-    return found.is_dir() and directory.is_dir() and found.samefile(directory)
+def same_model(one: Path, other: Path, adapted: Mapping[Path, tuple[Path, Path]]) -> bool:
+    """Whether two places of models, as `located` gives them, are one model: of the same base and adapter."""
+    parts = [adapted.get(place, (place,)) for place in (one, other)]
+    return len(parts[0]) == len(parts[1]) and all(a.samefile(b) for a, b in zip(*parts, strict=True))
 
 
 def path_of(name: str, near: Path) -> Path:
@@ -26,7 +28,7 @@ def located(name: str, base: str | None, near: Path, adapted: dict[Path, tuple[P
     found = path_of(name, near)
     if found.is_dir() and not adapters.is_adapter(found):
         return found
-    before, plus, after = name.partition("+")
+    before, plus, after = _parted(name, near)
     if found.is_dir():  # an adapter by itself
         below, adapter = base or adapters.base_of(found), found
         if not path_of(below, near).is_dir():
@@ -46,3 +48,24 @@ def located(name: str, base: str | None, near: Path, adapted: dict[Path, tuple[P
     place = Path(f"{directory}+{adapter}")
     adapted[place] = (directory, adapter)
     return place
+
+
+def _parted(name: str, near: Path) -> tuple[str, str, str]:
+    """A name before and after the first + before which there is a directory, else before and after the first."""
+    for place, letter in enumerate(name):
+        if letter == "+" and path_of(name[:place], near).is_dir():
+            return name[:place], "+", name[place + 1 :]
+    return name.partition("+")
+
+
+def trained_on_another(base: Path, adapter: Path, near: Path) -> str | None:
+    """A word where an adapter says of itself that it was trained on another model than its base here."""
+    noted = adapters.base_of(adapter)
+    place = path_of(noted, near)
+    if not noted or (place.is_dir() and place.samefile(base)):
+        return None
+    if not place.is_dir():  # a name on the hub, or a path of another machine
+        names = {base.resolve().name, Path(str(read_config(base).get("_name_or_path") or "")).name}
+        if Path(noted).name in names:
+            return None
+    return f"{adapter} says that it was trained on {noted}, and is put on {base}: expected the same weights"

@@ -18,21 +18,22 @@ whatever `dtype` says.  What is not given has this project's default, which is F
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
 from fusion.merge import MERGE_RULES, MergeRule
-from fusion.merge.checkpoints import roles
 from fusion.merge.parameter import Context
 from fusion.merge.recipes import foreign
-from fusion.merge.recipes.located import located, path_of, same_model
+from fusion.merge.recipes.located import located, path_of, same_model, trained_on_another
 from fusion.merge.rules.slerp import gradient
 from fusion.runtime.configure import Refusal, nearest, typed
-from fusion.runtime.precision import LostUpdate, Rounding
+from fusion.runtime.precision import ITEM_BYTES, LostUpdate, Rounding
 
 # A recipe's methods: our rules, and mergekit's names for one of them with some fields set.
 _METHODS: Mapping[str, tuple[str, Mapping[str, object]]] = {
@@ -120,14 +121,16 @@ class RecipeRules:
         stretch, layer, layers = self._place(context)
         settings: dict[str, object] = dict(self.fixed)
         stands = MERGE_RULES[self.rule].in_recipes
+        place = _Place(name=context.name, layer=layer, layers=layers, after=context.after)
+        first = partial(_first, place=place, lists=stands.lists)
         for key in _keys(stretch.rule):
             if key not in stands.per_target:
-                value = _first(stretch.rule, key, context.name, layer, layers, stands.lists)
+                value = first(stretch.rule, key)
                 if value is not None:
                     settings[key] = value
         for key in stands.per_target:
             levels = [(*own, *stretch.rule) for own in stretch.targets]
-            values = [_first(level, key, context.name, layer, layers, stands.lists) for level in levels]
+            values = [first(level, key) for level in levels]
             given = [value for value in values if value is not None]
             if given and len(given) < len(values):
                 raise Refusal(
@@ -143,7 +146,7 @@ class RecipeRules:
     def _place(self, context: Context) -> tuple[Stretch, int | None, int | None]:
         """The stretch of a parameter, and where it is among the layers that a gradient is spread over."""
         if context.layer is None:  # what lies before the layers goes with the first slice, the rest with the last
-            return self.stretches[0 if roles.is_input(context.name) else -1], None, None
+            return self.stretches[-1 if context.after else 0], None, None
         if not context.in_language:  # slices count the language model's layers; gradients, each stack's own
             return self.stretches[0], context.layer, context.layers
         for stretch in self.stretches:
@@ -174,17 +177,35 @@ class MergePlan:
     notes: tuple[str, ...]
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML in which a key that stands twice is refused, instead of its first value lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for key in keys:
+            if key != "<<" and keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} stands there twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 _Run = tuple[int, int | None, list[str], list[dict[str, object]], list[dict[str, object]], dict[str, object]]
 
 
 def read_recipe(file: Path) -> MergePlan:
     """Read and check a recipe; raises Refusal for whatever in it is unknown, mistyped, missing or out of range."""
     try:
-        loaded = yaml.safe_load(file.read_text())
+        documents = list(yaml.load_all(file.read_text(encoding="utf-8"), Loader=_EachKeyOnce))
     except OSError as error:
         raise Refusal(f"the recipe {file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise Refusal(f"the recipe {file} is nested too deeply: expected the keys of one merge") from error
+    except (yaml.YAMLError, ValueError) as error:
         raise Refusal(f"the recipe {file} is not YAML: {' '.join(str(error).split())}") from error
+    if len(documents) > 1:
+        raise Refusal(f"{file} holds several recipes, {len(documents)} of them: give each a file of its own")
+    loaded = documents[0] if documents else None
     if not isinstance(loaded, Mapping):
         raise Refusal(f"the recipe {file} is no mapping: expected keys such as merge_method, base_model and models")
     return plan(typed(foreign.translated(loaded), Recipe, at="recipe"), near=file.parent)
@@ -196,6 +217,9 @@ def plan(recipe: Recipe, *, near: Path) -> MergePlan:
         foreign.refuse_method(recipe.merge_method, _METHODS)
         raise Refusal(f"merge_method is {recipe.merge_method!r}: {nearest(recipe.merge_method, _METHODS)}")
     rule, fixed = _METHODS[recipe.merge_method]
+    dtype = recipe.out_dtype or recipe.dtype
+    if dtype is not None and dtype not in ITEM_BYTES:
+        raise Refusal(f"dtype is {dtype!r}: {nearest(dtype, ITEM_BYTES)}")
     notes: list[str] = []
     whole = _translated(rule, recipe.parameters, "parameters", notes)
     if (recipe.models is None) == (recipe.slices is None):
@@ -216,8 +240,6 @@ def plan(recipe: Recipe, *, near: Path) -> MergePlan:
         raise Refusal("the recipe names no model: give at least one under models")
     base = recipe.base_model
     stands = MERGE_RULES[rule].in_recipes
-    of_base = [base is not None and (model == base or same_model(model, path_of(base, near), near)) for model in models]
-    keep = [i for i in range(len(models)) if stands.base_counts or not of_base[i]]
     if base is None and stands.models_without_base == 0:
         raise Refusal(f"{recipe.merge_method} needs base_model: the pivot that the models were trained from")
     if base is None and stands.models_without_base not in (None, len(models)):
@@ -225,8 +247,16 @@ def plan(recipe: Recipe, *, near: Path) -> MergePlan:
             f"{recipe.merge_method} without base_model needs {stands.models_without_base} models, and the recipe has"
             f" {len(models)}"
         )
+    adapted: dict[Path, tuple[Path, Path]] = {}
+    pivot = located(base or models[0], None, near, adapted)
+    places = [located(model, base, near, adapted) for model in models]
+    of_base = [base is not None and same_model(place, pivot, adapted) for place in places]
+    keep = [i for i in range(len(models)) if stands.base_counts or not of_base[i]]
     if not keep:
         raise Refusal(f"the recipe names no model besides base_model {base}: give at least one target")
+    kept = tuple(places[i] for i in keep)
+    adapted = {place: parts for place, parts in adapted.items() if place in (pivot, *kept)}
+    notes += filter(None, (trained_on_another(below, adapter, near) for below, adapter in adapted.values()))
     stretches = []
     for first, end, _, own, nearer, within in runs:
         for i, model in enumerate(models):
@@ -236,14 +266,10 @@ def plan(recipe: Recipe, *, near: Path) -> MergePlan:
             _refuse_not_per_target(rule, settings)
         targets = tuple((nearer[i], within, own[i]) for i in keep)
         stretches.append(Stretch(first=first, end=end, targets=targets, rule=(within, whole)))
-    given = set(fixed) | {
-        key for stretch in stretches for own in (*stretch.targets, stretch.rule) for key in _keys(own)
-    }
-    notes += _open_defaults(rule, given)
-    adapted: dict[Path, tuple[Path, Path]] = {}
-    pivot = located(base or models[0], None, near, adapted)
-    kept = tuple(located(models[i], base, near, adapted) for i in keep)
-    if recipe.tokenizer_source not in (None, "base") and not same_model(recipe.tokenizer_source, pivot, near):
+    notes += _open_defaults(rule, fixed, stretches)
+    files_of, _ = adapted.get(pivot, (pivot, None))
+    source = recipe.tokenizer_source or "base"
+    if source != "base" and not (path_of(source, near).is_dir() and path_of(source, near).samefile(files_of)):
         raise Refusal(
             f"tokenizer_source is {recipe.tokenizer_source!r}: targets of one pivot share its tokenizer, which is"
             " copied; leave the key out, or set base"
@@ -253,7 +279,7 @@ def plan(recipe: Recipe, *, near: Path) -> MergePlan:
         targets=kept,
         adapted=adapted,
         rules=RecipeRules(rule=rule, fixed=fixed, stretches=tuple(stretches)),
-        dtype=recipe.out_dtype or recipe.dtype,
+        dtype=dtype,
         recipe=recipe,
         notes=tuple(notes),
     )
@@ -291,30 +317,33 @@ def _runs(rule: str, slices: Sequence[RecipeSlice], notes: list[str]) -> list[_R
 
 def _translated(rule: str, parameters: Mapping[str, object] | None, at: str, notes: list[str]) -> dict[str, object]:
     """mergekit's spelling of hyperparameters to our fields; raises Refusal for a name that is neither."""
-    fields = {entry.name for entry in dataclasses.fields(MERGE_RULES[rule])}
+    fields = {entry.name: entry.default for entry in dataclasses.fields(MERGE_RULES[rule])}
     respelled = MERGE_RULES[rule].in_recipes.respelled
     translated: dict[str, object] = {}
     for key, value in (parameters or {}).items():
+        if value is None:  # as if it were not given
+            continue
         if key == "int8_mask":
             notes.append("int8_mask only saves memory in mergekit and has no effect here")
         elif key == "lambda" and "scale" in fields:
             translated["scale"] = value
-        elif key in respelled and (isinstance(value, bool) or key not in fields):
+        elif key in respelled and (isinstance(value, (bool, int, float)) or key not in fields):
             translated[respelled[key].field] = respelled[key].values[_boolean(value, f"{at}.{key}")]
             if value and respelled[key].note:
                 notes.append(respelled[key].note)
         elif key in fields:
-            translated[key] = value
+            yes_or_no = isinstance(fields[key], bool) and isinstance(value, (int, float))
+            translated[key] = _boolean(value, f"{at}.{key}") if yes_or_no else value
         else:
-            spellings = fields | ({"lambda"} if "scale" in fields else set()) | set(respelled)
+            spellings = {*fields, *respelled} | ({"lambda"} if "scale" in fields else set())
             raise Refusal(f"unknown key '{at}.{key}' for {rule}: {nearest(str(key), spellings)}")
     return translated
 
 
 def _boolean(value: object, at: str) -> bool:
-    if not isinstance(value, bool):
+    if not isinstance(value, (bool, int, float)) or value not in (0, 1):  # mergekit's are numbers too
         raise Refusal(f"{at} is {value!r}: expected true or false")
-    return value
+    return bool(value)
 
 
 def _refuse_not_per_target(rule: str, settings: Mapping[str, object]) -> None:
@@ -329,36 +358,53 @@ def _keys(levels: Sequence[Mapping[str, object]]) -> list[str]:
     return list(dict.fromkeys(key for level in levels for key in level))
 
 
-def _open_defaults(rule: str, given: set[str]) -> list[str]:
+def _open_defaults(rule: str, fixed: Mapping[str, object], stretches: Sequence[Stretch]) -> list[str]:
+    """A word for each setting that mergekit has otherwise and that is not given for every parameter."""
     fields = {entry.name: entry.default for entry in dataclasses.fields(MERGE_RULES[rule])}
-    return [
-        f"{key} is not given: {fields[key]} here, in mergekit {other}"
-        for key, other in MERGE_RULES[rule].in_recipes.mergekit_defaults.items()
-        if key not in given
-    ]
+    found = []
+    for key, other in MERGE_RULES[rule].in_recipes.mergekit_defaults.items():
+        lines = [(fixed, *own, *stretch.rule) for stretch in stretches for own in stretch.targets]
+        values = [[level[key] for level in line if key in level] for line in lines]
+        if all(any(map(_for_all, line)) for line in values):
+            continue
+        where = "for every parameter" if any(values) else ""
+        found.append(" ".join(f"{key} is not given {where}".split()) + f": {fields[key]} here, in mergekit {other}")
+    return found
 
 
-def _first(
-    levels: Sequence[Mapping[str, object]],
-    key: str,
-    name: str,
-    layer: int | None,
-    layers: int | None,
-    lists: Collection[str],
-) -> object:
+def _for_all(value: object) -> bool:
+    """Whether a setting has a value for every parameter; filters may leave some without one."""
+    entries = [value] if isinstance(value, Mapping) else value
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        return True
+    filters = [entry.get("filter") if isinstance(entry, Mapping) else None for entry in entries]
+    return any(wanted is None or wanted == "*" for wanted in filters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """A parameter's name, and where it is among the layers that a gradient is spread over, or before or after them."""
+
+    name: str
+    layer: int | None
+    layers: int | None
+    after: bool
+
+
+def _first(levels: Sequence[Mapping[str, object]], key: str, *, place: _Place, lists: Collection[str]) -> object:
     for level in levels:
         if key in level:
-            value = level[key] if key in lists else _resolved(level[key], key, name, layer, layers)
+            value = level[key] if key in lists else _resolved(level[key], key, place)
             if value is not None:
                 return value
     return None
 
 
-def _resolved(value: object, key: str, name: str, layer: int | None, layers: int | None) -> object:
+def _resolved(value: object, key: str, place: _Place) -> object:
     if isinstance(value, Mapping):  # one filter without a list around it
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, str):
-        return foreign.number(value)
+        return _number(value, key)
     if not value:
         raise Refusal(f"{key} is an empty list: expected numbers, or filters with values")
     if all(isinstance(item, Mapping) for item in value):
@@ -367,10 +413,19 @@ def _resolved(value: object, key: str, name: str, layer: int | None, layers: int
             if unknown or "value" not in item:
                 raise Refusal(f"{key} has the entry {dict(item)}: expected filter and value")
             wanted = item.get("filter")
-            if wanted is None or wanted == "*" or str(wanted) in name:
-                return _resolved(item["value"], key, name, layer, layers)
+            if wanted is None or wanted == "*" or str(wanted) in place.name:
+                return _resolved(item["value"], key, place)
         return None
-    numbers = [float(n) for n in map(foreign.number, value) if isinstance(n, (int, float)) and not isinstance(n, bool)]
+    read = [_number(item, key) for item in value]
+    numbers = [float(n) for n in read if isinstance(n, (int, float)) and not isinstance(n, bool)]
     if len(numbers) < len(value):
         raise Refusal(f"{key} is {list(value)!r}: expected numbers, a gradient over the layers, or filters with values")
-    return gradient(numbers, layer, layers)
+    return gradient(numbers, place.layer, place.layers, after=place.after)
+
+
+def _number(value: object, key: str) -> object:
+    """A number, which YAML may have read as text; anything else as it is.  Raises Refusal for NaN and infinities."""
+    found = foreign.number(value)
+    if isinstance(found, (int, float)) and not abs(found) <= sys.float_info.max:
+        raise Refusal(f"{key} is {str(value)[:20]}: expected a finite number")
+    return found

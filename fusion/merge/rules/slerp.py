@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 class Slerp(PiecewiseRule):
     """`t`: 0 gives a, 1 gives b; a list is spread over the layers, first to last, and interpolated linearly between.
 
-    `t_where` maps a part of a parameter's name to a t of its own; the first that occurs in the name wins.  Outside the
-    layers a list counts with its first entry.
+    `t_where` maps a part of a parameter's name to a t of its own; the first that occurs in the name wins.  Before the
+    layers a list counts with its first entry, after them with its last, as in mergekit.
     """
 
     in_recipes: ClassVar[InRecipes] = InRecipes(
@@ -101,13 +101,18 @@ class Slerp(PiecewiseRule):
         value = next((t for part, t in self.t_where.items() if part in context.name), self.t)
         if isinstance(value, (int, float)):
             return float(value)
-        return gradient(value, context.layer, context.layers)
+        return gradient(value, context.layer, context.layers, after=context.after)
 
 
-def gradient(values: Sequence[float], layer: int | None, layers: int | None) -> float:
-    """A list spread evenly over the layers, at one of them; its first entry outside the layers."""
-    if layer is None or not layers or layers == 1 or len(values) == 1:
-        return float(values[0])
+def gradient(values: Sequence[float], layer: int | None, layers: int | None, *, after: bool = False) -> float:
+    """A list spread evenly over the layers, at one of them; its first entry before the layers, its last `after` them.
+
+    One layer alone has the last, as in mergekit.
+    """
+    if layer is None or not layers:
+        return float(values[-1] if after else values[0])
+    if layers == 1 or len(values) == 1:
+        return float(values[-1])
     position = layer / (layers - 1) * (len(values) - 1)
     below = min(int(position), len(values) - 2)
     return values[below] + (position - below) * (values[below + 1] - values[below])

@@ -64,6 +64,9 @@ def test_slerps_gradient_follows_the_layers_and_the_part_of_the_name() -> None:
     assert gradient(values, 0, 33) == 0.0
     assert gradient(values, 32, 33) == 1.0
     assert gradient(values, 4, 33) == pytest.approx(0.25)  # half way from the first entry to the second
+    assert gradient(values, None, None) == 0.0  # before the layers
+    assert gradient(values, None, None, after=True) == 1.0
+    assert gradient(values, 0, 1) == 1.0  # the only layer
     rule = Slerp(t=0.5, t_where={"self_attn": values, "mlp": tuple(reversed(values))})
     a, b = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
     first = Context(name="model.layers.0.self_attn.q_proj.weight", layer=0, layers=33)

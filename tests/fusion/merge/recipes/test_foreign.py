@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fusion.merge.__main__ import merge_recipe
 from fusion.merge.parameter import Context
-from fusion.merge.recipes.foreign import KEYS, METHODS, number
+from fusion.merge.recipes.foreign import KEYS, METHODS, SLICE_KEYS, number
 from fusion.merge.recipes.recipe import Recipe, read_recipe
 from fusion.runtime.configure import Refusal
 
@@ -51,6 +51,11 @@ def two(weight: object = 0.5, **keys: object) -> dict[str, object]:
     return {"merge_method": "task_arithmetic", "base_model": "p", "models": models, **keys}
 
 
+def alone(folder: Path, model: str, **keys: object) -> dict[str, torch.Tensor]:
+    """One model as it is taken, whatever it is given as."""
+    return merged(folder, merge_method="linear", models=[{"model": model, "parameters": {"weight": 1}}], **keys)
+
+
 @pytest.mark.parametrize("spelt", ["p", "p/", "./p", "link", "a/../p"])
 def test_the_base_is_one_model_however_it_is_spelled(folder, spelt):
     found = plan(folder, merge_method="sce", base_model="p", models=[{"model": "a"}, {"model": spelt}])
@@ -66,6 +71,10 @@ def test_the_base_is_one_model_however_it_is_spelled(folder, spelt):
         {"tokenizer_source": "base"},
         {"tokenizer_source": "p/"},
         {"base_model": {"model": {"path": "p"}}},
+        {"base_model": {"model": {"path": "p", "revision": None}, "lora": None}},
+        dict.fromkeys(("tokenizer", "chat_template", "modules", "slices", "parameters", "out_dtype")),
+        {"tokenizer": {"source": "base", "tokens": None, "pad_to_multiple_of": None}},
+        {"dtype": "torch.float32"},
     ],
 )
 def test_words_that_mean_what_is_done_anyway_are_taken(folder, extra):
@@ -87,6 +96,63 @@ def test_a_key_that_is_not_offered_is_refused_with_the_way_out(folder, key):
 def test_other_tokenizers_are_refused(folder, extra):
     with pytest.raises(Refusal, match="share its tokenizer"):
         plan(folder, **two(**extra))
+
+
+@pytest.mark.parametrize("key", SLICE_KEYS)
+def test_a_slices_key_that_is_not_offered_is_refused_with_the_way_out(folder, key):
+    sources = [{"model": "a", "layer_range": [0, 2]}]
+    slices = [{"sources": sources, key: "p"}]
+    with pytest.raises(Refusal) as refused:
+        plan(folder, merge_method="task_arithmetic", base_model="p", slices=slices)
+    assert str(refused.value) == f"recipe.slices[].{key} is mergekit's and not offered here: {SLICE_KEYS[key]}"
+
+
+@pytest.mark.parametrize("spelt", ["base", "p", {"source": "base"}])
+def test_ids_are_compared_whoevers_tokenizer_the_recipe_asks_for(folder, spelt):
+    for name, tokens in (("p", ["x", "y"]), ("a", ["y", "x"]), ("b", ["x", "y"])):
+        vocabulary = {token: number_of for number_of, token in enumerate(tokens)}
+        (folder / name / "tokenizer.json").write_text(json.dumps({"model": {"type": "BPE", "vocab": vocabulary}}))
+    key = "tokenizer" if isinstance(spelt, dict) else "tokenizer_source"
+    with pytest.raises(Refusal, match="the tokenizers of .*a and the pivot .* differ in its vocabulary"):
+        merged(folder, **two(**{key: spelt}))
+
+
+@pytest.mark.parametrize("spelt", [{"path": "p", "revision": "v2"}, {"path": "p", "subfolder": "x"}, {"path": 3}])
+@pytest.mark.parametrize("where", ["base_model", "models", "slices"])
+def test_a_model_in_its_long_form_is_a_directory_and_no_more(folder, spelt, where):
+    keys = two()
+    if where == "base_model":
+        keys["base_model"] = {"model": spelt}
+    elif where == "models":
+        keys["models"][0]["model"] = {"model": spelt}
+    else:
+        del keys["models"]
+        keys["slices"] = [{"sources": [{"model": {"model": spelt}, "layer_range": [0, 2]}]}]
+    with pytest.raises(Refusal, match=rf"recipe\.{where}.*(names a revision|expected a directory)"):
+        plan(folder, **keys)
+
+
+def test_slices_take_models_in_their_long_form(folder):
+    sources = [{"model": {"model": {"path": "a"}}, "layer_range": [0, 2], "parameters": {"weight": 0.5}}]
+    found = merged(folder, merge_method="task_arithmetic", base_model="p", slices=[{"sources": sources}])
+    for name in NAMES:
+        torch.testing.assert_close(found[name], (of(folder, "p")[name] + of(folder, "a")[name]) / 2)
+
+
+@pytest.mark.parametrize(("word", "taken"), [(1, True), (1.0, True), (0, False), (0.0, False), (True, True)])
+def test_numbers_say_yes_and_no(folder, word, taken):
+    ties = plan(folder, **two(merge_method="ties", parameters={"normalize": word})).rules
+    assert ties.rule_for(Context(name=NAMES[0])).aggregate == ("mean" if taken else "sum")
+    added = plan(folder, **two(parameters={"normalize": word})).rules
+    assert added.rule_for(Context(name=NAMES[0])).normalize is taken
+    dare = plan(folder, **two(merge_method="dare_linear", parameters={"rescale": word})).rules
+    assert dare.rule_for(Context(name=NAMES[0])).rescale == ("match_l1" if taken else "none")
+
+
+@pytest.mark.parametrize("word", [2, 0.5, "yes", [1]])
+def test_other_numbers_say_neither(folder, word):
+    with pytest.raises(Refusal, match="normalize"):
+        plan(folder, **two(parameters={"normalize": word})).rules.rule_for(Context(name=NAMES[0]))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -171,9 +237,8 @@ def test_a_lora_directory_is_its_base_plus_scale_b_a(folder, config, scale, spel
 
 def test_modules_that_were_trained_whole_replace_the_bases(folder):
     whole = torch.randn(4, 6)
-    place = adapter(folder, {**B_A, "model.embed_tokens.modules_to_save.weight": whole})
-    found = merged(folder, merge_method="linear", models=[{"model": f"p+{place}", "parameters": {"weight": 1}}])
-    assert torch.equal(found[NAMES[0]], whole)
+    place = adapter(folder, {**B_A, NAMES[2].replace(".weight", ".modules_to_save.weight"): whole})
+    assert torch.equal(alone(folder, f"p+{place}")[NAMES[2]], whole)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +246,6 @@ def test_modules_that_were_trained_whole_replace_the_bases(folder):
     [
         ({"peft_type": "IA3"}, B_A, "is a IA3 adapter.*merge_and_unload"),
         ({"use_dora": True}, B_A, "has use_dora.*merge_and_unload"),
-        ({"bias": "all"}, B_A, "trained biases too.*merge_and_unload"),
         ({}, {**B_A, f"{MODULE}.lora_magnitude_vector.weight": torch.ones(4)}, "more than W"),
         ({}, {f"{MODULE}.lora_A.weight": torch.ones(2, 6)}, "has only A"),
         (
@@ -198,6 +262,40 @@ def test_an_adapter_that_is_more_or_less_is_refused_and_leaves_nothing(folder, c
     with pytest.raises(Refusal, match=said):
         merged(folder, merge_method="linear", models=[{"model": f"p+{place}", "parameters": {"weight": 1}}])
     assert set(folder.iterdir()) - before == {folder / "recipe.yaml"}
+
+
+def test_a_plus_in_a_directorys_name_is_no_adapter(folder):
+    (folder / "a").rename(folder / "a+b")
+    assert torch.equal(alone(folder, "a+b")[NAMES[1]], of(folder, "a+b")[NAMES[1]])
+    place = adapter(folder, B_A)
+    assert torch.equal(alone(folder, f"a+b+{place}")[NAMES[2]], of(folder, "a+b")[NAMES[2]])
+
+
+def test_a_base_with_an_adapter_is_one_model_however_both_are_spelled(folder):
+    adapter(folder, B_A)
+    models = [{"model": "a"}, {"model": f"link+{folder}/./lora"}]
+    found = plan(folder, merge_method="sce", base_model="p/+lora", models=models)
+    assert found.targets == (folder / "a",)
+    assert list(found.adapted.values()) == [(folder / "p", folder / "lora")]
+
+
+def test_an_adapter_on_another_model_than_its_own_is_said(folder):
+    adapter(folder, B_A, base_model_name_or_path="b")
+    keys = {"merge_method": "task_arithmetic", "base_model": "p", "models": [{"model": "lora"}]}
+    assert any("says that it was trained on b, and is put on" in note for note in plan(folder, **keys).notes)
+    for own in ("p", str(folder / "link"), "owner/p", ""):
+        noted = json.loads((folder / "lora/adapter_config.json").read_text()) | {"base_model_name_or_path": own}
+        (folder / "lora/adapter_config.json").write_text(json.dumps(noted))
+        assert not any("was trained on" in note for note in plan(folder, **keys).notes)
+
+
+def test_a_refusal_calls_an_adapted_model_as_the_recipe_does(folder):
+    adapter(folder, B_A)
+    (folder / "b/config.json").write_text('{"model_type": "gemma"}')
+    keys = {"merge_method": "task_arithmetic", "base_model": "p+lora", "models": [{"model": "b"}]}
+    with pytest.raises(Refusal, match=f"the pivot {folder}/p\\+{folder}/lora a llama") as refused:
+        merged(folder, **keys)
+    assert ".adapted" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +327,7 @@ def test_the_page_has_every_key_and_every_method(folder):
     rows = re.findall(r"^\| (.+?) \| (taken|taken with a note|refused) \|", DOCS.read_text(), re.MULTILINE)
     spelled = {word: state for text, state in rows for word in re.findall(r"`(\w+)", text)}
     assert {name for name in METHODS if spelled.get(name) != "refused"} == set()
-    assert {key for key in KEYS if spelled.get(key) != "refused"} == set()
+    assert {key for key in (*KEYS, "residual_weight") if spelled.get(key) != "refused"} == set()
     ours = {"seed", "rounding", "lost_update", "embeddings"}  # not mergekit's
     keys = {field.name for field in dataclasses.fields(Recipe)} - ours
     assert {key for key in keys if key not in spelled} == set()

@@ -1,6 +1,7 @@
 """Recipes in mergekit's keys, and the command that reads them."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from fusion.merge.__main__ import run
+from fusion.merge.__main__ import merge_recipe, run
 from fusion.merge.parameter import Context
 from fusion.merge.recipes.recipe import MergePlan, read_recipe
 from fusion.merge.rules.dare import Dare
@@ -98,6 +99,24 @@ def test_lists_are_gradients_over_the_layers_and_filters_go_by_name(folder: Path
     assert at(plan, None).weight == (0.25, 0.25)
 
 
+def test_a_gradient_begins_before_the_layers_and_ends_after_them(folder: Path) -> None:
+    norm, stack = "model.norm.weight", "model.layers.{}.mlp.weight"
+    names = ["model.embed_tokens.weight", *map(stack.format, range(3)), norm, "lm_head.weight"]
+    for model in ("pivot", "a"):
+        value = 0.0 if model == "pivot" else 1.0
+        save_file({name: torch.full((2,), value) for name in names}, folder / model / "model.safetensors")
+    sources = [{"model": "a", "layer_range": [0, 2]}], [{"model": "a", "layer_range": [2, 3]}]
+    for keys, expected in (
+        ({"models": [{"model": "a", "parameters": {"weight": [0.0, 1.0]}}]}, [0, 0, 0.5, 1, 1, 1]),
+        ({"slices": [{"sources": own} for own in sources], "parameters": {"weight": [0.0, 1.0]}}, [0, 0, 1, 1, 1, 1]),
+    ):
+        found = recipe(folder, merge_method="task_arithmetic", base_model="pivot", **keys)
+        out = folder / f"out-{len(keys)}"
+        merge_recipe(found, out=out, seed=0)
+        merged = load_file(out / "model.safetensors")
+        assert [merged[name].tolist() for name in names] == [[number] * 2 for number in expected]
+
+
 def test_fusechat_v1s_slerp_in_slices(folder: Path) -> None:
     t = [{"filter": "self_attn", "value": [0, 0.5, 1]}, {"filter": "mlp", "value": [1, 0.5, 0]}, {"value": 0.5}]
     sources = [{"model": m, "layer_range": [0, 3]} for m in ("a", "b")]
@@ -169,6 +188,75 @@ def test_a_layer_that_no_slice_covers_is_refused(folder: Path) -> None:
 def test_defaults_that_differ_from_mergekits_are_said(folder: Path) -> None:
     plan = recipe(folder, merge_method="ties", base_model="pivot", models=models(weight=0.2))
     assert "density is not given: 0.6 here, in mergekit 1.0" in plan.notes
+
+
+@pytest.mark.parametrize(
+    ("weight", "told"),
+    [
+        (None, "weight is not given: 0.3 here"),
+        ([{"filter": "mlp", "value": 0.5}], "weight is not given for every parameter: 0.3 here"),
+        ({"filter": "mlp", "value": 0.5}, "weight is not given for every parameter: 0.3 here"),
+        ([{"filter": "mlp", "value": 0.5}, {"value": 0.1}], None),
+        ([{"filter": "mlp", "value": 0.5}, {"filter": "*", "value": 0.1}], None),
+        ([0.1, 0.5], None),
+    ],
+)
+def test_what_a_recipe_leaves_open_for_some_parameters_is_said_too(folder: Path, weight: object, told: str) -> None:
+    plan = recipe(folder, merge_method="task_arithmetic", base_model="pivot", models=models(weight=weight))
+    assert [note for note in plan.notes if note.startswith("weight")] == (
+        [f"{told}, in mergekit none, it is required"] if told else []
+    )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "nan", "-inf", [0.1, math.nan], {"value": math.inf}, 10**400])
+def test_a_number_that_is_none_is_refused_before_anything_is_read(folder: Path, value: object) -> None:
+    plan = recipe(folder, merge_method="task_arithmetic", base_model="pivot", models=models(weight=value))
+    with pytest.raises(Refusal, match="^weight is .*: expected a finite number$"):
+        at(plan, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is no mapping"),
+        ("- a", "is no mapping"),
+        ("merge_method: linear\n---\nmerge_method: linear\n", "holds several recipes, 2 of them"),
+        ("merge_method: linear\nmodels: []\nmodels: [{model: a}]\n", "'models' stands there twice"),
+        ("merge_method: linear\nmodels: [{model: a, parameters: {weight: 1, weight: 2}}]\n", "'weight' stands there"),
+        ("a: " + "[" * 3000, "nested too deeply"),
+        ("a: 2020-99-99", "is not YAML"),
+        ("a: !!python/object:os.system x", "is not YAML"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(folder: Path, text: str, said: str) -> None:
+    (folder / "recipe.yaml").write_text(text)
+    with pytest.raises(Refusal, match=said):
+        read_recipe(folder / "recipe.yaml")
+
+
+def test_anchors_and_merged_keys_are_yaml_as_ever(folder: Path) -> None:
+    text = "merge_method: linear\nmodels:\n- &a {model: a, parameters: {weight: 1}}\n- {<<: *a, model: b}\n"
+    (folder / "recipe.yaml").write_text(text)
+    assert read_recipe(folder / "recipe.yaml").targets == (folder / "a", folder / "b")
+
+
+@pytest.mark.parametrize("key", ["dtype", "out_dtype"])
+def test_a_type_that_is_none_is_refused_with_the_recipe(folder: Path, key: str) -> None:
+    with pytest.raises(Refusal, match="dtype is 'bfloat61': did you mean 'bfloat16'"):
+        recipe(folder, merge_method="linear", models=models(weight=1)[1:], **{key: "bfloat61"})
+
+
+@pytest.mark.parametrize("place", ["a link", "here"])
+def test_an_empty_directory_takes_the_result_by_whatever_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    recipe(folder, merge_method="linear", models=[{"model": "a"}, {"model": "b"}])
+    (folder / "empty").mkdir()
+    (folder / "link").symlink_to("empty")
+    monkeypatch.chdir(folder / "empty")
+    assert run(settings(folder, out=str(folder / "link") if place == "a link" else ".")) == 0
+    assert (folder / "empty/model.safetensors").exists()
 
 
 def settings(folder: Path, **given: object) -> dict[str, object]:
