@@ -12,7 +12,6 @@ from eval.benchmarks import LoadedBenchmark
 from eval.benchmarks.protocol import JudgingPlan
 from eval.benchmarks.slots import NOBODY
 from eval.config import EvalConfig
-from eval.exchange import JudgeRequest
 from eval.judges import Judge, Member
 from eval.judges.forms import FORMS
 from eval.judging.collect import collect_verdicts, needs_asking
