@@ -26,10 +26,9 @@ from numpy.typing import NDArray
 
 from fusion.conversations.byte_spans import byte_offsets, spell_out
 from fusion.conversations.conversation import Conversation, Message
-from fusion.conversations.folding import left_out, readings
-from fusion.conversations.rendering import RenderedPrompt, Rendering, TemplateFault, printable, rendered
 from fusion.conversations.vocabulary import token_bytes
 from fusion.runtime.configure import Refusal
+from fusion.runtime.templates.rendering import RenderedPrompt, Rendering, TemplateFault, as_taken, printable
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -72,8 +71,8 @@ def label_rows(
     takes for such wherever they stand.
 
     Raises Refusal when the tokenizer has no template, or when the template cannot render a conversation within bounds
-    (`fusion.conversations.rendering`), changes its content, does not continue from its own generation prompt or does
-    not end turns with one token.
+    (`fusion.runtime.templates.rendering`), changes its content, does not continue from its own generation prompt or
+    does not end turns with one token.
     """
     if not conversations:
         return []
@@ -307,23 +306,15 @@ def _folded(tokenizer: PreTrainedTokenizerFast, conversation: Conversation) -> t
     """
     if not tokenizer.chat_template:
         _refuse(tokenizer, "is missing")
-    given = tokenizer.special_tokens_map
-    faults = []
     try:
         template = tokenizer.get_chat_template()
     except ValueError as error:  # several, none of which is the default
         _refuse(tokenizer, f"cannot be chosen ({printable(str(error))})")
     turns = [{"role": message.role, "content": message.content} for message in conversation.messages]
-    for number, reading in enumerate(readings(turns)):
-        try:
-            found = rendered(template, reading, given=given)
-        except TemplateFault as fault:
-            faults.append(str(fault))
-            continue
-        if not left_out(reading, found.text):
-            return found, number > 0
-        faults.append("it leaves a system or tool turn out")
-    _refuse(tokenizer, f"cannot render conversation '{conversation.id}' ({faults[0]})")
+    try:
+        return as_taken(template, turns, given=tokenizer.special_tokens_map)
+    except TemplateFault as fault:
+        _refuse(tokenizer, f"cannot render conversation '{conversation.id}' ({fault})")
 
 
 def _begin(text: str, prompt: RenderedPrompt, content: str) -> int | None:
