@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fusion.conversations.pinned import own_template, pinned, template_of
 from fusion.pocket.models import PocketModel
 from fusion.runtime.command import group_entry, group_names
 from fusion.runtime.configure import Refusal, nearest, typed
 from fusion.runtime.digests import directory_key, files_below
 from fusion.runtime.places import settings_file, settings_names
+from fusion.runtime.templates.pinned import DATE, own_template, pinned, template_of
 from fusion.train.config import TrainConfig
 
 _HANDOVER = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt", "*.tiktoken")
@@ -50,7 +50,7 @@ class ModelConfig:
     # Settings of the chat template, such as enable_thinking, and the day that it takes for today where it writes the
     # date.  Both are written into the template, so what is trained, merged and served has them too.
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    template_date: str = "2024-07-26"
+    template_date: str = DATE
     trust_remote_code: bool = False
     family: str | None = None  # whose weights it descends from, for the warning before a judge of the same family
     parameters: float | None = None  # how many it has, for a plan made without the weights

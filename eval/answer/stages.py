@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 from eval.answer.candidate import Candidate, digest
 from eval.answer.collect import collect_answers
 from eval.answer.work import answering, placeholders
-from eval.benchmarks.protocol import Asking, MeasuredBenchmark
+from eval.benchmarks.protocol import Asking, MeasuredBenchmark, next_messages
 from eval.config import EvalConfig
 from eval.errors import HarnessFailure, ServerFailure
 from eval.records import Answer, ItemScore, read_records, write_records
 from eval.scored import ScoredModel
 from eval.scores.metric_row import MetricRow
 from eval.serve import Endpoint, Serve, Transformers
+from eval.serve.chat_template import refuse_unfit
 from eval.serve.checkpoint import noted_dtype
 from eval.serve.standing import StartedServer
 from fusion.runtime.artifacts import Artifact, Store
@@ -71,6 +72,11 @@ class Stages:
         chosen = self.config.serve
 
         def build(out: Path, advance: Advance) -> Mapping[str, Any]:
+            template = chosen.template_of(candidate.path)
+            if template is not None:
+                firsts = (next_messages(question, ()) for question in benchmark.questions)
+                refuse_unfit(template, firsts, where=candidate.path)
+
             def ask(endpoint: Endpoint) -> tuple[list[Answer], int]:
                 return collect_answers(
                     benchmark=benchmark,

@@ -12,7 +12,7 @@ import importlib.metadata
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from eval.errors import HarnessFailure
 from eval.records import ItemScore
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric_row import MetricRow, mean_row
+from eval.serve.chat_template import ChatTemplate, chat_template
 from eval.serve.loading import LOADING
 from eval.serve.server import Endpoint
 from fusion.runtime.configure import nearest
@@ -166,6 +167,8 @@ class LMEvalHarness:
             settings = {"batch_size": self.batch_size, "max_batch_size": None}
             with LOADING:
                 language_model = get_model(model).create_from_arg_obj(arguments, settings)
+            if self.apply_chat_template:
+                language_model.apply_chat_template = _rendered_by(chat_template(checkpoint))
             found = [
                 simple_evaluate(
                     model=language_model,
@@ -199,6 +202,15 @@ class LMEvalHarness:
         if any(results is None or "samples" not in results for results in found):
             raise HarnessFailure("lm-eval returned no samples")
         return found
+
+
+def _rendered_by(template: ChatTemplate) -> Callable[..., str]:
+    """The template in the harness's way; where no answer is to begin, the last message goes on."""
+
+    def apply(chat_history: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+        return template.prompt(chat_history) if add_generation_prompt else template.begun(chat_history)
+
+    return apply
 
 
 @contextmanager

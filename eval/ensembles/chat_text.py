@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.records import Answer, Question
+from eval.serve.chat_template import ChatTemplate
+from fusion.runtime.templates.rendering import TemplateFault
 
 # Private-use characters that no template writes and no message is expected to hold.
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -42,17 +44,21 @@ def conversation(question: Question, answer: Answer) -> list[dict[str, str]]:
     return messages
 
 
-def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> ChatText:
+def chat_text(template: ChatTemplate, messages: Sequence[Mapping[str, str]]) -> ChatText:
     """Render `messages`; behind a user's message the template begins the model's turn, as it does for an answer.
 
     Where each content stands is read off the same conversation rendered with marks in place of the contents; a
-    template may cut the white space at a content's ends.  Raises ValueError for one that changes more than that.
+    template may cut the white space at a content's ends.  Raises ValueError for one that changes more than that, or
+    that fails.
     """
     behind_user = messages[-1]["role"] == "user"
 
     def rendered(contents: Sequence[str]) -> str:
         said = [{**message, "content": content} for message, content in zip(messages, contents, strict=True)]
-        return str(tokenizer.apply_chat_template(said, add_generation_prompt=behind_user, tokenize=False))
+        try:
+            return template.prompt(said) if behind_user else template.conversation(said)
+        except TemplateFault as fault:
+            raise ValueError(f"the chat template fails: {fault}") from fault
 
     contents = [message["content"] for message in messages]
     text = rendered(contents)

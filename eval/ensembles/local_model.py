@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from eval.serve.chat_template import ChatTemplate
 from eval.serve.loading import LOADING
 from fusion.runtime.configure import Refusal
 
@@ -22,6 +23,7 @@ class LocalModel:
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self._model = model
         self.tokenizer = tokenizer
+        self.template = ChatTemplate.of(tokenizer)
         own = model.generation_config.eos_token_id
         ends = own if isinstance(own, list) else [own]
         self.ends: tuple[int, ...] = tuple(sorted({*ends, tokenizer.eos_token_id} - {None}))
@@ -29,7 +31,7 @@ class LocalModel:
 
     @classmethod
     def load(cls, checkpoint: Path, *, dtype: str = "auto", device: str = "cpu") -> LocalModel:
-        """Raises Refusal when transformers cannot load the checkpoint, or it has no chat template."""
+        """Raises Refusal when transformers cannot load the checkpoint."""
         with LOADING:
             try:
                 logging.disable_progress_bar()
@@ -41,13 +43,7 @@ class LocalModel:
                 raise Refusal(f"{checkpoint} cannot be loaded by transformers ({error}): is it complete?") from error
             finally:
                 logging.enable_progress_bar()
-        if not tokenizer.chat_template:
-            raise Refusal(f"{checkpoint} has no chat template: add chat_template.jinja, nothing is guessed from names")
         return cls(model.eval().to(device), tokenizer)
-
-    def prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The conversation in the model's own template, ready for its next turn."""
-        return str(self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False))
 
     def ids(self, text: str) -> list[int]:
         """The rendered text's tokens; the template has written the special ones."""

@@ -111,7 +111,7 @@ class Mixture:
         return str(tokenizer.decode(said, skip_special_tokens=True))
 
     def _prompt(self, model: LocalModel, messages: Sequence[Mapping[str, str]]) -> Prompt:
-        text = chat_text(model.tokenizer, messages)
+        text = chat_text(model.template, messages)
         tokens = chat_tokens(model.tokenizer, text.text)
         if len(tokens.ids) >= model.longest:
             raise ValueError(f"the prompt has {len(tokens.ids)} tokens, a model's limit is {model.longest}")

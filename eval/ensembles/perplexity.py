@@ -17,6 +17,7 @@ from typing import Any, Literal
 from eval.ensembles.chat_text import ChatText, ChatTokens, chat_text, chat_tokens, conversation
 from eval.records import Answer, Question
 from eval.serve import probe
+from eval.serve.chat_template import ChatTemplate
 from eval.serve.control import Control
 from eval.serve.loading import LOADING
 from eval.serve.server import Endpoint, InProcess
@@ -76,11 +77,12 @@ def measure(
 ) -> dict[str, Surprise | str]:
     """The surprise of every question that was answered completely, or the reason why there is none."""
     said = {answer.question_id: answer for answer in answers if answer.reason is None}
+    template = ChatTemplate.of(tokenizer)
 
     def one(question: Question) -> Surprise | str:
         messages = conversation(question, said[question.id])
         try:
-            text = chat_text(tokenizer, messages)
+            text = chat_text(template, messages)
         except ValueError as error:
             return str(error)
         tokens = chat_tokens(tokenizer, text.text)

@@ -17,6 +17,7 @@ from eval.exchange import HandOver, JudgeRequest, Reply
 from eval.judges.completions import body, read_completion
 from eval.judges.model_judge import ModelJudge
 from eval.judges.wishes import Wishes
+from eval.serve.chat_template import ChatTemplate
 from eval.serve.endpoint_client import EndpointClient, NoReply, Patience, Silence, tokens_of
 from eval.serve.worker_pool import work_through
 
@@ -30,7 +31,8 @@ _SOON = 30.0  # seconds for one short request before a run
 class Address:
     """Where a judge model is asked; `base_url` None: OpenAI's own.  `remedy` is what to check when it refuses.
 
-    `longest`: the most tokens a reply may be asked to have there, None for no limit of the server's.
+    `longest`: the most tokens a reply may be asked to have there, None for no limit of the server's.  `template`: what
+    conversations are rendered by before they are sent, None where the server does it.
     """
 
     base_url: str | None
@@ -39,6 +41,7 @@ class Address:
     remedy: str
     longest: int | None = None
     seeded: bool = False
+    template: ChatTemplate | None = None
 
 
 def ask_judge(address: Address, requests: Sequence[JudgeRequest], hand_over: HandOver, settings: ModelJudge) -> None:
@@ -135,6 +138,10 @@ async def _ask_all(
                     raise
 
     async with EndpointClient(
-        base_url=address.base_url, model=address.model, key=address.key, patience=settings.patience
+        base_url=address.base_url,
+        model=address.model,
+        key=address.key,
+        patience=settings.patience,
+        template=address.template,
     ) as client:
         await work_through(requests, take, workers=min(settings.concurrency, len(requests)))

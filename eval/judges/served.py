@@ -20,6 +20,7 @@ from eval.judges.asking import Address, ask_judge
 from eval.judges.model_judge import ModelJudge
 from eval.judges.protocol import Identity, Judge
 from eval.serve import VLLM, Automatic, ExistingEndpoint, Serve, Server, Transformers, serving
+from eval.serve.chat_template import refuse_unfit
 from eval.serve.control import Control
 from fusion.runtime.configure import Refusal, plain
 
@@ -97,6 +98,9 @@ class RunningJudge:
         if not requests:
             return
         if self._server is None:
+            template = self._serve.template_of(self._settings.directory)
+            if template is not None:
+                refuse_unfit(template, [request.messages for request in requests[:1]], where=self._settings.directory)
             self._server = self._stack.enter_context(serving(self._serve, logs=self._logs, say=self._say))
         answered = set()
 
@@ -123,6 +127,7 @@ class RunningJudge:
             remedy=f"the server's log in {self._logs}",
             longest=_context(endpoint.base_url, endpoint.key),
             seeded=True,
+            template=endpoint.template,
         )
         ask_judge(address, requests, hand_over, settings)
 

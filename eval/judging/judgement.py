@@ -15,6 +15,7 @@ from eval.config import EvalConfig
 from eval.judges import Judge, Member
 from eval.judges.forms import FORMS
 from eval.judging.collect import collect_verdicts, needs_asking
+from eval.judging.kept_reviews import KeptReviews
 from eval.judging.review import review_request
 from eval.records import Answer, Place, Unscored, UnscoredKind, Verdict, read_verdicts, write_records
 from fusion.runtime.artifacts import Store
@@ -82,25 +83,27 @@ class Judgement:
         return self.store.key(self.recipe(repeat))
 
     def recipe(self, repeat: int) -> StageRecipe:
-        """What the store makes the key of: judge, plan, how a reply is read, and for a second layer the first."""
+        """What the store makes the key of: judge, everything it is shown, how a reply is read."""
         if repeat in self._recipes:
             return self._recipes[repeat]
+        shown, waiting = self.shown(repeat)
+        made = self._recipe({"plan": digest(plain(shown))})
+        if waiting:  # what these will be shown is not known: a key that no finished verdicts have
+            return replace(made, inputs={**made.inputs, **{f"first-{n}": one.key(0) for n, one in self.first.items()}})
+        return self._recipes.setdefault(repeat, made)
+
+    def _recipe(self, said: Mapping[str, str]) -> StageRecipe:
+        """The judge, how its replies are read, and what was `said` to it."""
         benchmark = self.job.benchmark
         judge, inputs = self.judge.identity(self.weights_of, self.config.serve)
-        config: dict[str, Any] = {
-            "judge": judge,
-            "plan": digest(plain(self.asking(repeat))),
-            "benchmark": [benchmark.name, benchmark.settings.annotator],
-        }
         modules = [*self.judge.modules(type(benchmark).__module__, benchmark.reading, self.config.serve)]
         modules += sorted({type(FORMS[request.form]).__module__ for request in self.plan.requests})
-        if self.first:
-            config["reviewer"] = self.name
-            modules.append("eval.judging.review")
-            # Its key and not what it said: a reply that still comes must not lose the reviews paid for already.
-            inputs |= {f"first-{name}": first.key(0) for name, first in self.first.items()}
-        made = StageRecipe(name="verdicts", config=config, inputs=inputs, modules=tuple(modules))
-        return self._recipes.setdefault(repeat, made)
+        return StageRecipe(
+            name="verdicts",
+            config={"judge": judge, **said, "benchmark": [benchmark.name, benchmark.settings.annotator]},
+            inputs=inputs,
+            modules=tuple(modules),
+        )
 
     @property
     def finished(self) -> bool:
@@ -111,7 +114,16 @@ class Judgement:
         """The records of a finished or an unfinished repetition."""
         key = self.key(repeat)
         finished = self.store.path("verdicts", key) / "verdicts.jsonl"
-        return read_verdicts(finished if finished.exists() else self.store.unfinished("verdicts", key) / _JOURNAL)
+        if finished.exists():
+            return read_verdicts(finished)
+        requests = self.shown(repeat)[0].requests if self.first else ()
+        kept = [record for request in requests for record in self.reviews.of(request)]
+        return [*kept, *read_verdicts(self.store.unfinished("verdicts", key) / _JOURNAL)]
+
+    @property
+    def reviews(self) -> KeptReviews:
+        """What this judge, so read, has said at second looks, whoever it was about."""
+        return KeptReviews(self.store.path("verdicts", f".reviews-{self.store.key(self._recipe({}))}"))
 
     def ask(self, asker: Callable[[], Judge], progress: RunProgress) -> None:
         """Fill `records`: what is there, and the replies of `asker` to the rest."""
@@ -133,14 +145,21 @@ class Judgement:
         """One repetition: one record per request of the plan, each on disk before the next is asked."""
 
         def build(out: Path, advance: Advance) -> Mapping[str, Any]:
-            plan, waiting = self._ready(repeat)
+            plan, waiting = self.shown(repeat)
+            requests = {request.place: request for request in plan.requests}
+            reviews = self.reviews
             done = 0
 
-            def counted(_: object) -> None:
+            def counted(record: Verdict | Unscored) -> None:
                 nonlocal done
                 done += 1
                 self.asked += 1
-                advance(done, len(plan.requests))
+                if self.first:
+                    reviews.keep(requests[record.place], record)
+                advance(done, len(requests))
+
+            if self.first:
+                reviews.fill(out / _JOURNAL, plan.requests)
 
             found = collect_verdicts(
                 benchmark=self.job.benchmark,
@@ -169,22 +188,27 @@ class Judgement:
             work=work,
         )
 
-    def _ready(self, repeat: int) -> tuple[JudgingPlan, Records]:
-        """What is asked, and what must wait because a first-layer reply is still missing."""
+    def shown(self, repeat: int) -> tuple[JudgingPlan, Records]:
+        """What one repetition is asked, and what must wait because a reply of the first layer is still missing."""
         plan = self.asking(repeat)
         if not self.first:
             return plan, []
-        first = {name: {record.place: record for record in one.records} for name, one in self.first.items()}
+        said = {name: {record.place: record for record in one.said_first()} for name, one in self.first.items()}
         asked, settled, waiting = [], [], []
         for request in plan.requests:
-            reviews = {name: records[request.place.first_time] for name, records in first.items()}
-            if any(map(needs_asking, reviews.values())):
+            reviews = {name: found.get(request.place.first_time) for name, found in said.items()}
+            complete = {name: one for name, one in reviews.items() if one is not None and not needs_asking(one)}
+            if len(complete) < len(reviews):
                 waiting.append(self._unscored(request.place, "the first layer is not complete"))
-            elif (wanted := review_request(request, reviews, self.name)) is None:
+            elif (wanted := review_request(request, complete, self.name)) is None:
                 settled.append(self._unscored(request.place, "no review of the first layer to read", "unreadable"))
             else:
                 asked.append(wanted)
         return JudgingPlan(requests=tuple(asked), settled=tuple(settled)), [*waiting]
+
+    def said_first(self) -> Records:
+        """What it said when it was asked for the first time, as far as that is known yet."""
+        return self.records or self.found(0)
 
     def _unscored(self, place: Place, reason: str, kind: UnscoredKind = "no_reply") -> Unscored:
         return Unscored(**vars(place), reason=reason, judge=self.judge.label, kind=kind)

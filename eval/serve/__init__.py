@@ -9,7 +9,8 @@ Nothing here imports vllm, torch, transformers or openai before a server starts.
 
     server.py                                        what every choice of server gives
     checkpoint.py, machine.py                        what a checkpoint and this machine say of themselves
-    vllm_server.py, reload.py, probe.py, control.py  vLLM: started, reloaded, the right weights proved
+    chat_template.py                                 what is said to a model, as the text that its server takes
+    vllm_server.py, vllm_log.py, reload.py, probe.py, control.py  vLLM: started, reloaded, the right weights proved
     guard.py, guardian.py                            no request without the key, no process left behind
     transformers_server.py, generation.py, loading.py    where vLLM cannot run
     automatic.py, existing_endpoint.py               whichever can run; somebody else's

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from eval.serve.chat_template import ChatTemplate
 from eval.serve.machine import unavailable
 from eval.serve.server import InProcess, Serve, Server
 from eval.serve.transformers_server import Transformers
@@ -53,6 +54,9 @@ class Automatic(Serve):
     @property
     def in_process(self) -> InProcess | None:
         return self.chosen()[0].in_process
+
+    def template_of(self, checkpoint: Path) -> ChatTemplate | None:
+        return self.chosen()[0].template_of(checkpoint)
 
     def side_by_side(self, gpus: Sequence[str]) -> tuple[Serve, ...]:
         return self.chosen()[0].side_by_side(gpus)

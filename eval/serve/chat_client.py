@@ -115,6 +115,7 @@ class ChatClient:
             base_url=endpoint.base_url,
             model=endpoint.model,
             key=endpoint.key,
+            template=endpoint.template,
             patience=patience or Patience(),
             keeps_connections=endpoint.base_url.startswith("http://127.0.0.1:"),
         )

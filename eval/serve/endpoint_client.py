@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from eval.serve.chat_template import ChatTemplate
 from fusion.runtime.reading import decoded
+from fusion.runtime.templates.rendering import TemplateFault
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -90,6 +92,7 @@ class EndpointClient:
     """The `openai` client towards one address; an async context manager.
 
     `base_url` None: OpenAI's own.  `jitter` spreads the retries of many requests that failed at the same moment.
+    `template`: what conversations are rendered by before they are sent; None where the server does it.
     `keeps_connections`: only towards a server of our own, since on a kept connection a reply that some gateway sends
     twice answers the next question.
     """
@@ -102,12 +105,14 @@ class EndpointClient:
         key: str,
         patience: Patience,
         jitter: random.Random | None = None,
+        template: ChatTemplate | None = None,
         keeps_connections: bool = False,
     ) -> None:
         import openai
 
         self.model = model
         self._key = key
+        self._template = template
         self._patience = patience
         self._jitter = jitter or random.Random()
         # Reading the certificate store takes most of a second, and a plain http address has no use for it.
@@ -138,7 +143,7 @@ class EndpointClient:
     def address(self) -> str:
         return str(self._client.base_url)
 
-    async def complete(self, body: Mapping[str, object], read: Callable[[Any], T]) -> T:
+    async def complete(self, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
         """What `read` makes of the decoded reply to a chat completion request; `body` lacks only the model's name.
 
         `read` raises ValueError for a body it cannot read, which is asked for again.  Raises NoReply when the request
@@ -146,6 +151,7 @@ class EndpointClient:
         """
         import openai
 
+        asked_for = {"model": self.model, **body, **self._rendered(body)}
         attempt = 0
         while True:
             attempt += 1
@@ -155,7 +161,7 @@ class EndpointClient:
                     # Not chat.completions.create: building its typed objects doubles the client's time per request.
                     reply = await self._client.post(
                         "/chat/completions",
-                        body={"model": self.model, **body},
+                        body=asked_for,
                         cast_to=openai.HttpxBinaryResponseContent,  # its bytes, not decoded
                     )
                 return read(said_without(self._key, reply.content))
@@ -166,6 +172,16 @@ class EndpointClient:
                 asked = retry_after(getattr(getattr(error, "response", None), "headers", {}))
             longest = self._patience.longest_wait_seconds
             await asyncio.sleep(pause(attempt, asked, longest=longest, jitter=self._jitter))
+
+    def _rendered(self, body: Mapping[str, Any]) -> Mapping[str, object]:
+        """What takes the place of the conversation, for a server that takes it rendered."""
+        if self._template is None:
+            return {}
+        try:
+            return {"messages": self._template.one_message(body["messages"])}
+        except TemplateFault as fault:
+            said = f"the chat template cannot render the conversation: {fault}"
+            raise NoReply("refused", said, status=400, said=said) from fault
 
     def _failure(self, error: Exception) -> NoReply:
         import openai

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from eval.serve.chat_template import ChatTemplate
 from eval.serve.loading import LOADING
 from fusion.runtime.configure import Refusal
+from fusion.runtime.templates.rendering import TemplateFault
 
 
 class ChatJob(Protocol):
@@ -33,14 +35,15 @@ class Generator:
     def __init__(self, model: Any, tokenizer: Any, *, longest: int) -> None:
         self._model = model
         self._tokenizer = tokenizer
+        self.template = ChatTemplate.of(tokenizer)
         self._longest = longest
         ends = model.generation_config.eos_token_id
         own = ends if isinstance(ends, list) else [ends]
-        self._ends = {*own, tokenizer.eos_token_id, turn_end(tokenizer)} - {None}
+        self._ends = {*own, tokenizer.eos_token_id, turn_end(tokenizer, self.template)} - {None}
 
     @classmethod
     def load(cls, checkpoint: Path, *, dtype: str, device: str, longest: int | None) -> Generator:
-        """Raises Refusal when transformers cannot load the checkpoint, or it has no chat template."""
+        """Raises Refusal when transformers cannot load the checkpoint."""
         try:
             with LOADING:
                 tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
@@ -49,8 +52,6 @@ class Generator:
                 )
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise Refusal(f"{checkpoint} cannot be loaded by transformers ({error}): is it complete?") from error
-        if not tokenizer.chat_template:
-            raise Refusal(f"{checkpoint} has no chat template: add chat_template.jinja, nothing is guessed from names")
         own = getattr(model.config, "max_position_embeddings", None) or 2**31
         return cls(model.eval().to(device), tokenizer, longest=min(own, longest or own))
 
@@ -74,8 +75,8 @@ class Generator:
                 jobs[i].result = self._completion(jobs[i], prompts[i], said, alternatives)
 
     def _prompt(self, job: ChatJob) -> list[int]:
-        text = self._tokenizer.apply_chat_template(list(job.messages), add_generation_prompt=True, tokenize=False)
-        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        (rendered,) = job.messages  # by `template`, before it was sent
+        return list(self._tokenizer(rendered["content"], add_special_tokens=False)["input_ids"])
 
     @torch.inference_mode()
     def _generate(self, jobs: Sequence[ChatJob], prompts: Sequence[list[int]]) -> list[tuple[list[int], list[Any]]]:
@@ -147,15 +148,13 @@ class Generator:
         return {**named(*chosen), "top_logprobs": [named(*pair) for pair in top]}
 
 
-def turn_end(tokenizer: Any) -> int | None:
+def turn_end(tokenizer: Any, template: ChatTemplate) -> int | None:
     """The special token with which the chat template ends an answer: merges and fine-tunes may have lost it from the
     end tokens of the model.  None where the template ends answers otherwise, or does not render two plain turns."""
     said = "said"
     try:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": "asked"}, {"role": "assistant", "content": said}], tokenize=False
-        )
-    except Exception:  # whatever a stranger's template raises; rendering real questions will say it
+        text = template.conversation([{"role": "user", "content": "asked"}, {"role": "assistant", "content": said}])
+    except TemplateFault:  # rendering real questions will say it
         return None
     after = tokenizer(text.rpartition(said)[2], add_special_tokens=False)["input_ids"]
     special = set(tokenizer.all_special_ids)

@@ -16,6 +16,7 @@ from eval.errors import ServerFailure
 from eval.serve import probe
 from eval.serve.checkpoint import Signature, differences
 from eval.serve.control import Control
+from eval.serve.vllm_log import complaint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +70,9 @@ def swap(
     status, reply = control.post("/reset_prefix_cache")
     if status != 200 or (isinstance(reply, dict) and reply.get("success") is False):
         return f"reset_prefix_cache answered {status}: {str(reply)[:200]}", ()
-    complaint = _complaint(log, start_of_news)
-    if complaint:
-        return f"the server's log says: {complaint}", ()
+    said = complaint(log, start_of_news)
+    if said:
+        return f"the server's log says: {said}", ()
     assert wanted.expected is not None  # objection() has seen to it
     why = ""
     seen: tuple[float, ...] = ()
@@ -106,12 +107,3 @@ def doubt(seen: tuple[float, ...], *, now: ServedCheckpoint, wanted: ServedCheck
                 f" ({probe.distance(seen, old):.4f} against {error:.4f} nats per token)"
             )
     return ""
-
-
-def _complaint(log: Path, offset: int) -> str:
-    if not log.exists():
-        return ""
-    with log.open("rb") as stream:
-        stream.seek(offset)
-        news = stream.read().decode(errors="replace")
-    return next((line.strip()[:300] for line in news.splitlines() if "weights were not loaded" in line), "")

@@ -9,16 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from eval.serve.chat_template import ChatTemplate
+
 How = Literal["started", "reloaded", "restarted", "unchanged", "given"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """An OpenAI-compatible address.  The key is kept out of every printed form."""
+    """An OpenAI-compatible address.  The key is kept out of every printed form.
+
+    `template`: what conversations are rendered by before they are sent there; None where the server does it.
+    """
 
     base_url: str
     model: str
     key: str = field(repr=False)
+    template: ChatTemplate | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +94,10 @@ class Serve(ABC):
     @property
     def in_process(self) -> InProcess | None:
         """How models are loaded to be measured, where it answers chat requests only; None where it measures too."""
+        return None
+
+    def template_of(self, checkpoint: Path) -> ChatTemplate | None:
+        """What conversations are rendered by before they are sent; None where the server does it."""
         return None
 
     def side_by_side(self, gpus: Sequence[str]) -> tuple[Serve, ...]:

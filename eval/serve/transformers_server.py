@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from eval.errors import ServerFailure
+from eval.serve.chat_template import ChatTemplate, chat_template
 from eval.serve.checkpoint import signature, weights_digest
 from eval.serve.guard import authorised
 from eval.serve.server import Endpoint, InProcess, Loaded, Serve
@@ -46,7 +47,11 @@ class Transformers(Serve):
     """
 
     # What renders, generates and decodes.
-    modules: ClassVar[tuple[str, ...]] = ("eval.serve.generation", "eval.serve.transformers_server")
+    modules: ClassVar[tuple[str, ...]] = (
+        "eval.serve.chat_template",
+        "eval.serve.generation",
+        "eval.serve.transformers_server",
+    )
     libraries: ClassVar[tuple[str, ...]] = MODELS
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -75,6 +80,10 @@ class Transformers(Serve):
     def identity(self) -> Mapping[str, object]:
         """All of it: what is generated together decides the order of sums."""
         return dict(plain(self))
+
+    def template_of(self, checkpoint: Path) -> ChatTemplate:
+        """Raises Refusal for a tokenizer that cannot be loaded."""
+        return chat_template(checkpoint)
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[TransformersServer]:
@@ -120,7 +129,13 @@ class TransformersServer:
     def endpoint(self) -> Endpoint:
         if self._http is None:
             raise ServerFailure("no checkpoint is served yet: call load first")
-        return Endpoint(base_url=f"http://127.0.0.1:{self._http.server_address[1]}/v1", model=MODEL, key=self._key)
+        assert self._generator is not None
+        return Endpoint(
+            base_url=f"http://127.0.0.1:{self._http.server_address[1]}/v1",
+            model=MODEL,
+            key=self._key,
+            template=self._generator.template,
+        )
 
     def load(self, checkpoint: Path) -> Loaded:
         """Load the checkpoint in place of the one before; requests under way must have ended."""
@@ -312,8 +327,8 @@ def _handler(server: TransformersServer, key: str) -> type[http.server.BaseHTTPR
 
 def _job(body: Mapping[str, Any]) -> Completion:
     messages = [{"role": str(m["role"]), "content": str(m["content"])} for m in body["messages"]]
-    if not messages:
-        raise ValueError("messages is empty")
+    if len(messages) != 1:
+        raise ValueError(f"{len(messages)} messages: expected one, the rendered conversation")
     return Completion(
         messages=messages,
         max_tokens=int(body.get("max_tokens") or body.get("max_completion_tokens") or 16),

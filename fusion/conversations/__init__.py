@@ -8,9 +8,6 @@ In reading order:
     conversation.py    conversations from these, checked row by row
     files.py           the files of an experiment's dialogues
     vocabulary.py      every token id as the bytes it stands for, whichever tokenizer it is of
-    pinned.py          a chat template with its settings and its date written into it
-    folding.py         turns that a template refuses, in a user's turn
-    rendering.py       a conversation's text by a chat template, which runs in a process of its own (render_child.py)
     byte_spans.py      which bytes of a text its tokens spell
     template.py        which tokens of a rendered conversation are learned
 """

@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 
 from fusion.conversations.byte_spans import byte_offsets, spell_out
 from fusion.conversations.conversation import Conversation, Message
-from fusion.conversations.folding import RoleContent, left_out, readings
-from fusion.conversations.rendering import RenderedPrompt, Rendering, TemplateFault, printable, rendered
 from fusion.conversations.vocabulary import token_bytes
 from fusion.runtime.configure import Refusal
+from fusion.runtime.templates.folding import RoleContent, left_out, readings
+from fusion.runtime.templates.rendering import RenderedPrompt, Rendering, TemplateFault, printable, rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -72,7 +72,7 @@ def label_rows(
     takes for such wherever they stand.
 
     Raises Refusal when the tokenizer has no template, or when the template cannot render a conversation within bounds
-    (`fusion.conversations.rendering`), changes or leaves out what anybody says, does not continue from its own
+    (`fusion.runtime.templates.rendering`), changes or leaves out what anybody says, does not continue from its own
     generation prompt or does not end turns with one token.
     """
     if not conversations:

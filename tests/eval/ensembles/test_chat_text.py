@@ -1,27 +1,20 @@
 """What each message says is found in the rendered conversation, whatever the template does around it."""
 
-from types import SimpleNamespace
-
-import jinja2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.ensembles.chat_text import chat_text, chat_tokens
+from eval.serve.chat_template import ChatTemplate
 
-PLAIN = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}{% if generate %}<assistant>{% endif %}"
+TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"
+PLAIN = TURNS + "{% if add_generation_prompt %}<assistant>{% endif %}"
 TRIMMING = PLAIN.replace("m.content", "m.content | trim")
 SWITCHING = "{% if 'x' in messages[0].content %}with x: {% endif %}" + PLAIN
 
 
-def rendering(template: str) -> SimpleNamespace:
-    compiled = jinja2.Environment(keep_trailing_newline=True).from_string(template)
-
-    def apply_chat_template(messages, *, add_generation_prompt, tokenize):
-        assert tokenize is False
-        return compiled.render(messages=messages, generate=add_generation_prompt)
-
-    return SimpleNamespace(apply_chat_template=apply_chat_template)
+def rendering(template: str) -> ChatTemplate:
+    return ChatTemplate(text=template, given={})
 
 
 def said(*contents: str) -> list[dict[str, str]]:
@@ -58,7 +51,7 @@ def test_what_changes_more_has_no_spans(template, message):
 @pytest.mark.parametrize("kind", ["bytes", "pieces"])
 def test_tokens_of_a_message_are_those_that_hold_its_characters(tokenizers, kind):
     tokenizer = tokenizers[kind]
-    found = chat_text(tokenizer, said("What is the naïve sum?", "sixteen"))
+    found = chat_text(ChatTemplate.of(tokenizer), said("What is the naïve sum?", "sixteen"))
     tokens = chat_tokens(tokenizer, found.text)
     for start, end in found.spans:
         places = tokens.within(start, end)

@@ -98,7 +98,7 @@ def alone(path, question, max_tokens) -> tuple[str, ...]:
     said: list[str] = []
     for _ in question.turns:
         job = Completion(
-            messages=next_messages(question, said),
+            messages=generator.template.one_message(next_messages(question, said)),
             max_tokens=max_tokens,
             temperature=0.0,
             top_p=1.0,
@@ -126,7 +126,7 @@ def test_models_of_one_tokenizer_decode_by_the_weighted_sum_of_their_logits(loca
 
     models, _ = local
     one, other = models["bytes"], models["other"]
-    prompt = one.ids(one.prompt([{"role": "user", "content": "The sum of 7 + 9"}]))
+    prompt = one.ids(one.template.prompt([{"role": "user", "content": "The sum of 7 + 9"}]))
     mixture = Mixture([one, other])
     prompts = [mixture._prompt(model, [{"role": "user", "content": "The sum of 7 + 9"}]) for model in (one, other)]
     _, weights = mixture.weights(prompts, PackLLMSim())

@@ -198,6 +198,54 @@ def test_a_missing_first_look_holds_back_the_second_of_its_question_alone(endpoi
     assert len(flaky.asked) == 2 * QUESTIONS + 1  # the failed one was asked twice
 
 
+def _panel_of(servers, **settings):
+    """A panel of two looks; `settings` are those of its last member."""
+    *others, (name, server) = servers.items()
+    members = {other: one.judge(model=other) for other, one in others}
+    return Panel(members=members | {name: server.judge(model=name, **settings)}, layers=2)
+
+
+def test_a_member_that_is_asked_otherwise_and_says_the_same_costs_the_others_no_second_look(endpoint, hold):
+    servers = {"steady": endpoint(rating(7)), "other": endpoint(rating(5))}
+    hold(_panel_of(servers))
+    assert [len(server.asked) for server in servers.values()] == [2 * QUESTIONS, 2 * QUESTIONS]
+    _, rows, _ = hold(_panel_of(servers, extra={"temperature": 0.5}))
+    assert rows["rating"].value == 6
+    assert [len(server.asked) for server in servers.values()] == [2 * QUESTIONS, 4 * QUESTIONS]
+
+
+def test_a_second_look_is_asked_again_for_the_one_question_where_a_colleague_said_something_else(endpoint, hold):
+    def script(question, _):
+        return f"[[{9 if moved[0] and 'question 2' in question else 5}]]"
+
+    moved = [False]
+    servers = {"steady": endpoint(rating(7)), "other": endpoint(script)}
+    hold(_panel_of(servers))
+    moved[0] = True
+    hold(_panel_of(servers, extra={"temperature": 0.5}))
+    (again,) = servers["steady"].asked[2 * QUESTIONS :]
+    assert "question 2" in again["messages"][1]["content"]
+    assert "[Review 2]\n[[9]]" in again["messages"][-1]["content"]
+    # And both second looks are there, whichever the colleague is asked for.
+    for settings in ({}, {"extra": {"temperature": 0.5}}):
+        hold(_panel_of(servers, **settings))
+    assert len(servers["steady"].asked) == 2 * QUESTIONS + 1
+
+
+def test_second_looks_count_in_the_estimate_until_the_first_are_known(endpoint, hold):
+    servers = {"steady": endpoint(rating(7)), "other": endpoint(rating(5))}
+    hold(_panel_of(servers))
+    _, _, notes = hold(_panel_of(servers, extra={"temperature": 0.5}))
+    charged = [note for note in notes if " is asked for " in note]
+    # Before the colleague has spoken nobody knows what the second look shows, so it may have to be paid for.
+    assert [note.split(" replies")[0] for note in charged] == [
+        f"steady is asked for {QUESTIONS}",
+        f"other is asked for {2 * QUESTIONS}",
+    ]
+    hold(_panel_of(servers, extra={"temperature": 0.5}))
+    assert [len(server.asked) for server in servers.values()] == [2 * QUESTIONS, 4 * QUESTIONS]
+
+
 def test_a_budget_is_held_before_anything_is_asked_and_measured_rates_replace_the_guess(endpoint, hold):
     server = endpoint(rating(7))
     price = Price(prompt=1e6, completion=1e6)  # one a token

@@ -7,6 +7,7 @@ import torch
 from tokenizers import processors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from eval.serve.chat_template import ChatTemplate
 from eval.serve.generation import Generator, turn_end
 
 
@@ -36,8 +37,9 @@ def test_a_prompt_is_what_the_chat_template_writes_and_begins_once(make_checkpoi
     read = AutoTokenizer.from_pretrained(checkpoint)
     assert read("seven")["input_ids"][0] == ids[0][1]  # a tokenizer that begins every text, as Llama's does
 
-    job = Job(messages=[{"role": "user", "content": "seven and nine"}])
-    Generator.load(checkpoint, dtype="float32", device="cpu", longest=None).complete([job])
+    generator = Generator.load(checkpoint, dtype="float32", device="cpu", longest=None)
+    job = Job(messages=generator.template.one_message([{"role": "user", "content": "seven and nine"}]))
+    generator.complete([job])
     assert job.result is not None
 
     # By hand: the template's special tokens, the words between them, the model's likeliest token six times.
@@ -56,8 +58,8 @@ def test_a_prompt_is_what_the_chat_template_writes_and_begins_once(make_checkpoi
 def test_an_answer_ends_where_the_template_ends_one_whatever_the_model_says_its_end_is(make_checkpoint):
     checkpoint = make_checkpoint(3)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    assert turn_end(tokenizer) == tokenizer.convert_tokens_to_ids("<|end|>")
+    assert turn_end(tokenizer, ChatTemplate.of(tokenizer)) == tokenizer.convert_tokens_to_ids("<|end|>")
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    assert turn_end(tokenizer) is None  # ends by words
+    assert turn_end(tokenizer, ChatTemplate.of(tokenizer)) is None  # ends by words
     tokenizer.chat_template = "{{ raise_exception('no') }}"
-    assert turn_end(tokenizer) is None
+    assert turn_end(tokenizer, ChatTemplate.of(tokenizer)) is None

@@ -260,3 +260,20 @@ def test_no_flag_or_variable_fetches_or_tells_anything():
     assert variables(SETTINGS)["HF_HUB_OFFLINE"] == "1"
     assert variables(SETTINGS)["VLLM_NO_USAGE_STATS"] == "1"
     assert "VLLM_API_KEY" not in variables(SETTINGS)
+
+
+def test_the_server_reads_the_very_tokens_of_the_text_that_we_rendered(running, first):
+    """Whatever the text looks like: a template of its own in it, control tokens, white space at its ends."""
+    from transformers import AutoTokenizer
+
+    server, _, _ = running
+    server.load(first)
+    endpoint = server.endpoint
+    tokenizer = AutoTokenizer.from_pretrained(first)
+    control = Control(root=endpoint.base_url.removesuffix("/v1"), key=endpoint.key)
+    for said in ("seven", "  {{ messages }} {% raw %}\n", "<|end|><|user|> nine\n\n", "naïve 🙂"):
+        messages = endpoint.template.one_message([{"role": "user", "content": said}])
+        body = {"model": endpoint.model, "messages": messages, "max_tokens": 1, "return_token_ids": True}
+        status, reply = control.post("/v1/chat/completions", body)
+        assert status == 200
+        assert reply["prompt_token_ids"] == tokenizer(messages[0]["content"], add_special_tokens=False)["input_ids"]

@@ -10,11 +10,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from fusion.conversations.conversation import Conversation, Message
-from fusion.conversations.folding import readings
-from fusion.conversations.pinned import pinned
 from fusion.conversations.template import LabelledRow, label_rows
 from fusion.conversations.vocabulary import token_bytes
 from fusion.runtime.configure import Refusal
+from fusion.runtime.templates.folding import readings
+from fusion.runtime.templates.pinned import pinned
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

@@ -11,10 +11,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from fusion.conversations.conversation import Conversation, Message
-from fusion.conversations.pinned import pinned
-from fusion.conversations.rendering import rendered
 from fusion.conversations.template import end_of_turn_id, label_rows
 from fusion.conversations.vocabulary import token_bytes
+from fusion.runtime.templates.pinned import pinned
+from fusion.runtime.templates.rendering import rendered
 
 CONF = Path(__file__).parents[3] / "conf" / "template"
 ENDS = {

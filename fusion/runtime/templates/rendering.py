@@ -1,7 +1,7 @@
 """A conversation's text by a chat template, rendered in a process of its own.
 
 One process serves this one for as long as it lives; it is started at the first conversation, and again after a template
-that it did not survive.  What a template may use up stands in `fusion/conversations/render_child.py`.
+that it did not survive.  What a template may use up stands in `fusion/runtime/templates/render_child.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusion.conversations import render_child
+from fusion.runtime.templates import render_child
+from fusion.runtime.templates.folding import RoleContent, left_out, readings
 
 Turns = Sequence[Mapping[str, Any]]  # messages as a template sees them: role and content
 
@@ -42,19 +43,40 @@ class Rendering:
     prompts: tuple[RenderedPrompt, ...]
 
 
-def rendered(template: str, messages: Turns, *, given: Mapping[str, object]) -> Rendering:
+def rendered(template: str, messages: Turns, *, given: Mapping[str, object], waits: bool = False) -> Rendering:
     """The text of `messages`; `given` are the special tokens by the names that templates know them by.
 
+    With `waits` the text ends with the generation prompt of the next answer, and those before it are not looked for.
     Raises TemplateFault for a template that fails, in whatever way, takes too long or too much memory, writes too long
     a text or asks for today's date.
     """
-    request = {"template": template, "messages": messages, "given": given}
+    request = {"template": template, "messages": messages, "given": given, "waits": waits}
     with _CHILD.asked:
         found = _CHILD.answer(json.dumps(request).encode() + b"\n")
     if "error" in found:
         raise TemplateFault(printable(found["error"]))
     prompts = tuple(RenderedPrompt(shared=shared, rest=rest) for shared, rest in found["prompts"])
     return Rendering(text=found["text"], prompts=prompts)
+
+
+def as_taken(
+    template: str, turns: Sequence[RoleContent], *, given: Mapping[str, object], waits: bool = False
+) -> tuple[Rendering, bool]:
+    """The conversation in the first reading (`readings`) that the template takes, and whether that is not the
+    conversation as it is.  Raises TemplateFault where no reading helps, with what was wrong with the first.
+    """
+    faults = []
+    for number, reading in enumerate(readings(turns)):
+        try:
+            found = rendered(template, reading, given=given, waits=waits)
+        except TemplateFault as fault:
+            faults.append(fault)
+            continue
+        unsaid = left_out([turn for turn in reading if turn["role"] != "assistant"], found.text)
+        if unsaid is None:
+            return found, number > 0
+        faults.append(TemplateFault(f"it leaves out or changes a turn of the {unsaid}'s"))
+    raise faults[0]
 
 
 def printable(text: str, *, longest: int = 300) -> str:

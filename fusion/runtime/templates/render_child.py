@@ -1,6 +1,6 @@
 """The process in which chat templates run.  A template is a stranger's program, so here it has little time and memory.
 
-`fusion.conversations.rendering` starts this file and asks it line by line, in JSON; it answers in the same way.  It
+`fusion.runtime.templates.rendering` starts this file and asks it line by line, in JSON; it answers in the same way.  It
 imports nothing of the project and of libraries jinja2 alone, so it starts in a tenth of a second.  Templates find the
 surroundings that transformers gives them (`apply_chat_template`), but for the clock and for chance: a text that depends
 on the day it was rendered on would be another text the next day.
@@ -74,7 +74,7 @@ def compiled(template: str) -> jinja2.Template:
 
 def answer(request: Mapping[str, Any]) -> dict[str, object]:
     """The conversation's text, and where each assistant turn's generation prompt parts from it: [characters that both
-    begin with, what else is in the prompt]."""
+    begin with, what else is in the prompt].  Of a conversation that waits for its next answer, the text alone."""
     messages: Sequence[Mapping[str, Any]] = request["messages"]
     limit = LONGEST + TIMES * sum(len(message["content"]) for message in messages)
     template = compiled(request["template"])
@@ -88,6 +88,8 @@ def answer(request: Mapping[str, Any]) -> dict[str, object]:
             raise ValueError("its text has half a surrogate pair, which no UTF-8 spells")
         return text
 
+    if request["waits"]:
+        return {"text": rendered(messages, True), "prompts": []}
     text = rendered(messages, False)
     prompts = [
         _parting(text, rendered(messages[:number], True))

@@ -21,6 +21,7 @@ from typing import Any
 
 from fusion.runtime.configure import Refusal
 
+DATE = "2024-07-26"  # today, for a template that asks and was told no other day; Llama 3's own falls back on it
 _CLOCK = "strftime_now"  # what templates call to write today's date
 _CODES = "aAbBcCdDeFgGhHIjklmMnpPrRStTuUVwWxXyYzZ"
 _FLAGS = "-_0^#"  # of the C library: %-d is 6 where %d is 06

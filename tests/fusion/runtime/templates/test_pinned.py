@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from fusion.conversations.pinned import own_template, pinned, template_of
 from fusion.runtime.configure import Refusal
+from fusion.runtime.templates.pinned import own_template, pinned, template_of
 
 SAID = [{"role": "user", "content": "Hi"}]
 

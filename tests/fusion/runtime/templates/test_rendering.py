@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from fusion.conversations import render_child
-from fusion.conversations.rendering import RenderedPrompt, TemplateFault, printable, rendered
+from fusion.runtime.templates import render_child
+from fusion.runtime.templates.rendering import RenderedPrompt, TemplateFault, printable, rendered
 
 SAID = [{"role": "user", "content": "Hi\n"}, {"role": "assistant", "content": "Grüße 😀"}]
 GIVEN = {"bos_token": "<s>", "eos_token": "</s>"}
