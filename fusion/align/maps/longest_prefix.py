@@ -1,8 +1,8 @@
 """The exact map, and for a token that the pivot lacks the longest pivot token that its text begins with.
 
 A source that says " international" says that the text goes on with " inter", and a pivot that writes the word in pieces
-writes some such piece next.  Its own tokenizer may cut the word elsewhere: a guess, where `string` makes none.  It leaves
-behind no text that begins with a token of the pivot's, so none at all where the pivot has every byte.
+writes some such piece next.  Its own tokenizer may cut the word elsewhere: a guess, where `string` makes none.  No text
+is left behind that begins with a token of the pivot's, so none at all where the pivot has every byte.
 """
 
 from __future__ import annotations

@@ -102,10 +102,13 @@ def test_equal_tokenizers_skip_alignment_where_the_labels_are_equal(tokenizers, 
 
 def says(row, *entries):
     """`row` with these (id, probability) at every position, the rest in the tail."""
-    n, ids, p = len(row.label_ids), *zip(*entries, strict=True)
-    tail = np.full(n, np.log(1 - sum(p)), np.float32)
-    log_probs = np.tile(np.log(np.array(p, np.float32)), (n, 1))
-    return replace(row, top=TopK(ids=np.tile(np.array(ids, np.int32), (n, 1)), log_probs=log_probs, tail=tail))
+    said, n = np.array(entries), len(row.label_ids)
+    top = TopK(
+        ids=np.tile(said[:, 0].astype(np.int32), (n, 1)),
+        log_probs=np.tile(np.log(said[:, 1]).astype(np.float32), (n, 1)),
+        tail=np.full(n, np.log(1 - said[:, 1].sum()), np.float32),
+    )
+    return replace(row, top=top)
 
 
 @pytest.mark.parametrize(("beyond", "kind"), [(0.15, TRANSFERRED), (0.75, EMPTY)])
