@@ -19,7 +19,7 @@ def _aligned(what: str, facts: Mapping[str, Any]) -> Iterator[str]:
     if behind:
         yield (
             f"{what}: {behind:,} of the pivot's {positions:,} positions ({behind / positions:.1%}) lie behind the text"
-            " that it read, which was cut at represent.max_length of its own tokens: it teaches nothing there; raise"
+            " that it read, which was cut at represent.max_length of its own tokens, so it knows nothing of them: raise"
             " represent.max_length"
         )
     moved, empty, given = facts.get("transferred", 0), facts.get("empty", 0), facts.get("given_mass")

@@ -1,5 +1,6 @@
 """What the stages of an experiment work on: the real pipeline, walked with a store that only writes it down."""
 
+import io
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from fusion.experiment import FusionConfig, fusion_config
+from fusion.made import producer
 from fusion.pipeline import FusedModels, run
 from fusion.runtime.artifacts import Artifact, Store
 from fusion.runtime.command import compose
@@ -100,6 +102,33 @@ def test_no_control_shares_a_target_with_the_experiment_and_all_share_sft(other,
     _, control = walked(experiment(tmp_path, other))
     assert not set(keys(fused, "Targets").values()) & set(keys(control, "Targets").values())
     assert keys(fused, "Baselines")["sft"] == keys(control, "Baselines")["sft"]
+
+
+CUT = {
+    "conversations": 8, "labels": 90, "labels_without_target": 30, "conversations_cut": 5,
+    "conversations_without_target": 2,
+}  # fmt: skip
+
+
+def test_a_stage_s_shortfall_is_said_when_it_is_computed_and_when_it_is_found(tmp_path):
+    def said() -> str:
+        console = Console(record=True, quiet=False, file=io.StringIO(), width=500)
+        produce = producer(Store(root=tmp_path), RunProgress(console), lambda: None)
+        for name, facts in (("train", CUT), ("initialise", CUT)):
+            produce(Stage(name=name, what="target-x", config={}, inputs={}, modules=(), build=lambda *_, f=facts: f))
+        return console.export_text()
+
+    first, second = said(), said()
+    assert first.count("30 of 90 labelled tokens") == second.count("30 of 90 labelled tokens") == 1
+    assert "target-x" in first.split("30 of 90")[0]
+
+
+@pytest.mark.parametrize(("represented", "told"), [(100, True), (200, False)])
+def test_a_run_begins_by_saying_that_training_reads_further_than_the_teachers(tmp_path, represented, told):
+    config = experiment(tmp_path, f"represent.max_length={represented}", "train.max_length=200")
+    console = Console(record=True, file=io.StringIO(), width=500)
+    run(config, RunProgress(console), store=Recorder(root=config.artifacts))
+    assert ("represent.max_length=100 is less than train.max_length=200" in console.export_text()) == told
 
 
 def test_a_merge_of_the_same_targets_under_another_seed_is_another_merge(tmp_path):

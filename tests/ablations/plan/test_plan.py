@@ -103,6 +103,21 @@ def test_what_cells_share_is_counted_once(tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("represented", "trained", "lm_weight", "told"),
+    [(100, 101, 0.5, True), (100, 100, 0.5, False), (2048, 1024, 0.0, False), (100, 2048, 1.0, False)],
+)
+def test_a_plan_says_once_where_training_reads_further_than_the_teachers(
+    tmp_path, represented, trained, lm_weight, told
+):
+    lengths = [f"represent.max_length={represented}", f"train.max_length={trained}", f"train.lm_weight={lm_weight}"]
+    found = plan(tmp_path, *lengths, "merge=linear,sce", multirun=True)
+    said = [note for note in found.notes if "no fused target" in note]
+    assert len(said) == told
+    if told:
+        assert f"represent.max_length={represented} is less than train.max_length={trained}" in said[0]
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Plan:
     """The paper's experiment, without weights, dialogues and question files."""

@@ -67,6 +67,30 @@ def test_a_published_table_stands_beside_ours_and_never_in_it(tmp_path, capsys, 
     assert r"\textbf{7.67} ($+53.33$\%)" in (tmp_path / "out/leaderboard.tex").read_text()  # 46 / 6 to 5
 
 
+def test_what_the_cells_stages_left_out_is_said_once_below_the_table(tmp_path, capsys, cell):
+    facts = {
+        "conversations": 8, "labels": 90, "labels_without_target": 30, "conversations_cut": 5,
+        "conversations_without_target": 2,
+    }  # fmt: skip
+    whole = facts | {"labels_without_target": 0}
+    stages = []
+    for what, noted in (("target-a", facts), ("target-b", whole)):
+        path = tmp_path / "train" / what
+        path.mkdir(parents=True)
+        (path / "manifest.json").write_text(json.dumps({"facts": noted, "files": {}}))
+        stages.append({"stage": "train", "what": what, "key": what, "path": str(path)})
+    stages.append({"stage": "train", "what": "target-gone", "key": "gone", "path": str(tmp_path / "gone")})
+    for align in ("em", "ms"):
+        out = cell(tmp_path / "cells", {"pivot": PIVOT, **TARGETS}, align=align)
+        content = json.loads((out / "cell.json").read_text()) | {"stages": stages}
+        (out / "cell.json").write_text(json.dumps(content))
+    report_of(tmp_path / "cells", tmp_path / "out")
+    said = "target-a: 30 of 90 labelled tokens (33.3%) have no fused target"
+    for name in ("leaderboard.html", "leaderboard.md"):
+        text = (tmp_path / "out" / name).read_text()
+        assert text.count(said) == text.count(" labelled tokens ") == 1
+
+
 def test_a_study_s_findings_are_a_part_of_the_page_and_files_beside_it(tmp_path, capsys, cell):
     for align, gain in (("em", 0.0), ("ms", 1.0)):
         models = {"pivot": PIVOT, **TARGETS, "sce": shifted(MERGED, gain)}
