@@ -17,7 +17,7 @@ from fusion.runtime.command import command
 from fusion.runtime.configure import Refusal
 
 if TYPE_CHECKING:
-    from ablations.plan.store import PlannedStage
+    from fusion.planned import PlannedStage
     from fusion.runtime.work import Work
 
 

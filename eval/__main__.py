@@ -31,7 +31,7 @@ def run(settings: dict[str, Any]) -> int | None:
     from eval.report.write import write_report
     from fusion.runtime.configure import Refusal, typed
     from fusion.runtime.digests import directory_key
-    from fusion.runtime.preflight import Preflight, refuse
+    from fusion.runtime.preflight import Preflight, disk_problems, refuse
     from fusion.runtime.progress import RunProgress
 
     if settings["out"] is None:
@@ -45,8 +45,9 @@ def run(settings: dict[str, Any]) -> int | None:
     look = typed(settings["preflight"], Preflight, at="preflight")
     with RunProgress() as progress:
         if answers is not None:
-            wanted = wanted_to_judge(answered(Path(answers), config, label=settings["label"]), config)
-            refuse(judge_problems(wanted, config, ask=look.online(planning=False)))
+            wanting = wanted_to_judge(answered(Path(answers), config, label=settings["label"]), config)
+            room = disk_problems({config.artifacts: float(Path(answers).stat().st_size)})
+            refuse([*room, *judge_problems(wanting, config, ask=look.online(planning=False))])
             scored = judge_answers(Path(answers), config, progress, label=settings["label"])
         else:
             directory = Path(checkpoint).expanduser()
@@ -55,8 +56,8 @@ def run(settings: dict[str, Any]) -> int | None:
             weights = directory_key(directory, config.artifacts / "digests.json")
             name = settings["label"] or directory.name
             candidate = Candidate(model=name, group="Models", path=directory, weights=weights)
-            wanted = wanted_to_evaluate([candidate], config, {})
-            refuse(problems(config, questions={}, judges=wanted, ask=look.online(planning=False)))
+            wanted = wanted_to_evaluate([candidate], config)
+            refuse(problems([candidate], config, wanted, ask=look.online(planning=False)))
             scored = evaluate([candidate], config, progress, {})
     table = write_report(
         scored,

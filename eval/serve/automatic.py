@@ -54,6 +54,9 @@ class Automatic(Serve):
     def in_process(self) -> InProcess | None:
         return self.chosen()[0].in_process
 
+    def obstacles(self) -> list[str]:
+        return self.chosen()[0].obstacles()
+
     def side_by_side(self, gpus: Sequence[str]) -> tuple[Serve, ...]:
         return self.chosen()[0].side_by_side(gpus)
 
