@@ -99,6 +99,7 @@ def recorded_answers(config: EvalConfig) -> Path | None:
 def selfcheck(data: Path, out: str | None) -> int:
     """Print our figure beside every published one, write selfcheck.md and .csv into `out`; 1 when one is off."""
     from eval.selfcheck import check, table
+    from fusion.runtime.next_step import say_next
     from fusion.runtime.visible import visible
 
     rows = check(data.expanduser())
@@ -107,7 +108,10 @@ def selfcheck(data: Path, out: str | None) -> int:
     if out is not None:
         table.write(rows, Path(out))
         print(f"table: {Path(out) / 'selfcheck.md'}")
-    return 0 if all(row.ok for row in rows) else 1
+    agree = all(row.ok for row in rows)
+    evaluation = ["eval", "checkpoint=DIR", "benchmark=[mt_bench,alpaca_eval]", "out=DIR"]
+    say_next("python", "-m", *(evaluation if agree else ["eval.benchmark_data", f"paths.data={data}"]))
+    return 0 if agree else 1
 
 
 if __name__ == "__main__":

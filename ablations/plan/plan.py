@@ -19,6 +19,7 @@ from ablations.plan.record import Budget, Line, Plan
 from eval.serve import SERVERS, Serve
 from fusion.planned import Unplannable
 from fusion.runtime.configure import Refusal, choose, typed
+from fusion.runtime.next_step import say_next
 from fusion.runtime.outlook import process_outlook
 from fusion.runtime.preflight import Preflight, refuse
 
@@ -53,10 +54,11 @@ def before_start(arguments: Sequence[str]) -> None:
 
             print_plan(plan)
             if settings["report"]["out"]:
-                write_plan(plan, Path(settings["report"]["out"]))
+                print(f"plan: {write_plan(plan, Path(settings['report']['out']))}")
         hold(plan, budget)
     refuse(problems)
     if settings["plan"]:
+        say_next("python", "-m", "ablations", *_without_plan(arguments))
         raise SystemExit(0)
     if plan is not None and not sweep.multirun:
         rates = typed(settings["rates"], Rates, at="rates")
@@ -68,6 +70,11 @@ def before_start(arguments: Sequence[str]) -> None:
             ],
             lanes=int(settings["lanes"]),
         )
+
+
+def _without_plan(arguments: Sequence[str]) -> list[str]:
+    """The arguments that start what was planned: a plan's own folder is no run's."""
+    return [one for one in arguments if one.partition("=")[0].strip().lstrip("+") not in ("plan", "report.out")]
 
 
 def looked_over(sweep: Sweep) -> tuple[Plan | None, list[str]]:
