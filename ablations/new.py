@@ -20,6 +20,7 @@ from typing import Literal
 
 from fusion.runtime.command import compose, group_names
 from fusion.runtime.configure import Refusal, nearest
+from fusion.runtime.next_step import say_next
 from fusion.runtime.places import settings_file
 from fusion.runtime.versions import accelerator
 
@@ -176,7 +177,7 @@ def main() -> int:
         return 2
     print(f"written: {path}")
     print(f"what it takes: fusechat-lab ablations experiment={asked.name} plan=true")
-    print(f"run it:        fusechat-lab ablations experiment={asked.name}")
+    say_next("fusechat-lab", "ablations", f"experiment={asked.name}")
     return 0
 
 

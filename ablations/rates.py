@@ -17,7 +17,7 @@ from fusion.runtime.command import command
 from fusion.runtime.configure import Refusal
 
 if TYPE_CHECKING:
-    from ablations.plan.store import PlannedStage
+    from fusion.planned import PlannedStage
     from fusion.runtime.work import Work
 
 
@@ -68,6 +68,8 @@ def run(settings: dict[str, Any]) -> None:
     import yaml
 
     from ablations.plan.book import book_of
+    from fusion.runtime.next_step import say_next
+    from fusion.runtime.places import settings_file
 
     book = book_of([settings])
     made_by = f"experiment={settings['name']}"
@@ -78,7 +80,24 @@ def run(settings: dict[str, Any]) -> None:
         f"# Measured by python -m ablations.rates {made_by} from the manifests of a finished run.\n"
         + yaml.safe_dump(dataclasses.asdict(rates), sort_keys=False, width=110)
     )
-    print(out)
+    print(table(rates))
+    print(f"rates: {out}")
+    # It is an entry where the groups of settings are looked up; elsewhere it has to be put there first.
+    found = settings_file(f"rates/{out.name}")
+    entry = [f"rates={out.stem}"] if found is not None and found.samefile(out) else []
+    say_next("python", "-m", "ablations", "plan=true", made_by, *entry)
+
+
+def table(rates: Rates) -> str:
+    """The rates in aligned columns."""
+    rows = [("work", "units a second", "seconds to start", "bytes an item")]
+    for kind in kinds():
+        rate = rates.of(kind)
+        assert rate is not None
+        rows.append((kind, f"{rate.per_second:,.4g}", f"{rate.start:,.3g}", f"{rate.bytes_each:,.3g}"))
+    widths = [max(len(row[place]) for row in rows) for place in range(4)]
+    aligned = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    return "\n".join("  ".join(cells) for cells in aligned)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ def run(settings: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from ablations.sweep.files import cells_directory, read_cells
+    from ablations.sweep.files import cells_directory, next_step, read_cells
     from ablations.sweep.view import CellsTable
+    from fusion.runtime.next_step import say_next
 
     folder = cells_directory(str(settings["cells"]), Path(settings["paths"]["artifacts"]))
     cells = read_cells(folder)
@@ -27,12 +28,14 @@ def run(settings: dict[str, Any]) -> None:
     if settings["once"] or not console.is_terminal:
         wide = console if console.is_terminal else Console(width=200)  # a log keeps whole columns
         wide.print(f"sweep: {folder}", highlight=False, soft_wrap=True)
-        wide.print(CellsTable(cells))
-        return
-    table = CellsTable(cells, height=max(3, console.height - 4))
-    with Live(get_renderable=table.__rich__, console=console, refresh_per_second=2):
-        while not table.over():
-            time.sleep(1)
+        table = CellsTable(cells)
+        wide.print(table)
+    else:
+        table = CellsTable(cells, height=max(3, console.height - 4))
+        with Live(get_renderable=table.__rich__, console=console, refresh_per_second=2):
+            while not table.over():
+                time.sleep(1)
+    say_next(*next_step(folder, table.states()))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def run(settings: dict[str, Any]) -> int | None:
     from eval.report.write import write_report
     from fusion.runtime.configure import Refusal, typed
     from fusion.runtime.digests import directory_key
-    from fusion.runtime.preflight import Preflight, refuse
+    from fusion.runtime.preflight import Preflight, disk_problems, refuse
     from fusion.runtime.progress import RunProgress
 
     if settings["out"] is None:
@@ -45,8 +45,9 @@ def run(settings: dict[str, Any]) -> int | None:
     look = typed(settings["preflight"], Preflight, at="preflight")
     with RunProgress() as progress:
         if answers is not None:
-            wanted = wanted_to_judge(answered(Path(answers), config, label=settings["label"]), config)
-            refuse(judge_problems(wanted, config, ask=look.online(planning=False)))
+            wanting = wanted_to_judge(answered(Path(answers), config, label=settings["label"]), config)
+            room = disk_problems({config.artifacts: float(Path(answers).stat().st_size)})
+            refuse([*room, *judge_problems(wanting, config, ask=look.online(planning=False))])
             scored = judge_answers(Path(answers), config, progress, label=settings["label"])
         else:
             directory = Path(checkpoint).expanduser()
@@ -55,8 +56,8 @@ def run(settings: dict[str, Any]) -> int | None:
             weights = directory_key(directory, config.artifacts / "digests.json")
             name = settings["label"] or directory.name
             candidate = Candidate(model=name, group="Models", path=directory, weights=weights)
-            wanted = wanted_to_evaluate([candidate], config, {})
-            refuse(problems(config, questions={}, judges=wanted, ask=look.online(planning=False)))
+            wanted = wanted_to_evaluate([candidate], config)
+            refuse(problems([candidate], config, wanted, ask=look.online(planning=False)))
             scored = evaluate([candidate], config, progress, {})
     table = write_report(
         scored,
@@ -98,6 +99,7 @@ def recorded_answers(config: EvalConfig) -> Path | None:
 def selfcheck(data: Path, out: str | None) -> int:
     """Print our figure beside every published one, write selfcheck.md and .csv into `out`; 1 when one is off."""
     from eval.selfcheck import check, table
+    from fusion.runtime.next_step import say_next
     from fusion.runtime.visible import visible
 
     rows = check(data.expanduser())
@@ -106,7 +108,10 @@ def selfcheck(data: Path, out: str | None) -> int:
     if out is not None:
         table.write(rows, Path(out))
         print(f"table: {Path(out) / 'selfcheck.md'}")
-    return 0 if all(row.ok for row in rows) else 1
+    agree = all(row.ok for row in rows)
+    evaluation = ["eval", "checkpoint=DIR", "benchmark=[mt_bench,alpaca_eval]", "out=DIR"]
+    say_next("python", "-m", *(evaluation if agree else ["eval.benchmark_data", f"paths.data={data}"]))
+    return 0 if agree else 1
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
 """What would stop an evaluation, looked for before it starts a server or asks anybody.
 
-    problems(config, questions={}, judges=wanted_to_evaluate(candidates, config, {}), ask=True)
+    problems(candidates, config, wanted_to_evaluate(candidates, config), ask=True)
 
-A judge says itself what it needs (`obstacles`); here is which judges are asked anything at all.
+A judge or a server says itself what it needs (`obstacles`); here is which of them are asked anything at all.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
 
 from eval.answer.candidate import Candidate, digest
+from eval.answer.work import written_bytes
 from eval.benchmarks import JudgedBenchmark, LoadedBenchmark
 from eval.config import EvalConfig
 from eval.ensemble_rows import EnsembleRows
@@ -23,20 +24,51 @@ from eval.judging.head_to_head import pair_up
 from eval.judging.judgement import Judgement, JudgingJob, by_judge, judgements
 from eval.judging.judging import Judging
 from eval.pipeline import Ask, run_stages
+from eval.serve import Serve
+from eval.serve.memory import served_bytes, size_of
 from fusion.runtime.artifacts import Artifact, Store
 from fusion.runtime.configure import Refusal, plain
-from fusion.runtime.preflight import refusals
+from fusion.runtime.preflight import disk_problems, machine_memory, memory_problems, refusals, refuse
 from fusion.runtime.progress import RunProgress
 from fusion.runtime.stage import Advance, Stage, unseen
 
 
-def problems(config: EvalConfig, *, questions: Mapping[str, Path], judges: Sequence[Member], ask: bool) -> list[str]:
-    """Benchmarks whose files are not there or not valid, but for those in `questions`; judges without a key, or who
-    refuse when they are asked once (only with `ask`)."""
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the store does not have: the judges who have not said everything, and whether a model must be served."""
+
+    judges: Sequence[Member]
+    served: bool
+
+
+def problems(candidates: Sequence[Candidate], config: EvalConfig, wanted: Wanted, *, ask: bool) -> list[str]:
+    """Benchmarks whose files are not there or not valid; a server that cannot start, or not with these models; judges
+    without a key; too little room for the answers; and with `ask` those who refuse when they are asked once."""
     found: list[str] = []
-    for entry, benchmark in config.judged.items():
-        found += refusals(functools.partial(_load, benchmark, config.data, questions.get(entry)))
-    return [*found, *judge_problems(judges, config, ask=ask)]
+    loaded: list[LoadedBenchmark] = []
+    for benchmark in config.judged.values():
+        found += refusals(lambda benchmark=benchmark: loaded.append(_load(benchmark, config.data)))
+    if wanted.served:
+        found += [*server_problems([config.serve], ask=ask), *refusals(lambda: _fit(candidates, config.serve))]
+        texts = sum(map(written_bytes, loaded)) * len(candidates)
+        found += disk_problems({config.artifacts: texts})
+    return [*found, *judge_problems(wanted.judges, config, ask=ask)]
+
+
+def server_problems(servers: Iterable[Serve], *, ask: bool) -> list[str]:
+    """What keeps them from serving; `ask`: whether those that run already and know of nothing are asked once."""
+    found: list[str] = []
+    for serve in servers:
+        known = serve.obstacles()
+        refused = serve.asked_once() if ask and not known else None
+        found += [*known, *([refused] if refused else [])]
+    return found
+
+
+def _fit(candidates: Sequence[Candidate], serve: Serve) -> None:
+    """Raises Refusal for a model that the machine's memory does not hold, or whose files are not a model's."""
+    held = {f"serving {candidate.model}": served_bytes(size_of(candidate.path), serve) for candidate in candidates}
+    refuse(memory_problems(held, machine_memory()))
 
 
 def judge_problems(judges: Sequence[Member], config: EvalConfig, *, ask: bool) -> list[str]:
@@ -49,8 +81,8 @@ def judge_problems(judges: Sequence[Member], config: EvalConfig, *, ask: bool) -
     return found
 
 
-def _load(benchmark: JudgedBenchmark, data: Path, questions: Path | None) -> LoadedBenchmark:
-    return benchmark.load(benchmark.files(data, questions=questions))
+def _load(benchmark: JudgedBenchmark, data: Path) -> LoadedBenchmark:
+    return benchmark.load(benchmark.files(data))
 
 
 def seated(config: EvalConfig) -> list[Member]:
@@ -78,23 +110,25 @@ def wanted_to_judge(jobs: Sequence[JudgingJob], config: EvalConfig) -> list[Memb
     return wanting([one for layer in layers for one in layer.values()])
 
 
-def wanted_to_evaluate(
-    candidates: Sequence[Candidate], config: EvalConfig, questions: Mapping[str, Path]
-) -> list[Member]:
-    """The judges of checkpoints whose verdicts are not all in the store; all, where an answer is missing there."""
+def wanted_to_evaluate(candidates: Sequence[Candidate], config: EvalConfig) -> Wanted:
+    """What of checkpoints' answers and verdicts is not in the store; all judges, where an answer is missing there."""
     store, seen = LookingStore(root=config.artifacts, reuse=config.reuse), list[Judgement]()
     progress = RunProgress(Console(quiet=True))
 
+    served = True
+
     def look(ask: Ask) -> None:
+        nonlocal served
         ask(candidates, config.serve, _no_server)
+        served = False
 
     try:
-        loaded = {entry: _load(one, config.data, questions.get(entry)) for entry, one in config.judged.items()}
+        loaded = {entry: _load(one, config.data) for entry, one in config.judged.items()}
         judging = Judging(config, progress, store, seen.extend)
         run_stages(candidates, loaded, EnsembleRows(candidates, config, progress), judging, look)
     except (NotThere, Refusal):  # what is refused is refused again, by its own part
         pass
-    return wanting(seen) if seen else seated(config)
+    return Wanted(judges=wanting(seen) if seen else seated(config), served=served)
 
 
 class NotThere(Exception):

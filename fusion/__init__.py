@@ -15,8 +15,10 @@
     tasks/             what a row of the table learns beside the labels
     experiment.py      the typed config of all these
     dialogues.py       the dialogues of an experiment as an artifact
+    expected.py        how many dialogues there will be, and how long, for plans
     made.py            what an experiment makes of its models, each once
     pipeline.py        READ FIRST: all stages, one call each
+    planned.py         the same, walked with a store that computes nothing
     preflight.py       what would stop them, looked for before the first
 
 Each line uses only lines above it; tests/test_layers.py holds the order.

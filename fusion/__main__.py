@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from fusion.runtime.command import command
 
 
-def run(settings: dict[str, object]) -> None:
+def run(settings: dict[str, Any]) -> None:
     """Run the stages and print where each model's checkpoint lies."""
     from fusion.pipeline import fusion_config
     from fusion.pipeline import run as fuse
-    from fusion.preflight import problems
+    from fusion.preflight import machine_problems, problems
     from fusion.runtime.artifacts import Store
     from fusion.runtime.configure import typed
     from fusion.runtime.next_step import say_next
@@ -20,7 +21,8 @@ def run(settings: dict[str, object]) -> None:
 
     config = fusion_config(settings)
     look = typed(settings["preflight"], Preflight, at="preflight")
-    refuse(problems(config, Store(root=config.artifacts, reuse=config.reuse), ask=look.online(planning=False)))
+    found = problems(config, Store(root=config.artifacts, reuse=config.reuse), ask=look.online(planning=False))
+    refuse([*found, *machine_problems(config, settings.get("expected"))])
     with RunProgress() as progress:
         models = fuse(config, progress)
         progress.note(f"stages: {progress.computed} computed, {progress.reused} reused")

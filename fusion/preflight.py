@@ -1,12 +1,15 @@
 """What would stop fusion, looked for before anything is trained: models that are not to be had, dialogues that cannot
-be read, and templates that do not render them."""
+be read, templates that do not render them, and a machine that is too small."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from huggingface_hub.constants import HF_HUB_CACHE
 
 from fusion.checkpoint import Checkpoint
 from fusion.conversations.conversation import Conversation, load_conversations, read_conversations
@@ -14,11 +17,13 @@ from fusion.conversations.files import FUSION
 from fusion.dialogues import dialogues_stage
 from fusion.experiment import FusionConfig
 from fusion.models import checkpoint_directory, hub_problem, on_this_disk, with_template
+from fusion.planned import Book, PlannedStage, Unplannable, walked
 from fusion.pocket.dialogues import PocketData
 from fusion.represent.stage import represent_stage
 from fusion.runtime.artifacts import Artifact, Store
 from fusion.runtime.configure import Refusal
-from fusion.runtime.preflight import refusals
+from fusion.runtime.preflight import disk_problems, machine_memory, memory_problems, refusals
+from fusion.runtime.work import Work
 
 
 def problems(config: FusionConfig, store: Store, *, ask: bool) -> list[str]:
@@ -49,6 +54,38 @@ def problems(config: FusionConfig, store: Store, *, ask: bool) -> list[str]:
             if not _represented(directory, label, artifact, config, store):
                 found += template_problems(label, directory, conversations, config)
     return found
+
+
+def machine_problems(config: FusionConfig, expected: Mapping[str, Any] | None) -> list[str]:
+    """Too little room for the checkpoints still to be made, or memory for the largest; none where nothing says how
+    large they are."""
+    book = Book()
+    with tempfile.TemporaryDirectory(prefix="fusechat-plan-") as scratch:
+        try:
+            walked(config, book, Path(scratch), expected)
+        except Unplannable:
+            return []
+        except Refusal as refusal:
+            return [str(refusal)]
+    compute = [stage for stage in book.stages.values() if stage.found is None]
+    written = written_below(compute, lambda work: work.bytes, config.artifacts, lanes=config.lanes)
+    return [*disk_problems(written), *memory_problems(memory_for(compute), machine_memory())]
+
+
+def written_below(
+    compute: Sequence[PlannedStage], stays: Callable[[Work], float], artifacts: Path, *, lanes: int
+) -> dict[Path, float]:
+    """Bytes that stages still write, by where they go: models of the hub into its cache, all else into the store, with
+    what `lanes` of them need while they run; `stays`: what each leaves."""
+    fetched = sum(stays(stage.work) for stage in compute if stage.stage == "download")
+    kept = sum(stays(stage.work) for stage in compute if stage.stage != "download")
+    working = max((stage.work.working for stage in compute), default=0.0) * lanes
+    return {artifacts: kept + working, Path(HF_HUB_CACHE): fetched}
+
+
+def memory_for(compute: Sequence[PlannedStage]) -> dict[str, float]:
+    """Bytes of memory that stages need at least, by what they do."""
+    return {f"{stage.stage} {stage.what}": max(stage.work.holds, stage.work.memory) for stage in compute}
 
 
 def template_problems(

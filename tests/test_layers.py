@@ -39,9 +39,12 @@ ROOMS = {
         ("experiment",),
         (
             "dialogues",
+            "expected",
             "made",
         ),
-        ("pipeline", "preflight"),
+        ("pipeline",),
+        ("planned",),
+        ("preflight",),
         ("__main__",),
     ),
     "eval": (

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from ablations.plan.plan import plan_of
-from ablations.plan.store import PlannedStage
 from ablations.sweep.cells import expand
+from fusion.planned import PlannedStage
 from fusion.runtime.artifacts import Store
 from fusion.runtime.digests import file_digest
 

@@ -2,8 +2,6 @@
 
 In reading order:
 
-    work.py       how many dialogues are fused on, and how long they are
-    store.py      an artifact store that computes nothing and notes what it is asked for
     charges.py    what judges are asked for, and what that costs
     book.py       every stage that the cells ask for, each once
     rates.py      how fast a machine works: from work to hours and bytes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,12 +11,11 @@ from rich.console import Console
 
 from ablations.cell import candidates, evaluation_config, own_questions
 from ablations.plan.charges import Demand
-from ablations.plan.store import Book, PlanningStore
-from ablations.plan.work import dialogues_of
 from eval.ensemble_rows import EnsembleRows
 from eval.judging.judging import Judging
 from eval.pipeline import run_stages
-from fusion.pipeline import fusion_config, run
+from fusion.pipeline import fusion_config
+from fusion.planned import Book, walked
 from fusion.runtime.progress import RunProgress
 
 
@@ -35,12 +33,10 @@ def book_of(cells: Iterable[Mapping[str, Any]], asked: Demand | None = None) -> 
 
 def _enter(settings: Mapping[str, Any], book: Book, asked: Demand, scratch: Path) -> None:
     """Walk one cell with a store that computes nothing and without a server, as `ablations.cell.run_cell` does with."""
-    fusing = dataclasses.replace(fusion_config(settings), lanes=1)  # so that inputs are entered before outputs
+    fusing = fusion_config(settings)
     evaluating = evaluation_config(settings, fusing)
-    dialogues = dialogues_of(fusing, settings.get("expected"))
-    store = PlanningStore(root=fusing.artifacts, reuse=fusing.reuse, scratch=scratch, book=book, dialogues=dialogues)
+    store, fused = walked(fusing, book, scratch, settings.get("expected"))
     progress = RunProgress(Console(quiet=True))
-    fused = run(fusing, progress, store=store, locate=store.locate)
     questions = own_questions(fused)
     models = asked.unplanned(candidates(fused), evaluating, questions)
     ensembles = EnsembleRows(models, evaluating, progress)

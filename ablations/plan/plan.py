@@ -3,7 +3,7 @@
     python -m ablations plan=true experiment=fusechat_7b_v2
     python -m ablations plan=true -m experiment=pocket align=em,mined merge=linear,sce report.out=reports/plan
 
-The pipeline itself is walked, with a store that computes nothing (`ablations.plan.store`), so every stage of a run is
+The pipeline itself is walked, with a store that computes nothing (`fusion.planned`), so every stage of a run is
 counted once over all cells, and is known to be there or still to be made, with all that lies behind it.  A plan above a
 `budget` is refused before the first cell starts, whichever launcher is used.
 """
@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.plan.rates import Rates
 from ablations.plan.record import Budget, Line, Plan
-from ablations.plan.store import Unplannable
-from fusion.runtime.configure import Refusal, typed
+from eval.serve import SERVERS, Serve
+from fusion.planned import Unplannable
+from fusion.runtime.configure import Refusal, choose, typed
+from fusion.runtime.next_step import say_next
 from fusion.runtime.outlook import process_outlook
 from fusion.runtime.preflight import Preflight, refuse
 
 if TYPE_CHECKING:
     from ablations.plan.charges import Demand
-    from ablations.plan.store import PlannedStage
     from ablations.sweep.cells import Sweep
+    from fusion.planned import PlannedStage
 
 
 def before_start(arguments: Sequence[str]) -> None:
@@ -52,10 +54,11 @@ def before_start(arguments: Sequence[str]) -> None:
 
             print_plan(plan)
             if settings["report"]["out"]:
-                write_plan(plan, Path(settings["report"]["out"]))
+                print(f"plan: {write_plan(plan, Path(settings['report']['out']))}")
         hold(plan, budget)
     refuse(problems)
     if settings["plan"]:
+        say_next("python", "-m", "ablations", *_without_plan(arguments))
         raise SystemExit(0)
     if plan is not None and not sweep.multirun:
         rates = typed(settings["rates"], Rates, at="rates")
@@ -67,6 +70,11 @@ def before_start(arguments: Sequence[str]) -> None:
             ],
             lanes=int(settings["lanes"]),
         )
+
+
+def _without_plan(arguments: Sequence[str]) -> list[str]:
+    """The arguments that start what was planned: a plan's own folder is no run's."""
+    return [one for one in arguments if one.partition("=")[0].strip().lstrip("+") not in ("plan", "report.out")]
 
 
 def looked_over(sweep: Sweep) -> tuple[Plan | None, list[str]]:
@@ -92,14 +100,8 @@ def looked_over(sweep: Sweep) -> tuple[Plan | None, list[str]]:
         return None, [*found, str(unplannable)] if wanted else found
     except Refusal as refusal:
         return None, [*found, str(refusal)] if wanted or not sweep.multirun else found
-    found += planned_problems(
-        plan,
-        asked,
-        typed(first["rates"], Rates, at="rates"),
-        Path(first["paths"]["artifacts"]).expanduser(),
-        ask=ask,
-        here=str(sweep.master.hydra.launcher._target_).endswith(".BasicLauncher"),
-    )
+    here = str(sweep.master.hydra.launcher._target_).endswith(".BasicLauncher")
+    found += planned_problems(plan, asked, first, _servers(fit), ask=ask, here=here)
     return plan, found
 
 
@@ -117,6 +119,12 @@ def _fit(cells: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], l
         else:
             fit.append(settings)
     return fit, refused
+
+
+def _servers(cells: Sequence[Mapping[str, Any]]) -> list[Serve]:
+    """How the cells' models are served, each way once."""
+    chosen = [choose(SERVERS, settings["serve"], at="serve") for settings in cells]
+    return [*{repr(serve): serve for serve in chosen}.values()]
 
 
 def hold(plan: Plan, budget: Budget) -> None:

@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.constants import HF_HUB_CACHE
-
 from ablations.plan.charges import Demand
 from ablations.plan.rates import Rates
 from ablations.plan.record import Plan
-from ablations.plan.store import Book, PlannedStage, PlanningStore
-from eval.preflight import judge_problems
+from eval.preflight import judge_problems, server_problems
+from eval.serve import Serve
 from fusion.experiment import FusionConfig
 from fusion.pipeline import fusion_config
+from fusion.planned import Book, PlanningStore
+from fusion.preflight import memory_for, written_below
 from fusion.preflight import problems as fusion_problems
+from fusion.runtime.configure import typed
 from fusion.runtime.preflight import disk_problems, machine_memory, memory_problems
 from fusion.runtime.work import Dialogues
 
@@ -34,33 +35,24 @@ def problems(cells: Sequence[Mapping[str, Any]], *, ask: bool) -> list[str]:
     return found
 
 
-def planned_problems(plan: Plan, asked: Demand, rates: Rates, artifacts: Path, *, ask: bool, here: bool) -> list[str]:
+def planned_problems(
+    plan: Plan, asked: Demand, settings: Mapping[str, Any], servers: Sequence[Serve], *, ask: bool, here: bool
+) -> list[str]:
     """What a plan shows to be missing: question files, what judges need, room on disk; and where the cells run `here`,
-    on this machine, memory."""
+    on this machine, memory, and what the `servers` need of which one is asked."""
     compute = [stage for stage in plan.stages if stage.found is None]
+    rates = typed(settings["rates"], Rates, at="rates")
+    artifacts = Path(settings["paths"]["artifacts"]).expanduser()
     found = [*asked.unknown.values()]
+    if here and any(stage.stage == "answers" for stage in compute):
+        found += server_problems(servers, ask=ask)
     for judge, config in asked.judges.values():
         found += judge_problems([judge], config, ask=ask)
-    return [
-        *found,
-        *disk_problems(_written(compute, plan.working, rates, artifacts)),
-        *_memory(compute, here),
-    ]
+    found += disk_problems(written_below(compute, rates.bytes, artifacts, lanes=int(settings["lanes"])))
+    return [*found, *(memory_problems(memory_for(compute), machine_memory()) if here else [])]
 
 
 def _read_by(fusing: FusionConfig) -> str:
     """What of an experiment decides which models read which dialogues."""
     parts = (fusing.models, fusing.data, fusing.data_share, fusing.seed, fusing.represent, fusing.artifacts)
     return repr(parts)
-
-
-def _written(compute: Sequence[PlannedStage], working: float, rates: Rates, artifacts: Path) -> dict[Path, float]:
-    """Bytes still to be written, by where they go: models of the hub into its cache, all else into the store."""
-    fetched = sum(rates.bytes(stage.work) for stage in compute if stage.stage == "download")
-    stays = sum(rates.bytes(stage.work) for stage in compute if stage.stage != "download")
-    return {artifacts: stays + working, Path(HF_HUB_CACHE): fetched}
-
-
-def _memory(compute: Sequence[PlannedStage], here: bool) -> list[str]:
-    held = {f"{stage.stage} {stage.what}": max(stage.work.holds, stage.work.memory) for stage in compute}
-    return memory_problems(held, machine_memory()) if here else []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ablations.plan.charges import Charge
-    from ablations.plan.store import PlannedStage
+    from fusion.planned import PlannedStage
 
 
 @dataclass(frozen=True, kw_only=True)

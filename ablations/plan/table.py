@@ -42,8 +42,9 @@ def print_plan(plan: Plan) -> None:
         console.print(text, style=None if text in said else "dim", markup=False, highlight=False, soft_wrap=True)
 
 
-def write_plan(plan: Plan, out: Path) -> None:
-    """Write plan.json (lines, stages with their keys, charges, totals, notes) and plan.csv (the lines) into `out`."""
+def write_plan(plan: Plan, out: Path) -> Path:
+    """Write plan.json (lines, stages with their keys, charges, totals, notes), which is returned, and plan.csv (the
+    lines) into `out`."""
     out.mkdir(parents=True, exist_ok=True)
     lines = [dataclasses.asdict(line) for line in plan.lines]
     (out / "plan.csv").write_text(table_csv(pd.DataFrame(lines)), encoding="utf-8")
@@ -61,6 +62,7 @@ def write_plan(plan: Plan, out: Path) -> None:
         "notes": plan.notes,
     }
     (out / "plan.json").write_text(json.dumps(content, indent=1) + "\n")
+    return out / "plan.json"
 
 
 def _judging(plan: Plan) -> Iterator[str]:

@@ -18,6 +18,7 @@ from ablations.regression.report import Check, junit, markdown, text
 from ablations.regression.scores import KEY, compare, read_scores, write_baseline
 from fusion.runtime.command import command
 from fusion.runtime.configure import Refusal
+from fusion.runtime.next_step import say_next
 
 
 def check(scores: Path, baseline: Path, *, replaced: bool = False) -> Check:
@@ -61,11 +62,22 @@ def run(settings: dict[str, Any]) -> int:
         publish(found, scores.parent)
     if found is not None and not update:
         print(found.verdict)
+        print(f"page: {scores.parent / 'regression.md'}")
+        again = ["python", "-m", "ablations.regression", f"scores={scores}", f"baseline={baseline}"]
+        say_next(*([*again, "update=true"] if found.failed else _after(scores.parent)))
         return int(found.failed)
     write_baseline(read_scores(scores), baseline)
     write_chain(read_chain(scores.parent), chain_file(baseline))
     print(f"written: {baseline}, {chain_file(baseline)}")
+    say_next("python", "-m", "ablations.regression", f"scores={scores}", f"baseline={baseline}")
     return 0
+
+
+def _after(report: Path) -> list[str]:
+    """The command that goes on from a report in which nothing moved."""
+    if (report / "cell.json").exists():
+        return ["python", "-m", "ablations.report", f"cells={report}", f"out={report / 'report'}"]
+    return ["python", "-m", "eval", "selfcheck=true"]
 
 
 def publish(found: Check, out: Path) -> None:

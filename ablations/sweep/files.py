@@ -106,6 +106,16 @@ def read_cells(sweep: Path) -> list[SweepCell]:
     ]
 
 
+def next_step(sweep: Path, states: Sequence[CellState]) -> list[str]:
+    """The command that goes on from a sweep: watch what runs or waits, take up what failed, or report on all."""
+    found = {state.state for state in states}
+    if "running" in found:
+        return ["python", "-m", "ablations.watch", f"cells={sweep}"]
+    if found - {"finished"}:
+        return ["python", "-m", "ablations", f"resume={sweep}"]
+    return ["python", "-m", "ablations.report", f"cells={sweep}", f"out={sweep}/report"]
+
+
 def labels(cells: Sequence[SweepCell]) -> dict[str, str]:
     """By a cell's name, the overrides that not all cells share, by which a reader can distinguish them."""
     shared = set.intersection(*(set(cell.overrides) for cell in cells)) if len(cells) > 1 else set()

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 import yaml
 
 from ablations.made_by import outdated, read_code
-from ablations.sweep.files import SweepCell, cells_directory, fail, forget, state_of, where_stopped, write_cells
+from ablations.sweep.files import (
+    SweepCell,
+    cells_directory,
+    fail,
+    forget,
+    next_step,
+    state_of,
+    where_stopped,
+    write_cells,
+)
 from ablations.sweep.view import failures_table, watching
 from fusion.runtime.command import plain_settings
 from fusion.runtime.configure import Refusal
@@ -207,7 +216,7 @@ def _ended(cells: Sequence[SweepCell], folder: Path) -> int:
     print(f"sweep: {folder}")
     failures = [state.failure for state in states if state.failure is not None]
     if counts["finished"] == len(cells):
-        say_next("python", "-m", "ablations.report", f"cells={folder}", f"out={folder}/report")
+        say_next(*next_step(folder, states))
         return 0
     _say_how_to_go_on(folder)
     return 2 if not counts["waiting"] and all(failure.refused for failure in failures) else 1

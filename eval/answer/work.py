@@ -9,8 +9,8 @@ from eval.benchmarks.protocol import Asking
 from eval.benchmarks.stand_ins import filler
 from eval.records import Answer, Question
 from eval.serve import Serve
-from fusion.runtime.precision import ITEM_BYTES
-from fusion.runtime.work import CHARACTERS_PER_TOKEN, Known, Size, Work
+from eval.serve.memory import served_bytes
+from fusion.runtime.work import CHARACTERS_PER_TOKEN, Known, Work
 
 
 def answering(known: Known, candidate: Candidate, asked: Asking, serve: Serve) -> Work:
@@ -20,7 +20,7 @@ def answering(known: Known, candidate: Candidate, asked: Asking, serve: Serve) -
         kind="answers",
         units=2 * size.active * _answer_tokens(asked),
         items=_turns(asked),
-        holds=_served_bytes(size, serve),
+        holds=served_bytes(size, serve),
     )
 
 
@@ -59,6 +59,11 @@ def placeholders(asked: Asking, *, model: str, key: str) -> list[Answer]:
     ]
 
 
+def written_bytes(asked: Asking) -> float:
+    """Of answers of the usual length, at one byte a character."""
+    return CHARACTERS_PER_TOKEN * _answer_tokens(asked)
+
+
 def _tokens_a_turn(asked: Asking, question: Question) -> int:
     return min(asked.sampling(question).max_tokens, asked.usual_answer_tokens)
 
@@ -73,10 +78,3 @@ def _prompt_tokens(asked: Asking) -> float:
 
 def _turns(asked: Asking) -> int:
     return sum(len(question.turns) for question in asked.questions)
-
-
-def _served_bytes(size: Size, serve: Serve) -> float:
-    """Bytes in memory while it is served: those on disk, unless the server takes the weights to another type."""
-    types = {each: dtype for dtype, each in reversed([*ITEM_BYTES.items()])}
-    served = serve.precision(types[round(size.bytes_each)])
-    return size.bytes if served is None else size.parameters * ITEM_BYTES[served]

@@ -22,7 +22,9 @@ from eval.judges.protocol import Identity, Judge
 from eval.serve import VLLM, Automatic, ExistingEndpoint, Serve, Server, Transformers, serving
 from eval.serve.chat_template import refuse_unfit
 from eval.serve.control import Control
+from eval.serve.memory import served_bytes, size_of
 from fusion.runtime.configure import Refusal, plain
+from fusion.runtime.preflight import machine_memory, memory_problems, refusals, refuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +52,13 @@ class Served(ModelJudge):
         return {**config, "readings": self.readings}, {"judge": weights_of(self.directory)}
 
     def obstacles(self, served_as: Serve) -> list[str]:
-        try:
-            _ = self.directory
-        except Refusal as refusal:
-            return [str(refusal)]
-        return []
+        serve = self.serve or served_as
+        return [*refusals(lambda: self._fits(serve)), *serve.obstacles()]
+
+    def _fits(self, serve: Serve) -> None:
+        """Raises Refusal when there is no checkpoint, or one that this machine's memory does not hold."""
+        held = served_bytes(size_of(self.directory), serve)
+        refuse(memory_problems({f"serving judge {self.label}": held}, machine_memory()))
 
     def modules(self, benchmark: str, reading: str, served_as: Serve) -> tuple[str, ...]:
         return *super().modules(benchmark, reading, served_as), *(self.serve or served_as).modules

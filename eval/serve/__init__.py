@@ -8,7 +8,7 @@ A choice is a frozen dataclass with `start`; adding one is a file here, a line i
 Nothing here imports vllm, torch, transformers or openai before a server starts.  In reading order:
 
     server.py                                        what every choice of server gives
-    checkpoint.py, machine.py                        what a checkpoint and this machine say of themselves
+    checkpoint.py, machine.py, memory.py             what a checkpoint and this machine say of themselves
     chat_template.py                                 what is said to a model, as the text that its server takes
     vllm_server.py, vllm_log.py, reload.py, probe.py, control.py  vLLM: started, reloaded, the right weights proved
     guard.py, guardian.py                            no request without the key, no process left behind

@@ -58,6 +58,9 @@ class Automatic(Serve):
     def template_of(self, checkpoint: Path) -> ChatTemplate | None:
         return self.chosen()[0].template_of(checkpoint)
 
+    def obstacles(self) -> list[str]:
+        return self.chosen()[0].obstacles()
+
     def side_by_side(self, gpus: Sequence[str]) -> tuple[Serve, ...]:
         return self.chosen()[0].side_by_side(gpus)
 

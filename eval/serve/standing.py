@@ -70,8 +70,9 @@ class Servers:
                 future.result()
 
     def make_room(self) -> None:
-        """End the servers that hold GPUs, for whatever else wants to compute there; a CPU is shared."""
-        if self._lanes and visible_gpus():
+        """End the servers that hold GPUs, for whatever else wants to compute there, or a port that a judge's server may
+        be told to take; a CPU is shared."""
+        if self._lanes and (visible_gpus() or any(lane.serve.port is not None for lane in self._lanes.values())):
             self.close()
 
     def close(self) -> None:

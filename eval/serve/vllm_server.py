@@ -23,11 +23,12 @@ from eval.serve import guardian, probe
 from eval.serve.chat_template import AS_RENDERED, ChatTemplate, chat_template
 from eval.serve.checkpoint import noted_dtype, signature, weights_digest
 from eval.serve.control import Control
-from eval.serve.machine import check_head_size, free_port, on_cpu, unavailable
+from eval.serve.machine import check_available, check_head_size, free_port, on_cpu, visible_gpus
 from eval.serve.reload import ServedCheckpoint, objection, swap
 from eval.serve.server import Endpoint, How, Loaded, Serve
 from eval.serve.vllm_log import said_dtype
 from fusion.runtime.configure import Refusal, plain
+from fusion.runtime.preflight import refusals
 from fusion.runtime.processes import child, last_lines, thread_settings
 from fusion.runtime.versions import MODELS
 
@@ -97,6 +98,14 @@ class VLLM(Serve):
         """How many GPUs one server takes."""
         return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
+    def obstacles(self) -> list[str]:
+        gpus = visible_gpus()
+        return [
+            *refusals(check_available),
+            *([] if self.port is None else refusals(lambda: free_port(self.port))),
+            *(refusals(lambda: self.side_by_side(gpus)) if gpus else []),
+        ]
+
     def side_by_side(self, gpus: Sequence[str]) -> tuple[VLLM, ...]:
         """Neighbouring GPUs are one server's; what is left over stays idle."""
         own = [str(name) for name in self.devices or gpus]
@@ -105,7 +114,7 @@ class VLLM(Serve):
                 f"one server takes {self.gpus} GPUs (tensor_parallel {self.tensor_parallel} x pipeline_parallel"
                 f" {self.pipeline_parallel} x data_parallel {self.data_parallel}), and here are {len(own)}: lower these"
             )
-        most = 1 if self.port else self.servers or len(own)
+        most = 1 if self.alone else self.servers or len(own)
         firsts = range(0, self.gpus * min(len(own) // self.gpus, most), self.gpus)
         return tuple(replace(self, devices=tuple(own[first : first + self.gpus])) for first in firsts)
 
@@ -138,9 +147,7 @@ class VLLM(Serve):
     @contextlib.contextmanager
     def start(self, *, logs: Path, say: Callable[[str], None]) -> Iterator[VLLMServer]:
         """The server; its process starts with the first `load`.  Raises Refusal where vLLM cannot run here."""
-        reason = unavailable()
-        if reason:
-            raise Refusal(f"serve=vllm: {reason}, or choose serve=transformers")
+        check_available()
         server = VLLMServer(settings=self, log=logs / "vllm.log", say=say)
         try:
             yield server

@@ -7,12 +7,13 @@ or written to and given its old time back, is read again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from fusion.runtime.configure import Refusal
@@ -55,11 +56,19 @@ def directory_key(directory: Path, cache: Path, *, digest: Callable[[Path], str]
             known[place] = digest(path)
         files.append((str(path.relative_to(directory)), known[place]))
     if len(known) > before:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        draft = cache.with_suffix(f".{platform.node()}-{os.getpid()}-{threading.get_ident()}")
+        with contextlib.suppress(OSError):  # a store that may be read only; they are found again
+            _remember(known, cache)
+    return content_key(files)
+
+
+def _remember(known: Mapping[str, str], cache: Path) -> None:
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    draft = cache.with_suffix(f".{platform.node()}-{os.getpid()}-{threading.get_ident()}")
+    try:
         draft.write_text(json.dumps(known))
         draft.replace(cache)
-    return content_key(files)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _remembered(cache: Path) -> dict[str, str]:

@@ -66,8 +66,8 @@ def disk_problems(
         first, sum_so_far = by_device.setdefault(there.stat().st_dev, (there, 0.0))
         by_device[there.stat().st_dev] = (first, sum_so_far + needed)
     return [
-        f"about {needed / 1e9:.3g} GB would be written to the disk of {there}, where {free(there) / 1e9:.3g} GB are"
-        " free: free some, or set paths.artifacts to a larger disk"
+        f"about {_size(needed)} would be written to the disk of {there}, where {_size(free(there))} are free: free"
+        " some, or set paths.artifacts to a larger disk"
         for there, needed in by_device.values()
         if needed > free(there)
     ]
@@ -81,9 +81,13 @@ def memory_problems(needed: Mapping[str, float], held: float) -> list[str]:
     if needed[what] <= held:
         return []
     return [
-        f"{what} needs at least {needed[what] / 1e9:.3g} GB of memory and this machine has {held / 1e9:.3g} GB, its"
-        " GPUs included: choose a smaller model, or a larger machine"
+        f"{what} needs at least {_size(needed[what])} of memory and this machine has {_size(held)}, its GPUs included:"
+        " choose a smaller model, or a larger machine"
     ]
+
+
+def _size(amount: float) -> str:
+    return f"{amount / 1e9:.3g} GB" if amount >= 1e8 else f"{amount / 1e6:.3g} MB"
 
 
 def machine_memory() -> float:

@@ -4,7 +4,6 @@ import json
 
 from rich.console import Console
 
-from ablations.plan.store import Book, PlanningStore
 from eval.answer.candidate import Candidate
 from eval.benchmarks import BENCHMARKS
 from eval.config import EvalConfig
@@ -15,6 +14,7 @@ from eval.judging.judging import Judging
 from eval.pipeline import evaluate, run_stages
 from eval.scores.intervals import Bootstrap
 from eval.serve import Transformers
+from fusion.planned import Book, PlanningStore
 from fusion.runtime.artifacts import Store
 from fusion.runtime.progress import RunProgress
 from fusion.runtime.work import Dialogues, Size

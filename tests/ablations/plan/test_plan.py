@@ -9,11 +9,11 @@ import pytest
 from ablations.plan.plan import before_start, hold, plan_of
 from ablations.plan.rates import Rate, Rates
 from ablations.plan.record import Budget, Plan
-from ablations.plan.store import Book, PlannedStage, PlanningStore
 from ablations.plan.table import print_plan, write_plan
 from ablations.rates import measured
 from ablations.sweep.cells import expand
 from fusion.models import ModelConfig, located
+from fusion.planned import Book, PlannedStage, PlanningStore
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
 from fusion.runtime.artifacts import Store

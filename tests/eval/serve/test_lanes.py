@@ -79,13 +79,16 @@ def test_nobody_is_lost_asked_twice_or_mixed_with_another_architecture(sizes, gp
     assert len(used) == len(set(used)) <= gpus
 
 
-@pytest.mark.parametrize(
-    "serve", [VLLM(), Automatic(), Transformers(), ExistingEndpoint(base_url="http://x", model="m")]
-)
+@pytest.mark.parametrize("serve", [VLLM(), Automatic(), Transformers()])
 def test_without_gpus_as_many_groups_are_asked_at_once_as_there_are_lanes_and_none_is_cut(serve):
     found = plan([["b"], ["a1", "a2", "a3"]], serve, lanes=2, gpus=())
     assert found.pieces == (("a1", "a2", "a3"), ("b",))
     assert found.settings == (serve, serve)
+
+
+@pytest.mark.parametrize("serve", [VLLM(port=8000), ExistingEndpoint(base_url="http://x", model="m")])
+def test_what_has_one_address_is_not_shared_out_among_lanes(serve):
+    assert plan([["b"], ["a"]], serve, lanes=2, gpus=()).settings == (serve,)
 
 
 def test_only_vllm_is_spread_over_gpus():

@@ -33,6 +33,7 @@ class Counting:
     """Notes every start and end with its thread."""
 
     name: str = "a"
+    port: int | None = None
 
     @contextlib.contextmanager
     def start(self, *, logs: Path, say) -> Iterator[Counted]:
@@ -122,14 +123,16 @@ def test_an_error_is_raised_after_those_under_way_are_finished_and_the_server_is
     assert [event[:2] for event in EVENTS] == [("start", "a"), ("end", "a")]
 
 
-@pytest.mark.parametrize(("gpus", "ended"), [((), []), (("0",), ["end"])])
-def test_room_is_made_on_gpus_only(tmp_path, monkeypatch, gpus, ended):
+@pytest.mark.parametrize(
+    ("gpus", "port", "ended"), [((), None, []), (("0",), None, ["end"]), ((), 8000, ["end"])]
+)  # a judge that is served next may be told to take the same port
+def test_room_is_made_on_gpus_and_at_ports(tmp_path, monkeypatch, gpus, port, ended):
     monkeypatch.setattr(standing, "visible_gpus", lambda: gpus)
     with Servers() as servers:
-        servers.take([("llama", "x")], (Counting(),), asked, logs=tmp_path, say=print)
+        servers.take([("llama", "x")], (Counting(port=port),), asked, logs=tmp_path, say=print)
         servers.make_room()
         assert [event for event, _, _ in EVENTS] == ["start", *ended]
-        servers.take([("llama", "x")], (Counting(),), asked, logs=tmp_path, say=print)  # it can be used again
+        servers.take([("llama", "x")], (Counting(port=port),), asked, logs=tmp_path, say=print)  # it can be used again
 
 
 def test_a_process_has_one_set_of_servers():

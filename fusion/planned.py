@@ -1,5 +1,8 @@
 """An artifact store that computes nothing: what a run would make or find is written down, under the key it would have.
 
+    store, models = walked(config, Book(), Path(scratch))
+    store.book.stages     # every stage of the run, found or still to be computed
+
 The real pipeline is walked with it, so a plan knows every stage a run knows.  Of what is not there yet only keys are
 handed on; the pocket experiment's dialogues, a second's work, are written to a scratch folder, since what comes after
 them is keyed by their content.
@@ -15,18 +18,39 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from fusion.expected import dialogues_of
+from fusion.experiment import FusionConfig
 from fusion.models import ModelConfig, checkpoint_directory, on_this_disk, with_template
+from fusion.pipeline import FusedModels, run
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
 from fusion.runtime.artifacts import Artifact, Store, T
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import directory_key, file_digest
 from fusion.runtime.precision import ITEM_BYTES
+from fusion.runtime.progress import RunProgress
 from fusion.runtime.stage import Advance, Stage, unseen
 from fusion.runtime.versions import differences, made_with
 from fusion.runtime.work import Dialogues, Known, Size, Work
 
 _READ_BELOW = 2**24  # bytes; larger files are not read for a plan, so weights never seen before have a key of their own
+
+
+def walked(
+    config: FusionConfig, book: Book, scratch: Path, expected: Mapping[str, Any] | None = None
+) -> tuple[PlanningStore, FusedModels]:
+    """The pipeline gone through with a store that notes every stage in `book`; `expected`: what files of dialogues that
+    are not here hold (`fusion.expected`).
+
+    Raises Refusal for settings or input that a run would refuse, Unplannable where nothing says how much it is.
+    """
+    one_by_one = replace(config, lanes=1)  # so that inputs are entered before outputs
+    store = PlanningStore(
+        root=config.artifacts, reuse=config.reuse, scratch=scratch, book=book, dialogues=dialogues_of(config, expected)
+    )
+    return store, run(one_by_one, RunProgress(Console(quiet=True)), store=store, locate=store.locate)
 
 
 class Unplannable(Refusal):
