@@ -1,8 +1,8 @@
 """The checkpoint's own chat template, and which tokens of a rendered conversation are learned from.
 
 A conversation is rendered as text, the text is tokenised as a whole, and a token is labelled when its characters lie in
-an assistant's content; the token that ends the turn is labelled too.  Nothing is counted in tokens of headers, which is
-where the released code masks by hand-tuned -1 and -2.
+an assistant's content; so are the token that ends the turn, and white space that stands behind the generation prompt.
+Nothing is counted in tokens of headers, which is where the released code masks by hand-tuned -1 and -2.
 
 Spans are bytes of the content, so two tokenizers with two templates can be compared at the same place of the same text:
 
@@ -49,7 +49,7 @@ class LabelledRow:
     positions: NDArray[np.int32]
     turn: NDArray[np.int16]  # [L] number of the assistant turn
     # [L] first byte (UTF-8) of a token's text within its turn's content, clipped to it; of a turn's end token the
-    # content's length.
+    # content's length, of the template's white space in front of the content where that begins.
     start: NDArray[np.int32]
     end: NDArray[np.int32]  # [L] the byte behind it
     # [turns] length of each turn's whole content, also where truncation cut it; turns without any label at the end are
@@ -133,23 +133,8 @@ def end_of_turn_id(tokenizer: PreTrainedTokenizerFast) -> int:
             " follows: the first token of such answers is not learned",
             stacklevel=2,
         )
-    elif _gap(row, turn):
-        warnings.warn(
-            f"{_name(tokenizer)} writes white space between its chat template's generation prompt and the answer, as"
-            " tokens of their own: a served model has to write them first, and they are not learned",
-            stacklevel=2,
-        )
     _END_OF_TURN[tokenizer] = (tokenizer.chat_template, found)
     return found
-
-
-def _gap(row: _Tokens, turn: _AssistantTurn) -> bool:
-    """Whether text lies between the tokens of the prompt and the first one of the answer, other than the one space
-    that most answers' first token has in it."""
-    first = int(np.flatnonzero((row.last > turn.start) & (row.first < turn.end))[0])
-    if turn.ready is None or first <= turn.ready:
-        return False
-    return row.text[row.first[turn.ready] : row.last[first - 1]] not in (b"", b" ")
 
 
 def _say_control_tokens(tokenizer: PreTrainedTokenizerFast, conversations: Sequence[Conversation]) -> None:
@@ -213,8 +198,9 @@ class _Tokens:
 
 
 def _label(row: _Tokens, end_of_turn: int, conversation: Conversation, max_length: int) -> LabelledRow | None:
-    positions, turns, starts, ends = [], [], [], []
+    positions, turns, starts, ends, leads = [], [], [], [], []
     for number, turn in enumerate(row.turns):
+        lead = _lead(row, turn)
         inside = np.flatnonzero((row.last > turn.start) & (row.first < turn.end) & ~row.special)
         inside = inside[1:] if turn.ready is None else inside[inside >= turn.ready]
         if len(inside) and _runs_over(row, turn, int(inside[-1])):
@@ -226,14 +212,18 @@ def _label(row: _Tokens, end_of_turn: int, conversation: Conversation, max_lengt
                 f" token {end_of_turn} that ends other turns; pin another template with chat_template in conf/model"
             )
         offset = turn.skipped - turn.start
-        positions.append(np.append(inside, stop))
-        turns.append(np.full(len(inside) + 1, number))
-        starts.append(np.append(np.maximum(row.first[inside], turn.start) + offset, turn.length))
-        ends.append(np.append(np.minimum(row.last[inside], turn.end) + offset, turn.length))
+        positions.append(np.concatenate([lead, inside, [stop]]))
+        turns.append(np.full(len(positions[-1]), number))
+        at_first = np.full(len(lead), turn.skipped)
+        starts.append(np.concatenate([at_first, np.maximum(row.first[inside], turn.start) + offset, [turn.length]]))
+        ends.append(np.concatenate([at_first, np.minimum(row.last[inside], turn.end) + offset, [turn.length]]))
+        leads.append(np.arange(len(positions[-1])) < len(lead))
     at = np.concatenate(positions)
     kept = (at < max_length) & (at > 0)
-    if not kept.any():
+    text = np.flatnonzero(kept & ~np.concatenate(leads))
+    if not len(text):
         return None
+    kept[text[-1] + 1 :] = False  # white space in front of an answer that was cut off
     turn_of = np.concatenate(turns)[kept].astype(np.int16)
     return LabelledRow(
         conversation_id=conversation.id,
@@ -244,6 +234,17 @@ def _label(row: _Tokens, end_of_turn: int, conversation: Conversation, max_lengt
         end=np.concatenate(ends)[kept].astype(np.int32),
         content_bytes=np.array([turn.length for turn in row.turns[: int(turn_of[-1]) + 1]], np.int32),
     )
+
+
+def _lead(row: _Tokens, turn: _AssistantTurn) -> NDArray[np.int64]:
+    """The tokens of white space that the template writes between its generation prompt and the answer: a model that is
+    served behind that prompt has to write them."""
+    answer = np.flatnonzero((row.last > turn.start) & (row.first < turn.end))
+    if turn.ready is None or not len(answer):
+        return np.zeros(0, np.int64)
+    between = np.arange(turn.ready, int(answer[0]))
+    # But those that a tokenizer adds, which spell nothing, and what is unknown to it.
+    return between[(row.last[between] > row.first[between]) & ~row.special[between]]
 
 
 def _runs_over(row: _Tokens, turn: _AssistantTurn, position: int) -> bool:

@@ -188,17 +188,34 @@ def test_answers_in_front_of_which_the_prompt_is_split_otherwise_are_counted() -
     assert [row is not None and int(row.start[0]) for row in rows] == [5, 0, 0]
 
 
-@pytest.mark.parametrize(
-    ("between", "said"), [("\n", True), ("\u00a0", True), ("\n\n ", True), (" ", False), ("", False)]
-)
-def test_white_space_that_a_served_model_has_to_write_itself_is_said(between: str, said: bool) -> None:
-    prompted = CHATML.replace("assistant\n", "assistant:")
-    tokenizer = _byte_level(prompted.replace("m['role'] + '\n'", f"m['role'] + ':{between}'"))
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        row = label_row(tokenizer, _conversation("q", "hello"), max_length=100)
-    assert row is not None and row.start[0] == 0
-    assert [("white space between" in str(one.message)) for one in told] == [True] * said
+@pytest.mark.parametrize("between", ["\n", " ", "\u00a0", "\n\n ", "\t", ""])
+@pytest.mark.parametrize("answer", ["hello", "1", "\nhello", " hello"])
+@pytest.mark.parametrize("trimmed", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_white_space_behind_the_prompt_is_learned_since_a_served_model_writes_it(
+    kind: str, between: str, answer: str, trimmed: bool
+) -> None:
+    """From the prompt's tokens on all is learned, unless a token is joined of the prompt's end and more."""
+    template = CHATML.replace("assistant\n", "assistant:").replace("m['role'] + '\n'", f"m['role'] + ':{between}'")
+    tokenizer = KINDS[kind](template.replace("m['content']", "(m['content'] | trim)") if trimmed else template)
+    conversation = _conversation("q", answer, "r", answer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of prompts that are split otherwise
+        row = label_row(tokenizer, conversation, max_length=1000)
+        assert row is not None
+        spelled = token_bytes(tokenizer)
+        written = between + (answer.strip() if trimmed else answer)
+        for turn in range(2):
+            prompt = _prompt_ids(tokenizer, conversation, turn)
+            if row.input_ids[: len(prompt)].tolist() != prompt or tokenizer.unk_token_id in row.input_ids:
+                continue
+            labels = np.flatnonzero(row.turn == turn)
+            assert b"".join(spelled[i] or b"" for i in row.input_ids[row.positions[labels]]).decode() == written
+            assert row.positions[labels].tolist() == list(range(len(prompt), len(prompt) + len(labels)))
+            assert row.start[labels[0]] in ((0, len(answer) - len(answer.lstrip())) if trimmed else (0,))
+        for length in range(1, len(row.input_ids)):
+            cut = label_row(tokenizer, conversation, max_length=length)
+            assert cut is None or cut.end[-1] > 0  # no row ends in white space that no answer follows
 
 
 def test_a_control_token_that_a_normaliser_makes_of_a_message_is_named() -> None:
