@@ -13,13 +13,12 @@ Transformers, vLLM and this project then render the same text, whoever asks and 
 from __future__ import annotations
 
 import datetime
-import json
 import keyword
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fusion.runtime.configure import Refusal
+from fusion.runtime.reading import read_object, read_text
 
 _CLOCK = "strftime_now"  # what templates call to write today's date
 _CODES = "aAbBcdDeFHIjmMpSTuUwxXyYZ"
@@ -44,16 +43,14 @@ def pinned(template: str, *, settings: Mapping[str, Any], date: str) -> str:
 
 def own_template(checkpoint: Path) -> str | None:
     """The chat template that a checkpoint directory brings, if any.  Raises Refusal for one that cannot be read."""
-    try:
-        alone = checkpoint / "chat_template.jinja"
-        if alone.exists():
-            return alone.read_text(encoding="utf-8")
-        settings = checkpoint / "tokenizer_config.json"
-        found = json.loads(settings.read_text(encoding="utf-8")).get("chat_template") if settings.exists() else None
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise Refusal(f"{checkpoint}: its chat template cannot be read ({error}): copy the checkpoint again") from error
+    alone = checkpoint / "chat_template.jinja"
+    if alone.exists():
+        return read_text(alone, expected="a chat template")
+    settings = checkpoint / "tokenizer_config.json"
+    found = read_object(settings, expected="a tokenizer's settings").get("chat_template") if settings.exists() else None
     if isinstance(found, list):  # several by name; `default` is for conversations
-        found = next((entry.get("template") for entry in found if entry.get("name") == "default"), None)
+        named = [entry for entry in found if isinstance(entry, dict) and entry.get("name") == "default"]
+        found = named[0].get("template") if named else None
     return found if isinstance(found, str) else None
 
 

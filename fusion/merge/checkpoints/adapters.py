@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion.merge.checkpoints.checkpoint_files import copy_files, read_json
-from fusion.merge.checkpoints.shards import INDEX, open_shards
+from fusion.merge.checkpoints.checkpoint_files import copy_files, noted_in
+from fusion.merge.checkpoints.shards import open_shards
 from fusion.runtime.configure import Refusal
+from fusion.runtime.safetensors_files import INDEX, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,7 @@ def is_adapter(directory: Path) -> bool:
 
 def base_of(adapter: Path) -> str:
     """The model that an adapter says it was trained on: a path or a name on the hub, empty where it says nothing."""
-    return str(read_json(adapter / CONFIG).get("base_model_name_or_path") or "")
+    return str(noted_in(adapter / CONFIG).get("base_model_name_or_path") or "")
 
 
 def write_adapted(base: Path, adapter: Path, out: Path) -> None:
@@ -60,14 +61,14 @@ def write_adapted(base: Path, adapter: Path, out: Path) -> None:
             f"{adapter} adapts {', '.join(sorted(waiting)[:3])}, which {base} does not have: expected the model that it"
             f" was trained on ({base_of(adapter) or 'not noted'})"
         )
-    copy_files(base, out, dtype=str(dict(read_json(base / "config.json")).get("dtype") or "float32"))
+    copy_files(base, out, dtype=str(dict(noted_in(base / "config.json")).get("dtype") or "float32"))
     if len(shards.files) > 1 or shards.index is not None:
         places = {tensor.name: shards.written_as[tensor.file.name] for tensor in shards.tensors.values()}
         (out / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": places}) + "\n")
 
 
 def _lora_config(adapter: Path) -> Mapping[str, Any]:
-    config = read_json(adapter / CONFIG)
+    config = noted_in(adapter / CONFIG)
     kind = config.get("peft_type")
     merged = "merge it into its base with peft's merge_and_unload and give the model that this saves"
     if kind != "LORA":
@@ -83,6 +84,7 @@ def _lora_config(adapter: Path) -> Mapping[str, Any]:
 def _file(adapter: Path) -> Path:
     if not (adapter / _WEIGHTS).exists():
         raise Refusal(f"{adapter} has no {_WEIGHTS}: expected an adapter as peft saves it, in safetensors")
+    read_header(adapter / _WEIGHTS)
     return adapter / _WEIGHTS
 
 
@@ -131,7 +133,13 @@ def _adapted(
 def _patterned(config: Mapping[str, Any], key: str, name: str, default: float) -> float:
     """A setting of a module: that of the first pattern which its name ends with, as peft matches them."""
     module = name.removesuffix(".weight")
-    for pattern, value in dict(config.get(key) or {}).items():
-        if re.match(rf"(?:.*\.)?(?:{pattern})$", module):
-            return float(value)
-    return float(default)
+    patterns = config.get(key) or {}
+    try:
+        for pattern, value in patterns.items():
+            if re.match(rf"(?:.*\.)?(?:{pattern})$", module):
+                return float(value)
+        return float(default)
+    except (AttributeError, TypeError, ValueError, re.error) as error:
+        raise Refusal(
+            f"{CONFIG} has {key} {patterns!r} beside {default!r} ({error}): expected numbers by name"
+        ) from error

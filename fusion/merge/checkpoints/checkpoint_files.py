@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.runtime.configure import Refusal
+from fusion.runtime.reading import read_object, read_text
 
 _COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "additional_chat_templates/*.jinja")
 _NOT_COPIED = frozenset({"model.safetensors.index.json", "manifest.json", "trainer_state.json", "index.json"})
@@ -17,20 +18,13 @@ _NOT_COPIED = frozenset({"model.safetensors.index.json", "manifest.json", "train
 
 def read_config(directory: Path) -> Mapping[str, Any]:
     """config.json of a checkpoint, empty where there is none; raises Refusal when it is not JSON."""
-    return read_json(directory / "config.json")
+    return noted_in(directory / "config.json")
 
 
-def read_json(path: Path) -> Mapping[str, Any]:
-    """The object in a file of JSON, empty where there is none; raises Refusal when it holds anything else."""
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise Refusal(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise Refusal(f"{path} holds a {type(found).__name__}: expected a JSON object")
-    return found
+def noted_in(path: Path) -> Mapping[str, Any]:
+    """The object in one of a checkpoint's files of JSON, empty where there is no such file; raises Refusal when it
+    holds anything else."""
+    return read_object(path, expected="a JSON object, as transformers writes it") if path.exists() else {}
 
 
 def is_tied(config: Mapping[str, object]) -> bool:
@@ -68,7 +62,10 @@ def _own_code(pivot: Path) -> Iterator[str]:
     """The Python files that a checkpoint's `auto_map`s name, and those beside them that they import."""
     waiting = []
     for file in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
-        for entry in dict(read_json(pivot / file).get("auto_map") or {}).values():
+        named = noted_in(pivot / file).get("auto_map") or {}
+        if not isinstance(named, dict):
+            raise Refusal(f"{pivot / file} has an auto_map that is {named!r}: expected classes by name")
+        for entry in named.values():
             classes = entry if isinstance(entry, list) else [entry]
             # OWNER/REPOSITORY--module.Class is fetched from the hub, wherever the model lies.
             waiting += [name.rpartition(".")[0] for name in classes if isinstance(name, str) and "--" not in name]
@@ -80,8 +77,8 @@ def _own_code(pivot: Path) -> Iterator[str]:
         seen.add(name)
         yield name
         try:
-            tree = ast.parse((pivot / name).read_text(encoding="utf-8"))
-        except (SyntaxError, ValueError) as error:
+            tree = ast.parse(read_text(pivot / name, expected="the model's own code"))
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise Refusal(f"{pivot / name}, the model's own code, is not Python: {error}") from error
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.level:

@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fusion.merge.checkpoints.checkpoint_files import read_config, read_json
+from fusion.merge.checkpoints.checkpoint_files import noted_in, read_config
 from fusion.runtime.configure import Refusal
+from fusion.runtime.reading import read_text
 
 # Settings that change nothing about what given weights compute, or that a merge looks after by itself.
 _WITHOUT_EFFECT = frozenset(
@@ -44,7 +45,7 @@ def check_kind(pivot: Path, target: Path) -> None:
 def check_not_quantised(directory: Path, names: Collection[str]) -> None:
     """Refuse a checkpoint whose weights are not numbers but codes, by its config, its files or its parameters."""
     config = read_config(directory)
-    noted = config.get("quantization_config") or read_json(directory / "quantize_config.json")
+    noted = config.get("quantization_config") or noted_in(directory / "quantize_config.json")
     coded = next((name for name in names if name.rpartition(".")[2] in _QUANTISED), None)
     if not noted and coded is None:
         return
@@ -93,27 +94,32 @@ def _settings(config: Mapping[str, object], within: str = "") -> Iterator[tuple[
 def _tokenizer(directory: Path) -> dict[str, object]:
     """The parts of a tokenizer that decide ids, from whatever files it has; truncation and padding do not."""
     found: dict[str, object] = {}
-    fast = read_json(directory / "tokenizer.json")
+    fast = noted_in(directory / "tokenizer.json")
     if fast:
         model = fast.get("model") or {}
+        if not isinstance(model, Mapping):
+            raise Refusal(f"{directory / 'tokenizer.json'} has a model that is no object: copy the tokenizer again")
         found = {f"its {key}": fast.get(key) for key in ("added_tokens", "normalizer", "pre_tokenizer", "decoder")}
-        found |= {"its vocabulary": model.get("vocab"), "its merges": _merges(model.get("merges") or ())}
+        found |= {"its vocabulary": model.get("vocab"), "its merges": _merges(model.get("merges") or (), directory)}
     elif (directory / "vocab.json").exists():
-        found["its vocabulary"] = dict(read_json(directory / "vocab.json"))
+        found["its vocabulary"] = dict(noted_in(directory / "vocab.json"))
         if (directory / "merges.txt").exists():
-            lines = (directory / "merges.txt").read_text(encoding="utf-8").splitlines()
-            found["its merges"] = _merges([line for line in lines if line and not line.startswith("#version")])
+            lines = read_text(directory / "merges.txt", expected="a tokenizer's merges").splitlines()
+            merges = [line for line in lines if line and not line.startswith("#version")]
+            found["its merges"] = _merges(merges, directory)
     elif (directory / "vocab.txt").exists():
-        lines = (directory / "vocab.txt").read_text(encoding="utf-8").splitlines()
+        lines = read_text(directory / "vocab.txt", expected="a tokenizer's vocabulary").splitlines()
         found["its vocabulary"] = {line: number for number, line in enumerate(lines)}
     if not fast and (directory / "added_tokens.json").exists():
-        found["its added tokens"] = dict(read_json(directory / "added_tokens.json"))
+        found["its added tokens"] = dict(noted_in(directory / "added_tokens.json"))
     for name in ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"):
         if (directory / name).exists():
             found[name] = (directory / name).read_bytes()
     return found
 
 
-def _merges(merges: Sequence[str | Sequence[str]]) -> list[list[str]]:
+def _merges(merges: object, directory: Path) -> list[list[str]]:
     """Merges are written as "a b" by older versions of tokenizers and as [a, b] by newer ones."""
-    return [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in merges]
+    if not isinstance(merges, (list, tuple)) or not all(isinstance(merge, (str, list)) for merge in merges):
+        raise Refusal(f"the merges of the tokenizer in {directory} are no list of pairs: copy the tokenizer again")
+    return [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusion.runtime.configure import Refusal
 from fusion.runtime.precision import ITEM_BYTES, TORCH_NAMES
+from fusion.runtime.safetensors_files import read_header, read_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 FLOATS = frozenset(TORCH_NAMES)
 SAFETENSORS_NAMES = {name: code for code, name in TORCH_NAMES.items()}
-_LARGEST_HEADER = 100 * 2**20
-INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
 _NUMBERED = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
 
@@ -90,7 +89,7 @@ def open_shards(directory: Path) -> Shards:
     """
     if not directory.is_dir():
         raise Refusal(f"there is no checkpoint directory {directory}")
-    index = _read_index(directory / INDEX)
+    index = read_index(directory)
     names = _unlisted(directory) if index is None else sorted(set(index["weight_map"].values()))
     if index is not None and WHOLE not in names and (directory / WHOLE).exists():
         raise Refusal(
@@ -100,34 +99,27 @@ def open_shards(directory: Path) -> Shards:
     tensors: dict[str, StoredTensor] = {}
     metadata = {}
     for name in names:
-        found, notes = _read_header(directory / name)
-        metadata[name] = notes
-        for tensor in found:
-            if tensor.name in tensors:
+        header = read_header(directory / name)
+        metadata[name] = header.metadata
+        for entry in header.tensors:
+            if entry.name in tensors:
                 raise Refusal(
-                    f"parameter '{tensor.name}' is in two files of {directory}:"
-                    f" {tensors[tensor.name].file.name} and {name}"
+                    f"parameter '{entry.name}' is in two files of {directory}:"
+                    f" {tensors[entry.name].file.name} and {name}"
                 )
-            tensors[tensor.name] = tensor
+            tensors[entry.name] = StoredTensor(
+                name=entry.name,
+                dtype=entry.dtype,
+                shape=entry.shape,
+                file=directory / name,
+                offset=entry.offset,
+                size=entry.size,
+            )
     if index is not None:
         for parameter, file in index["weight_map"].items():
             if parameter not in tensors or tensors[parameter].file.name != file:
                 raise Refusal(f"the index of {directory} places '{parameter}' in {file}, which does not hold it")
     return Shards(directory=directory, tensors=tensors, metadata=metadata, index=index)
-
-
-def _read_index(file: Path) -> Mapping[str, Any] | None:
-    if not file.exists():
-        return None
-    try:
-        index = json.loads(file.read_text())
-        names = set(index["weight_map"].values())
-        if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
-            raise ValueError("its weight_map names no files of this directory")
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise Refusal(f"{file} cannot be read ({error}): expected an index with a weight_map") from error
-    assert isinstance(index, Mapping)
-    return index
 
 
 def _unlisted(directory: Path) -> list[str]:
@@ -168,34 +160,6 @@ def _no_weights(directory: Path) -> str:
             " where you trust them and write safetensors with transformers' save_pretrained"
         )
     return f"{directory} has no .safetensors weights: expected a Hugging Face checkpoint directory"
-
-
-def _read_header(file: Path) -> tuple[list[StoredTensor], Mapping[str, str]]:
-    try:
-        with file.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(size - 8, _LARGEST_HEADER):
-                raise ValueError("its header is longer than the file")
-            header = json.loads(stream.read(length))
-            notes = header.pop("__metadata__", {})
-            found = []
-            for name, entry in header.items():
-                begin, end = entry["data_offsets"]
-                shape = tuple(int(extent) for extent in entry["shape"])
-                tensor = StoredTensor(
-                    name=name, dtype=entry["dtype"], shape=shape, file=file, offset=8 + length + begin, size=end - begin
-                )
-                if not 0 <= begin <= end or 8 + length + end > size:
-                    raise ValueError(f"the bytes of '{name}' lie outside of it; it is probably cut short")
-                if tensor.dtype in FLOATS and tensor.elements * itemsize(tensor.dtype) != tensor.size:
-                    raise ValueError(f"'{name}' has {tensor.size} bytes, which does not fit shape {list(shape)}")
-                found.append(tensor)
-    except FileNotFoundError:
-        raise Refusal(f"the shard {file} is missing: copy it there again") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise Refusal(f"the shard {file} is not readable as safetensors: {error}") from error
-    return sorted(found, key=lambda tensor: tensor.offset), notes
 
 
 def itemsize(dtype: str) -> int:

@@ -23,8 +23,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from fusion.merge import MERGE_RULES, MergeRule
 from fusion.merge.checkpoints import roles
 from fusion.merge.parameter import Context
@@ -33,6 +31,7 @@ from fusion.merge.recipes.located import located, path_of, same_model
 from fusion.merge.rules.slerp import gradient
 from fusion.runtime.configure import Refusal, nearest, typed
 from fusion.runtime.precision import LostUpdate, Rounding
+from fusion.runtime.reading import read_yaml
 
 # A recipe's methods: our rules, and mergekit's names for one of them with some fields set.
 _METHODS: Mapping[str, tuple[str, Mapping[str, object]]] = {
@@ -179,12 +178,7 @@ _Run = tuple[int, int | None, list[str], list[dict[str, object]], list[dict[str,
 
 def read_recipe(file: Path) -> MergePlan:
     """Read and check a recipe; raises Refusal for whatever in it is unknown, mistyped, missing or out of range."""
-    try:
-        loaded = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise Refusal(f"the recipe {file} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise Refusal(f"the recipe {file} is not YAML: {' '.join(str(error).split())}") from error
+    loaded = read_yaml(file, expected="a recipe of a merge")
     if not isinstance(loaded, Mapping):
         raise Refusal(f"the recipe {file} is no mapping: expected keys such as merge_method, base_model and models")
     return plan(typed(foreign.translated(loaded), Recipe, at="recipe"), near=file.parent)
