@@ -82,6 +82,7 @@ ROOMS = {
         ("__main__",),
     ),
     "ablations": (
+        ("cell_note",),
         (
             "tracking",
             "made_by",

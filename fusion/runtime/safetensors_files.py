@@ -80,12 +80,14 @@ def read_index(directory: Path) -> Mapping[str, Any] | None:
     if not path.exists():
         return None
     index = read_object(path, expected="an index with a weight_map")
-    places = index.get("weight_map")
+    places, notes = index.get("weight_map"), index.get("metadata", {})
     if not isinstance(places, dict) or not places or not all(map(_is_file_name, places.values())):
         raise Refusal(
-            f"{path} has a weight_map that names no files of this directory: expected an index with a weight_map from"
-            " tensors to .safetensors files"
+            f"{path} names no files of this directory: expected an index with a weight_map from tensors to .safetensors"
+            " files"
         )
+    if not isinstance(notes, dict):
+        raise Refusal(f"{path} has metadata that are {_brief(notes)}: expected an index with a weight_map and notes")
     return index
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from eval.serve.checkpoint import differences, header, shards, signature, weights_digest
+from eval.serve.checkpoint import differences, shards, signature, weights_digest
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import stamp
 
@@ -88,8 +88,8 @@ def test_a_truncated_shard_is_refused_with_both_sizes(served):
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff" * 64, (5).to_bytes(8, "little") + b"[1,2]"])
 def test_a_file_that_is_no_safetensors_is_refused(served, content):
     (served / "model.safetensors").write_bytes(content)
-    with pytest.raises(Refusal, match="not a safetensors file"):
-        header(served / "model.safetensors")
+    with pytest.raises(Refusal, match="not readable as safetensors"):
+        signature(served)
 
 
 def test_only_shards_that_the_index_names_count(served):
