@@ -239,6 +239,9 @@ def _scored(metrics: list[dict[str, str]], items: list[dict[str, str]], costs: l
 def _by_model(path: Path) -> dict[tuple[str, str], list[dict[str, str]]]:
     """The rows of a table by model and benchmark, in the table's order."""
     found: dict[tuple[str, str], list[dict[str, str]]] = {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        if not {"model", "benchmark"} <= set(next(csv.reader(stream), [])):
+            raise ValueError(f"{path.name} does not begin with the heads of its columns")
     for row in read_csv(path):
         found.setdefault((row["model"], row["benchmark"]), []).append(row)
     return found

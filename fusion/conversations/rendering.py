@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusion.conversations import render_child
+from fusion.runtime.processes import signal_name
 
 Turns = Sequence[Mapping[str, Any]]  # messages as a template sees them: role and content
 
@@ -88,7 +89,7 @@ class _Child:
             raise RuntimeError(f"the process that renders chat templates ended with status {status}")
         if -status in (signal.SIGXCPU, signal.SIGKILL):
             return {"error": f"it takes more than {render_child.SECONDS} s, or too much memory, for one conversation"}
-        return {"error": f"it ended the process that renders it ({signal.Signals(-status).name})"}
+        return {"error": f"it ended the process that renders it ({signal_name(-status)})"}
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._process = subprocess.Popen(

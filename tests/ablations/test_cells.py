@@ -136,7 +136,7 @@ DAMAGED = {
     "without a name": ("cell.json", b'{"experiment": "trial", "seed": 0, "axes": {}}'),
     "a seed that is text": ("cell.json", b'{"name": "b", "experiment": "trial", "seed": "0", "axes": {}}'),
     "an axis that is a list": ("cell.json", b'{"name": "b", "experiment": "trial", "seed": 0, "axes": {"merge": []}}'),
-    "a stage that is a number": ("cell.json", b'{"name": "b", "experiment": "t", "seed": 0, "axes": {}, "stages": [3]}'),
+    "a stage that is a number": ("cell.json", b'{"name": "b", "experiment": "t", "seed": 0, "axes": {}, "stages": 3}'),
     "a table without columns": ("scores.csv", b"model\npivot\n"),
     "a table of no text": ("items.csv", bytes(200)),
     "a value that is no number": ("scores.csv", b"model,group,benchmark,metric,slice,value,low,high,n,unscored,reason,"
