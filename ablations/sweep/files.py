@@ -144,12 +144,12 @@ def state_of(cell: SweepCell) -> CellState:
         progress = _read(cell.folder / "progress.json", Progress)
         failure = read_failure(cell.folder)
     except Refusal as refusal:
-        failure = _failure(cell, str(refusal))
+        finished, failure = False, _failure(cell, str(refusal))
     state: State = "waiting"
-    if failure is not None:
-        state = "failed"
-    elif finished:
+    if finished:
         state = "finished"
+    elif failure is not None:
+        state = "failed"
     elif progress is not None:
         state = "running" if _alive(progress) else "stopped"
     return CellState(cell=cell, state=state, progress=progress, failure=failure)
