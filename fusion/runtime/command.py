@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import os
 import re
+import select
 import sys
 import tempfile
 import textwrap
@@ -122,12 +123,16 @@ def _status(
 def _nobody_reads() -> bool:
     """Whether what read our stdout has gone, as `head` goes; then nothing more is written there."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        with open(os.devnull, "w") as nowhere:  # Python flushes once more at its end
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        return True
-    return False
+        written = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a file of the system
+        return False
+    asked = select.poll()
+    asked.register(written, 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0)):
+        return False
+    with open(os.devnull, "w") as nowhere:  # Python flushes once more at its end
+        os.dup2(nowhere.fileno(), written)
+    return True
 
 
 def _unforeseen(error: Exception) -> str:
@@ -228,7 +233,7 @@ def group_entry(group: str, name: str) -> dict[str, object]:
     read_yaml(path, expected=expected)  # refuses what is none, or has no end
     try:
         entry = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise Refusal(f"{path} cannot be taken ({' '.join(str(error).split())}): expected {expected}") from error
     if not isinstance(entry, dict):
         raise Refusal(f"{path} holds no settings by name: expected {expected}")
