@@ -30,9 +30,10 @@ def ended(monkeypatch, capfd, tmp_path) -> Callable[..., tuple[int, str]]:
         monkeypatch.setattr(sys, "argv", [module, *arguments])
         for known in (module, f"{module}.__main__"):  # as in a process of its own
             monkeypatch.delitem(sys.modules, known, raising=False)
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as exited:
+        with warnings.catch_warnings():
             warnings.simplefilter("default")
-            runpy.run_module(module, run_name="__main__")
+            with pytest.raises(SystemExit) as exited:
+                runpy.run_module(module, run_name="__main__")
         said = capfd.readouterr().err
         assert "Traceback" not in said
         assert "not foreseen" not in said
