@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
-from ablations.model_card.chain import Chain, ChainArtifact
+from ablations.cell_note import ChainArtifact
+from ablations.model_card.chain import Chain
 from eval.markdown import inert
 from eval.report.tables import Heading, rounded
 from eval.spreadsheet import read_csv

@@ -74,11 +74,11 @@ class Failure:
     """Why a cell failed: `where` is the stage it was at, `refused` whether its input was refused."""
 
     name: str
-    overrides: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
     reason: str
-    traceback: str
-    where: str
-    refused: bool
+    traceback: str = ""
+    where: str = ""
+    refused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from fusion.runtime.configure import Refusal
 from fusion.runtime.reading import decoded, read_object
@@ -128,7 +128,7 @@ def _entry(name: str, noted: object, start: int) -> TensorEntry:
     return TensorEntry(name=name, dtype=dtype, shape=tuple(shape), offset=start + offsets[0], size=size)
 
 
-def _are_sizes(found: Any) -> bool:
+def _are_sizes(found: object) -> TypeGuard[list[int]]:
     return isinstance(found, list) and all(type(one) is int and 0 <= one < _LARGEST_EXTENT for one in found)
 
 
