@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from eval.serve import machine
 from eval.serve.checkpoint import differences, shards, signature, weights_digest
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import stamp
@@ -121,3 +122,11 @@ def test_hashes_noted_in_a_manifest_are_taken_until_the_file_changes(served):
     assert weights_digest(served) != plain  # the false hash was believed
     os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     assert weights_digest(served) == plain
+
+
+@pytest.mark.parametrize("config", [{"num_attention_heads": "4", "hidden_size": [64]}, {"head_dim": "16"}, {}])
+def test_settings_of_other_types_say_nothing_of_the_heads(served, config, monkeypatch):
+    monkeypatch.setattr(machine, "on_cpu", lambda: True)
+    machine.check_head_size(served, config)
+    with pytest.raises(Refusal, match="heads of size 16"):
+        machine.check_head_size(served, {**config, "num_attention_heads": 4, "hidden_size": 64, "head_dim": None})
