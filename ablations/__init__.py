@@ -1,5 +1,6 @@
 """Experiments as cells, sweeps of cells, and the reports made from them.
 
+    cell_note.py   what a finished cell says of itself, and the artifacts behind it
     tracking/      a finished cell in an experiment tracker
     made_by.py     by what code finished cells were made
     precisions.py  at which precision each model was trained, stored and served

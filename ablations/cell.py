@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import warnings
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.cell_note import CELL, read_notes
 from ablations.made_by import Code, code_of, scoring_code
 from ablations.precisions import (
     as_answered,
@@ -116,7 +119,7 @@ def run_cell(
     }
     draft = out / ".cell.json"
     draft.write_text(json.dumps(cell, indent=1) + "\n")
-    draft.replace(out / "cell.json")  # last: a cell.json means a finished cell
+    draft.replace(out / CELL)  # last: a cell.json means a finished cell
     track(tracker, settings, out)
     return table
 
@@ -157,36 +160,64 @@ def given_models(fusing: FusionConfig) -> dict[str, ModelConfig]:
 
 
 def find_cells(where: Path) -> list[Cell]:
-    """All finished cells below a directory, in the order of their names.  Raises Refusal when there is none."""
-    rows = {path.parent: json.loads(path.read_text()) for path in sorted(where.rglob("cell.json"))}
-    if not rows:
-        raise Refusal(f"there is no finished cell below {where}: expected folders with a cell.json, as a sweep leaves")
-    overridden = dict.fromkeys(axis for row in rows.values() for axis in row["axes"])
-    swept = [axis for axis in overridden if len({row["axes"].get(axis, "") for row in rows.values()}) > 1]
+    """All finished cells below a directory, in the order of their names; what cannot be read is named and left out.
+
+    Raises Refusal when there is none.
+    """
+    notes = read_notes(path.parent for path in sorted(where.rglob(CELL)))
+    if not notes:
+        raise Refusal(f"there is no finished cell below {where}: expected folders with a {CELL}, as a sweep leaves")
+    overridden = dict.fromkeys(axis for note in notes.values() for axis in note.axes)
+    swept = [axis for axis in overridden if len({note.axes.get(axis, "") for note in notes.values()}) > 1]
     return [
         Cell(
             path=path,
-            name=row["name"],
-            experiment=row["experiment"],
-            study=row.get("study"),
-            seed=row["seed"],
-            axes={axis: row["axes"].get(axis, "") for axis in swept},
-            weights=row["weights"],
-            checkpoints=row.get("checkpoints", {}),
-            roles=row.get("roles", {}),
-            stages=stages,
-            code=code_of(stages, row.get("code", "")),
+            name=note.name,
+            experiment=note.experiment,
+            study=note.study,
+            seed=note.seed,
+            axes={axis: note.axes.get(axis, "") for axis in swept},
+            weights=note.weights,
+            checkpoints=note.checkpoints,
+            roles=note.roles,
+            stages=note.stages,
+            code=code_of(note.stages, note.code),
         )
-        for path, row in rows.items()
-        for stages in [tuple(StageRecord(**stage) for stage in row.get("stages", ()))]
+        for path, note in notes.items()
     ]
 
 
 def read_scored(cell: Cell) -> list[ScoredModel]:
     """The scored models that a cell's report was made from.  What several cells share is one object.
 
-    Raises Refusal for a table of ensembles that does not say which of them are oracles.
+    Raises Refusal for tables that cannot be read, and for one of ensembles that does not say which of them are oracles.
     """
+    try:
+        return _read_scored(cell)
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise Refusal(
+            f"the tables of the finished cell in {cell.path} cannot be read ({error!r}): run the cell again"
+        ) from error
+
+
+def with_tables(cells: Sequence[Cell]) -> list[Cell]:
+    """Those of the cells whose tables can be read; the others are named in a warning.
+
+    Raises Refusal when there is none.
+    """
+    kept = []
+    for cell in cells:
+        try:
+            read_scored(cell)
+            kept.append(cell)
+        except Refusal as refusal:
+            warnings.warn(f"{refusal}; that cell is left out", stacklevel=2)
+    if not kept:
+        raise Refusal("no finished cell has tables that can be read: run the sweep again, which reuses every stage")
+    return kept
+
+
+def _read_scored(cell: Cell) -> list[ScoredModel]:
     metrics = _by_model(cell.path / "scores.csv")
     items = _by_model(cell.path / "items.csv")
     costs = _by_model(cell.path / "cost.csv") if (cell.path / "cost.csv").exists() else {}
@@ -223,6 +254,9 @@ def _scored(metrics: list[dict[str, str]], items: list[dict[str, str]], costs: l
 def _by_model(path: Path) -> dict[tuple[str, str], list[dict[str, str]]]:
     """The rows of a table by model and benchmark, in the table's order."""
     found: dict[tuple[str, str], list[dict[str, str]]] = {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        if not {"model", "benchmark"} <= set(next(csv.reader(stream), [])):
+            raise ValueError(f"{path.name} does not begin with the heads of its columns")
     for row in read_csv(path):
         found.setdefault((row["model"], row["benchmark"]), []).append(row)
     return found

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ablations.cell_note import read_notes
 from fusion.runtime.fingerprint import code_digest
 from fusion.runtime.progress import StageRecord
 
@@ -66,9 +66,5 @@ def outdated(cells: Mapping[str, Code]) -> list[str]:
 
 
 def read_code(cells: Sequence[Path]) -> dict[str, Code]:
-    """By folder name, the code behind the finished cells in these folders."""
-    rows = {path.name: json.loads((path / "cell.json").read_text()) for path in cells}
-    return {
-        name: code_of([StageRecord(**stage) for stage in row.get("stages", ())], row.get("code", ""))
-        for name, row in rows.items()
-    }
+    """By folder name, the code behind the finished cells in these folders; one that cannot be read is left out."""
+    return {path.name: code_of(note.stages, note.code) for path, note in read_notes(cells).items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +12,8 @@ from eval.serve import Serve
 from eval.serve.checkpoint import noted_dtype
 from eval.spreadsheet import read_csv, rows_csv
 from fusion.checkpoint import Checkpoint
+from fusion.runtime.artifacts import content_of, read_manifest
+from fusion.runtime.configure import Refusal
 from fusion.runtime.precision import Kept, LostUpdate, check_update, kept_as_served, kept_as_stored
 from fusion.runtime.progress import StageRecord
 
@@ -35,13 +36,17 @@ class Precision:
     as_served: Kept | None
 
 
-def facts_of(checkpoint: Path) -> Mapping[str, Any]:
-    """What the stage that wrote a checkpoint noted; nothing of a checkpoint that was found."""
+def facts_of(checkpoint: Path, key: str) -> Mapping[str, Any]:
+    """What the stage that wrote a checkpoint noted; nothing of a checkpoint that was found.
+
+    A manifest is believed where the files it lists make up `key`, by which the run knows the checkpoint: a stranger's
+    directory may hold one, but is known by all of its files, that manifest among them.
+    """
     try:
-        facts: Mapping[str, Any] = json.loads((checkpoint / "manifest.json").read_text())["facts"]
-    except (OSError, ValueError, KeyError):
+        manifest = read_manifest(checkpoint)
+    except Refusal:
         return {}
-    return facts
+    return manifest.get("facts", {}) if content_of(manifest) == key else {}
 
 
 def precisions(checkpoints: Iterable[Checkpoint], served: Callable[[Checkpoint, str], str | None]) -> list[Precision]:
@@ -51,7 +56,7 @@ def precisions(checkpoints: Iterable[Checkpoint], served: Callable[[Checkpoint, 
     """
     found = []
     for checkpoint in checkpoints:
-        facts = facts_of(checkpoint.path)
+        facts = facts_of(checkpoint.path, checkpoint.key)
         types = facts.get("dtype") or {}
         stored = types.get("stored") or noted_dtype(checkpoint.path)
         computed = served(checkpoint, stored)
@@ -92,8 +97,8 @@ def as_answered(records: Sequence[StageRecord], serve: Serve) -> Callable[[Check
     said: dict[str, str] = {}
     for record in records:
         if record.stage in ("answers", "measured"):
-            manifest = json.loads((Path(record.path) / "manifest.json").read_text())
-            dtype = manifest["facts"].get("dtype")
+            manifest = read_manifest(Path(record.path))
+            dtype = manifest.get("facts", {}).get("dtype")
             if dtype is not None:
                 said[manifest["inputs"]["weights"]] = dtype
     return lambda checkpoint, stored: said.get(checkpoint.key) or serve.precision(stored)

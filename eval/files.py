@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fusion.runtime.configure import Refusal
+from fusion.runtime.reading import decoded
 
 
 def read_bytes(path: Path) -> bytes:
@@ -18,7 +19,7 @@ def read_bytes(path: Path) -> bytes:
         return gzip.decompress(data) if path.suffix == ".gz" else data
     except FileNotFoundError as error:
         raise Refusal(f"there is no file {path}") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: a null byte in its name
         raise Refusal(f"{path} cannot be read: {error}") from error
 
 
@@ -31,13 +32,13 @@ def read_rows(path: Path) -> list[dict[str, object]]:
     at = str(path)
     try:
         if data.lstrip()[:1] == b"[":
-            rows = json.loads(data)
+            rows = decoded(data)
         else:
             rows = []
             for number, line in enumerate(data.split(b"\n"), start=1):
                 at = f"{path}, line {number}"
                 if line.strip():
-                    rows.append(json.loads(line))
+                    rows.append(decoded(line))
     except ValueError as error:
         raise Refusal(f"{at}: not JSON ({error})") from error
     for number, row in enumerate(rows, start=1):

@@ -34,6 +34,7 @@ from eval.serve.machine import visible_gpus
 from eval.serve.standing import Servers, StartedServer
 from fusion.runtime.configure import Refusal
 from fusion.runtime.progress import RunProgress
+from fusion.runtime.reading import read_object
 
 # What an evaluation does while a server is there for it: some candidates, how they are served, and that server.
 Ask = Callable[[Sequence[Candidate], Serve, StartedServer], None]
@@ -189,10 +190,7 @@ def by_architecture(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
 
 def architecture(checkpoint: Path) -> str:
     """The checkpoint's config.json without what names or dates it; equal text means the same network."""
-    path = checkpoint / "config.json"
-    if not path.exists():
-        raise Refusal(f"{checkpoint} has no config.json: expected a Hugging Face checkpoint directory")
-    settings = json.loads(path.read_text())
+    settings = read_object(checkpoint / "config.json", expected="that of a Hugging Face checkpoint directory")
     return json.dumps(
         {k: v for k, v in settings.items() if k not in ("_name_or_path", "transformers_version")}, sort_keys=True
     )

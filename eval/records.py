@@ -25,6 +25,7 @@ from typing import Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from eval.files import read_bytes
 from fusion.runtime.configure import Refusal
+from fusion.runtime.reading import decoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +215,7 @@ def read_records(path: Path, *kinds: type[R]) -> list[R]:
     *lines, _torn = read_bytes(path).split(b"\n")
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(from_mapping(json.loads(line), *kinds))
+            records.append(from_mapping(decoded(line), *kinds))
         except ValueError as error:  # also JSONDecodeError and UnicodeDecodeError
             raise Refusal(f"{path}, line {number}: {error}; delete the file to compute it again") from error
     return records

@@ -8,7 +8,6 @@ is.  Only safetensors weights are taken; remote code is refused unless `trust_re
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -23,7 +22,8 @@ from fusion.runtime.command import group_entry, group_names
 from fusion.runtime.configure import Refusal, nearest, typed
 from fusion.runtime.digests import directory_key, files_below
 from fusion.runtime.places import settings_file, settings_names
-from fusion.runtime.templates.pinned import DATE, own_template, pinned, template_of
+from fusion.runtime.reading import read_object, read_text
+from fusion.runtime.templates.pinned import DATE, own_template, pinned
 from fusion.train.config import TrainConfig
 
 _HANDOVER = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt", "*.tiktoken")
@@ -138,7 +138,8 @@ def checkpoint_directory(config: ModelConfig) -> Path:
             f"model '{config.label}': {directory} has no .safetensors weights. Pickled weights can run code and are not"
             " read: convert them with transformers' save_pretrained first"
         )
-    if "auto_map" in json.loads(settings.read_text()) and not config.trust_remote_code:
+    noted = read_object(settings, expected=f"that of a Hugging Face checkpoint (model '{config.label}')")
+    if "auto_map" in noted and not config.trust_remote_code:
         raise Refusal(
             f"model '{config.label}': {directory} brings Python code of its own; read it, then set"
             " trust_remote_code: true in its conf/model entry"
@@ -160,7 +161,7 @@ def with_template(config: ModelConfig, directory: Path, root: Path) -> Path:
     """
     file = template_file(config)
     own = own_template(directory)
-    template = own if file is None else template_of(file)
+    template = own if file is None else read_text(file, expected="a chat template")
     if template is None:
         if config.chat_template_kwargs:
             raise Refusal(f"model '{config.label}': {directory} has no chat template to take chat_template_kwargs")

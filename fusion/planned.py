@@ -11,7 +11,6 @@ them is keyed by their content.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -31,6 +30,7 @@ from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import directory_key, file_digest
 from fusion.runtime.precision import ITEM_BYTES
 from fusion.runtime.progress import RunProgress
+from fusion.runtime.reading import read_object
 from fusion.runtime.stage import Advance, Stage, unseen
 from fusion.runtime.versions import differences, made_with
 from fusion.runtime.work import Dialogues, Known, Size, Work
@@ -167,7 +167,7 @@ def _said(model: ModelConfig) -> Size:
 
 def _stored(directory: Path) -> str:
     """The type of a checkpoint's weights by its config; bfloat16, as most are published, where that says nothing."""
-    config = json.loads((directory / "config.json").read_text())
+    config = read_object(directory / "config.json", expected="that of a Hugging Face checkpoint")
     noted = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch.")
     return noted if noted in ITEM_BYTES else "bfloat16"
 

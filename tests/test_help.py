@@ -1,6 +1,7 @@
 """--help of every command: what it does, two examples that compose, its own groups only; and it is there at once."""
 
 import ast
+import os
 import re
 import resource
 import shlex
@@ -88,3 +89,21 @@ def test_help_lists_the_command_s_own_groups_only():
     assert {"model", "train", "merge", "experiment"} <= groups("fusion")
     assert not {"judge", "benchmark", "study", "launcher"} & groups("fusion")
     assert {"judge", "merge", "study", "launcher", "tracking", "row"} <= groups("ablations")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("module", ["ablations", "fusion.merge", "eval", "ablations.commands"])
+def test_a_reader_that_ends_before_the_help_does_is_no_error(module, unbuffered):
+    """As in `--help | head -1`."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        cwd=ROOT,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")

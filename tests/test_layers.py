@@ -85,6 +85,7 @@ ROOMS = {
         ("__main__",),
     ),
     "ablations": (
+        ("cell_note",),
         (
             "tracking",
             "made_by",

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
-from ablations.model_card.chain import Chain, ChainArtifact
+from ablations.cell_note import ChainArtifact
+from ablations.model_card.chain import Chain
 from eval.markdown import inert
 from eval.report.tables import Heading, rounded
 from eval.spreadsheet import read_csv
@@ -49,7 +50,7 @@ def write_card(chain: Chain, out: Path, *, title: str) -> None:
         chain=chain,
         recipe=spelt,
         coefficients=coefficients(chain.merge.path / "coefficients.parquet"),
-        models=[(inert(row), inert(name or ""), chain.cell["weights"][row]) for row, name in chain.models.items()],
+        models=[(inert(row), inert(name or ""), chain.cell.weights[row]) for row, name in chain.models.items()],
         scores=[{name: inert(text) for name, text in shown(row).items()} for row in scores],
         judges=judges(chain),
         links=[(link, inert(link.what), settings_of(link)) for link in chain.links],
@@ -94,7 +95,7 @@ def result(row: Mapping[str, str], chain: Chain) -> EvalResult:
     return EvalResult(
         task_type="text-generation",
         dataset_type=row["benchmark"],
-        dataset_name=f"{row['benchmark']}, questions of {chain.cell['experiment']}",
+        dataset_name=f"{row['benchmark']}, questions of {chain.cell.experiment}",
         dataset_config=row["slice"],
         metric_type=row["metric"],
         metric_value=float(row["value"]),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fusion.runtime.artifacts import Manifest, content_of
+from ablations.cell_note import CellNote, ChainArtifact, read_artifacts, read_note
 from fusion.runtime.configure import Refusal, nearest
 
 # Between the model and the benchmark in what a stage was about, as the pipeline writes it.
@@ -16,33 +14,11 @@ _ASKED = " · "
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChainArtifact:
-    """One artifact of the chain; `what` is the model or source it was about."""
-
-    stage: str
-    what: str
-    key: str
-    path: Path
-    manifest: Manifest
-
-    @property
-    def content(self) -> str:
-        """What later links name it by."""
-        return content_of(self.manifest)
-
-    @property
-    def file(self) -> str:
-        """The name that its manifest has beside the card."""
-        return f"{self.stage}-{self.key}.json"
-
-
-@dataclass(frozen=True, kw_only=True)
 class Chain:
     """A merged model and all that it came of."""
 
     model: str
-    cell: Mapping[str, Any]
-    """The content of its cell's cell.json."""
+    cell: CellNote
     folder: Path
     """Of the cell."""
     merge: ChainArtifact
@@ -57,7 +33,7 @@ class Chain:
     @property
     def models(self) -> Mapping[str, str | None]:
         """The pivot and the sources by row: a name of the hub, a directory, or None for a model trained here."""
-        return dict(self.cell["models"])
+        return self.cell.models
 
     @property
     def store(self) -> Path:
@@ -68,7 +44,7 @@ class Chain:
         """A model's directory as a recipe names it: within the store, or as conf/model has it."""
         if directory.is_relative_to(self.store):
             return str(directory.relative_to(self.store))
-        rows = [row for row, path in self.cell["checkpoints"].items() if Path(path) == directory]
+        rows = [row for row, path in self.cell.checkpoints.items() if Path(path) == directory]
         return next((name for row in rows if (name := self.models.get(row))), str(directory))
 
 
@@ -77,17 +53,21 @@ def read_chain(folder: Path, model: str) -> Chain:
 
     Raises Refusal when the cell is not finished, has no such merged model, or its artifacts are not there.
     """
-    try:
-        cell = json.loads((folder / "cell.json").read_text())
-    except OSError as error:
-        raise Refusal(f"there is no finished cell in {folder}: expected a folder with a cell.json") from error
-    merges = {stage["what"]: stage for stage in cell["stages"] if stage["stage"] == "merge"}
+    cell = read_note(folder)
+    merges = [stage.what for stage in cell.stages if stage.stage == "merge"]
     if model not in merges:
         raise Refusal(f"'{model}' is no merged model of the cell in {folder}: {nearest(model, merges)}")
-    found = [_link(stage) for stage in cell["stages"]]
+    found = read_artifacts(cell)
     merge = next(link for link in found if link.stage == "merge" and link.what == model)
-    rows = {key: row for row, key in reversed(cell["weights"].items())}  # of equal weights, the first
-    directories = {role: Path(cell["checkpoints"][rows[key]]) for role, key in merge.manifest["inputs"].items()}
+    rows = {key: row for row, key in reversed(list(cell.weights.items()))}  # of equal weights, the first
+    inputs = merge.manifest["inputs"]
+    absent = [role for role, key in inputs.items() if rows.get(key) not in cell.checkpoints]
+    if absent or "pivot" not in inputs:
+        raise Refusal(
+            f"{folder} does not say where what '{model}' was merged from lies ({', '.join(absent) or 'pivot'}): run the"
+            " cell again"
+        )
+    directories = {role: Path(cell.checkpoints[rows[key]]) for role, key in inputs.items()}
     return Chain(
         model=model,
         cell=cell,
@@ -97,17 +77,6 @@ def read_chain(folder: Path, model: str) -> Chain:
         pivot=directories.pop("pivot"),
         targets=tuple(directories[f"target-{number}"] for number in range(len(directories))),
     )
-
-
-def _link(stage: Mapping[str, str]) -> ChainArtifact:
-    path = Path(stage["path"])
-    try:
-        manifest = json.loads((path / "manifest.json").read_text())
-    except OSError as error:
-        raise Refusal(
-            f"{path} is not there: give the command in the directory where the cell was run, or run the cell again"
-        ) from error
-    return ChainArtifact(stage=stage["stage"], what=stage["what"], key=stage["key"], path=path, manifest=manifest)
 
 
 def _behind(found: Sequence[ChainArtifact], merge: ChainArtifact) -> list[ChainArtifact]:

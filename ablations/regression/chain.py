@@ -17,11 +17,12 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.cell_note import CELL, ChainArtifact, read_artifacts, read_note
 from eval.report.tables import SCORE_COLUMNS
-from fusion.runtime.artifacts import content_of
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import file_digest
 from fusion.runtime.fingerprint import code_digest, module_digests
+from fusion.runtime.reading import decoded
 from fusion.runtime.versions import versions
 
 # Entry modules of what turns verdicts into items, and items into the table; how a server runs is in neither.
@@ -55,16 +56,17 @@ class Link:
 def read_chain(report: Path) -> list[Link]:
     """The chain of the finished cell whose report lies in `report`; empty where none was noted.
 
-    Raises Refusal for an artifact that is gone.
+    Raises Refusal for an artifact that is gone or damaged.
     """
-    path = report / "cell.json"
-    cell = json.loads(path.read_text()) if path.exists() else {}
-    if not cell.get("stages"):
+    if not (report / CELL).exists():
+        return []
+    note = read_note(report)
+    if not note.stages:
         return []
     table = pd.read_csv(report / "scores.csv", keep_default_na=False)
     roles = dict(zip(table["model"], table["role"], strict=True)) if "role" in table else {}
-    links = [_link(entry, roles) for entry in cell["stages"]]
-    return [*links, *_scoring(report, cell.get("scoring"))]
+    links = [_link(made, roles) for made in read_artifacts(note)]
+    return [*links, *_scoring(report, note.scoring)]
 
 
 def write_chain(links: Sequence[Link], path: Path) -> None:
@@ -87,7 +89,7 @@ def load_chain(path: Path) -> list[Link]:
     if not path.exists():
         return []
     try:
-        kept = json.loads(path.read_text())
+        kept = decoded(path.read_bytes())
         return [
             Link(**{**row, "code": kept["code"][row["code"]], "versions": kept["versions"][row["versions"]]})
             for row in kept["links"]
@@ -98,29 +100,23 @@ def load_chain(path: Path) -> list[Link]:
         ) from error
 
 
-def _link(entry: Mapping[str, str], roles: Mapping[str, str]) -> Link:
-    directory = Path(entry["path"])
-    try:
-        manifest = json.loads((directory / "manifest.json").read_text())
-    except OSError as error:
-        raise Refusal(
-            f"{directory} is gone ({error.strerror}), and the table was made from it: repeat `make demo`"
-        ) from error
+def _link(made: ChainArtifact, roles: Mapping[str, str]) -> Link:
+    manifest = made.manifest
     return Link(
-        stage=entry["stage"],
-        what=entry["what"],
-        key=entry["key"],
+        stage=made.stage,
+        what=made.what,
+        key=made.key,
         config=manifest["config"],
         inputs=manifest["inputs"],
         code=_code(tuple(manifest["modules"]), manifest["code"]),
         versions=manifest["versions"],
         output={
-            name: _content(directory / name, noted["sha256"])
+            name: _content(made.path / name, noted["sha256"])
             for name, noted in manifest["files"].items()
             if Path(name).name not in _LOGS
         },
-        content=content_of(manifest),
-        role=roles.get(entry["what"].split(" · ")[0], "") if entry["stage"] == "answers" else "",
+        content=made.content,
+        role=roles.get(made.what.split(" · ")[0], "") if made.stage == "answers" else "",
     )
 
 
@@ -136,8 +132,11 @@ def _content(path: Path, sha256: str) -> str:
     left_out = _NOT_CONTENT.get(path.name)
     if left_out is None:
         return sha256[:12]
-    text = path.read_text()
-    rows = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else [json.loads(text)]
+    try:
+        data = path.read_bytes()
+        rows = [decoded(line) for line in (data.splitlines() if path.suffix == ".jsonl" else [data])]
+    except (OSError, ValueError) as error:
+        raise Refusal(f"{path} is not the file that was written there ({error}): run the cell again") from error
     return _digest([{name: value for name, value in row.items() if name not in left_out} for row in rows])
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from eval.benchmarks import metric_of
 from eval.report.tables import SCORE_COLUMNS
 from fusion.runtime.configure import Refusal
+from fusion.runtime.reading import read_json
 
 KEY = ["model", "benchmark", "metric", "slice"]
 _Rows = Mapping[tuple[object, ...], Mapping[str, Any]]
@@ -121,8 +122,9 @@ def read_scores(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise Refusal(f"there is no {path}: run `make demo` for scores, `make eval UPDATE=1` for a baseline")
     try:
-        table = pd.read_csv(path) if path.suffix == ".csv" else pd.DataFrame(json.loads(path.read_text()))
-    except ValueError as error:
+        kept = path.suffix != ".csv"
+        table = pd.DataFrame(read_json(path, expected="a kept table")) if kept else pd.read_csv(path)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise Refusal(f"{path} cannot be read as a score table: {error}") from error
     lacking = [name for name in SCORE_COLUMNS if name not in table]
     if lacking:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def run(settings: dict[str, Any]) -> None:
     """Write the report of the cells that `cells` names into `out`."""
-    from ablations.cell import find_cells
+    from ablations.cell import find_cells, with_tables
     from ablations.made_by import disagreements
     from ablations.report.pooled import write_pooled_report
     from ablations.report.published import Published
@@ -36,7 +36,7 @@ def run(settings: dict[str, Any]) -> None:
     published = typed(settings["compare"], Published, at="compare") if settings.get("compare") else None
     where = cells_directory(str(settings["cells"]), Path(settings["paths"]["artifacts"]))
     models = tuple(settings.get("rows", ()))
-    cells = find_cells(where)
+    cells = with_tables(find_cells(where))
     for sentence in disagreements({cell.name: cell.code for cell in cells}):
         print(f"note: {sentence}; repeat the sweep to have all by one", file=sys.stderr)
     table = write_pooled_report(cells, where, out, bootstrap=bootstrap, models=models, published=published)

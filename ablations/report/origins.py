@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from ablations.cell import Cell
+from ablations.cell_note import CELL, read_note
 from ablations.made_by import disagreements
+from ablations.sweep.files import read_failure
 from eval.report.made import address
 from eval.report.sections import Entry, Section
+from fusion.runtime.configure import Refusal
 
 _PAGES = {
     "leaderboard": "leaderboard.html",
@@ -20,7 +22,8 @@ _PAGES = {
 
 
 def cells_section(cells: Sequence[Cell], where: Path, out: Path) -> Section:
-    """Every cell below `where`, the failed ones with their reasons; links lead from `out` to what is in its folder."""
+    """Every cell below `where`, the failed ones and those that cannot be read with their reasons; links lead from `out`
+    to what is in its folder."""
     axes = list(dict.fromkeys(axis for cell in cells for axis in cell.axes))
     rows = []
     for cell in cells:
@@ -33,11 +36,20 @@ def cells_section(cells: Sequence[Cell], where: Path, out: Path) -> Section:
             [Entry(text=cell.name), *settings, Entry(text=str(cell.seed), number=cell.seed), Entry(text="finished"),
              Entry(links=links), Entry(links=manifests)]
         )  # fmt: skip
+    shown = {cell.path for cell in cells}
+    unread: dict[Path, str] = {}
+    for path in sorted(where.rglob(CELL)):
+        if path.parent not in shown:
+            unread[path.parent] = _why_left_out(path.parent)
     for path in sorted(where.rglob("failed.json")):
-        failure = json.loads(path.read_text())
-        blank = [Entry() for _ in axes]
-        rows.append([Entry(text=failure["name"]), *blank, Entry(), Entry(text=f"failed: {failure['reason']}"), Entry(),
-                     Entry()])  # fmt: skip
+        try:
+            failure = read_failure(path.parent)
+        except Refusal as refusal:
+            unread[path.parent] = str(refusal)
+            continue
+        if failure is not None:
+            rows.append(_without_pages(failure.name, f"failed: {failure.reason}", len(axes)))
+    rows += [_without_pages(str(folder.relative_to(where)), why, len(axes)) for folder, why in unread.items()]
     return Section(
         title="Cells",
         notes=(
@@ -48,6 +60,18 @@ def cells_section(cells: Sequence[Cell], where: Path, out: Path) -> Section:
         numeric=frozenset({"seed"}),
         rows=rows,
     )
+
+
+def _why_left_out(folder: Path) -> str:
+    try:
+        read_note(folder)
+    except Refusal as refusal:
+        return f"left out: {refusal}"
+    return "left out: its tables cannot be read"
+
+
+def _without_pages(name: str, state: str, axes: int) -> list[Entry]:
+    return [Entry(text=name), *(Entry() for _ in range(axes)), Entry(), Entry(text=state), Entry(), Entry()]
 
 
 def artifacts_section(cells: Sequence[Cell], out: Path) -> list[Section]:

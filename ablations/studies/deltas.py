@@ -109,7 +109,7 @@ def kept_table(cells: Sequence[Cell], *, axis: str) -> list[str]:
     found: dict[tuple[str, str], list[tuple[Kept, Kept]]] = {}
     for cell in cells:
         for model, path in cell.checkpoints.items():
-            facts = facts_of(Path(path))
+            facts = facts_of(Path(path), cell.weights.get(model, ""))
             stored, narrow = kept_as_stored(facts), kept_as_served(facts, "bfloat16")
             if "rounding" in facts.get("dtype", {}) and stored is not None and narrow is not None:
                 found.setdefault((model, cell.axes.get(axis, "")), []).append((stored, narrow))

@@ -21,12 +21,16 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import psutil
 
-from fusion.runtime.configure import Refusal
+from ablations.cell_note import CELL
+from fusion.runtime.configure import Refusal, typed
 from fusion.runtime.progress import RunProgress
+from fusion.runtime.reading import read_json, read_object
+
+T = TypeVar("T")
 
 State = Literal["waiting", "running", "stopped", "failed", "finished"]
 _EVERY = 1.0  # seconds between two looks at what a cell does
@@ -70,16 +74,31 @@ class Failure:
     """Why a cell failed: `where` is the stage it was at, `refused` whether its input was refused."""
 
     name: str
-    overrides: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
     reason: str
-    traceback: str
-    where: str
-    refused: bool
+    traceback: str = ""
+    where: str = ""
+    refused: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ListedCell:
+    name: str
+    overrides: tuple[str, ...]
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Listed:
+    cells: tuple[_ListedCell, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellState:
-    """A cell as its files show it; `progress` and `failure` are None where there is no such file."""
+    """A cell as its files show it; `progress` and `failure` are None where there is no such file.
+
+    One whose files are damaged has failed, by that.
+    """
 
     cell: SweepCell
     state: State
@@ -97,13 +116,16 @@ def write_cells(sweep: Path, cells: Sequence[SweepCell]) -> None:
 
 
 def read_cells(sweep: Path) -> list[SweepCell]:
-    """The cells of the sweep in this folder.  Raises Refusal where no sweep was started."""
-    rows = _read(sweep / "cells.json")
-    if rows is None:
+    """The cells of the sweep in this folder.  Raises Refusal where no sweep was started, or the list is damaged."""
+    file = sweep / "cells.json"
+    if not file.exists():
         raise Refusal(f"{sweep} has no cells.json: expected the folder of a sweep, as python -m ablations -m leaves it")
-    return [
-        SweepCell(name=row["name"], overrides=tuple(row["overrides"]), folder=sweep / row["folder"]) for row in rows
-    ]
+    found = read_json(file, expected="the cells of a sweep")
+    try:
+        rows = typed({"cells": found}, _Listed).cells
+    except Refusal as refusal:
+        raise Refusal(f"{file} is no list of a sweep's cells ({refusal}): start the sweep anew") from refusal
+    return [SweepCell(name=row.name, overrides=row.overrides, folder=sweep / row.folder) for row in rows]
 
 
 def next_step(sweep: Path, states: Sequence[CellState]) -> list[str]:
@@ -124,12 +146,17 @@ def labels(cells: Sequence[SweepCell]) -> dict[str, str]:
 
 def state_of(cell: SweepCell) -> CellState:
     """What the cell's files say.  One that calls itself running though its process is gone has `stopped`."""
-    noted = _read(cell.folder / "progress.json")
-    progress = None if noted is None else Progress(**noted)
-    failed = _read(cell.folder / "failed.json")
-    failure = None if failed is None else Failure(**{**failed, "overrides": tuple(failed["overrides"])})
+    finished = (cell.folder / CELL).exists()
+    progress = failure = None
+    try:
+        if finished:
+            read_object(cell.folder / CELL, expected="what a finished cell says of itself")
+        progress = _read(cell.folder / "progress.json", Progress)
+        failure = read_failure(cell.folder)
+    except Refusal as refusal:
+        finished, failure = False, _failure(cell, str(refusal))
     state: State = "waiting"
-    if (cell.folder / "cell.json").exists():
+    if finished:
         state = "finished"
     elif failure is not None:
         state = "failed"
@@ -138,15 +165,25 @@ def state_of(cell: SweepCell) -> CellState:
     return CellState(cell=cell, state=state, progress=progress, failure=failure)
 
 
+def read_failure(folder: Path) -> Failure | None:
+    """Why the cell in this folder failed, if it did.  Raises Refusal where that is damaged."""
+    return _read(folder / "failed.json", Failure)
+
+
 def forget(cell: SweepCell) -> None:
     """Remove what an earlier attempt said of itself."""
-    for name in ("cell.json", "failed.json", "progress.json"):
+    for name in (CELL, "failed.json", "progress.json"):
         (cell.folder / name).unlink(missing_ok=True)
 
 
 def fail(cell: SweepCell, reason: str, *, error: BaseException | None = None, where: str = "") -> None:
     """Leave `failed.json` in the cell's folder."""
-    failure = Failure(
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    _write(cell.folder / "failed.json", asdict(_failure(cell, reason, error=error, where=where)))
+
+
+def _failure(cell: SweepCell, reason: str, *, error: BaseException | None = None, where: str = "") -> Failure:
+    return Failure(
         name=cell.name,
         overrides=cell.overrides,
         reason=reason,
@@ -154,8 +191,6 @@ def fail(cell: SweepCell, reason: str, *, error: BaseException | None = None, wh
         where=where,
         refused=isinstance(error, Refusal),
     )
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    _write(cell.folder / "failed.json", asdict(failure))
 
 
 def where_stopped(state: CellState) -> str:
@@ -231,7 +266,7 @@ def _alive(progress: Progress) -> bool:
         process = psutil.Process(progress.pid)
         # A number that was given to another process since then is not the cell's.
         return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() < progress.started + 1)
-    except psutil.NoSuchProcess:
+    except (psutil.Error, ValueError, OverflowError):  # gone, or a number that no process has
         return False
 
 
@@ -245,11 +280,15 @@ def _write(path: Path, content: object) -> None:
     draft.replace(path)
 
 
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+def _read(path: Path, kind: type[T]) -> T | None:
+    """What was written there, None where nothing was.  Raises Refusal where it is damaged."""
+    if not path.exists():
         return None
+    found = read_object(path, expected=f"the {kind.__name__.lower()} of a cell")
+    try:
+        return typed(found, kind)
+    except Refusal as refusal:
+        raise Refusal(f"{path} is not what a cell writes there ({refusal}): run the cell again") from refusal
 
 
 def cells_directory(cells: str, artifacts: Path) -> Path:

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from ablations.made_by import outdated, read_code
 from ablations.sweep.files import (
     SweepCell,
@@ -31,6 +29,7 @@ from fusion.runtime.configure import Refusal
 from fusion.runtime.interrupt import before_end
 from fusion.runtime.next_step import say_next
 from fusion.runtime.progress import terminal
+from fusion.runtime.reading import read_yaml
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -108,15 +107,22 @@ def resumed(arguments: Sequence[str]) -> list[str]:
     folder = cells_directory(name, Path(artifacts)).absolute()
     if not (folder / "multirun.yaml").exists():
         raise Refusal(f"resume={name}: {folder} has no multirun.yaml: expected a sweep's folder")
-    started = yaml.safe_load((folder / "multirun.yaml").read_text())["hydra"]
-    free = {*started["job"]["config"]["override_dirname"]["exclude_keys"]} - {"experiment", "study"}
+    written = read_yaml(folder / "multirun.yaml", expected="the settings that the sweep was started with")
+    try:
+        started = written["hydra"]
+        free = {*started["job"]["config"]["override_dirname"]["exclude_keys"]} - {"experiment", "study"}
+        before = [str(one) for kind in ("task", "hydra") for one in started["overrides"][kind]]
+    except (KeyError, TypeError) as error:
+        raise Refusal(
+            f"resume={name}: {folder / 'multirun.yaml'} does not say how the sweep was started ({error!r}): start the"
+            " sweep anew, which reuses every stage it can"
+        ) from error
     for key in given:
         if key not in free and not key.startswith("hydra."):
             raise Refusal(
                 f"resume={name} runs the cells of that sweep, and {given[key]} would make others: expected none"
                 f" but {', '.join(sorted(free))} or hydra.*; start a sweep of its own, which reuses every stage it can"
             )
-    before = [*started["overrides"]["task"], *started["overrides"]["hydra"]]
     dropped = tuple(f"{key}=" for key in (*given, "resume", "hydra.sweep.dir"))
     if "launcher" in given:
         dropped += ("hydra.launcher.",)  # the settings of another one

@@ -15,7 +15,7 @@ import sys
 
 from ablations.sweep.attempt import CellJob, attempt, end_servers
 from ablations.sweep.files import fail, log_of, state_of, where_stopped
-from fusion.runtime.processes import die_with_parent, processor_settings, thread_settings
+from fusion.runtime.processes import die_with_parent, processor_settings, signal_name, thread_settings
 
 
 def run_below(job: CellJob) -> None:
@@ -38,7 +38,7 @@ def how_it_ended(status: int) -> str:
     if status == -signal.SIGKILL:
         return "its process was killed (SIGKILL): by someone, or by the system when memory ran out"
     if status < 0:
-        return f"its process was ended by {signal.Signals(-status).name}"
+        return f"its process was ended by {signal_name(-status)}"
     return f"its process ended by itself with status {status}"
 
 

@@ -6,17 +6,21 @@ and, where answers could not be scored, their number in `.../unscored`.  A row w
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablations.cell_note import read_note
 from eval.spreadsheet import read_csv
+from fusion.runtime.artifacts import read_manifest
 from fusion.runtime.configure import Refusal
+from fusion.runtime.progress import StageRecord
 
 FILES = ("leaderboard.html", "leaderboard.md", "scores.csv", "cell.json")
 # Settings of the run that leave the cell what it is.
@@ -61,18 +65,22 @@ class CellRecord:
 
 def record_of(settings: Mapping[str, Any], out: Path) -> CellRecord:
     """The record of the cell that was composed from `settings` and finished in `out`."""
-    cell = json.loads((out / "cell.json").read_text())
+    note = read_note(out)
     own = {key: value for key, value in settings.items() if key not in _NOT_THE_CELLS}
     own["report"] = {key: value for key, value in settings["report"].items() if key != "out"}
-    identity = [cell[key] for key in ("name", "experiment", "study", "seed", "axes")]
+    identity = [note.name, note.experiment, note.study, note.seed, note.axes]
     files = tuple(path for name in FILES if (path := out / name).exists())
     metrics, unscored = scores(out / "scores.csv")
     return CellRecord(
-        **{key: cell[key] for key in ("name", "experiment", "study", "seed", "axes")},
+        name=note.name,
+        experiment=note.experiment,
+        study=note.study,
+        seed=note.seed,
+        axes=note.axes,
         settings=own,
         metrics=metrics,
         unscored=unscored,
-        stages=stage_seconds(cell["stages"]),
+        stages=stage_seconds(note.stages),
         files=files,
         digest=_digest(json.dumps([identity, own], sort_keys=True).encode()),
         result=_digest(*(path.read_bytes() for path in files)),
@@ -96,12 +104,14 @@ def scores(table: Path) -> tuple[dict[str, float], dict[str, str]]:
     return metrics, unscored
 
 
-def stage_seconds(stages: list[Mapping[str, str]]) -> dict[str, tuple[int, float]]:
-    """Stage to the count of its artifacts and the seconds in their manifests; an artifact used twice counts once."""
+def stage_seconds(stages: Sequence[StageRecord]) -> dict[str, tuple[int, float]]:
+    """Stage to the count of its artifacts and the seconds in those manifests that can be read; an artifact used twice
+    counts once."""
     found: dict[str, tuple[int, float]] = {}
-    for stage, path in dict.fromkeys((entry["stage"], entry["path"]) for entry in stages):
-        manifest = Path(path) / "manifest.json"
-        seconds = json.loads(manifest.read_text())["wall_seconds"] if manifest.exists() else 0.0
+    for stage, path in dict.fromkeys((entry.stage, entry.path) for entry in stages):
+        seconds = 0.0
+        with contextlib.suppress(Refusal):
+            seconds = read_manifest(Path(path)).get("wall_seconds", 0.0)
         count, total = found.get(stage, (0, 0.0))
         found[stage] = (count + 1, round(total + seconds, 3))
     return found

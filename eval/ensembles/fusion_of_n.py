@@ -69,7 +69,7 @@ class FusionOfN:
         path = settings_file(self.prompt) or CONF / self.prompt
         try:
             template = jinja2.Template(path.read_text(), undefined=jinja2.StrictUndefined, keep_trailing_newline=False)
-        except (OSError, jinja2.TemplateError) as error:
+        except (OSError, ValueError, jinja2.TemplateError) as error:
             raise Refusal(f"ensembles.fusion_of_n.prompt: {path} cannot be read ({error})") from error
         return tuple(self._asked(question, template, answers) for question in questions)
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fusion.runtime.artifacts import noted_digest
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import file_digest
 from fusion.runtime.precision import TORCH_NAMES, widest
+from fusion.runtime.reading import read_object
+from fusion.runtime.safetensors_files import read_header, read_index
 
 # They say where a config came from, not what the model computes.
 _PROVENANCE = frozenset({"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"})
@@ -31,7 +31,6 @@ _TOKENIZER_FILES = (
     "chat_template.jinja",
     "chat_template.json",
 )
-_LARGEST_HEADER = 100 * 2**20  # the limit of the safetensors format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +50,10 @@ def signature(checkpoint: Path) -> Signature:
     config = _config(checkpoint)
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
     for shard in shards(checkpoint):
-        for name, entry in header(shard).items():
-            if name in tensors:
-                raise Refusal(f"{checkpoint}: tensor {name} is in two shards: write the checkpoint again")
-            tensors[name] = entry
+        for entry in read_header(shard).tensors:
+            if entry.name in tensors:
+                raise Refusal(f"{checkpoint}: tensor {entry.name} is in two shards: write the checkpoint again")
+            tensors[entry.name] = (entry.dtype, entry.shape)
     _check_index(checkpoint, tensors)
     tokenizer = {path.name: _tokenizer_digest(path) for path in _tokenizer_paths(checkpoint)}
     if not tokenizer:
@@ -92,7 +91,7 @@ def noted_dtype(checkpoint: Path) -> str:
     noted = config.get("dtype") or config.get("torch_dtype")
     if noted:
         return str(noted).removeprefix("torch.")
-    codes = {code for shard in shards(checkpoint) for code, _ in header(shard).values()}
+    codes = {entry.dtype for shard in shards(checkpoint) for entry in read_header(shard).tensors}
     return widest(TORCH_NAMES[code] for code in codes & TORCH_NAMES.keys())
 
 
@@ -113,10 +112,9 @@ def shards(checkpoint: Path) -> list[Path]:
 
     Raises Refusal when there are none, or a named one is missing.
     """
-    index = checkpoint / "model.safetensors.index.json"
-    if index.exists():
-        names = sorted(set(_json(index, what="a safetensors index").get("weight_map", {}).values()))
-        found = [checkpoint / name for name in names]
+    index = read_index(checkpoint)
+    if index is not None:
+        found = [checkpoint / name for name in sorted(set(index["weight_map"].values()))]
     else:
         found = sorted(checkpoint.glob("*.safetensors"))
     for path in found:
@@ -127,42 +125,21 @@ def shards(checkpoint: Path) -> list[Path]:
     return found
 
 
-def header(shard: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> (dtype, shape) of every tensor in a safetensors file, and a check that its bytes are all there."""
-    size = shard.stat().st_size
-    with shard.open("rb") as stream:
-        first = stream.read(8)
-        length = struct.unpack("<Q", first)[0] if len(first) == 8 else _LARGEST_HEADER + 1
-        body = stream.read(length) if length <= min(_LARGEST_HEADER, size) else b""
-    try:
-        entries = json.loads(body)
-        tensors = {name: entry for name, entry in entries.items() if name != "__metadata__"}
-        found = {name: (str(entry["dtype"]), tuple(entry["shape"])) for name, entry in tensors.items()}
-        end = max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise Refusal(
-            f"{shard} is not a safetensors file (header unreadable: {error}): write or copy it again"
-        ) from error
-    if 8 + length + end != size:
-        raise Refusal(f"{shard} has {size} bytes where its header promises {8 + length + end}: write or copy it again")
-    return found
-
-
 def _config(checkpoint: Path) -> dict[str, object]:
     """config.json without its provenance, and the end tokens that servers take from generation_config.json."""
-    found = _without_provenance(_json(checkpoint / "config.json", what="a Hugging Face checkpoint directory"))
+    found = _without_provenance(read_object(checkpoint / "config.json", expected="that of a Hugging Face checkpoint"))
     generation = checkpoint / "generation_config.json"
     if generation.is_file():
-        found["generation_config.eos_token_id"] = _json(generation, what="a generation config").get("eos_token_id")
+        noted = read_object(generation, expected="a generation config")
+        found["generation_config.eos_token_id"] = noted.get("eos_token_id")
     return found
 
 
 def _check_index(checkpoint: Path, tensors: Mapping[str, object]) -> None:
-    index = checkpoint / "model.safetensors.index.json"
-    if not index.exists():
+    index = read_index(checkpoint)
+    if index is None:
         return
-    named = _json(index, what="a safetensors index").get("weight_map", {})
-    missing = [name for name in named if name not in tensors]
+    missing = [name for name in index["weight_map"] if name not in tensors]
     if missing:
         raise Refusal(f"{checkpoint}: the index names {len(missing)} tensors that no shard has, first {missing[0]}")
 
@@ -173,20 +150,9 @@ def _tokenizer_paths(checkpoint: Path) -> Iterator[Path]:
 
 def _tokenizer_digest(path: Path) -> str:
     if path.name == "tokenizer_config.json":
-        return hashlib.sha256(_canonical(_without_provenance(_json(path, what="a tokenizer config")))).hexdigest()
+        config = read_object(path, expected="a tokenizer config")
+        return hashlib.sha256(_canonical(_without_provenance(config))).hexdigest()
     return file_digest(path)
-
-
-def _json(path: Path, *, what: str) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise Refusal(f"{path.parent} has no {path.name}: expected {what}") from error
-    except (OSError, ValueError) as error:
-        raise Refusal(f"{path} cannot be read ({error}): expected {what}") from error
-    if not isinstance(found, dict):
-        raise Refusal(f"{path} is not a JSON object: expected {what}")
-    return found
 
 
 def _without_provenance(value: Mapping[str, object]) -> dict[str, object]:

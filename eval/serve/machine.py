@@ -72,9 +72,10 @@ def free_port(port: int | None) -> int:
 
 def check_head_size(checkpoint: Path, config: Mapping[str, Any]) -> None:
     """Raises Refusal for attention heads that vLLM cannot compute with on a CPU."""
-    heads = config.get("num_attention_heads")
-    size = config.get("head_dim") or (config["hidden_size"] // heads if heads and config.get("hidden_size") else None)
-    if on_cpu() and size is not None and size < 32:
+    heads, width, size = (config.get(name) for name in ("num_attention_heads", "hidden_size", "head_dim"))
+    if not size and isinstance(heads, int) and isinstance(width, int) and heads:
+        size = width // heads
+    if on_cpu() and isinstance(size, int) and size < 32:
         raise Refusal(
             f"{checkpoint}: attention heads of size {size}; vLLM on CPU dies at the first request below 32: choose"
             " serve=transformers"

@@ -15,6 +15,7 @@ import gzip
 import json
 import re
 import unicodedata
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,7 @@ from fusion.conversations.conversation import read_conversations
 from fusion.conversations.vocabulary import Vocabulary, token_bytes, vocabulary
 from fusion.distribution import NO_TOKEN
 from fusion.runtime.configure import Refusal
+from fusion.runtime.reading import decoded
 from fusion.runtime.shortfall import LITTLE
 
 if TYPE_CHECKING:
@@ -361,10 +363,9 @@ def _read(path: Path) -> str:
     try:
         raw = path.read_bytes()
         return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
-    except OSError as error:
-        raise Refusal(
-            f"text={path} cannot be read ({error.strerror or error}): expected a file of conversations"
-        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        said = (error.strerror if isinstance(error, OSError) else None) or error
+        raise Refusal(f"text={path} cannot be read ({said}): expected a file of conversations") from error
     except UnicodeDecodeError as error:
         raise Refusal(f"text={path} is not UTF-8 (byte {error.start}): expected JSON or JSONL") from error
 
@@ -374,7 +375,7 @@ def _first_row(path: Path) -> Any:
     text = _read(path).lstrip()
     try:
         row, _ = json.JSONDecoder().raw_decode(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
     return row[0] if isinstance(row, list) and row else row
 
@@ -382,9 +383,11 @@ def _first_row(path: Path) -> Any:
 def _outputs(path: Path) -> list[str]:
     text = _read(path)
     try:
-        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(s) for s in text.splitlines() if s]
+        rows = decoded(text) if text.lstrip().startswith("[") else [decoded(s) for s in text.splitlines() if s]
     except json.JSONDecodeError as error:
         raise Refusal(f"text={path} is not JSON (line {error.lineno}: {error.msg})") from error
+    except ValueError as error:
+        raise Refusal(f"text={path} holds a row that cannot be read: {error}") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not isinstance(row.get("output"), str):
             raise Refusal(f"text={path}, row {number}: no `output` text, which the first row has")

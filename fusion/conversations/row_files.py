@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fusion.runtime.configure import Refusal
+from fusion.runtime.reading import decoded
 
 _PARQUET = b"PAR1"
 _GZIP = b"\x1f\x8b"
@@ -129,7 +130,7 @@ def _table(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
 
 def _list(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
     try:
-        rows = json.loads(data.decode())
+        rows = decoded(data)
     except UnicodeDecodeError as error:
         at = data.count(b"\n", 0, error.start) + 1
         raise Refusal(f"{path}, line {at}: {_not_utf8(error)}. Write the file again as UTF-8") from error
@@ -137,7 +138,7 @@ def _list(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
         raise Refusal(
             f"{path}, line {error.lineno}: not JSON ({error.msg}). Expected one list of conversations"
         ) from error
-    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of thousands of digits
+    except ValueError as error:
         raise Refusal(f"{path} is no list of conversations ({str(error).splitlines()[0]})") from error
     for number, row in enumerate(rows, start=1):
         yield f"row {number}", row
@@ -160,14 +161,12 @@ def _over_lines(data: bytes) -> list[object] | None:
 
 def _parsed(line: bytes) -> object:
     try:
-        return json.loads(line.decode())
+        return decoded(line)
     except UnicodeDecodeError as error:
         return ValueError(_not_utf8(error))
     except json.JSONDecodeError as error:
         return ValueError(f"not JSON ({error.msg} at column {error.colno})")
-    except RecursionError:
-        return ValueError("not a conversation: nested too deeply")
-    except ValueError as error:  # a number of thousands of digits
+    except ValueError as error:
         return ValueError(f"not a conversation: {error}")
 
 

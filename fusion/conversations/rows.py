@@ -26,6 +26,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from fusion.runtime.reading import decoded
+
 Thinking = Literal["keep", "remove"]
 
 _ROLES: Mapping[str, str] = {
@@ -253,8 +255,8 @@ def _call(call: Mapping[str, object]) -> str:
         raise ValueError("a tool call has no name: expected {'name': ..., 'arguments': ...}")
     if isinstance(arguments, str):  # JSON as text, as OpenAI's interface has it
         try:
-            arguments = json.loads(arguments)
-        except (ValueError, RecursionError):
+            arguments = decoded(arguments)
+        except ValueError:
             pass  # what the model wrote is what it wrote
     said = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
     return f"<tool_call>\n{said}\n</tool_call>"

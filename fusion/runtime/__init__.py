@@ -1,7 +1,8 @@
 """The ground floor: keeping, starting and checking things.  It imports nothing of the project.
 
     configure.py        from plain settings to checked, frozen dataclasses; what a refusal says
-    reading.py          JSON of others, read whole or refused with its place
+    reading.py          JSON and YAML of others, read whole or refused with its place
+    safetensors_files.py  what weights' files say of their tensors
     disk.py             what a disk refuses, in one sentence
     visible.py          text of others, as text that a terminal only shows
     places.py           where settings are found: the caller's folders before the project's own

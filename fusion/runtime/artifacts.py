@@ -104,7 +104,7 @@ def read_manifest(directory: Path) -> Manifest:
     found = read_object(file, expected="the manifest of a finished stage")
     wrong = [name for name, kind in _FORMS.items() if name in found and not isinstance(found[name], kind)]
     files = found.get("files")
-    if wrong or not isinstance(files, dict) or not all(map(_is_note, files.values())):
+    if wrong or not isinstance(files, dict) or not all(_is_note(name, note) for name, note in files.items()):
         raise Refusal(
             f"{file} is no manifest of a finished stage (at fault: {', '.join(wrong) or 'files'}): run what made it"
             " again"
@@ -127,8 +127,11 @@ _FORMS: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
-def _is_note(note: object) -> bool:
-    return isinstance(note, dict) and type(note.get("bytes")) is int and isinstance(note.get("sha256"), str)
+def _is_note(name: str, note: object) -> bool:
+    """Whether it describes a file, by a name that leads to nowhere outside of the directory."""
+    if Path(name).is_absolute() or ".." in Path(name).parts or not isinstance(note, dict):
+        return False
+    return type(note.get("bytes")) is int and isinstance(note.get("sha256"), str)
 
 
 def content_of(manifest: Manifest) -> str:

@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import os
 import re
+import select
 import sys
 import tempfile
 import textwrap
@@ -34,6 +35,7 @@ from fusion.runtime.hints import unknown_setting, written_settings
 from fusion.runtime.interrupt import ending_at_once
 from fusion.runtime.places import CONF, OWN, places, settings_file, settings_names
 from fusion.runtime.processes import processor_settings
+from fusion.runtime.reading import read_yaml
 from fusion.runtime.visible import visible
 
 _HERE = Path(__file__).parents[2]
@@ -121,12 +123,16 @@ def _status(
 def _nobody_reads() -> bool:
     """Whether what read our stdout has gone, as `head` goes; then nothing more is written there."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        with open(os.devnull, "w") as nowhere:  # Python flushes once more at its end
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        return True
-    return False
+        written = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a file of the system
+        return False
+    asked = select.poll()
+    asked.register(written, 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0)):
+        return False
+    with open(os.devnull, "w") as nowhere:  # Python flushes once more at its end
+        os.dup2(nowhere.fileno(), written)
+    return True
 
 
 def _unforeseen(error: Exception) -> str:
@@ -213,12 +219,24 @@ def plain_settings(composed: object) -> dict[str, object]:
 
 
 def group_entry(group: str, name: str) -> dict[str, object]:
-    """One file of a config group as plain types, for settings that name an entry (a pivot, a source)."""
+    """One file of a config group as plain types, for settings that name an entry (a pivot, a source).
+
+    Raises Refusal for a name without a file, and for a file that holds no settings.
+    """
+    import yaml
+    from omegaconf.errors import OmegaConfBaseException
+
     path = settings_file(f"{group}/{name}.yaml")
     if path is None:
         raise Refusal(f"{group} '{name}' is not in conf/{group}: {nearest(name, group_names(group))}")
-    entry = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    assert isinstance(entry, dict)
+    expected = f"settings as {group}={name} chooses them"
+    read_yaml(path, expected=expected)  # refuses what is none, or has no end
+    try:
+        entry = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise Refusal(f"{path} cannot be taken ({' '.join(str(error).split())}): expected {expected}") from error
+    if not isinstance(entry, dict):
+        raise Refusal(f"{path} holds no settings by name: expected {expected}")
     return {str(key): value for key, value in entry.items()}
 
 

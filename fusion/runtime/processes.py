@@ -98,6 +98,14 @@ def last_lines(log: Path, count: int = 30) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-count:])
 
 
+def signal_name(number: int) -> str:
+    """SIGTERM for 15; signals without a name of their own by their number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def _signal_group(process: subprocess.Popen[bytes], what: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, what)

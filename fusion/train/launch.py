@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.disk import disk_fault
-from fusion.runtime.processes import child, last_lines, thread_settings
+from fusion.runtime.processes import child, last_lines, signal_name, thread_settings
 from fusion.runtime.reading import read_object
 from fusion.runtime.stage import Advance, unseen
 from fusion.train.config import TrainConfig
@@ -123,7 +123,7 @@ def _how_it_ended(status: int, log: Path) -> str:
         return f"training ended: {fault}{_end(said)}"
     if status < 0:
         return (
-            f"training was ended from outside by {signal.Signals(-status).name}: give the command again, which"
+            f"training was ended from outside by {signal_name(-status)}: give the command again, which"
             f" continues from the last step that was kept{_end(said)}"
         )
     return f"training ended with status {status}, and its log ({log}) says why{_end(said)}"

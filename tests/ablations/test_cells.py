@@ -8,6 +8,7 @@ import pytest
 
 from ablations.cell import find_cells, read_scored
 from ablations.report.__main__ import run
+from ablations.report.origins import cells_section
 from ablations.studies.pooling import long_table, pooled
 from ablations.sweep.files import cells_directory
 from eval.records import ItemScore
@@ -119,3 +120,56 @@ def test_a_sweep_is_found_by_its_experiment_and_the_newest_is_taken(tmp_path):
 def test_a_folder_without_a_finished_cell_is_refused(tmp_path):
     with pytest.raises(Refusal, match=r"no finished cell"):
         find_cells(tmp_path)
+
+
+def broken(where: Path, name: str, file: str, content: bytes) -> None:
+    """A finished cell of which one file is damaged."""
+    cell(where, name, seed=0, axes={"merge": name}, merged=[9.0] * 6, weights=name)
+    (where / name / file).write_bytes(content)
+
+
+DAMAGED = {
+    "cut": ("cell.json", b'{"name": "b", "experi'),
+    "of another encoding": ("cell.json", '{"name": "b"}'.encode("utf-16")),
+    "deep": ("cell.json", b'{"name":' * 9_000),
+    "a list": ("cell.json", b"[]"),
+    "without a name": ("cell.json", b'{"experiment": "trial", "seed": 0, "axes": {}}'),
+    "a seed that is text": ("cell.json", b'{"name": "b", "experiment": "trial", "seed": "0", "axes": {}}'),
+    "an axis that is a list": ("cell.json", b'{"name": "b", "experiment": "trial", "seed": 0, "axes": {"merge": []}}'),
+    "a stage that is a number": ("cell.json", b'{"name": "b", "experiment": "t", "seed": 0, "axes": {}, "stages": 3}'),
+    "a table without columns": ("scores.csv", b"model\npivot\n"),
+    "a table of no text": ("items.csv", bytes(200)),
+    "a value that is no number": ("scores.csv", b"model,group,benchmark,metric,slice,value,low,high,n,unscored,reason,"
+                                  b"variant\npivot,Pivot,mt,rating,all,much,,,1,0,,\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "content"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_cell_is_named_and_the_report_of_the_others_goes_on(tmp_path, file, content, capsys):
+    cell(tmp_path, "a", seed=0, axes={"merge": "a"}, merged=[6.0] * 6, weights="m")
+    broken(tmp_path, "b", file, content)
+    settings = {"cells": str(tmp_path), "out": str(tmp_path / "out"), "report": {}, "paths": {"artifacts": "none"}}
+    with pytest.warns(UserWarning, match=r"/b\b.*that cell is left out"):
+        run(settings)
+    assert "| merged |" in (tmp_path / "out/leaderboard.md").read_text()
+    assert "left out: " in (tmp_path / "out/leaderboard.html").read_text()
+
+
+@pytest.mark.parametrize(("file", "content"), [DAMAGED["cut"], DAMAGED["a table of no text"]])
+def test_where_every_cell_is_damaged_the_report_is_refused(tmp_path, file, content):
+    broken(tmp_path, "b", file, content)
+    settings = {"cells": str(tmp_path), "out": str(tmp_path / "out"), "report": {}, "paths": {"artifacts": "none"}}
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(Refusal, match="no finished cell"):
+        run(settings)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"name": "c"}', b'{"name": ' * 9_000, b"\xff"])
+def test_a_failure_that_cannot_be_read_is_a_line_of_the_report(tmp_path, content):
+    cell(tmp_path, "a", seed=0, axes={}, merged=[6.0] * 6, weights="m")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/failed.json").write_bytes(content)
+    section = cells_section(find_cells(tmp_path), tmp_path, tmp_path / "out")
+    states = {row[0].text: row[-3].text for row in section.rows}
+    assert states["a"] == "finished"
+    assert "c/failed.json" in states["c"]

@@ -50,10 +50,11 @@ def test_whatever_makes_a_table_of_verdicts_is_in_the_code_of_a_cell():
 
 def test_finished_cells_are_compared_with_the_code_of_today(tmp_path):
     modules = ("fusion.distribution",)
+    cell = {"name": "c", "experiment": "trial", "seed": 0, "axes": {}}
     for name, code in (("new", code_digest(modules)), ("old", "0" * 20)):
         (tmp_path / name).mkdir()
         stages = [{"stage": "fuse", "what": "w", "key": "k", "path": "p", "modules": list(modules), "code": code}]
-        (tmp_path / name / "cell.json").write_text(json.dumps({"stages": stages}))
+        (tmp_path / name / "cell.json").write_text(json.dumps(cell | {"stages": stages}))
     found = read_code([tmp_path / "new", tmp_path / "old"])
     assert outdated(found) == [
         "fuse by fusion.distribution: its code has changed since 1 of the finished cells were made"

@@ -14,6 +14,8 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from ablations.model_card.__main__ import run
+from ablations.model_card.chain import read_chain
+from ablations.regression.chain import read_chain as chain_of_table
 from eval.report.write import write_report
 from eval.scores.intervals import Bootstrap
 from fusion.merge.__main__ import merge_recipe
@@ -172,3 +174,17 @@ def test_what_cannot_have_a_card_is_refused(cell: Path, tmp_path: Path, change: 
     with pytest.raises(Refusal, match=message):
         run(given | {key: value.format(cell=cell) for key, value in change.items()})
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"files": []}', b'{"files": ' * 9_000, b"\xff"])
+@pytest.mark.parametrize("read", [read_chain, lambda cell, _: chain_of_table(cell)], ids=["of a card", "of a table"])
+def test_a_chain_with_a_damaged_manifest_is_refused_by_its_file(cell: Path, tmp_path: Path, content, read) -> None:
+    shutil.copytree(cell, tmp_path / "cell")
+    note = json.loads((cell / "cell.json").read_text())
+    (broken,) = (stage for stage in note["stages"] if stage["stage"] == "merge")
+    shutil.copytree(broken["path"], tmp_path / "merge")
+    broken["path"] = str(tmp_path / "merge")
+    (tmp_path / "cell/cell.json").write_text(json.dumps(note))
+    (tmp_path / "merge/manifest.json").write_bytes(content)
+    with pytest.raises(Refusal, match=r"merge/manifest\.json .*run the cell again"):
+        read(tmp_path / "cell", "sce")

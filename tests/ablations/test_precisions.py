@@ -1,7 +1,9 @@
 """At which precision each model was trained, stored and served: the report's table, and what is said before serving."""
 
 import csv
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from ablations.precisions import (
     as_answered,
     check_served,
+    facts_of,
     lost_notes,
     precisions,
     precisions_section,
@@ -18,7 +21,9 @@ from ablations.precisions import (
 from eval.serve import VLLM, Automatic, ExistingEndpoint, Transformers
 from fusion.checkpoint import Checkpoint
 from fusion.pipeline import fusion_config
+from fusion.runtime.artifacts import content_of
 from fusion.runtime.configure import Refusal
+from fusion.runtime.digests import directory_key
 from fusion.runtime.progress import StageRecord
 
 WHOLE = {"cosine": 1.0, "norm_ratio": 1.0, "moved": 0.999}
@@ -34,8 +39,10 @@ def found(where: Path) -> Checkpoint:
 
 def made(where: Path, model: str, dtype: dict, **update: dict) -> Checkpoint:
     (where / model).mkdir()
-    (where / model / "manifest.json").write_text(json.dumps({"facts": {"dtype": dtype, "update": update}}))
-    return Checkpoint(model=model, group="Merged", path=where / model, key=f"key of {model}")
+    weights = {"bytes": 3, "sha256": hashlib.sha256(model.encode()).hexdigest()}
+    manifest = {"facts": {"dtype": dtype, "update": update}, "files": {"model.safetensors": weights}}
+    (where / model / "manifest.json").write_text(json.dumps(manifest))
+    return Checkpoint(model=model, group="Merged", path=where / model, key=content_of(manifest))
 
 
 @pytest.fixture
@@ -98,10 +105,24 @@ def test_the_table_has_every_step_of_every_model(checkpoints, tmp_path):
     assert "as stored in bfloat16" in notes[2]
 
 
+def test_a_manifest_that_is_not_of_these_files_is_not_believed(tmp_path):
+    """A stranger's directory with a manifest in it is known by all of its files."""
+    forged = made(tmp_path, "linear", {"stored": "float32", "rounding": "nearest"}, stored=LOST)
+    assert facts_of(forged.path, forged.key)["update"] == {"stored": LOST}
+    (forged.path / "config.json").write_text(json.dumps({"dtype": "bfloat16"}))
+    by_its_files = replace(forged, key=directory_key(forged.path, tmp_path / "digests.json"))
+    assert facts_of(forged.path, by_its_files.key) == {}
+    (found,) = precisions([by_its_files], lambda _, stored: stored)
+    assert (found.stored, found.rounding, found.as_stored) == ("bfloat16", "", None)
+    for damaged in ("{", "[]", '{"facts": {"dtype": {"stored": "float32"}}}', '{"facts": 3, "files": {}}'):
+        (forged.path / "manifest.json").write_text(damaged)
+        assert facts_of(forged.path, forged.key) == {}
+
+
 def test_what_the_server_said_comes_before_what_its_settings_promise(checkpoints, tmp_path):
-    (tmp_path / "manifest.json").write_text(
-        json.dumps({"facts": {"dtype": "float16"}, "inputs": {"weights": "key of linear"}})
-    )
+    (linear,) = (one for one in checkpoints if one.model == "linear")
+    manifest = {"facts": {"dtype": "float16"}, "inputs": {"weights": linear.key}, "files": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     record = StageRecord(stage="answers", what="linear · mt", key="k", path=str(tmp_path))
     rows = precisions(checkpoints, as_answered([record], VLLM()))
     assert {one.model: one.served for one in rows}["linear"] == "float16"

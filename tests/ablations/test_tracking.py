@@ -35,7 +35,7 @@ def cell(tmp_path: Path, rated) -> Path:
     write_report([rated("sce", "Merged", [6.0, 7.0, 8.0, 7.0], unscored=2)], out, title="t", bootstrap=BOOTSTRAP)
     made = tmp_path / "artifacts/fuse/k"
     made.mkdir(parents=True)
-    (made / "manifest.json").write_text(json.dumps({"wall_seconds": 1.5}))
+    (made / "manifest.json").write_text(json.dumps({"files": {}, "wall_seconds": 1.5}))
     stage = {"stage": "fuse", "key": "k", "path": str(made)}
     content = {
         "name": "merge=sce", "experiment": "pocket_smoke", "study": "trial", "seed": 0, "axes": {"merge": "sce"},

@@ -34,6 +34,12 @@ def test_a_local_checkpoint_is_taken_as_it_is(checkpoint):
     ("damage", "message"),
     [
         (lambda folder: (folder / "config.json").unlink(), r"has no config\.json"),
+        (lambda folder: (folder / "config.json").write_text("[" * 9_000), r"config\.json cannot be read .*model 'm'"),
+        (lambda folder: (folder / "config.json").write_bytes(b"\xff\xfe"), r"config\.json cannot be read .*model 'm'"),
+        (
+            lambda folder: (folder / "config.json").write_text('"llama"'),
+            "holds a JSON text, not an object",
+        ),
         (lambda folder: (folder / "model.safetensors").unlink(), r"has no \.safetensors weights.*save_pretrained"),
         (
             lambda folder: (folder / "config.json").write_text('{"auto_map": {"AutoModel": "x.Y"}}'),

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusion.merge.checkpoints import roles
-from fusion.merge.checkpoints.checkpoint_files import copy_files, is_tied, read_config, read_json
+from fusion.merge.checkpoints.checkpoint_files import copy_files, is_tied, noted_in, read_config
 from fusion.merge.checkpoints.same_kind import check_not_quantised
-from fusion.merge.checkpoints.shards import INDEX, open_shards, read_header
+from fusion.merge.checkpoints.shards import open_shards
 from fusion.runtime.configure import Refusal
+from fusion.runtime.safetensors_files import INDEX, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +52,7 @@ def is_adapter(directory: Path) -> bool:
 
 def base_of(adapter: Path) -> str:
     """The model that an adapter says it was trained on: a path or a name on the hub, empty where it says nothing."""
-    return str(read_json(adapter / CONFIG).get("base_model_name_or_path") or "")
+    return str(noted_in(adapter / CONFIG).get("base_model_name_or_path") or "")
 
 
 def write_adapted(base: Path, adapter: Path, out: Path) -> None:
@@ -94,7 +95,7 @@ def write_adapted(base: Path, adapter: Path, out: Path) -> None:
 
 
 def _lora_config(adapter: Path) -> Mapping[str, Any]:
-    config = read_json(adapter / CONFIG)
+    config = noted_in(adapter / CONFIG)
     kind = config.get("peft_type")
     if kind != "LORA":
         raise Refusal(f"{adapter} is a {kind} adapter: only LoRA adapters are read as they are; {_MERGED}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.runtime.configure import Refusal
-from fusion.runtime.reading import read_object
+from fusion.runtime.reading import read_object, read_text
 
 _COPIED = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "additional_chat_templates/*.jinja")
 # Of these kinds, what says something of other files than the merged model's.
@@ -19,12 +19,13 @@ _NOT_COPIED = ("*.index.json", "index.json", "manifest.json", "trainer_state.jso
 
 def read_config(directory: Path) -> Mapping[str, Any]:
     """config.json of a checkpoint, empty where there is none; raises Refusal when it is not JSON."""
-    return read_json(directory / "config.json")
+    return noted_in(directory / "config.json")
 
 
-def read_json(path: Path) -> Mapping[str, Any]:
-    """The object in a file of JSON, empty where there is none; raises Refusal when it holds anything else."""
-    return read_object(path, expected="the object that a checkpoint has there") if path.exists() else {}
+def noted_in(path: Path) -> Mapping[str, Any]:
+    """The object in one of a checkpoint's files of JSON, empty where there is no such file; raises Refusal when it
+    holds anything else."""
+    return read_object(path, expected="a JSON object, as transformers writes it") if path.exists() else {}
 
 
 def is_tied(config: Mapping[str, object]) -> bool:
@@ -80,8 +81,8 @@ def _own_code(pivot: Path) -> Iterator[str]:
         seen.add(file)
         yield str(file.relative_to(pivot))
         try:
-            tree = ast.parse(file.read_text(encoding="utf-8"))
-        except (SyntaxError, ValueError, RecursionError) as error:
+            tree = ast.parse(read_text(file, expected="the model's own code"))
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise Refusal(f"{file}, the model's own code, is not Python: {error}") from error
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.level == 1:
@@ -93,7 +94,7 @@ def _named_code(pivot: Path) -> Iterator[str]:
     """The modules beside the model that its `auto_map`s name; OWNER/REPOSITORY--module.Class is on the hub, wherever
     the model lies."""
     for file in sorted({pivot / "config.json", *pivot.glob("*_config.json")}):
-        found = read_json(file).get("auto_map") or {}
+        found = noted_in(file).get("auto_map") or {}
         entries = found.values() if isinstance(found, Mapping) else [found]  # older tokenizers have a list alone
         for entry in entries:
             for name in entry if isinstance(entry, list) else [entry]:

@@ -26,7 +26,6 @@ from fusion.merge.checkpoints import checkpoint_files
 from fusion.merge.checkpoints.checkpoint_plan import Embeddings, ParameterJob, Tokenizer, checked
 from fusion.merge.checkpoints.coefficients import CoefficientRow, Tally, write_coefficients
 from fusion.merge.checkpoints.shards import (
-    INDEX,
     SAFETENSORS_NAMES,
     Shards,
     ShardWriter,
@@ -41,6 +40,7 @@ from fusion.merge.parameter import PIECE, Combined, Context, Mapper, Parameter, 
 from fusion.rounding import UpdateTally
 from fusion.runtime.configure import Refusal, nearest, plain
 from fusion.runtime.precision import TORCH_NAMES, Rounding, spelled
+from fusion.runtime.safetensors_files import INDEX
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,9 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fusion.merge.checkpoints.checkpoint_files import read_config, read_json
+from fusion.merge.checkpoints.checkpoint_files import noted_in, read_config
 from fusion.runtime.configure import Refusal
+from fusion.runtime.reading import read_text
 
 # Settings that change nothing about what given weights compute, or that a merge looks after by itself.
 _WITHOUT_EFFECT = frozenset(
@@ -62,7 +63,7 @@ def check_not_quantised(directory: Path, names: Collection[str]) -> None:
     """Refuse a checkpoint whose weights are not numbers but codes, by its config, its files or its parameters."""
     config = read_config(directory)
     noted = next((config[key] for key in _QUANTISED_KEYS if config.get(key)), None) or next(
-        (read_json(directory / file) for file in _QUANTISED_FILES if (directory / file).exists()), None
+        (noted_in(directory / file) for file in _QUANTISED_FILES if (directory / file).exists()), None
     )
     coded = next((name for name in names if name.rpartition(".")[2] in _QUANTISED), None)
     if not noted and coded is None:
@@ -125,24 +126,26 @@ def _settings(config: Mapping[str, object], within: str = "") -> Iterator[tuple[
 def _tokenizer(directory: Path) -> dict[str, object]:
     """The parts of a tokenizer that decide ids, from whatever files it has; truncation and padding do not."""
     found: dict[str, object] = {}
-    fast = read_json(directory / "tokenizer.json")
+    fast = noted_in(directory / "tokenizer.json")
     if fast:
         model = fast.get("model")
         if not isinstance(model, Mapping):
-            raise Refusal(f"{directory / 'tokenizer.json'} has no model in it: expected what tokenizers writes")
+            raise Refusal(f"{directory / 'tokenizer.json'} has a model that is no object: copy the tokenizer again")
         found = {f"its {key}": fast.get(key) for key in ("added_tokens", "normalizer", "pre_tokenizer", "decoder")}
-        found |= {"its vocabulary": model.get("vocab"), "its merges": _merges(model.get("merges") or ())}
+        found |= {"its vocabulary": model.get("vocab"), "its merges": _merges(model.get("merges") or (), directory)}
     elif (directory / "vocab.json").exists():
-        found["its vocabulary"] = dict(read_json(directory / "vocab.json"))
+        found["its vocabulary"] = dict(noted_in(directory / "vocab.json"))
         if (directory / "merges.txt").exists():
-            lines = _lines(directory / "merges.txt")
-            found["its merges"] = _merges([line for line in lines if line and not line.startswith("#version")])
+            lines = read_text(directory / "merges.txt", expected="a tokenizer's merges").split("\n")
+            merges = [line for line in lines if line and not line.startswith("#version")]
+            found["its merges"] = _merges(merges, directory)
     elif (directory / "vocab.txt").exists():
-        found["its vocabulary"] = {line: number for number, line in enumerate(_lines(directory / "vocab.txt"))}
+        lines = read_text(directory / "vocab.txt", expected="a tokenizer's vocabulary").split("\n")
+        found["its vocabulary"] = {line: number for number, line in enumerate(lines)}
     if not fast:
         if (directory / "added_tokens.json").exists():
-            found["its added tokens"] = dict(read_json(directory / "added_tokens.json"))
-        added = read_json(directory / "tokenizer_config.json").get("added_tokens_decoder")
+            found["its added tokens"] = dict(noted_in(directory / "added_tokens.json"))
+        added = noted_in(directory / "tokenizer_config.json").get("added_tokens_decoder")
         if isinstance(added, Mapping):
             contents = {
                 id_: token.get("content") if isinstance(token, Mapping) else token for id_, token in added.items()
@@ -153,15 +156,8 @@ def _tokenizer(directory: Path) -> dict[str, object]:
     return found
 
 
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise Refusal(f"{file} is not UTF-8: {error}; copy it there again") from error
-
-
-def _merges(merges: object) -> object:
+def _merges(merges: object, directory: Path) -> list[list[str]]:
     """Merges are written as "a b" by older versions of tokenizers and as [a, b] by newer ones."""
-    if not isinstance(merges, Sequence):
-        return merges
+    if not isinstance(merges, (list, tuple)) or not all(isinstance(merge, (str, list)) for merge in merges):
+        raise Refusal(f"the merges of the tokenizer in {directory} are no list of pairs: copy the tokenizer again")
     return [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from fusion.merge.checkpoints.roles import unwrapped
 from fusion.runtime.configure import Refusal
 from fusion.runtime.precision import ITEM_BYTES, TORCH_NAMES
-from fusion.runtime.reading import decoded
+from fusion.runtime.safetensors_files import INDEX, read_header, read_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,21 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FLOATS = frozenset(TORCH_NAMES)
-# Bits of one entry, of these and of what else safetensors stores.
-_BITS: Mapping[str, int] = {code: 8 * ITEM_BYTES[name] for code, name in TORCH_NAMES.items()} | {
-    **dict.fromkeys(("I64", "U64", "C64"), 64),
-    **dict.fromkeys(("I32", "U32"), 32),
-    **dict.fromkeys(("I16", "U16"), 16),
-    **dict.fromkeys(("BOOL", "I8", "U8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
-    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
-    "F4": 4,
-}
 SAFETENSORS_NAMES = {name: code for code, name in TORCH_NAMES.items()}
-_LARGEST_HEADER = 100 * 2**20
-INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
 _NUMBERED = re.compile(r"model-(\d+)-of-(\d+)\.safetensors")
-_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +93,7 @@ def open_shards(directory: Path) -> Shards:
     """
     if not directory.is_dir():
         raise Refusal(f"there is no checkpoint directory {directory}")
-    index = _read_index(directory / INDEX)
+    index = read_index(directory)
     names = _unlisted(directory) if index is None else sorted(set(index["weight_map"].values()))
     numbered = sorted(path.name for path in directory.glob("model-*.safetensors") if _NUMBERED.fullmatch(path.name))
     if (directory / WHOLE).exists() and (WHOLE not in names if index is not None else numbered):
@@ -118,15 +106,23 @@ def open_shards(directory: Path) -> Shards:
     tensors: dict[str, StoredTensor] = {}
     metadata = {}
     for name in names:
-        found, notes = read_header(directory / name)
-        metadata[name] = notes
-        for tensor in found:
-            if tensor.name in tensors:
+        header = read_header(directory / name)
+        metadata[name] = header.metadata
+        for entry in header.tensors:
+            parameter = unwrapped(entry.name)
+            if parameter in tensors:
                 raise Refusal(
-                    f"parameter '{tensor.name}' is twice in {directory}, in {tensors[tensor.name].file.name} and in"
+                    f"parameter '{parameter}' is twice in {directory}, in {tensors[parameter].file.name} and in"
                     f" {name}: expected the files of one save; delete those of the other"
                 )
-            tensors[tensor.name] = tensor
+            tensors[parameter] = StoredTensor(
+                name=parameter,
+                dtype=entry.dtype,
+                shape=entry.shape,
+                file=directory / name,
+                offset=entry.offset,
+                size=entry.size,
+            )
     if index is not None:
         for parameter, file in index["weight_map"].items():
             held = tensors.get(unwrapped(parameter))
@@ -136,20 +132,6 @@ def open_shards(directory: Path) -> Shards:
                     f" files of one save there, or delete {INDEX}, without which numbered shards are read as they are"
                 )
     return Shards(directory=directory, tensors=tensors, metadata=metadata, index=index)
-
-
-def _read_index(file: Path) -> Mapping[str, Any] | None:
-    if not file.exists():
-        return None
-    try:
-        index = decoded(file.read_bytes())
-        names = set(index["weight_map"].values())
-        if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
-            raise ValueError("its weight_map names no files of this directory")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise Refusal(f"{file} cannot be read ({error}): expected an index with a weight_map") from error
-    assert isinstance(index, Mapping)
-    return index
 
 
 def _unlisted(directory: Path) -> list[str]:
@@ -201,61 +183,6 @@ def _no_weights(directory: Path) -> str:
     below = [path.parent for depth in ("*", "*/*") for path in sorted(directory.glob(f"{depth}/*.safetensors"))]
     way = f"did you mean {below[0]}?" if below else "expected a Hugging Face checkpoint directory"
     return f"{directory} has no .safetensors weights: {way}"
-
-
-def read_header(file: Path) -> tuple[list[StoredTensor], Mapping[str, str]]:
-    """The tensors of one safetensors file in the order of their bytes, and what else its header notes.
-
-    Raises Refusal for a file that is missing, or that is not what safetensors' own reader takes.
-    """
-    try:
-        with file.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            start = stream.read(8)
-            if _LFS_POINTER.startswith(start) and start:
-                raise ValueError("it is a pointer of git lfs; fetch the file itself with git lfs pull")
-            (length,) = struct.unpack("<Q", start)
-            if length > min(size - 8, _LARGEST_HEADER):
-                raise ValueError("its header is longer than the file")
-            header = decoded(stream.read(length), once=True)
-            if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
-                raise ValueError("its header is not one of names and tensors")
-            notes = header.pop("__metadata__", {})
-            found = [_stored(file, 8 + length, name, entry) for name, entry in header.items()]
-            found.sort(key=lambda tensor: (tensor.offset, tensor.size))
-            end = 8 + length
-            for tensor in found:
-                if tensor.offset + tensor.size > size:
-                    raise ValueError(f"the bytes of '{tensor.name}' lie outside of it; it is probably cut short")
-                if tensor.offset != end:
-                    raise ValueError(f"the bytes of '{tensor.name}' do not begin where those before it end")
-                end += tensor.size
-            if end != size:
-                raise ValueError(f"{size - end} of its bytes belong to no tensor")
-    except FileNotFoundError:
-        raise Refusal(f"the shard {file} is missing: copy it there again") from None
-    except (OSError, ValueError, struct.error) as error:
-        raise Refusal(f"the shard {file} is not readable as safetensors: {error}; copy it there again") from error
-    return found, notes
-
-
-def _stored(file: Path, start: int, name: str, entry: Mapping[str, Any]) -> StoredTensor:
-    """A header's entry; `start` is where the tensors' bytes begin.  Raises ValueError for one that fits nothing."""
-    try:
-        begin, end = entry["data_offsets"]
-        shape, dtype = list(entry["shape"]), str(entry["dtype"])
-    except (KeyError, TypeError, ValueError):
-        raise ValueError(f"'{name}' is {str(entry)[:80]}: expected dtype, shape and two data_offsets") from None
-    if not all(type(number) is int and number >= 0 for number in (begin, end, *shape)) or end < begin:
-        raise ValueError(f"'{name}' has shape {shape} and bytes {begin} to {end}: expected whole numbers")
-    if dtype not in _BITS:
-        raise ValueError(f"'{name}' is {dtype}, a type that is not known")
-    tensor = StoredTensor(
-        name=unwrapped(name), dtype=dtype, shape=tuple(shape), file=file, offset=start + begin, size=end - begin
-    )
-    if tensor.elements * _BITS[dtype] != 8 * tensor.size:
-        raise ValueError(f"'{name}' has {tensor.size} bytes, which does not fit {dtype} of shape {shape}")
-    return tensor
 
 
 def itemsize(dtype: str) -> int:

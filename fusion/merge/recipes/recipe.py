@@ -23,9 +23,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Literal
 
 from fusion.merge import MERGE_RULES, MergeRule
 from fusion.merge.parameter import Context
@@ -34,6 +32,7 @@ from fusion.merge.recipes.located import located, path_of, same_model, trained_o
 from fusion.merge.rules.slerp import gradient
 from fusion.runtime.configure import Refusal, nearest, typed
 from fusion.runtime.precision import ITEM_BYTES, LostUpdate, Rounding
+from fusion.runtime.reading import read_yaml
 
 # A recipe's methods: our rules, and mergekit's names for one of them with some fields set.
 _METHODS: Mapping[str, tuple[str, Mapping[str, object]]] = {
@@ -177,35 +176,12 @@ class MergePlan:
     notes: tuple[str, ...]
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """YAML in which a key that stands twice is refused, instead of its first value lost."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if key != "<<" and keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands there twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
-
-
 _Run = tuple[int, int | None, list[str], list[dict[str, object]], list[dict[str, object]], dict[str, object]]
 
 
 def read_recipe(file: Path) -> MergePlan:
     """Read and check a recipe; raises Refusal for whatever in it is unknown, mistyped, missing or out of range."""
-    try:
-        documents = list(yaml.load_all(file.read_text(encoding="utf-8"), Loader=_EachKeyOnce))
-    except OSError as error:
-        raise Refusal(f"the recipe {file} cannot be read: {error.strerror}") from error
-    except RecursionError as error:
-        raise Refusal(f"the recipe {file} is nested too deeply: expected the keys of one merge") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise Refusal(f"the recipe {file} is not YAML: {' '.join(str(error).split())}") from error
-    if len(documents) > 1:
-        raise Refusal(f"{file} holds several recipes, {len(documents)} of them: give each a file of its own")
-    loaded = documents[0] if documents else None
+    loaded = read_yaml(file, expected="a recipe of a merge")
     if not isinstance(loaded, Mapping):
         raise Refusal(f"the recipe {file} is no mapping: expected keys such as merge_method, base_model and models")
     return plan(typed(foreign.translated(loaded), Recipe, at="recipe"), near=file.parent)

@@ -13,13 +13,13 @@ Transformers, vLLM and this project then render the same text, whoever asks and 
 from __future__ import annotations
 
 import datetime
-import json
 import keyword
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fusion.runtime.configure import Refusal
+from fusion.runtime.reading import read_object, read_text
 
 DATE = "2024-07-26"  # today, for a template that asks and was told no other day; Llama 3's own falls back on it
 _CLOCK = "strftime_now"  # what templates call to write today's date
@@ -57,32 +57,23 @@ def pinned(template: str, *, settings: Mapping[str, Any], date: str) -> str:
 
 def own_template(checkpoint: Path) -> str | None:
     """The chat template that a checkpoint directory brings, if any.  Raises Refusal for one that cannot be read."""
+    alone = checkpoint / "chat_template.jinja"
+    if alone.exists():
+        return read_text(alone, expected="a chat template")
+    path = checkpoint / "tokenizer_config.json"
+    found = read_object(path, expected="a tokenizer's settings").get("chat_template") if path.exists() else None
     try:
-        alone = checkpoint / "chat_template.jinja"
-        if alone.exists():
-            return alone.read_text(encoding="utf-8")
-        settings = checkpoint / "tokenizer_config.json"
-        found = json.loads(settings.read_text(encoding="utf-8")).get("chat_template") if settings.exists() else None
         if isinstance(found, list):  # several by name
             found = {entry["name"]: entry["template"] for entry in found}
         if isinstance(found, Mapping):
             found = found.get("default")  # the one for conversations
-        if found is None:
-            return None
-        if not isinstance(found, str):
-            raise ValueError(f"it is {type(found).__name__}: expected text")
-        found.encode()  # half a surrogate pair can be said in JSON, and stand in no file
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise Refusal(f"{checkpoint}: its chat template cannot be read ({error}): copy the checkpoint again") from error
+    except (KeyError, TypeError):
+        found = 0
+    if found is not None and not isinstance(found, str):
+        raise Refusal(
+            f"{path} has a chat template that is neither text nor texts by name: expected a tokenizer's settings"
+        )
     return found
-
-
-def template_of(file: Path) -> str:
-    """The template in a Jinja file.  Raises Refusal for one that is no text in UTF-8."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise Refusal(f"{file} cannot be read as a chat template ({error}): expected Jinja in UTF-8") from error
 
 
 def _literal(name: str, value: object) -> str:

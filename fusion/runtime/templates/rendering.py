@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fusion.runtime.processes import signal_name
 from fusion.runtime.templates import render_child
 from fusion.runtime.templates.folding import RoleContent, left_out, readings
 
@@ -111,7 +112,7 @@ class _Child:
         if -status in (signal.SIGXCPU, signal.SIGKILL):
             allowed = f"{render_child.SECONDS} s, and one for each {render_child.ANSWERS} answers"
             return {"error": f"it takes more than {allowed}, or too much memory for one conversation"}
-        return {"error": f"it ended the process that renders it ({signal.Signals(-status).name})"}
+        return {"error": f"it ended the process that renders it ({signal_name(-status)})"}
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._process = subprocess.Popen(

@@ -239,7 +239,8 @@ report.mkdir(exist_ok=True)
 columns = "model,group,benchmark,metric,slice,value,low,high,n,unscored"
 (report / "scores.csv").write_text(f"{columns}\\nm,Merged,b,rating,all,{value},-9,9,3,0\\n")
 (report / "items.csv").write_text(f"value\\n{value}\\n")
-(report / "cell.json").write_text(json.dumps({"stages": [asdict(one) for one in progress.records()]}))
+cell = {"name": "c", "experiment": "trial", "seed": 0, "axes": {}}
+(report / "cell.json").write_text(json.dumps(cell | {"stages": [asdict(one) for one in progress.records()]}))
 sys.exit(run({"scores": "report/scores.csv", "baseline": "kept.json", "update": sys.argv[1:] == ["update"]}))
 """
 

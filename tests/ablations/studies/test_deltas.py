@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from ablations.cell import Cell
 from ablations.studies.deltas import delta, kept_table
+from fusion.runtime.artifacts import content_of
 from fusion.runtime.configure import Refusal
 
 
@@ -45,9 +46,11 @@ def test_the_table_of_what_merges_keep_has_their_manifests_figures_by_setting(tm
         folder.mkdir()
         kept = {"cosine": cosine, "norm_ratio": 0.5, "moved": 0.25}
         facts = {"dtype": {"stored": "bfloat16", "rounding": "nearest"}, "update": {"stored": kept, "bfloat16": kept}}
-        (folder / "manifest.json").write_text(json.dumps({"facts": facts}))
+        manifest = {"facts": facts, "files": {"model.safetensors": {"bytes": 1, "sha256": f"{setting}{seed}"}}}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        weights = {"linear": content_of(manifest)}
         return Cell(
-            path=tmp_path, name="", experiment="", study=None, seed=seed, axes={"row": setting}, weights={},
+            path=tmp_path, name="", experiment="", study=None, seed=seed, axes={"row": setting}, weights=weights,
             checkpoints={"linear": str(folder), "pivot": str(tmp_path)},
         )  # fmt: skip
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -179,3 +180,69 @@ def test_what_a_reader_sees_of_a_cell_is_what_it_does_not_share(tmp_path):
     ]
     assert labels(cells) == {"1": "merge=[1]", "2": "merge=[2]"}
     assert labels([dataclasses.replace(cells[0], name="alone")]) == {"alone": "experiment=tiny merge=[1] seed=0"}
+
+
+PROGRESS = {"name": "a", "state": "running", "started": 0.0, "updated": 0.0, "host": "h", "pid": 1}
+DAMAGED = {
+    "empty": b"",
+    "cut": b'{"name": "a", "sta',
+    "not UTF-8": b"\xff\xfe{}",
+    "null bytes": bytes(40),
+    "deep": b"[" * 100_000,
+    "a list": b"[]",
+    "nothing of it": b"{}",
+    "a key of another version": json.dumps({**PROGRESS, "colour": "red"}).encode(),
+    "a number that is text": json.dumps({**PROGRESS, "pid": "1"}).encode(),
+    "digits": json.dumps(PROGRESS)[:-2].encode() + b"1" * 5_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("name", ["progress.json", "failed.json"])
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_cell_whose_file_is_damaged_has_failed_by_that_and_no_other_is_touched(tmp_path, name, content):
+    damaged, waiting = cell_in(tmp_path, "a"), cell_in(tmp_path, "b")
+    damaged.folder.mkdir()
+    (damaged.folder / name).write_bytes(content)
+    write_cells(tmp_path, [damaged, waiting])
+    states = [state_of(cell) for cell in read_cells(tmp_path)]
+    assert [state.state for state in states] == ["failed", "waiting"]
+    assert f"a/{name}" in states[0].failure.reason
+    assert "2 cells: 1 failed, 1 waiting" in " ".join(drawn(CellsTable([damaged, waiting])).split())
+    assert f"a/{name}" in drawn(failures_table(states)).replace("\n", "").replace(" ", "")
+    forget(damaged)
+    assert state_of(damaged).state == "waiting"
+
+
+def test_a_finished_cell_whose_record_is_damaged_is_run_again(tmp_path):
+    cell = cell_in(tmp_path, "a")
+    cell.folder.mkdir()
+    (cell.folder / "cell.json").write_text('{"name": "a", ')
+    assert state_of(cell).state == "failed"
+    assert "cell.json cannot be read" in state_of(cell).failure.reason
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 2**31, 2**70])
+def test_a_process_number_that_none_has_is_of_no_running_cell(tmp_path, pid):
+    cell = cell_in(tmp_path, "a")
+    cell.folder.mkdir()
+    noted = {**PROGRESS, "host": socket.gethostname(), "pid": pid}
+    (cell.folder / "progress.json").write_text(json.dumps(noted))
+    assert state_of(cell).state == "stopped"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "{}", "[3]", '[{"name": "a"}]', '[{"name": "a", "overrides": "x", "folder": "f"}]', "[" * 100_000]
+)
+def test_a_damaged_list_of_cells_is_refused_by_its_name(tmp_path, text):
+    (tmp_path / "cells.json").write_text(text)
+    with pytest.raises(Refusal, match=r"cells\.json"):
+        read_cells(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3", "hydra: 5", "hydra: {job: {config: []}}", "hydra: [", "a: &a [*a]", "hydra: " + "[" * 2_000]
+)
+def test_a_sweep_whose_settings_are_damaged_is_refused_by_its_file(tmp_path, text):
+    (tmp_path / "multirun.yaml").write_text(text)
+    with pytest.raises(Refusal, match=r"multirun\.yaml"):
+        resumed([f"resume={tmp_path}"])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from eval.serve.checkpoint import differences, header, shards, signature, weights_digest
+from eval.serve import machine
+from eval.serve.checkpoint import differences, shards, signature, weights_digest
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import stamp
 
@@ -88,8 +89,8 @@ def test_a_truncated_shard_is_refused_with_both_sizes(served):
 @pytest.mark.parametrize("content", [b"", b"\x80\x04pickle", b"\xff" * 64, (5).to_bytes(8, "little") + b"[1,2]"])
 def test_a_file_that_is_no_safetensors_is_refused(served, content):
     (served / "model.safetensors").write_bytes(content)
-    with pytest.raises(Refusal, match="not a safetensors file"):
-        header(served / "model.safetensors")
+    with pytest.raises(Refusal, match="not readable as safetensors"):
+        signature(served)
 
 
 def test_only_shards_that_the_index_names_count(served):
@@ -121,3 +122,11 @@ def test_hashes_noted_in_a_manifest_are_taken_until_the_file_changes(served):
     assert weights_digest(served) != plain  # the false hash was believed
     os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     assert weights_digest(served) == plain
+
+
+@pytest.mark.parametrize("config", [{"num_attention_heads": "4", "hidden_size": [64]}, {"head_dim": "16"}, {}])
+def test_settings_of_other_types_say_nothing_of_the_heads(served, config, monkeypatch):
+    monkeypatch.setattr(machine, "on_cpu", lambda: True)
+    machine.check_head_size(served, config)
+    with pytest.raises(Refusal, match="heads of size 16"):
+        machine.check_head_size(served, {**config, "num_attention_heads": 4, "hidden_size": 64, "head_dim": None})

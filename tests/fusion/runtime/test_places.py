@@ -136,3 +136,23 @@ def test_config_dir_reaches_what_is_looked_up_after_composing(tmp_path, spelling
     )
     assert ended.returncode == 2
     assert "refused: model 'little': there is no directory ./nowhere" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "label: [",
+        "- label: x\n",
+        "3\n",
+        "label: &a [*a]\n",
+        "label: x\nlabel: y\n",
+        "? [a, b]\n: c\n",
+        'label: "\\ud800"\n',
+        "label: " + "[" * 2_000,
+    ],
+    ids=["cut", "a list", "a number", "itself", "a key twice", "a key that is a list", "half a letter", "deep"],
+)
+def test_an_entry_of_hers_that_holds_no_settings_is_refused_by_its_file(beside, text):
+    write(beside / "model/mine.yaml", text)
+    with pytest.raises(Refusal, match=r"conf/model/mine\.yaml .*expected settings"):
+        group_entry("model", "mine")

@@ -1,13 +1,14 @@
 """JSON of others: what is whole is read, everything else is one ValueError or one Refusal with its place."""
 
 import json
+from itertools import pairwise
 
 import pytest
 
 from fusion.runtime.artifacts import Store, read_manifest
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import directory_key
-from fusion.runtime.reading import decoded, read_json, read_object
+from fusion.runtime.reading import decoded, decoded_yaml, read_json, read_object, read_text, read_yaml
 
 DAMAGED = {
     "empty": b"",
@@ -46,6 +47,53 @@ def test_something_else_than_an_object_is_refused(tmp_path, text):
         read_object(tmp_path / "a.json", expected="a menu")
 
 
+@pytest.mark.parametrize("levels", [100, 101, 900])
+def test_a_hundred_levels_are_read_and_more_are_refused_whatever_python_would_take(levels):
+    for text in ("[" * levels + "]" * levels, '{"a":' * levels + "0" + "}" * levels):
+        if levels <= 100:
+            assert json.loads(text) == decoded(text) == decoded_yaml(text)
+        else:
+            for read in (decoded, decoded_yaml):
+                with pytest.raises(ValueError, match="nested too deeply"):
+                    read(text)
+
+
+def test_many_small_lists_are_not_nested_deeply():
+    rows = [[str(number), {"a": []}] for number in range(5_000)]
+    assert decoded(json.dumps(rows)) == rows
+
+
+UNREADABLE_YAML = {
+    "no YAML": "a: [1, 2",
+    "deep": "a: " + "[" * 3_000,
+    "digits": "seed: " + "9" * 5_000,
+    "no date": "day: 2021-02-30",
+    "half a letter": 'name: "\\ud800"',
+    "a tag that makes objects": "a: !!python/object/apply:os.getcwd []",
+    "itself": "a: &a [*a]",
+    "names of names": "\n".join(
+        ["a: &a [x, x]", *(f"{b}: &{b} [*{a}, *{a}]" for a, b in pairwise("abcdefghijklmnopqrst"))]
+    ),
+}
+
+
+@pytest.mark.parametrize("text", UNREADABLE_YAML.values(), ids=UNREADABLE_YAML.keys())
+def test_yaml_that_cannot_be_taken_is_one_refusal_that_names_the_file(tmp_path, text):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(Refusal, match=r"a\.yaml is not YAML .*: expected a menu"):
+        read_yaml(tmp_path / "a.yaml", expected="a menu")
+
+
+@pytest.mark.parametrize("read", [read_json, read_yaml, read_text])
+def test_a_file_that_is_not_there_or_no_file_is_refused(tmp_path, read):
+    for path, why in ((tmp_path / "absent", "there is no file"), (tmp_path, "cannot be read .Is a directory")):
+        with pytest.raises(Refusal, match=rf"{why}.*: expected a menu"):
+            read(path, expected="a menu")
+    (tmp_path / "latin").write_bytes("é".encode("latin-1"))
+    with pytest.raises(Refusal, match="latin .*expected a menu"):
+        read(tmp_path / "latin", expected="a menu")
+
+
 def test_a_key_given_twice_is_found_where_it_matters():
     text = '{"a": {"b": 1, "c": 2, "b": 3}}'
     assert decoded(text) == {"a": {"b": 3, "c": 2}}
@@ -61,6 +109,8 @@ MANIFESTS = {
     "no digest": '{"files": {"a": {"bytes": 1}}}',
     "logs are a number": '{"files": {}, "logs": 3}',
     "versions are text": '{"files": {}, "made_with": "torch"}',
+    "a file beside the directory": '{"files": {"../a": {"bytes": 1, "sha256": "0"}}}',
+    "a file anywhere": '{"files": {"/etc/passwd": {"bytes": 1, "sha256": "0"}}}',
 }
 
 

@@ -1,11 +1,13 @@
 """Training as its callers see it: a child process, or several."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -147,6 +149,52 @@ def test_a_killed_run_continues_to_the_bytes_of_an_undisturbed_one(checkpoint, d
     assert 0 < facts["resumed_at"] < 300
     for name in ("model.safetensors", "training_log.jsonl", "config.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def killing(number: int, of: str) -> threading.Thread:
+    """Sends the signal to the first child of this process, or child of a child, whose command line says `of`."""
+
+    def wait_and_kill() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if process.cmdline()[1:3] == ["-m", of] or process.cmdline()[1:4] == ["-u", "-m", of]:
+                        process.send_signal(number)
+                        return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=wait_and_kill)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (
+            signal.SIGKILL,
+            r"killed \(signal 9\), as the system does when memory ran out: .*train\.gradient_accumulation",
+        ),
+        (signal.SIGTERM, "ended from outside by SIGTERM: give the command again, which continues"),
+        (signal.SIGRTMIN + 3, f"ended from outside by signal {signal.SIGRTMIN + 3}: give the command again"),
+    ],
+)
+def test_a_training_process_that_is_killed_is_told_with_the_way_out(checkpoint, dialogues, tmp_path, number, says):
+    killer = killing(number, "fusion.train")
+    with pytest.raises(Refusal, match=says):
+        train(initial=checkpoint, conversations=dialogues, fused=None, config=CONFIG, out=tmp_path / "out")
+    killer.join()
+    assert not (tmp_path / "out/model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_one_of_several_training_processes_that_is_killed_is_told_with_the_way_out(checkpoint, dialogues, tmp_path):
+    config = dataclasses.replace(CONFIG, processes=2, max_steps=100_000)
+    killer = killing(signal.SIGKILL, "fusion.train")
+    with pytest.raises(Refusal, match=r"killed \(signal 9\).*memory ran out: .*train\.max_length"):
+        train(initial=checkpoint, conversations=dialogues, fused=None, config=config, out=tmp_path / "out")
+    killer.join()
 
 
 @pytest.mark.parametrize(

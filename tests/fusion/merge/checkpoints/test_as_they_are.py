@@ -283,3 +283,32 @@ def test_a_models_own_code_goes_along_with_what_it_imports_and_nothing_else(mode
     merge(pivot=pivot, targets=[target], rule=HALF, out=tmp_path / "out")
     expected = {"modeling_own.py", "parts.py", "more.py", "tokenization_own.py"}
     assert {path.name for path in (tmp_path / "out").glob("*.py")} == expected
+
+
+TOKENIZERS = {
+    "no JSON": ("tokenizer.json", b'{"model": '),
+    "a list": ("tokenizer.json", b"[]"),
+    "deep": ("tokenizer.json", b'{"model":' * 5_000),
+    "a model that is text": ("tokenizer.json", b'{"model": "BPE"}'),
+    "merges that are text": ("tokenizer.json", b'{"model": {"merges": "a b"}}'),
+    "merges that are an object": ("tokenizer.json", b'{"model": {"merges": {"a": "b"}}}'),
+    "a merge that is a number": ("tokenizer.json", b'{"model": {"merges": ["a b", 3]}}'),
+    "a vocabulary that is a list": ("vocab.json", b'["a"]'),
+    "a vocabulary of another encoding": ("vocab.txt", b"\xe9\n"),
+    "added tokens that are a list": ("added_tokens.json", b"[1]"),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), TOKENIZERS.values(), ids=TOKENIZERS.keys())
+def test_a_tokenizer_of_another_form_is_refused_by_its_directory(models, tmp_path, name, content):
+    (models[1] / name).write_bytes(content)
+    with pytest.raises(Refusal, match="target"):
+        merge(pivot=models[0], targets=[models[1]], rule=HALF, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("given", [3, "modeling.Own", ["modeling.Own"]])
+def test_code_named_in_another_form_is_refused(models, tmp_path, given):
+    configure(models[0], auto_map=given)
+    with pytest.raises(Refusal, match="auto_map .*expected classes by name"):
+        merge(pivot=models[0], targets=[models[1]], rule=HALF, out=tmp_path / "out")

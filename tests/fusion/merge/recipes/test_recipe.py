@@ -220,7 +220,7 @@ def test_a_number_that_is_none_is_refused_before_anything_is_read(folder: Path, 
     [
         ("", "is no mapping"),
         ("- a", "is no mapping"),
-        ("merge_method: linear\n---\nmerge_method: linear\n", "holds several recipes, 2 of them"),
+        ("merge_method: linear\n---\nmerge_method: linear\n", "it holds 2 documents"),
         ("merge_method: linear\nmodels: []\nmodels: [{model: a}]\n", "'models' stands there twice"),
         ("merge_method: linear\nmodels: [{model: a, parameters: {weight: 1, weight: 2}}]\n", "'weight' stands there"),
         ("a: " + "[" * 3000, "nested too deeply"),
