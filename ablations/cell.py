@@ -19,7 +19,6 @@ from ablations.made_by import Code, code_of, scoring_code
 from ablations.precisions import (
     as_answered,
     check_served,
-    facts_of,
     lost_notes,
     precisions,
     precisions_section,
@@ -38,6 +37,7 @@ from eval.serve.standing import Servers
 from eval.spreadsheet import read_csv
 from fusion.models import ModelConfig
 from fusion.pipeline import FusedModels, FusionConfig, fusion_config, run
+from fusion.runtime.artifacts import read_manifest
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.progress import RunProgress, StageRecord
 from fusion.runtime.shortfall import shortfalls
@@ -136,8 +136,15 @@ def families(fusing: FusionConfig) -> dict[str, str]:
 
 def shortfall_notes(artifacts: Iterable[tuple[StageRecord, Path]]) -> list[str]:
     """A sentence below the table for each thing that a stage, whose files lie in its folder, had to leave out."""
-    said = (shortfalls(record.stage, record.what, facts_of(place)) for record, place in artifacts)
+    said = (shortfalls(record.stage, record.what, _facts(place)) for record, place in artifacts)
     return [*dict.fromkeys(f"{text}." for texts in said for text in texts)]
+
+
+def _facts(artifact: Path) -> Mapping[str, Any]:
+    try:
+        return read_manifest(artifact).get("facts", {})
+    except Refusal:  # not there any more, or damaged: what it left out is not known
+        return {}
 
 
 def candidates(fused: FusedModels) -> list[Candidate]:

@@ -244,7 +244,8 @@ def _lead(row: _Tokens, turn: _AssistantTurn) -> NDArray[np.int64]:
         return np.zeros(0, np.int64)
     between = np.arange(turn.ready, int(answer[0]))
     # But those that a tokenizer adds, which spell nothing, and what is unknown to it.
-    return between[(row.last[between] > row.first[between]) & ~row.special[between]]
+    kept: NDArray[np.int64] = between[(row.last[between] > row.first[between]) & ~row.special[between]]
+    return kept
 
 
 def _runs_over(row: _Tokens, turn: _AssistantTurn, position: int) -> bool:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from eval.spreadsheet import cell, plain, read_csv, rows_csv, table_csv
 
-FORMULAS = (
+FORMULAS: tuple[str, ...] = (
     '=HYPERLINK("http://x","y")',
     "+1+cmd|' /C calc'!A0",
     "-2+3",
