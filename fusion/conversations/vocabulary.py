@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 BYTE_PIECE = re.compile(r"^<0x([0-9A-Fa-f]{2})>$")
-_NO_TEXT_OF_ITS_OWN = (
-    "the text of one token is not known without its neighbours; alignment takes byte-level, metaspace and byte-fallback"
-    " vocabularies, so leave this model out or take one with such a tokenizer"
-)
+_DECODERS = ("ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip")
 _SPELLED: WeakKeyDictionary[PreTrainedTokenizerFast, tuple[int, list[bytes | None]]] = WeakKeyDictionary()
 
 
@@ -134,7 +131,7 @@ def _spell_all(tokenizer: PreTrainedTokenizerFast) -> list[bytes | None]:
     added = {int(token["id"]): token for token in content.get("added_tokens") or []}
     spelled: list[bytes | None] = [None] * (max([*vocabulary.values(), *added], default=-1) + 1)
     spell = piece_speller(content)
-    _check_spaces(tokenizer, spell)
+    _check_spelling(tokenizer, content, spell)
     for piece, token_id in vocabulary.items():
         spelled[token_id] = spell(piece)
     for token_id, token in added.items():
@@ -168,22 +165,10 @@ def _model_vocabulary(model: Mapping[str, Any]) -> dict[str, int]:
 
 
 def piece_speller(content: Mapping[str, Any]) -> Callable[[str], bytes]:
-    """How the pieces of this tokenizer.json spell bytes.
-
-    Raises Refusal for a decoder, or a model without one, by which a piece is no text of its own.
-    """
+    """How the pieces of this tokenizer.json spell bytes, if they are of a kind that does."""
     decoders = list(_flattened(content.get("decoder"), "decoders"))
     before = list(_flattened(content.get("pre_tokenizer"), "pretokenizers"))
     normalizers = list(_flattened(content.get("normalizer"), "normalizers"))
-    for decoder in decoders:
-        if decoder["type"] not in ("ByteLevel", "Metaspace", "Replace", "ByteFallback", "Fuse", "Strip"):
-            raise Refusal(f"the tokenizer's decoder is {decoder['type']}: {_NO_TEXT_OF_ITS_OWN}")
-    for mark in ("continuing_subword_prefix", "end_of_word_suffix"):
-        if content["model"].get(mark):
-            raise Refusal(
-                f"the tokenizer's model is {content['model']['type']}, which writes '{content['model'][mark]}' into its"
-                f" pieces for where words go on or end: {_NO_TEXT_OF_ITS_OWN}"
-            )
     if any(part["type"] == "ByteLevel" for part in [*decoders, *before, *normalizers]):
         return _spell_byte_level
     replacements = _replacements(decoders) or _replacements(before) or _marker_of_normalizer(normalizers)
@@ -200,15 +185,35 @@ def piece_speller(content: Mapping[str, Any]) -> Callable[[str], bytes]:
     return spell
 
 
-def _check_spaces(tokenizer: PreTrainedTokenizerFast, spell: Callable[[str], bytes]) -> None:
-    """Raise Refusal where the space between two words reaches no token, so that no piece tells whether it has one."""
-    backend = tokenizer.backend_tokenizer
-    text = "a a" if backend.normalizer is None else backend.normalizer.normalize_str("a a")
-    parts = (
-        [text] if backend.pre_tokenizer is None else [part for part, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+def _check_spelling(
+    tokenizer: PreTrainedTokenizerFast, content: Mapping[str, Any], spell: Callable[[str], bytes]
+) -> None:
+    """Raise Refusal where pieces are no text by themselves: by the decoder, the model's marks, or spaces in none."""
+    model = content["model"]
+    marks = [model[mark] for mark in ("continuing_subword_prefix", "end_of_word_suffix") if model.get(mark)]
+    strange = [part["type"] for part in _flattened(content.get("decoder"), "decoders") if part["type"] not in _DECODERS]
+    if strange:
+        reason = f"its decoder is {strange[0]}"
+    elif marks:
+        reason = (
+            f"its model is {model['type']}, which writes '{marks[0]}' into a piece for where a word goes on or ends"
+        )
+    elif b" " not in spell("".join(_words(tokenizer, "a a"))):
+        reason = "it drops the spaces between words before it looks up tokens"
+    else:
+        return
+    raise Refusal(
+        f"the tokenizer {tokenizer.name_or_path or 'given'} cannot be aligned: {reason}, so that the text of one token"
+        " is not known without its neighbours. Alignment takes byte-level, metaspace and byte-fallback vocabularies:"
+        " leave this model out"
     )
-    if b" " not in spell("".join(parts)):
-        raise Refusal(f"the tokenizer drops the spaces between words before it looks up tokens: {_NO_TEXT_OF_ITS_OWN}")
+
+
+def _words(tokenizer: PreTrainedTokenizerFast, text: str) -> list[str]:
+    """What the model is given to look up in."""
+    normalizer, cut = tokenizer.backend_tokenizer.normalizer, tokenizer.backend_tokenizer.pre_tokenizer
+    text = text if normalizer is None else normalizer.normalize_str(text)
+    return [text] if cut is None else [word for word, _ in cut.pre_tokenize_str(text)]
 
 
 def _spell_byte_level(piece: str) -> bytes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.distribution import TopK
+from fusion.distribution import NO_TOKEN, TopK
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float32, Int8, Int32, Int64
@@ -96,6 +96,12 @@ def select(tops: Sequence[TopK], choice: Int64[NDArray[np.int64], " N"]) -> TopK
 
 
 def gold_log_prob(top: TopK, gold: Int32[NDArray[np.int32], " N"]) -> Float32[NDArray[np.float32], " N"]:
-    """log p(gold) [N] as far as the kept entries say; where gold is in no slot, the tail's mass, which bounds it."""
-    found = np.where(top.ids == gold[:, None], top.log_probs, -np.inf).max(-1, initial=-np.inf)
-    return np.where((top.ids == gold[:, None]).any(-1), found, top.tail).astype(np.float32)
+    """log p(gold) [N] as far as the kept entries say; where gold is in no slot, what bounds it.
+
+    That is the mass of the tail, and the least of the entries, since the likeliest were kept: a tail also holds what
+    the source gave to tokens that the pivot lacks.
+    """
+    here = top.ids == gold[:, None]
+    found = np.where(here, top.log_probs, -np.inf).max(-1, initial=-np.inf)
+    least = np.where(top.ids == NO_TOKEN, np.inf, top.log_probs).min(-1, initial=np.inf)
+    return np.where(here.any(-1), found, np.minimum(top.tail, least)).astype(np.float32)

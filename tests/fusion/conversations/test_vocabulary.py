@@ -99,8 +99,8 @@ def trained(model, trainer, *, cut=None, normalizer=None) -> Tokenizer:
 @pytest.mark.parametrize(
     ("marks", "piece", "told"),
     [
-        ({"continuing_subword_prefix": "@@"}, "@@b", "writes '@@' into its pieces"),
-        ({"end_of_word_suffix": "</w>"}, "b</w>", "writes '</w>' into its pieces"),
+        ({"continuing_subword_prefix": "@@"}, "@@b", "writes '@@' into a piece"),
+        ({"end_of_word_suffix": "</w>"}, "b</w>", "writes '</w>' into a piece"),
     ],
 )
 def test_pieces_marked_as_parts_of_words_are_refused_whatever_the_decoder_is(marks, piece, told):
@@ -158,6 +158,12 @@ def test_the_unknown_token_is_the_one_the_model_writes_and_not_the_one_called_so
     called.unk_token = called.eos_token  # as GPT-2's: a byte-level model spells everything
     assert vocabulary(called).unk == called.eos_token_id
     assert vocabulary(called).unknown is None
+
+
+def test_the_refusal_says_which_tokenizer_it_is_of():
+    backend = Tokenizer(models.WordPiece(vocab={"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    with pytest.raises(Refusal, match="tokenizer models/bert cannot be aligned"):
+        token_bytes(PreTrainedTokenizerFast(tokenizer_object=backend, name_or_path="models/bert"))
 
 
 def test_a_tokenizer_without_tokenizer_json_is_refused():

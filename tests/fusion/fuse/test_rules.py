@@ -223,6 +223,12 @@ def test_the_labels_probability_is_read_from_the_slots_or_bounded_by_the_tail():
     assert found == pytest.approx([0.3, 0.1, 0.0], rel=1e-5)
 
 
+def test_a_lost_tail_does_not_bound_the_label_higher_than_the_least_entry_kept():
+    # 0.75 went to a token that the pivot lacks: the label, in no slot, is no likelier than what was kept instead.
+    found = np.exp(gold_log_prob(top({1: 0.2, 2: 0.05}, {1: 0.9, 2: 0.08}), np.array([7, 7], np.int32)))
+    assert found == pytest.approx([0.05, 0.02], rel=1e-5)
+
+
 @st.composite
 def conversations(draw):
     seed = draw(st.integers(0, 10**6))
