@@ -119,6 +119,7 @@ def audit(
     kinds = [_kinds_of(turns, row) for turns, row in zip(composed, pivot_rows, strict=True)]
     size = sum(len(turn.encode()) for turns in composed for turn in turns)
     pivot, source = vocabulary(pivot_tokenizer), vocabulary(source_tokenizer)
+    numbers = _text_numbers(pivot, source)
     aligners: dict[tuple[object, ...], SequenceAligner] = {}
     maps: dict[tuple[object, ...], IdMap] = {}
     rows: list[AuditRow] = []
@@ -136,7 +137,7 @@ def audit(
             id_map=maps.get(map_key),
             aligner=aligners[key],
         )
-        rows += _counted(config, ready, _carried(ready, pivot, source), pivot_rows, source_rows, kinds, size)
+        rows += _counted(config, ready, _carried(ready.id_table, *numbers), pivot_rows, source_rows, kinds, size)
         if ready.map_made:
             maps[map_key] = ready.id_map
         if advance is not None:
@@ -242,16 +243,20 @@ class _Carried:
     kept_text: NDArray[np.bool_]  # [3, V] whether that one stands for the same text
 
 
-def _carried(ready: PreparedMethod, pivot: Vocabulary, source: Vocabulary) -> _Carried:
-    numbers: dict[bytes | None, int] = {}
+def _text_numbers(pivot: Vocabulary, source: Vocabulary) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers that are equal iff the text is: of the pivot's tokens [V_pivot], and of the source's in the three rows of
+    an IdMap [3, V_source], -1 where no pivot token has the text and -2 where there is none."""
+    numbers: dict[bytes | None, int] = {None: -2}
     ours = np.array([numbers.setdefault(b, len(numbers)) for b in pivot.spelled], np.int64)
     plain = source.spelled
     added = [b if b is None else b" " + b for b in plain]
     removed = [b if b is None else b.removeprefix(b" ") for b in plain]
-    theirs = np.array([[numbers.get(b, -1) for b in row] for row in (plain, added, removed)], np.int64)
-    kept = ready.id_table != NO_TOKEN
-    text = np.array([b is not None for b in plain], np.bool_)
-    return _Carried(text=text, kept=kept, kept_text=kept & text & (ours[ready.id_table] == theirs))
+    return ours, np.array([[numbers.get(b, -1) for b in row] for row in (plain, added, removed)], np.int64)
+
+
+def _carried(id_table: NDArray[np.int32], ours: NDArray[np.int64], theirs: NDArray[np.int64]) -> _Carried:
+    kept, text = id_table != NO_TOKEN, theirs[0] != -2
+    return _Carried(text=text, kept=kept, kept_text=kept & text & (ours[id_table] == theirs))
 
 
 def _config_of(row: AuditRow) -> tuple[str, str, str, str]:
@@ -275,10 +280,8 @@ def _counted(
         np.add.at(outcome, (kind_of[text], decision.kind[text]), 1)
         astray = text & (decision.kind == TRANSFERRED) & ~same_prefix(decision, ours, theirs)
         np.add.at(wrong, kind_of[astray], 1)
-        said, border = (
-            np.append(theirs.label_ids, NO_LABEL)[decision.source_position],
-            ready.border(ours, theirs, decision),
-        )
+        said = np.append(theirs.label_ids, NO_LABEL)[decision.source_position]
+        border = ready.border(ours, theirs, decision)
         taught = text & (decision.kind == TRANSFERRED) & (said != NO_LABEL)
         np.add.at(kept, kind_of[taught & carried.kept[border, said]], 1)
         np.add.at(kept_text, kind_of[taught & carried.kept_text[border, said]], 1)
