@@ -85,13 +85,15 @@ def differences(served: Signature, wanted: Signature) -> list[str]:
 
 def noted_dtype(checkpoint: Path) -> str:
     """torch's name of the type that a checkpoint's config gives its weights, or where it gives none, of the widest
-    that its files hold.  Raises Refusal when config or weights are missing.
+    that its files hold.  Raises Refusal when config or weights are missing, and for weights that are no numbers.
     """
     config = _config(checkpoint)
     noted = config.get("dtype") or config.get("torch_dtype")
     if noted:
         return str(noted).removeprefix("torch.")
     codes = {entry.dtype for shard in shards(checkpoint) for entry in read_header(shard).tensors}
+    if not codes & TORCH_NAMES.keys():
+        raise Refusal(f"{checkpoint} holds no floating numbers, only {', '.join(sorted(codes)) or 'nothing'}")
     return widest(TORCH_NAMES[code] for code in codes & TORCH_NAMES.keys())
 
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from eval.serve import machine
-from eval.serve.checkpoint import differences, shards, signature, weights_digest
+from eval.serve.checkpoint import differences, noted_dtype, shards, signature, weights_digest
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import stamp
 
@@ -130,3 +130,10 @@ def test_settings_of_other_types_say_nothing_of_the_heads(served, config, monkey
     machine.check_head_size(served, config)
     with pytest.raises(Refusal, match="heads of size 16"):
         machine.check_head_size(served, {**config, "num_attention_heads": 4, "hidden_size": 64, "head_dim": None})
+
+
+def test_the_type_of_weights_is_the_widest_floating_one_and_weights_of_none_are_refused(served):
+    assert noted_dtype(served) == "float32"  # beside float16
+    save_file({"codes": np.zeros(3, dtype=np.int8)}, served / "model.safetensors")
+    with pytest.raises(Refusal, match="no floating numbers, only I8"):
+        noted_dtype(served)
