@@ -47,7 +47,10 @@ def problems(candidates: Sequence[Candidate], config: EvalConfig, wanted: Wanted
     found: list[str] = []
     loaded: list[LoadedBenchmark] = []
     for benchmark in config.judged.values():
-        found += refusals(lambda benchmark=benchmark: loaded.append(_load(benchmark, config.data)))
+        try:
+            loaded.append(_load(benchmark, config.data))
+        except Refusal as refusal:
+            found.append(str(refusal))
     if wanted.served:
         found += [*server_problems([config.serve], ask=ask), *refusals(lambda: _fit(candidates, config.serve))]
         texts = sum(map(written_bytes, loaded)) * len(candidates)
