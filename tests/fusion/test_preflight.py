@@ -137,8 +137,10 @@ def test_missing_models_and_dialogues_are_said_together(settings, tmp_path):
     given = settings("hello", overrides=[f"sources=[{tmp_path}/nowhere]", f"data.files={tmp_path}/none.jsonl"])
     with pytest.raises(Refusal) as refused:
         run(given)
-    assert f"there is no directory {tmp_path}/nowhere" in str(refused.value)
-    assert "none.jsonl" in str(refused.value)
+    said = str(refused.value).splitlines()
+    assert said[0].startswith("2 problems")
+    assert f"there is no directory {tmp_path}/nowhere" in said[1]
+    assert "none.jsonl" in said[2]
     assert not (tmp_path / "artifacts").exists()
 
 
