@@ -47,11 +47,10 @@ def problems(candidates: Sequence[Candidate], config: EvalConfig, wanted: Wanted
     found: list[str] = []
     loaded: list[LoadedBenchmark] = []
     for benchmark in config.judged.values():
-
-        def load(one: JudgedBenchmark = benchmark) -> None:
-            loaded.append(_load(one, config.data))
-
-        found += refusals(load)
+        try:
+            loaded.append(_load(benchmark, config.data))
+        except Refusal as refusal:
+            found.append(str(refusal))
     if wanted.served:
         found += [*server_problems([config.serve], ask=ask), *refusals(lambda: _fit(candidates, config.serve))]
         texts = sum(map(written_bytes, loaded)) * len(candidates)

@@ -1,6 +1,6 @@
 """An artifact store that computes nothing: what a run would make or find is written down, under the key it would have.
 
-    store, models = walked(config, Book(), Path(scratch))
+    store, models = walked(config, Book(), Path(scratch), dialogues_of(config, None))
     store.book.stages     # every stage of the run, found or still to be computed
 
 The real pipeline is walked with it, so a plan knows every stage a run knows.  Of what is not there yet only keys are
@@ -19,7 +19,6 @@ from typing import Any
 
 from rich.console import Console
 
-from fusion.expected import dialogues_of
 from fusion.experiment import FusionConfig
 from fusion.models import ModelConfig, checkpoint_directory, on_this_disk, with_template
 from fusion.pipeline import FusedModels, run
@@ -38,18 +37,14 @@ from fusion.runtime.work import Dialogues, Known, Size, Work
 _READ_BELOW = 2**24  # bytes; larger files are not read for a plan, so weights never seen before have a key of their own
 
 
-def walked(
-    config: FusionConfig, book: Book, scratch: Path, expected: Mapping[str, Any] | None = None
-) -> tuple[PlanningStore, FusedModels]:
-    """The pipeline gone through with a store that notes every stage in `book`; `expected`: what files of dialogues that
-    are not here hold (`fusion.expected`).
+def walked(config: FusionConfig, book: Book, scratch: Path, dialogues: Dialogues) -> tuple[PlanningStore, FusedModels]:
+    """The pipeline gone through with a store that notes every stage in `book`; `dialogues`: how many there are to fuse
+    on, and how long (`fusion.expected`).
 
     Raises Refusal for settings or input that a run would refuse, Unplannable where nothing says how much it is.
     """
     one_by_one = replace(config, lanes=1)  # so that inputs are entered before outputs
-    store = PlanningStore(
-        root=config.artifacts, reuse=config.reuse, scratch=scratch, book=book, dialogues=dialogues_of(config, expected)
-    )
+    store = PlanningStore(root=config.artifacts, reuse=config.reuse, scratch=scratch, book=book, dialogues=dialogues)
     return store, run(one_by_one, RunProgress(Console(quiet=True)), store=store, locate=store.locate)
 
 

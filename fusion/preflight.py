@@ -15,6 +15,7 @@ from fusion.checkpoint import Checkpoint
 from fusion.conversations.conversation import Conversation, load_conversations, read_conversations
 from fusion.conversations.files import FUSION
 from fusion.dialogues import dialogues_stage
+from fusion.expected import dialogues_of
 from fusion.experiment import FusionConfig
 from fusion.models import checkpoint_directory, hub_problem, on_this_disk, with_template
 from fusion.planned import Book, PlannedStage, Unplannable, walked
@@ -62,7 +63,11 @@ def machine_problems(config: FusionConfig, expected: Mapping[str, Any] | None) -
     book = Book()
     with tempfile.TemporaryDirectory(prefix="fusechat-plan-") as scratch:
         try:
-            walked(config, book, Path(scratch), expected)
+            dialogues = dialogues_of(config, expected)
+        except Refusal:  # what keeps dialogues from being read is said by `problems`
+            return []
+        try:
+            walked(config, book, Path(scratch), dialogues)
         except Unplannable:
             return []
         except Refusal as refusal:

@@ -1,6 +1,7 @@
 """What tests of every room share: where published files lie, which tests this machine can run, checked shapes."""
 
 import ast
+import ctypes
 import dataclasses
 import importlib.machinery
 import inspect
@@ -179,6 +180,35 @@ class AtTerminal:
 def at_terminal() -> type[AtTerminal]:
     """Starts a command with a terminal of its own."""
     return AtTerminal
+
+
+_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1  # linux/prctl.h, linux/capability.h
+
+
+def _bound_by_permissions() -> None:
+    """In a child: even root may write only what its permissions let it; who is not root is bound already."""
+    ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0)
+
+
+@pytest.fixture
+def reading_only() -> Callable[[Sequence[str], Path], subprocess.CompletedProcess[str]]:
+    """`reading_only(command, folder)` runs a command that cannot write below the folder."""
+
+    def run(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+        modes = {path: path.stat().st_mode for path in (folder, *folder.rglob("*")) if not path.is_symlink()}
+        try:
+            for path, mode in modes.items():
+                path.chmod(mode & ~0o222)
+            tried = subprocess.run(["touch", folder / "written"], preexec_fn=_bound_by_permissions, capture_output=True)
+            assert tried.returncode != 0, "the folder can be written"
+            return subprocess.run(
+                command, cwd=ROOT, preexec_fn=_bound_by_permissions, capture_output=True, text=True, check=False
+            )
+        finally:
+            for path, mode in modes.items():
+                path.chmod(mode)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -132,6 +133,17 @@ def test_a_second_run_computes_nothing_and_gives_the_same_table(finished, tmp_pa
     assert len(list((artifacts / "tracking/wandb/wandb").glob("offline-run-*"))) == 1
     assert stages(artifacts) == before
     assert "0 computed" in ended.stderr
+    assert (tmp_path / "pocket_smoke" / "scores.csv").read_bytes() == (report / "scores.csv").read_bytes()
+
+
+def test_a_finished_run_is_quick_and_only_reads_its_store(finished, tmp_path, reading_only):
+    artifacts, report = finished
+    one_core = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
+    started = time.monotonic()
+    ended = reading_only([*one_core, *command(artifacts, tmp_path)], artifacts)
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert "0 computed" in ended.stderr
+    assert time.monotonic() - started < 30  # 8 seconds where nothing else runs
     assert (tmp_path / "pocket_smoke" / "scores.csv").read_bytes() == (report / "scores.csv").read_bytes()
 
 

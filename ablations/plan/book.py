@@ -14,6 +14,7 @@ from ablations.plan.charges import Demand
 from eval.ensemble_rows import EnsembleRows
 from eval.judging.judging import Judging
 from eval.pipeline import run_stages
+from fusion.expected import dialogues_of
 from fusion.pipeline import fusion_config
 from fusion.planned import Book, walked
 from fusion.runtime.progress import RunProgress
@@ -35,7 +36,7 @@ def _enter(settings: Mapping[str, Any], book: Book, asked: Demand, scratch: Path
     """Walk one cell with a store that computes nothing and without a server, as `ablations.cell.run_cell` does with."""
     fusing = fusion_config(settings)
     evaluating = evaluation_config(settings, fusing)
-    store, fused = walked(fusing, book, scratch, settings.get("expected"))
+    store, fused = walked(fusing, book, scratch, dialogues_of(fusing, settings.get("expected")))
     progress = RunProgress(Console(quiet=True))
     questions = own_questions(fused)
     models = asked.unplanned(candidates(fused), evaluating, questions)

@@ -61,8 +61,8 @@ def run(settings: dict[str, Any]) -> int:
         print(text(found), end="")
         publish(found, scores.parent)
     if found is not None and not update:
-        print(found.verdict)
         print(f"page: {scores.parent / 'regression.md'}")
+        print(found.verdict)
         again = ["python", "-m", "ablations.regression", f"scores={scores}", f"baseline={baseline}"]
         say_next(*([*again, "update=true"] if found.failed else _after(scores.parent)))
         return int(found.failed)

@@ -256,7 +256,8 @@ def hydra_message(error: BaseException, root: str | None = None) -> str:
     unknown_key = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not in struct", text)
     if unknown_key:
         path = getattr(error, "full_key", None) or unknown_key.group(1)
-        return unknown_setting(path, _written(root)) if root else f"unknown key '{path}'"
+        inside = getattr(error.__cause__, "full_key", None) or path
+        return unknown_setting(path, _written(root), inside=inside) if root else f"unknown key '{path}'"
     if "Missing mandatory value" in text:
         place = getattr(error, "full_key", None) or text.split(":")[-1].split()[0]
         return f"{place} is missing: give it as {place}=VALUE"

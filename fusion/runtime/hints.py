@@ -26,13 +26,18 @@ def written_settings(own: object, conf: Path, files: Iterable[Path]) -> Mapping[
     return {path: tuple(entries) for path, entries in found.items()}
 
 
-def unknown_setting(path: str, written: Mapping[str, tuple[str, ...]]) -> str:
-    """A refusal of the setting `path`: the nearest of those `written`, or the group's entry that would take it."""
+def unknown_setting(path: str, written: Mapping[str, tuple[str, ...]], *, inside: str = "") -> str:
+    """A refusal of the setting `path`: the nearest of those `written`, or the group's entry that would take it.
+
+    Of several that were given at once, as `path={...}`, the one `inside` is at fault.
+    """
     begin, _, rest = path.partition(".")
     entries = {entry for known in written.values() for entry in known if entry.startswith(f"{begin}=")}
     if entries and not rest:
         way = f"choose one by {' or '.join(sorted(entries))}, and change it by {begin}.KEY=VALUE"
         return f"{begin} is a group of settings: {way}"
+    if inside.startswith(f"{path}."):
+        path = inside
     takers = [entry for entry in written.get(path, ()) if entry.startswith(f"{begin}=")]
     if takers:
         return f"unknown key '{path}': the chosen entry of {begin} does not have it, but {' and '.join(takers)}"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 
@@ -61,6 +62,21 @@ def test_own_instructions_and_outputs_are_judged_and_leave_the_packages_files(fi
         "alpaca_leaderboard.csv",
     }
     assert {row["generator_1"] for row in json.loads((folder / "annotations.json").read_text())} == {"mine"}
+
+
+def test_a_finished_evaluation_only_reads_its_store(files, reading_only):
+    given = [
+        "benchmark=alpaca_eval",
+        f"benchmark.alpaca_eval.questions={files}/questions.json",
+        f"paths.artifacts={files}/artifacts",
+        "judge=reference",
+        f"answers={files}/outputs.json",
+    ]
+    rows = evaluate(files, *given)
+    ended = reading_only([sys.executable, "-m", "eval", *given, f"out={files}/again"], files / "artifacts")
+    assert ended.returncode == 0, ended.stderr
+    assert (files / "again" / "scores.csv").read_bytes() == (files / "out" / "scores.csv").read_bytes()
+    assert rows["win_rate"]["value"]
 
 
 def test_recorded_annotations_are_answers_too(files):

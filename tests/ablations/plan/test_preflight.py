@@ -1,6 +1,7 @@
 """A run that would be refused later is refused before its first stage, with all problems at once; so is its plan."""
 
 import json
+import socket
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_a_sweep_is_looked_over_once(asked):
     assert asked("-m", "seed=0,1").count("NO_SUCH_KEY") == asked().count("NO_SUCH_KEY")
 
 
-def test_a_run_without_problems_goes_on_and_knows_how_many_stages_are_ahead(tmp_path):
+def test_a_run_without_problems_goes_on_and_knows_how_many_stages_are_ahead(tmp_path, capsys):
     process_outlook.cache_clear()
     given = ["experiment=pocket_smoke", f"paths.artifacts={tmp_path}/artifacts"]
     before_start(given)
@@ -59,8 +60,28 @@ def test_a_run_without_problems_goes_on_and_knows_how_many_stages_are_ahead(tmp_
     with pytest.raises(SystemExit) as ended:
         before_start([*given, "plan=true", f"report.out={out}"])
     assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == f"plan: {out / 'plan.json'}"
+    assert said.err.splitlines()[-1] == f"next: python -m ablations {' '.join(given)}"
     assert process_outlook().total == len(json.loads((out / "plan.json").read_text())["stages"])
     process_outlook.cache_clear()
+
+
+def test_a_port_for_servers_must_be_free_before_models_are_trained(asked):
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        serve = ("serve=vllm", f"serve.port={port}")
+        assert f"port {port} is taken" in asked(*serve)
+        assert f"port {port} is taken" in asked("plan=true", *serve)
+    assert f"port {port} is taken" not in asked(*serve)
+
+
+def test_an_endpoint_for_the_models_must_have_its_key(asked):
+    said = asked("serve=endpoint", "serve.key_variable=NO_KEY_FOR_MODELS")
+    assert "NO_KEY_FOR_MODELS" in said
+    assert "NO_SUCH_KEY" in said
 
 
 @pytest.mark.parametrize(("free", "refused"), [(9e9, True), (10e9, False), (11e9, False)])
@@ -68,6 +89,12 @@ def test_room_on_one_disk_is_counted_for_all_that_goes_there(tmp_path, free, ref
     found = disk_problems({tmp_path / "a": 6e9, tmp_path / "b" / "c": 4e9}, free=lambda path: free)
     assert bool(found) == refused
     assert all("10 GB" in problem for problem in found)
+
+
+def test_small_amounts_are_said_in_megabytes(tmp_path):
+    (found,) = disk_problems({tmp_path: 3e6}, free=lambda path: 2e6)
+    assert "about 3 MB would be written" in found
+    assert "where 2 MB are free" in found
 
 
 def test_memory_is_held_against_the_largest_model():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -116,8 +117,11 @@ def test_the_command_ends_with_1_on_a_regression_and_says_what_moved(tmp_path):
     assert ended.returncode == 1
     assert "regressed  sce mt_bench rating all: 7.000 [6.500, 7.500] -> 2.000 (-5.000)" in ended.stdout
     assert "which one changed first cannot be said" in ended.stdout
-    assert ended.stdout.endswith("failed: 1 of 3 metrics left their intervals\n")
-    assert ended.stderr == ""
+    assert ended.stdout.splitlines()[-2:] == [
+        f"page: {tmp_path}/regression.md",
+        "failed: 1 of 3 metrics left their intervals",
+    ]
+    assert ended.stderr == f"next: {shlex.join(['python', *command[1:], 'update=true'])}\n"
 
 
 def test_a_missing_baseline_is_refused_with_the_way_out(tmp_path):

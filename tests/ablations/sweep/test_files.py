@@ -12,11 +12,13 @@ import pytest
 from rich.console import Console
 
 from ablations.sweep.files import (
+    CellState,
     SweepCell,
     fail,
     forget,
     keeping_progress,
     labels,
+    next_step,
     read_cells,
     state_of,
     write_cells,
@@ -51,6 +53,24 @@ def test_the_cells_of_a_sweep_are_found_again_where_its_folder_was_moved(tmp_pat
     assert labels(found) == {"seed=0": "seed=0", "seed=1": "seed=1"}
     with pytest.raises(Refusal, match=r"no cells.json"):
         read_cells(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        (["finished", "finished"], "ablations.report"),
+        (["finished", "running"], "ablations.watch"),
+        (["failed", "running"], "ablations.watch"),  # it can be taken up when all have ended
+        (["failed", "finished"], "resume="),
+        (["stopped", "waiting"], "resume="),
+    ],
+)
+def test_the_next_command_goes_on_from_where_a_sweep_is(tmp_path, states, said):
+    cells = [cell_in(tmp_path, f"seed={n}", f"seed={n}") for n in range(len(states))]
+    found = [CellState(cell=c, state=s, progress=None, failure=None) for c, s in zip(cells, states, strict=True)]
+    command = " ".join(next_step(tmp_path, found))
+    assert said in command
+    assert str(tmp_path) in command
 
 
 def test_a_cell_waits_runs_and_finishes(tmp_path):

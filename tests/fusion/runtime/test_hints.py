@@ -20,6 +20,9 @@ from fusion.runtime.places import CONF
         ("merge.sce.select_topc=1", "did you mean 'merge.sce.select_topk'?"),
         ("serve.tensor_parallel=2", "the chosen entry of serve does not have it, but serve=vllm"),
         ("represent.kk=3", "did you mean 'represent.k'?"),
+        ("represent={kk: 3}", "unknown key 'represent.kk': did you mean 'represent.k'?"),
+        ("budget={moeny: 3}", "unknown key 'budget.moeny': did you mean 'budget.money'?"),
+        ("paths={data: x, artefacts: x}", "unknown key 'paths.artefacts': did you mean 'paths.artifacts'?"),
         ("sed=1", "did you mean 'seed'?"),
     ],
 )

@@ -1,6 +1,7 @@
 """JSON of others: what is whole is read, everything else is one ValueError or one Refusal with its place."""
 
 import json
+import sys
 from itertools import pairwise
 
 import pytest
@@ -131,3 +132,17 @@ def test_damaged_notes_of_digests_are_found_again(tmp_path, text):
     key = directory_key(tmp_path / "model", tmp_path / "digests.json")
     (tmp_path / "digests.json").write_text(text)
     assert directory_key(tmp_path / "model", tmp_path / "digests.json") == key
+
+
+def test_digests_that_cannot_be_noted_are_found_all_the_same(tmp_path, reading_only):
+    store = tmp_path / "store"
+    for folder in (store, tmp_path / "model"):
+        folder.mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    code = (
+        "import pathlib, sys; from fusion.runtime.digests import directory_key as key\n"
+        "print(key(*map(pathlib.Path, sys.argv[1:])))"
+    )
+    ended = reading_only([sys.executable, "-c", code, str(tmp_path / "model"), str(store / "digests.json")], store)
+    assert ended.stdout.strip() == directory_key(tmp_path / "model", tmp_path / "digests.json"), ended.stderr
+    assert not [*store.iterdir()]
