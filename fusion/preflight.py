@@ -13,11 +13,11 @@ from fusion.conversations.conversation import Conversation, load_conversations, 
 from fusion.conversations.files import FUSION
 from fusion.dialogues import dialogues_stage
 from fusion.experiment import FusionConfig
-from fusion.models import checkpoint_directory, hub_problem, on_this_disk, with_template
 from fusion.pocket.dialogues import PocketData
 from fusion.represent.stage import represent_stage
 from fusion.runtime.artifacts import Artifact, Store
 from fusion.runtime.configure import Refusal
+from fusion.runtime.given_model import checkpoint_directory, hub_problem, on_this_disk, with_template
 from fusion.runtime.preflight import refusals
 
 

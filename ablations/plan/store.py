@@ -15,12 +15,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fusion.models import ModelConfig, checkpoint_directory, on_this_disk, with_template
+from fusion.models import ModelConfig
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
 from fusion.runtime.artifacts import Artifact, Store, T
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import directory_key, file_digest
+from fusion.runtime.given_model import checkpoint_directory, on_this_disk, with_template
 from fusion.runtime.precision import ITEM_BYTES
 from fusion.runtime.stage import Advance, Stage, unseen
 from fusion.runtime.versions import differences, made_with

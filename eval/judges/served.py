@@ -23,6 +23,7 @@ from eval.serve import VLLM, Automatic, ExistingEndpoint, Serve, Server, Transfo
 from eval.serve.chat_template import refuse_unfit
 from eval.serve.control import Control
 from fusion.runtime.configure import Refusal, plain
+from fusion.runtime.given_model import family_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,11 @@ class Served(ModelJudge):
                 f"judge.checkpoint={self.checkpoint}: there is no config.json; expected a checkpoint directory"
             )
         return found
+
+    @property
+    def kin(self) -> str | None:
+        """Where nobody says it, the family that its architecture is named after."""
+        return self.family or family_in(self.directory)
 
     def identity(self, weights_of: Callable[[Path], str], served_as: Serve) -> Identity:
         serve = (self.serve or served_as).identity()
