@@ -39,6 +39,7 @@ from fusion.models import ModelConfig
 from fusion.pipeline import FusedModels, FusionConfig, fusion_config, run
 from fusion.runtime.artifacts import read_manifest
 from fusion.runtime.configure import Refusal, plain
+from fusion.runtime.given_model import family_of
 from fusion.runtime.progress import RunProgress, StageRecord
 from fusion.runtime.shortfall import shortfalls
 
@@ -130,8 +131,10 @@ def evaluation_config(settings: Mapping[str, Any], fusing: FusionConfig) -> Eval
 
 
 def families(fusing: FusionConfig) -> dict[str, str]:
-    """Whose weights the pivot and the sources descend from, by their rows of the table, where conf/model says it."""
-    return {row: entry.family for row, entry in given_models(fusing).items() if entry.family is not None}
+    """Whose weights the pivot and the sources descend from, by their rows of the table, where conf/model or their files
+    say it."""
+    found = {row: family_of(entry) for row, entry in given_models(fusing).items()}
+    return {row: family for row, family in found.items() if family is not None}
 
 
 def shortfall_notes(artifacts: Iterable[tuple[StageRecord, Path]]) -> list[str]:

@@ -134,8 +134,8 @@ def write(asked: Asked, folder: Path) -> Path:
 def check(name: str) -> None:
     """Raises Refusal where the experiment does not compose, or names a model on this disk that cannot be used."""
     from eval.config import eval_config
-    from fusion.models import checkpoint_directory, on_disk
     from fusion.pipeline import fusion_config
+    from fusion.runtime.given_model import checkpoint_directory, on_disk
 
     settings = compose("ablations", [f"experiment={name}"])
     for model in fusion_config(settings).models.values():

@@ -1,5 +1,6 @@
-"""python -m eval checkpoint=DIR 'benchmark=[mt_bench,alpaca_eval]' judge=NAME out=DIR: serve a checkpoint, evaluate it.
+"""python -m eval checkpoint=MODEL 'benchmark=[mt_bench,alpaca_eval]' judge=NAME out=DIR: serve a model, evaluate it.
 
+MODEL is a directory (./DIR), a model of the hub (OWNER/NAME) or an entry of conf/model.
 With `answers=FILE` (a benchmark package's own format, plain or .gz) existing answers are judged and nothing is served.
 An annotations file that judge=recorded replays holds the answers too, so `answers` may be left out.
 `python -m eval selfcheck=true` compares this installation with every published figure below `paths.data`.
@@ -7,6 +8,7 @@ An annotations file that judge=recorded replays holds the answers too, so `answe
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,7 @@ def run(settings: dict[str, Any]) -> int | None:
     from eval.report.terminal import show
     from eval.report.write import write_report
     from fusion.runtime.configure import Refusal, typed
-    from fusion.runtime.digests import directory_key
+    from fusion.runtime.given_model import family_of, given_model, located
     from fusion.runtime.preflight import Preflight, disk_problems, refuse
     from fusion.runtime.progress import RunProgress
 
@@ -41,7 +43,9 @@ def run(settings: dict[str, Any]) -> int | None:
     if checkpoint is None and answers is None:
         answers = recorded_answers(config)
     if (checkpoint is None) == (answers is None):
-        raise Refusal("expected exactly one of checkpoint=DIR (serve and ask it) and answers=FILE (judge what it says)")
+        raise Refusal(
+            "expected exactly one of checkpoint=MODEL (to serve and ask) and answers=FILE (judge what it says)"
+        )
     look = typed(settings["preflight"], Preflight, at="preflight")
     with RunProgress() as progress:
         if answers is not None:
@@ -50,11 +54,10 @@ def run(settings: dict[str, Any]) -> int | None:
             refuse([*room, *judge_problems(wanting, config, ask=look.online(planning=False))])
             scored = judge_answers(Path(answers), config, progress, label=settings["label"])
         else:
-            directory = Path(checkpoint).expanduser()
-            if not (directory / "config.json").exists():
-                raise Refusal(f"checkpoint={checkpoint}: there is no config.json; expected a Hugging Face directory")
-            weights = directory_key(directory, config.artifacts / "digests.json")
-            name = settings["label"] or directory.name
+            given = given_model(str(checkpoint), settings["model"])
+            directory, weights = located(given, config.artifacts)
+            name = settings["label"] or given.label
+            config = replace(config, kinship=config.kinship.with_family(name, family_of(given)))
             candidate = Candidate(model=name, group="Models", path=directory, weights=weights)
             wanted = wanted_to_evaluate([candidate], config)
             refuse(problems([candidate], config, wanted, ask=look.online(planning=False)))

@@ -23,8 +23,9 @@ from fusion.dialogues import dialogues_stage
 from fusion.experiment import FusionConfig, fusion_config
 from fusion.made import MadeOnce, producer
 from fusion.merge.stage import merge_stage
-from fusion.models import ModelConfig, located
+from fusion.models import ModelConfig
 from fusion.runtime.artifacts import Artifact, Store
+from fusion.runtime.given_model import located
 from fusion.runtime.lanes import Lanes, results
 from fusion.runtime.precision import check_update, kept_as_stored
 from fusion.runtime.progress import RunProgress

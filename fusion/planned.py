@@ -20,13 +20,14 @@ from typing import Any
 from rich.console import Console
 
 from fusion.experiment import FusionConfig
-from fusion.models import ModelConfig, checkpoint_directory, on_this_disk, with_template
+from fusion.models import ModelConfig
 from fusion.pipeline import FusedModels, run
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
 from fusion.runtime.artifacts import Artifact, Store, T
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import directory_key, file_digest
+from fusion.runtime.given_model import checkpoint_directory, on_this_disk, with_template
 from fusion.runtime.precision import ITEM_BYTES
 from fusion.runtime.progress import RunProgress
 from fusion.runtime.reading import read_object

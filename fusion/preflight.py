@@ -17,12 +17,12 @@ from fusion.conversations.files import FUSION
 from fusion.dialogues import dialogues_stage
 from fusion.expected import dialogues_of
 from fusion.experiment import FusionConfig
-from fusion.models import checkpoint_directory, hub_problem, on_this_disk, with_template
 from fusion.planned import Book, PlannedStage, Unplannable, walked
 from fusion.pocket.dialogues import PocketData
 from fusion.represent.stage import represent_stage
 from fusion.runtime.artifacts import Artifact, Store
 from fusion.runtime.configure import Refusal
+from fusion.runtime.given_model import checkpoint_directory, hub_problem, on_this_disk, with_template
 from fusion.runtime.preflight import disk_problems, machine_memory, memory_problems, refusals
 from fusion.runtime.work import Work
 

@@ -8,7 +8,6 @@ In reading order:
     reference.py              a known answer
     recorded.py               published verdicts, replayed
     completions.py            what is sent to a judge model, and what its completion says
-    wishes.py                 what some endpoints want otherwise
     asking.py                 many requests at a time
     model_judge.py            settings of every judge that is a language model
     openai.py                 a model behind an endpoint

@@ -7,8 +7,9 @@ question, so whatever was paid for is on disk.  `eval.serve.endpoint_client` say
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +17,6 @@ from eval.errors import JudgeFailure
 from eval.exchange import HandOver, JudgeRequest, Reply
 from eval.judges.completions import body, read_completion
 from eval.judges.model_judge import ModelJudge
-from eval.judges.wishes import Wishes
 from eval.serve.chat_template import ChatTemplate
 from eval.serve.endpoint_client import EndpointClient, NoReply, Patience, Silence, tokens_of
 from eval.serve.worker_pool import work_through
@@ -24,6 +24,7 @@ from eval.serve.worker_pool import work_through
 # Wrong key, no permission, no such model, no money left: the same for every question.
 _REFUSES_ALL = (401, 402, 403, 404, 429)
 _ALL_ALIKE = 5  # refusals in the same words, and no answer: every other question would be refused too
+_NUMBERS = re.compile(r"\b(?=\w*\d)(?=\w*[a-z])[\w-]{8,}", re.IGNORECASE)  # of requests: each refusal has its own
 _SOON = 30.0  # seconds for one short request before a run
 
 
@@ -85,7 +86,6 @@ async def _ask_all(
     address: Address, requests: Sequence[JudgeRequest], hand_over: HandOver, settings: ModelJudge
 ) -> None:
     silence = Silence(len(requests))
-    wishes = Wishes()
     refusals: Counter[str] = Counter()  # in the endpoint's words, while it has answered nothing
     answered = False
 
@@ -102,7 +102,7 @@ async def _ask_all(
         if address.longest is not None:
             fields["max_tokens"] = min(fields["max_tokens"], address.longest)
         try:
-            reply = await complete(fields, read)
+            reply = await client.complete(fields, read)
             answered = True
         except NoReply as error:
             failure = error.kind
@@ -112,8 +112,9 @@ async def _ask_all(
                     " its replies so far are kept"
                 ) from error
             reply = Reply(failure=f"no reply from the judge ({error})", rejected=failure == "refused")
-            refusals[error.said] += failure == "refused"
-            if not answered and refusals[error.said] >= _ALL_ALIKE:
+            words = _NUMBERS.sub("", error.said)
+            refusals[words] += failure == "refused"
+            if not answered and refusals[words] >= _ALL_ALIKE:
                 raise JudgeFailure(
                     f"judge {address.model} at {client.address} has refused {_ALL_ALIKE} questions alike and answered"
                     f" none ({error.said}): judge.extra sets fields of the request, and those it sets to null are left"
@@ -126,16 +127,6 @@ async def _ask_all(
                 f"judge {address.model} at {client.address} does not answer ({reply.failure}): its replies so far are"
                 " kept; start it again and repeat the command"
             )
-
-    async def complete(fields: dict[str, Any], read: Callable[[Any], Reply]) -> Reply:
-        """Ask as the endpoint wishes, and again where its refusal tells how."""
-        while True:
-            met = wishes.met(fields)
-            try:
-                return await client.complete(met, read)
-            except NoReply as error:
-                if error.status != 400 or not wishes.learn(met, error.said):
-                    raise
 
     async with EndpointClient(
         base_url=address.base_url,

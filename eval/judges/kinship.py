@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from eval.judges.protocol import Member
@@ -17,6 +17,10 @@ class Kinship:
     families: Mapping[str, str] = field(default_factory=dict)
     policy: Literal["warn", "refuse", "allow"] = "warn"
 
+    def with_family(self, model: str, family: str | None) -> Kinship:
+        """The same, and of whose family a row is where nobody said it yet."""
+        return self if family is None else replace(self, families={model: family, **self.families})
+
     def notes(self, judges: Iterable[Member], own: Mapping[str, Set[str]]) -> list[str]:
         """One sentence per judge that judges kin; `own` are, by the judge's label, the rows that have its very weights.
 
@@ -24,10 +28,11 @@ class Kinship:
         """
         found = []
         for judge in judges:
-            kin = [model for model, family in self.families.items() if judge.family and family == judge.family]
+            own_family = judge.kin
+            kin = [model for model, family in self.families.items() if own_family and family == own_family]
             kin += sorted(own.get(judge.label, set()) - {*kin})
             if kin:
-                is_of = f"of the family {judge.family}, as is" if judge.family else "itself"
+                is_of = f"of the family {own_family}, as is" if own_family else "itself"
                 found.append(f"Self-preference: the judge {judge.label} is {is_of} {', '.join(kin)}.")
         if found and self.policy == "refuse":
             raise Refusal(f"{' '.join(found)} Choose another judge, or set self_preference=warn to go on with a note")

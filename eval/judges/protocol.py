@@ -61,6 +61,11 @@ class Member(ABC):
         """The name under which its verdicts are recorded."""
 
     @property
+    def kin(self) -> str | None:
+        """Whose model it is, where that is known."""
+        return self.family
+
+    @property
     def directory(self) -> Path | None:
         """Its weights, where they are ours to serve."""
         return None

@@ -89,6 +89,8 @@ class Annotations:
         for number, row in enumerate(rows, start=1):
             names = ("instruction", "output_1", "output_2", "preference")
             instruction, *_ = wanted(dict(row), *names, path=path, number=number)
+            if not isinstance(instruction, str):
+                raise Refusal(f"{path}, row {number}: instruction is {str(instruction)[:60]!r}: expected text")
             self._rows.setdefault(instruction, []).append(row)
 
     def reply(self, request: JudgeRequest) -> Reply:
@@ -112,6 +114,8 @@ class Annotations:
 
 def _number(value: object) -> float | None:
     """A preference, also one that a table wrote as text; None for a failed one."""
+    if isinstance(value, bool):  # a number to Python alone
+        return None
     try:
         found = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -123,6 +127,9 @@ def _first_token(completion: Any) -> tuple[str, tuple[tuple[str, float], ...]]:
     """Text and first-token probabilities of a raw completion, as far as the file kept them."""
     if not isinstance(completion, Mapping):
         return ("" if completion is None else str(completion)), ()
-    content = (completion.get("logprobs") or {}).get("content") or [{}]
-    top = tuple((str(entry["token"]), float(entry["logprob"])) for entry in content[0].get("top_logprobs", []))
+    try:
+        content = (completion.get("logprobs") or {}).get("content") or [{}]
+        top = tuple((str(entry["token"]), float(entry["logprob"])) for entry in content[0].get("top_logprobs", []))
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError):  # of another shape: the preference counts
+        top = ()
     return str(completion.get("text", "")), top

@@ -24,6 +24,7 @@ from eval.serve.chat_template import refuse_unfit
 from eval.serve.control import Control
 from eval.serve.memory import served_bytes, size_of
 from fusion.runtime.configure import Refusal, plain
+from fusion.runtime.given_model import family_in
 from fusion.runtime.preflight import machine_memory, memory_problems, refusals, refuse
 
 
@@ -45,6 +46,11 @@ class Served(ModelJudge):
                 f"judge.checkpoint={self.checkpoint}: there is no config.json; expected a checkpoint directory"
             )
         return found
+
+    @property
+    def kin(self) -> str | None:
+        """Where nobody says it, the family that its architecture is named after."""
+        return self.family or family_in(self.directory)
 
     def identity(self, weights_of: Callable[[Path], str], served_as: Serve) -> Identity:
         serve = (self.serve or served_as).identity()

@@ -16,7 +16,7 @@ Nothing here imports vllm, torch, transformers or openai before a server starts.
     automatic.py, existing_endpoint.py               whichever can run; somebody else's
     standing.py, lanes.py                            servers kept up from cell to cell, and several side by side
     said.py                                          what a completion says, apart from thinking
-    endpoint_client.py                               one request, asked again by one rule
+    endpoint_client.py, wishes.py                    one request, asked again by one rule; as its endpoint wishes
     chat_client.py, worker_pool.py                   many questions at a time
 """
 

@@ -23,6 +23,7 @@ from eval.serve.server import Endpoint
 from eval.serve.worker_pool import work_through
 
 CUT = "length"  # why a turn ended that was cut at max_tokens
+_FILTERED = "content_filter"  # as OpenAI and Azure say it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +144,9 @@ class ChatClient:
                 break
             if found.finish_reason == CUT and not found.text and (found.thought or found.null):
                 failure = f"no text among its {request.max_tokens} tokens: all went into thinking; raise max_tokens"
+                break
+            if not found.text and found.finish_reason == _FILTERED:
+                kind, failure = "refused", f"the endpoint withheld the answer ({_FILTERED})"
                 break
             said.append(found)
             messages.append({"role": "assistant", "content": said[-1].text})

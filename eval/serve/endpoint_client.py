@@ -4,7 +4,8 @@
         found = await client.complete({"messages": [...]}, read)
 
 What may pass (408, 409, 429, 5xx, timeouts, broken connections, unreadable bodies) is tried again, after the server's
-Retry-After where it gives one, else after 1, 2, 4, ... seconds with jitter.  What does not raises NoReply.
+Retry-After where it gives one, else after 1, 2, 4, ... seconds with jitter.  What does not raises NoReply, but for what
+an endpoint wants said in another form (`eval.serve.wishes`), which is said so from then on.
 
 The key goes to this address alone, whatever redirect it answers with, and what it says is rid of the key before anybody
 reads it, replies and errors alike.
@@ -13,8 +14,10 @@ reads it, replies and errors alike.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import email.utils
 import random
+import re
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -23,6 +26,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from eval.serve.chat_template import ChatTemplate
+from eval.serve.wishes import Wishes
 from fusion.runtime.reading import decoded
 from fusion.runtime.templates.rendering import TemplateFault
 
@@ -36,6 +40,7 @@ _NO_ANSWER = ("unreachable", "timeout", "failing")
 # After so many requests in a row that nobody answered, the server is gone.
 _GIVE_UP_AFTER = 20
 _MAY_PASS = (408, 409, 429)  # and every 5xx
+_WISHING = (400, 422)  # a request that is asked for in another form
 _NO_MONEY = "insufficient_quota"  # a rate limit by its status, but no waiting helps
 _NO_SECRET = 4  # characters: a shorter key stands for none
 
@@ -113,6 +118,7 @@ class EndpointClient:
         self.model = model
         self._key = key
         self._template = template
+        self._wishes = Wishes()
         self._patience = patience
         self._jitter = jitter or random.Random()
         # Reading the certificate store takes most of a second, and a plain http address has no use for it.
@@ -151,22 +157,26 @@ class EndpointClient:
         """
         import openai
 
-        asked_for = {"model": self.model, **body, **self._rendered(body)}
+        fields = {**body, **self._rendered(body)}
         attempt = 0
         while True:
             attempt += 1
+            asked_for = self._wishes.met(fields)
             try:
                 # The client's own timeout is for each read, and an endpoint that sends a byte now and then has many.
                 async with asyncio.timeout(self._patience.timeout_seconds):
                     # Not chat.completions.create: building its typed objects doubles the client's time per request.
                     reply = await self._client.post(
                         "/chat/completions",
-                        body=asked_for,
+                        body={"model": self.model, **asked_for},
                         cast_to=openai.HttpxBinaryResponseContent,  # its bytes, not decoded
                     )
                 return read(said_without(self._key, reply.content))
             except (openai.APIError, ValueError, TimeoutError) as error:
                 failure = self._failure(error)
+                if failure.status in _WISHING and self._wishes.learn(asked_for, failure.said):
+                    attempt -= 1  # another question, which is asked at once
+                    continue
                 if failure.kind == "refused" or attempt == self._patience.attempts:
                     raise failure from error
                 asked = retry_after(getattr(getattr(error, "response", None), "headers", {}))
@@ -250,15 +260,14 @@ def pause(attempt: int, asked: float | None, *, longest: float, jitter: random.R
 
 
 def retry_after(headers: Any) -> float | None:
-    """Seconds that a Retry-After header (seconds or an HTTP date) asks to wait; None without a readable one."""
-    text = headers.get("retry-after")
-    if not text:
-        return None
+    """Seconds that the server asks to wait, by Retry-After (seconds, also with their unit, or an HTTP date) or by
+    retry-after-ms; None without a readable one."""
+    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        found = re.fullmatch(r"\s*\+?(\d+(?:\.\d*)?)\s*(?:s|sec|seconds?|ms)?\s*", headers.get(name) or "")
+        if found:
+            return float(found[1]) * (1e-3 if "ms" in found[0] else unit)
     try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (TypeError, ValueError):
+        when = email.utils.parsedate_to_datetime(headers.get("retry-after"))
+        return max(0.0, when.replace(tzinfo=when.tzinfo or datetime.UTC).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -1,6 +1,7 @@
-"""python -m fusion.align pivot=DIR source=DIR text=FILE out=DIR [align=NAME]: the alignment audit of two tokenizers.
+"""python -m fusion.align pivot=MODEL source=MODEL text=FILE out=DIR [align=NAME]: how well two tokenizers align.
 
-Needs no model.  Without `align` every scheme under every reading; with it one scheme, and `align.reading=`,
+Needs no weights: of a model of the hub only the tokenizer is fetched.  Without `align` every scheme under every
+reading; with it one scheme, and `align.reading=`,
 `align.aligner=`, `align.vocabulary_map=` as elsewhere.  Writes out/audit.json and prints a table.
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from fusion.align import AlignConfig
 from fusion.runtime.command import command
 from fusion.runtime.configure import Refusal, typed
+from fusion.runtime.given_model import TOKENIZER, directory_of, given_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig:
-    """Two folders with tokenizer files, a text, and where audit.json goes; `align` null means every scheme."""
+    """Two tokenizers, a text, and where audit.json goes; `align` null means every scheme.
+
+    A tokenizer is a folder with its files, a checkpoint's or another, a model of the hub, or an entry of conf/model.
+    """
 
     pivot: str
     source: str
@@ -45,7 +50,8 @@ def run(settings: Mapping[str, object]) -> None:
     console = Console(stderr=True)
     texts = read_texts(Path(config.text))
     pivot, source = (
-        _tokenizer(key, Path(value)) for key, value in (("pivot", config.pivot), ("source", config.source))
+        _tokenizer(f"{key}={value}", directory_of(given_model(value, {}), TOKENIZER))
+        for key, value in (("pivot", config.pivot), ("source", config.source))
     )
     configs = every_config() if config.align is None else [config.align]
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -64,15 +70,15 @@ def run(settings: Mapping[str, object]) -> None:
     _print_tables(rows, said, f"{config.source} to {config.pivot}, {config.text}")
 
 
-def _tokenizer(key: str, path: Path) -> PreTrainedTokenizerFast:
+def _tokenizer(said: str, path: Path) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     if not (path / "tokenizer.json").exists():
-        raise Refusal(f"{key}={path} has no tokenizer.json: expected a folder of a fast tokenizer or of a checkpoint")
+        raise Refusal(f"{said} has no tokenizer.json: expected a folder of a fast tokenizer or of a checkpoint")
     try:
         return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise Refusal(f"{key}={path} cannot be loaded as a tokenizer ({error})") from error
+        raise Refusal(f"{said} cannot be loaded as a tokenizer ({error})") from error
 
 
 def _print_tables(rows: Sequence[AuditRow], warnings: Sequence[str], title: str) -> None:

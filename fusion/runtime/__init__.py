@@ -8,6 +8,7 @@
     places.py           where settings are found: the caller's folders before the project's own
     processes.py        child processes that cannot outlive their parent; threads and processor features held fixed
     templates/          chat templates: their settings, and the process that they run in
+    given_model.py      a model that somebody gives, by name, path or hub name, and the directory it becomes
     hints.py            what a mistyped setting may have been meant as
     interrupt.py        one Ctrl-C ends a command within seconds
     command.py          how every command begins: Hydra composes, the command gets a plain mapping

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fusion.models import ModelConfig, checkpoint_directory, dressed, located, named_models, on_disk, template_file
+from fusion.models import ModelConfig, named_models
 from fusion.runtime.command import group_entry
 from fusion.runtime.configure import Refusal, typed
 from fusion.runtime.digests import directory_key
+from fusion.runtime.given_model import checkpoint_directory, dressed, located, on_disk, template_file
 
 
 @pytest.fixture

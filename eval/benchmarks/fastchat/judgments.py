@@ -19,6 +19,7 @@ from eval.files import identifier, read_rows, wanted
 from fusion.runtime.configure import Refusal
 
 _ERROR = "error"  # the same of a game between two answers
+_WINNERS = ("model_1", "model_2", "tie", _ERROR)
 _OTHER_ANSWER = "the recorded verdict is on another answer"
 _NO_VERDICT = "the file holds no verdict on this turn"
 
@@ -57,6 +58,8 @@ def _score(value: object) -> float:
     """A rating, or the mark of a failed one, which tables and JSON tools write as null or NaN."""
     if value is None:
         return NO_SCORE
+    if isinstance(value, bool):  # a number to Python alone
+        raise ValueError(f"{value!r}: expected a number")
     try:
         score = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -64,8 +67,31 @@ def _score(value: object) -> float:
     return score if math.isfinite(score) else NO_SCORE
 
 
-# Fields that a round trip through a table gives back in another type.
-_READ_AS: Mapping[str, Callable[[object], object]] = {"question_id": identifier, "turn": _turn, "score": _score}
+def _words(value: object) -> str:
+    """What was said; null where nothing was."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"{str(value)[:60]!r}: expected text")
+    return value
+
+
+def _winner(value: object) -> str:
+    said = _ERROR if value is None else str(value)
+    if said not in _WINNERS:
+        raise ValueError(f"{said[:60]!r}: expected {', '.join(_WINNERS)}")
+    return said
+
+
+# Fields that a round trip through a table gives back in another type, and those that must have theirs.
+_READ_AS: Mapping[str, Callable[[object], object]] = {
+    "question_id": identifier,
+    "turn": _turn,
+    "score": _score,
+    **dict.fromkeys(("judgment", "g1_judgment", "g2_judgment"), _words),
+    **dict.fromkeys(("user_prompt", "g1_user_prompt", "g2_user_prompt"), _words),
+    **dict.fromkeys(("g1_winner", "g2_winner"), _winner),
+}
 
 
 def shows(prompt: str, answer: str) -> bool:

@@ -12,7 +12,7 @@ from ablations.plan.record import Budget, Plan
 from ablations.plan.table import print_plan, write_plan
 from ablations.rates import measured
 from ablations.sweep.cells import expand
-from fusion.models import ModelConfig, located
+from fusion.models import ModelConfig
 from fusion.planned import Book, PlannedStage, PlanningStore
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.questions import write_dialogues
@@ -20,6 +20,7 @@ from fusion.runtime.artifacts import Store
 from fusion.runtime.command import compose, group_names
 from fusion.runtime.configure import Refusal, typed
 from fusion.runtime.digests import file_digest
+from fusion.runtime.given_model import located
 from fusion.runtime.work import Dialogues, Work
 
 

@@ -112,6 +112,29 @@ def test_numbers_that_a_table_retyped_are_the_same_numbers(tmp_path, retyped):
     assert (reply.value, reply.missing) == (7.0, False)
 
 
+def test_words_that_are_null_are_no_words(tmp_path):
+    (reply,) = replay(tmp_path, [{**judgment(7), "judgment": None}], request("hi"))
+    assert (reply.text, reply.value) == ("", 7.0)
+    (reply,) = replay(tmp_path, [{**judgment(7), "user_prompt": None}], request("hi"))
+    assert "another answer" in reply.failure
+
+
+@pytest.mark.parametrize("completion", [{"logprobs": [1]}, {"logprobs": {"content": [3]}}, [["x"]], 7, {"text": "m"}])
+def test_a_raw_completion_of_another_shape_leaves_the_preference(tmp_path, completion):
+    row = {"instruction": "say hi", "output_1": "a", "output_2": "b", "preference": 2, "raw_completion": completion}
+    (reply,) = replay(tmp_path, [row], request("a", "b", form="preference_token"))
+    assert (reply.value, reply.top_logprobs) == (2.0, ())
+
+
+@pytest.mark.parametrize("preference", [True, [2], "nan", "model_2"])
+def test_a_preference_that_is_no_number_is_none(tmp_path, preference):
+    row = {"instruction": "say hi", "output_1": "a", "output_2": "b", "preference": preference}
+    (reply,) = replay(tmp_path, [row], request("a", "b", form="preference_token"))
+    assert reply.value is None
+    with pytest.raises(Refusal, match="row 1: instruction is .*expected text"):
+        replay(tmp_path, [{**row, "instruction": ["say hi"]}], request("a", "b", form="preference_token"))
+
+
 @pytest.mark.parametrize("score", [None, float("nan"), float("inf"), "nan"])
 def test_a_score_that_is_none_has_the_mark_of_a_failed_one(tmp_path, score):
     (reply,) = replay(tmp_path, [{**judgment(7), "score": score}], request("hi"))
@@ -124,6 +147,14 @@ def test_a_score_that_is_none_has_the_mark_of_a_failed_one(tmp_path, score):
         ({"score": "good"}, "score is 'good'"),
         ({"turn": "first"}, "turn is 'first'"),
         ({"question_id": None}, "None is no"),
+        ({"score": True}, "score is True"),
+        ({"score": "7/10"}, "score is '7/10'"),
+        ({"score": [7]}, r"score is \[7\]"),
+        ({"score": [[7]]}, "score is"),
+        ({"question_id": ["81"]}, "question_id is"),
+        ({"judgment": [{"type": "text", "text": "[[7]]"}]}, "judgment is .*expected text"),
+        ({"user_prompt": {"text": "hi"}}, "user_prompt is .*expected text"),
+        ({"g1_winner": "model_A"}, "g1_winner is 'model_A': expected model_1, model_2, tie, error"),
     ],
 )
 def test_a_value_that_is_no_number_is_refused_with_its_row(tmp_path, wrong, said):

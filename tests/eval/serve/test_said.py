@@ -19,10 +19,21 @@ from eval.serve.said import said_in, without_thinking
         ([{"type": "reasoning", "text": "no"}, {"type": "output_text", "text": "four"}], "four"),
         (["fo", {"text": "ur"}], "four"),
         ([{"type": "text", "text": None}, {"type": "image_url", "image_url": {}}], ""),
+        ({"type": "text", "text": "four"}, "four"),
+        ([{"type": "text", "text": {"value": "four", "annotations": []}}], "four"),
+        ([{"type": "refusal", "refusal": "No."}], "No."),
     ],
 )
 def test_the_text_of_a_message_whatever_its_shape(content, said):
     assert said_in({"role": "assistant", "content": content}) == said
+
+
+@pytest.mark.parametrize("content", [None, "", []])
+def test_a_refusal_is_said_where_nothing_else_is_and_thinking_in_fields_of_its_own_never_is(content):
+    thought = {"reasoning_content": "[[3]]", "reasoning": "[[3]]"}
+    assert said_in({"content": content, "refusal": "I cannot.", **thought}) == "I cannot."
+    assert said_in({"content": content, "refusal": None, **thought}) == ""
+    assert said_in({"content": "four", "refusal": "I cannot.", **thought}) == "four"
 
 
 @pytest.mark.parametrize("content", [3, True, {"text": "x"}, [3], [["x"]]])
@@ -44,6 +55,14 @@ def test_content_of_no_known_shape_is_an_unreadable_reply(content):
         ("[[7]]. (Harsher: [[4]])", "[[7]]. (Harsher: [[4]])"),
         ("Write <think>x</think> around it.", "Write <think>x</think> around it."),
         ("<b>bold</b>", "<b>bold</b>"),
+        ("<think>a</think>\n<think>b [[1]]</think>[[9]]", "[[9]]"),
+        ("<Think>a</THINK>b", "b"),
+        ("<thought>a [[2]]</thought>[[9]]", "[[9]]"),
+        ("<thinking>I would close </think> here</thinking>b", "b"),
+        ("◁think▷a◁/think▷b", "b"),
+        ("<seed:think>a</seed:think>b", "b"),
+        ("<|begin_of_thought|>a<|end_of_thought|>b", "b"),
+        ("[THINK]never ends [[3]]", ""),
         ("", ""),
     ],
 )

@@ -269,10 +269,30 @@ def test_the_command_warns_of_what_is_lost_on_the_terminal_and_in_its_file(tmp_p
     assert "only 0% of all" in said and said in capsys.readouterr().out
 
 
+def test_a_tokenizer_of_the_hub_is_taken_from_the_copy_that_is_here(folders, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    text, commit = write_outputs(tmp_path / "outputs.json"), "0" * 40
+    owner = tmp_path / "hub" / "models--owner--words"
+    (owner / "snapshots").mkdir(parents=True)
+    (owner / "refs").mkdir()
+    (owner / "snapshots" / commit).symlink_to(folders["source"])
+    (owner / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    run({**folders, "source": "owner/words", "text": str(text), "align": {"scheme": "em"}})
+    of_the_hub = rows_of(folders)
+    run({**folders, "text": str(text), "align": {"scheme": "em"}})
+    assert of_the_hub == rows_of(folders)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pivot": "/nowhere"}, "pivot=/nowhere has no tokenizer.json"),
+        ({"pivot": "/nowhere"}, "there is no directory /nowhere"),
+        ({"pivot": "/usr"}, "pivot=/usr has no tokenizer.json"),
+        ({"source": "nowhere"}, "model 'nowhere' is not in conf/model"),
+        ({"source": "pocket_pivot"}, "experiments train it"),
         ({"text": "/nowhere.json"}, "text=/nowhere.json cannot be read"),
         ({"align": {"scheme": "em", "reading": "printed"}}, "align.reading is 'printed'"),
         ({"sauce": "x"}, "unknown key 'sauce': did you mean 'source'"),

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from ablations.sweep.cells import expand
-from fusion.models import ModelConfig, template_file
+from fusion.models import ModelConfig
 from fusion.pipeline import fusion_config
 from fusion.runtime.command import GROUPS, compose, group_entry, group_names, help_text
 from fusion.runtime.configure import Refusal
+from fusion.runtime.given_model import template_file
 from fusion.runtime.places import CONF, OWN, places
 
 ROOT = Path(__file__).parents[3]

@@ -13,10 +13,11 @@ import pytest
 
 from fusion.merge.rules.linear import Linear
 from fusion.merge.rules.sce import Sce
-from fusion.models import ModelConfig, located
+from fusion.models import ModelConfig
 from fusion.runtime import artifacts, digests, versions
 from fusion.runtime.artifacts import Artifact, Store, noted_digest
 from fusion.runtime.digests import directory_key
+from fusion.runtime.given_model import located
 from fusion.runtime.stage import PINS, Advance, Stage, StageRecipe
 
 ROOT = Path(__file__).parents[3]
@@ -263,10 +264,13 @@ for serve in (VLLM(), Transformers()):
         # The chat template applied twice.
         (
             "eval/serve/generation.py",
-            "(text, add_special_tokens=False)",
-            "(text, add_special_tokens=True)",
+            '(rendered["content"], add_special_tokens=False)',
+            '(rendered["content"], add_special_tokens=True)',
             {"transformers"},
         ),
+        # The day that a template is told, and the bounds that it is rendered in.
+        ("fusion/runtime/templates/pinned.py", 'DATE = "2024-07-26"', 'DATE = "2024-07-27"', {"vllm", "transformers"}),
+        ("fusion/runtime/templates/render_child.py", "SECONDS = 2 ", "SECONDS = 3 ", {"vllm", "transformers"}),
         # A flag of the server's process.
         ("eval/serve/vllm_server.py", '"--generation-config": "vllm"', '"--generation-config": "auto"', {"vllm"}),
         # The pins of threads and instruction sets decide last bits everywhere.

@@ -45,14 +45,23 @@ def _system_before_user(body: Body) -> bool:
 WISHES = (
     # Reasoning models of OpenAI, and gateways to them.
     Wish(
-        refused=re.compile(r"max_completion_tokens"),
+        refused=re.compile(
+            r"max_completion_tokens"
+            r"|max_tokens\W+(?:\w+\W+){0,4}?(?:not supported|unsupported|not permitted|not allowed|deprecated)"
+            r"|(?:unsupported|unknown|unrecognized|unexpected)[^.]{0,60}max_tokens",
+            re.I,
+        ),
         applies=lambda body: "max_tokens" in body and "max_completion_tokens" not in body,
         change=_as_completion_tokens,
     ),
     # Chat templates without a system role, such as Gemma's and Mistral's first.
     Wish(
         refused=re.compile(
-            r"system (?:role|message|prompt)|roles? must alternate|unexpected role|role ['\"]?system", re.I
+            r"system (?:role|message|prompt|instruction)|developer instruction|roles? must alternate"
+            r"|(?:unexpected|invalid|unknown|unsupported) (?:message )?role"
+            r"|role ['\"]?system|got ['\"]?system|['\"]system['\"]"
+            r"|(?:first message must|must (?:start|begin) with).{0,30}user",
+            re.I,
         ),
         applies=_system_before_user,
         change=_system_in_user,
