@@ -209,6 +209,8 @@ def read_header(file: Path) -> tuple[list[StoredTensor], Mapping[str, str]]:
     Raises Refusal for a file that is missing, or that is not what safetensors' own reader takes.
     """
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
         with file.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             start = stream.read(8)

@@ -131,6 +131,12 @@ def test_added_tokens_whose_ids_are_swapped_are_refused_beside_a_sentencepiece_m
     merged(tmp_path)
 
 
+def test_a_tokenizer_that_only_a_target_brings_is_said(models, tmp_path):
+    (models[1] / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}}')
+    with pytest.warns(UserWarning, match="pivot .* brings no tokenizer, and .*target one: .* not compared"):
+        merged(tmp_path)
+
+
 @pytest.mark.parametrize("text", ['{"model": "x"}', "[]", "{", '{"model": {"merges": 3}}', '{"model": {"vocab": 5}}'])
 def test_a_damaged_tokenizer_is_refused_or_equal_to_itself(models, tmp_path, text):
     (models[0] / "tokenizer.json").write_text(text)
