@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from fusion.merge import MERGE_RULES, MergeRule
 from fusion.merge.parameter import Context
@@ -177,17 +178,16 @@ class MergePlan:
     notes: tuple[str, ...]
 
 
-class _EachKeyOnce(yaml.SafeLoader):
+class _EachKeyOnce(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
     """YAML in which a key that stands twice is refused, instead of its first value lost."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key in keys:
             if key != "<<" and keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands there twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
+                raise ConstructorError(None, None, f"the key {key!r} stands there twice", node.start_mark)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 _Run = tuple[int, int | None, list[str], list[dict[str, object]], list[dict[str, object]], dict[str, object]]

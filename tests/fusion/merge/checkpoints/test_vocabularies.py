@@ -23,7 +23,7 @@ def written(place: Path, tensors: dict[str, torch.Tensor], **config: object) -> 
 
 
 def merged(folder: Path, **settings: object) -> dict[str, torch.Tensor]:
-    merge(pivot=folder / "pivot", targets=[folder / "target"], rule=HALF, out=folder / "out", **settings)  # type: ignore[arg-type]
+    merge(pivot=folder / "pivot", targets=[folder / "target"], rule=HALF, out=folder / "out", **settings)
     return load_file(folder / "out/model.safetensors")
 
 
