@@ -59,6 +59,8 @@ def read_header(file: Path) -> Header:
     shapes or places of another form, or leaves bytes of the file to two tensors or to none.
     """
     try:
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise ValueError("it is no file")
         with file.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             first = stream.read(8)

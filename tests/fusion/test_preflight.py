@@ -60,7 +60,7 @@ def hub():
 def said_of_the_hub(tmp_path, names, **environment):
     """What is said of models of the hub, by their names; a process of its own, since addresses are read once."""
     code = (
-        "import sys, json; from fusion.models import ModelConfig, hub_problem\n"
+        "import sys, json; from fusion.models import ModelConfig; from fusion.runtime.given_model import hub_problem\n"
         "found = [hub_problem(ModelConfig(label=name, path=f'owner/{name}')) for name in sys.argv[1:]]\n"
         "print(json.dumps(found))"
     )

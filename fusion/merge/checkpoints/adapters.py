@@ -135,7 +135,7 @@ def _by_parameter(adapter: Path) -> dict[str, dict[str, Tensor]]:
                 f"{full} of the adapter {adapter} has entries that are NaN or infinite: its training diverged or the"
                 " file is damaged; give another one"
             )
-        name = roles.unwrapped(full.removeprefix("base_model.model."))
+        name = roles.unwrapped(full).removeprefix("base_model.model.")
         factor = _FACTOR.match(name.removesuffix(".weight"))
         if factor is not None and tensor.dim() == 2:
             kind = f"{factor['embedding'] or ''}{factor['factor']}"

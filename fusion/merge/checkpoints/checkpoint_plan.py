@@ -218,7 +218,7 @@ def _counterpart(tensor: StoredTensor, shards: Shards, ours: Shards, embeddings:
                 f"parameter '{tensor.name}' of the pivot {ours.directory} is missing in {shards.directory}: expected a"
                 " target trained from this pivot, with all its parameters"
             )
-        if told is None and tensor.name in ours.tensors and config:
+        if told is None and config:
             warnings.warn(
                 f"{shards.directory} has no '{tensor.name}' and its config does not say that its input embeddings are"
                 " the output head too: they are taken for it",
@@ -236,12 +236,7 @@ def _counterpart(tensor: StoredTensor, shards: Shards, ours: Shards, embeddings:
         f"parameter '{tensor.name}' has shape {list(found.shape)} in {shards.directory} and {list(tensor.shape)} in the"
         f" pivot {ours.directory}"
     )
-    if (
-        found.shape[1:] == tensor.shape[1:]
-        and tensor.shape
-        and found.shape
-        and _is_vocabulary(tensor, found, ours, shards)
-    ):
+    if _is_vocabulary(tensor, found, ours, shards):
         if embeddings == "cut":
             rows = min(found.shape[0], tensor.shape[0])
             size = found.size // max(found.shape[0], 1) * rows
@@ -256,6 +251,8 @@ def _counterpart(tensor: StoredTensor, shards: Shards, ours: Shards, embeddings:
 
 def _is_vocabulary(tensor: StoredTensor, found: StoredTensor, ours: Shards, shards: Shards) -> bool:
     """Whether a parameter has a row for each id of the vocabulary: by its name, or as both configs count them."""
+    if not tensor.shape or not found.shape or found.shape[1:] != tensor.shape[1:]:
+        return False
     counts = [checkpoint_files.vocabulary_size(held.directory) for held in (ours, shards)]
     return roles.is_embedding(tensor.name) or counts == [tensor.shape[0], found.shape[0]]
 

@@ -71,7 +71,8 @@ def check_kind(pivot: Path, target: Path) -> None:
 def check_not_quantised(directory: Path, names: Collection[str]) -> None:
     """Refuse a checkpoint whose weights are not numbers but codes, by its config, its files or its parameters."""
     config = read_config(directory)
-    noted = next((config[key] for key in _QUANTISED_KEYS if config.get(key)), None) or next(
+    levels = [config, *(inner for inner in config.values() if isinstance(inner, Mapping))]
+    noted = next((level[key] for level in levels for key in _QUANTISED_KEYS if level.get(key)), None) or next(
         (noted_in(directory / file) for file in _QUANTISED_FILES if (directory / file).exists()), None
     )
     coded = next((name for name in names if name.rpartition(".")[2] in _QUANTISED), None)
@@ -107,7 +108,13 @@ def check_tokenizers(pivot: Path, targets: Sequence[Path]) -> None:
                     " different tokens. Merge targets trained from this pivot, or set tokenizer: pivot if you know that"
                     " the ids agree"
                 )
-        if ours and not ours.keys() & theirs.keys():
+        if not ours and theirs:
+            warnings.warn(
+                f"the pivot {pivot} brings no tokenizer, and {target} one: the two were not compared, and the merged"
+                " model has none",
+                stacklevel=2,
+            )
+        elif ours and not ours.keys() & theirs.keys():
             why = "they are written in different ways" if theirs else f"{target} brings none"
             warnings.warn(
                 f"the tokenizers of the pivot {pivot} and of {target} were not compared, since {why}: the merged model"

@@ -118,7 +118,7 @@ def _written_model(model: Mapping[str, object], at: str) -> str:
     if any(part.get("revision") is not None for part in parts):
         raise Refusal(f"recipe.{at} names a revision: merging reads directories, so give that of the revision's files")
     path, adapter = (part.get("path") if isinstance(part, Mapping) else part for part in (inner, lora))
-    known = set().union(model, *parts) <= {"model", "path", "revision", "lora"}
+    known = {*model}.union(*parts) <= {"model", "path", "revision", "lora"}
     if not known or not isinstance(path, str) or not (adapter is None or isinstance(adapter, str)):
         raise Refusal(f"recipe.{at} is {dict(model)}: expected a directory, or model: {{path: DIR}}")
     return path if adapter is None else f"{path}+{adapter}"

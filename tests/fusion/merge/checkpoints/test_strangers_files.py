@@ -1,6 +1,7 @@
 """Files that a checkpoint may come with or without: read as what they are, or refused before a weight is."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def written(place: Path, tensors: dict[str, torch.Tensor], **config: object) -> 
 
 
 def merged(folder: Path, **settings: object) -> dict[str, torch.Tensor]:
-    merge(pivot=folder / "pivot", targets=[folder / "target"], rule=HALF, out=folder / "out", **settings)  # type: ignore[arg-type]
+    merge(pivot=folder / "pivot", targets=[folder / "target"], rule=HALF, out=folder / "out", **settings)
     return {name: t for file in (folder / "out").glob("*.safetensors") for name, t in load_file(file).items()}
 
 
@@ -155,6 +156,13 @@ def test_a_pointer_of_git_lfs_is_called_so(folder):
         merged(folder)
 
 
+def test_what_is_no_file_is_not_waited_for(folder):
+    (folder / "target/model.safetensors").unlink()
+    os.mkfifo(folder / "target/model.safetensors")
+    with pytest.raises(Refusal, match="it is no file"):
+        merged(folder)
+
+
 @pytest.mark.parametrize(
     ("file", "said"),
     [
@@ -227,6 +235,7 @@ def test_every_rule_takes_tensors_without_entries(folder, held, rule):
     ("config", "file", "named"),
     [
         ({"quantization_config": {"quant_method": "compressed-tensors"}}, None, "by compressed-tensors"),
+        ({"text_config": {"quantization_config": {"quant_method": "fp8"}}}, None, "by fp8"),
         ({"compression_config": {"quant_method": "sparseml"}}, None, "by sparseml"),
         ({"quantization": {"group_size": 64, "bits": 4}}, None, "its config"),
         ({}, "quant_config.json", "its config or a file beside it"),

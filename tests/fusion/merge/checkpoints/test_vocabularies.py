@@ -23,7 +23,7 @@ def written(place: Path, tensors: dict[str, torch.Tensor], **config: object) -> 
 
 
 def merged(folder: Path, **settings: object) -> dict[str, torch.Tensor]:
-    merge(pivot=folder / "pivot", targets=[folder / "target"], rule=HALF, out=folder / "out", **settings)  # type: ignore[arg-type]
+    merge(pivot=folder / "pivot", targets=[folder / "target"], rule=HALF, out=folder / "out", **settings)
     return load_file(folder / "out/model.safetensors")
 
 
@@ -129,6 +129,12 @@ def test_added_tokens_whose_ids_are_swapped_are_refused_beside_a_sentencepiece_m
         merged(tmp_path)
     (models[1] / "tokenizer_config.json").write_text((models[0] / "tokenizer_config.json").read_text())
     merged(tmp_path)
+
+
+def test_a_tokenizer_that_only_a_target_brings_is_said(models, tmp_path):
+    (models[1] / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}}')
+    with pytest.warns(UserWarning, match="pivot .* brings no tokenizer, and .*target one: .* not compared"):
+        merged(tmp_path)
 
 
 @pytest.mark.parametrize("text", ['{"model": "x"}', "[]", "{", '{"model": {"merges": 3}}', '{"model": {"vocab": 5}}'])
