@@ -242,9 +242,9 @@ def _lead(row: _Tokens, turn: _AssistantTurn) -> NDArray[np.int64]:
     answer = np.flatnonzero((row.last > turn.start) & (row.first < turn.end))
     if turn.ready is None or not len(answer):
         return np.zeros(0, np.int64)
-    between = np.arange(turn.ready, int(answer[0]))
+    between = slice(turn.ready, int(answer[0]))
     # But those that a tokenizer adds, which spell nothing, and what is unknown to it.
-    return between[(row.last[between] > row.first[between]) & ~row.special[between]]
+    return turn.ready + np.flatnonzero((row.last[between] > row.first[between]) & ~row.special[between])
 
 
 def _runs_over(row: _Tokens, turn: _AssistantTurn, position: int) -> bool:

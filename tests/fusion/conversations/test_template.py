@@ -6,6 +6,7 @@ import functools
 import gzip
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -309,7 +310,7 @@ def test_a_template_that_trims_gives_offsets_in_the_content_as_given() -> None:
 
 
 # What a template may write of an answer, in Jinja and in Python.
-KEPT = {
+KEPT: dict[str, Callable[[str], str]] = {
     "": str,
     ".strip()": str.strip,
     ".rstrip()": str.rstrip,
