@@ -11,6 +11,7 @@ In reading order:
     pinned.py          a chat template with its settings and its date written into it
     folding.py         turns that a template refuses, in a user's turn
     rendering.py       a conversation's text by a chat template, which runs in a process of its own (render_child.py)
+    placing.py         where in that text each answer lies
     byte_spans.py      which bytes of a text its tokens spell
     template.py        which tokens of a rendered conversation are learned
 """
