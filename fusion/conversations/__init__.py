@@ -8,6 +8,7 @@ In reading order:
     conversation.py    conversations from these, checked row by row
     files.py           the files of an experiment's dialogues
     vocabulary.py      every token id as the bytes it stands for, whichever tokenizer it is of
+    placing.py         where in a rendered text each answer lies
     byte_spans.py      which bytes of a text its tokens spell
     template.py        which tokens of a rendered conversation are learned
 """

@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 
 from fusion.conversations.byte_spans import byte_offsets, spell_out
 from fusion.conversations.conversation import Conversation, Message
+from fusion.conversations.placing import Misplaced, placed
 from fusion.conversations.vocabulary import token_bytes
 from fusion.runtime.configure import Refusal
-from fusion.runtime.templates.folding import RoleContent, left_out, readings
-from fusion.runtime.templates.rendering import RenderedPrompt, Rendering, TemplateFault, printable, rendered
+from fusion.runtime.templates.folding import readings
+from fusion.runtime.templates.rendering import TemplateFault, printable, rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -242,10 +243,9 @@ def _lead(row: _Tokens, turn: _AssistantTurn) -> NDArray[np.int64]:
     answer = np.flatnonzero((row.last > turn.start) & (row.first < turn.end))
     if turn.ready is None or not len(answer):
         return np.zeros(0, np.int64)
-    between = np.arange(turn.ready, int(answer[0]))
+    between = slice(turn.ready, int(answer[0]))
     # But those that a tokenizer adds, which spell nothing, and what is unknown to it.
-    kept: NDArray[np.int64] = between[(row.last[between] > row.first[between]) & ~row.special[between]]
-    return kept
+    return turn.ready + np.flatnonzero((row.last[between] > row.first[between]) & ~row.special[between])
 
 
 def _runs_over(row: _Tokens, turn: _AssistantTurn, position: int) -> bool:
@@ -319,10 +319,6 @@ def _encoded(tokenizer: PreTrainedTokenizerFast, texts: list[str], **wanted: boo
     return found
 
 
-class _Misplaced(Exception):
-    """Why labels cannot be placed in what a template wrote; a sentence that the template begins."""
-
-
 def _rendered(tokenizer: PreTrainedTokenizerFast, conversation: Conversation) -> _Text:
     """The conversation in the first reading that the template takes whole.
 
@@ -341,77 +337,15 @@ def _rendered(tokenizer: PreTrainedTokenizerFast, conversation: Conversation) ->
     for number, reading in enumerate(readings(turns)):
         try:
             found = rendered(template, reading, given=given)
-            contents = _placed(found, reading, conversation.id)
+            contents = placed(found, reading, conversation.id)
         except TemplateFault as fault:
             refused.append(f"cannot render conversation '{conversation.id}' ({fault})")
-        except _Misplaced as fault:
+        except Misplaced as fault:
             misplaced.append(str(fault))
         else:
             prompts = [None if prompt.rest else found.text[: prompt.shared] for prompt in found.prompts]
             return _Text(text=found.text, contents=contents, prompts=prompts, folded=number > 0)
     _refuse(tokenizer, misplaced[-1] if misplaced else refused[0])
-
-
-def _placed(found: Rendering, turns: Sequence[RoleContent], name: str) -> list[tuple[int, int, int, int]]:
-    """Of each answer what `_Text` keeps of it.  Raises _Misplaced also where something between two is not written."""
-    contents: list[tuple[int, int, int, int]] = []
-    prompts = iter(found.prompts)
-    reached = 0
-    before: list[RoleContent] = []
-    for turn in turns:
-        if turn["role"] != "assistant":
-            before.append(turn)
-            continue
-        prompt, content = next(prompts), turn["content"]
-        where = f"conversation '{name}', answer {len(contents) + 1}"
-        span = _span(found.text, prompt, content)
-        if span is None:
-            raise _Misplaced(_no_place(found, prompt, content, where))
-        begin, end, skipped = span
-        passed_over = left_out(before, found.text[reached:begin])
-        if passed_over is not None:
-            raise _Misplaced(f"leaves out or changes a turn of the {passed_over}'s ({where})")
-        contents.append((begin, end, len(content[:skipped].encode()), len(content.encode())))
-        reached, before = end, []
-    return contents
-
-
-def _span(text: str, prompt: RenderedPrompt, content: str) -> tuple[int, int, int] | None:
-    """Where an answer lies in the text after its prompt, and how many characters of its beginning are not there.
-
-    The text may differ in whitespace, from the prompt at its end and from the content at both.
-    """
-    if prompt.rest.strip():
-        return None
-    core = content.strip()
-    begin = len(text[: prompt.shared].rstrip())
-    while begin < len(text) and text[begin].isspace():
-        begin += 1
-    if not text.startswith(core, begin):
-        return None
-    skipped = len(content) - len(content.lstrip())
-    end, reached = begin + len(core), skipped + len(core)
-    while skipped and begin > prompt.shared and text[begin - 1] == content[skipped - 1]:
-        begin, skipped = begin - 1, skipped - 1
-    while reached < len(content) and text[end : end + 1] == content[reached]:
-        end, reached = end + 1, reached + 1
-    return begin, end, skipped
-
-
-def _no_place(found: Rendering, prompt: RenderedPrompt, content: str, where: str) -> str:
-    """Why the labels of an answer cannot be placed."""
-    written = found.text[prompt.shared : max(prompt.shared, found.text.find(content.strip(), prompt.shared))]
-    if "think>" in written or "think>" in prompt.rest or "think>" in content:
-        return (
-            f"writes or drops thinking where its generation prompt does not ({where}), so labels cannot be placed. For"
-            " answers without thinking set chat_template_kwargs: {enable_thinking: false} in conf/model; for several"
-            " turns, or thinking that is to be learned, chat_template: qwen3, which keeps every answer as it was said;"
-            " to learn answers without the thinking in the data, data.thinking=remove"
-        )
-    return (
-        f"does not continue its own generation prompt with the assistant's content, or changes what was said before"
-        f" ({where}), so labels cannot be placed"
-    )
 
 
 def _refuse(tokenizer: PreTrainedTokenizerFast, what: str) -> NoReturn:

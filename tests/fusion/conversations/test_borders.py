@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -216,6 +216,35 @@ def test_white_space_behind_the_prompt_is_learned_since_a_served_model_writes_it
         for length in range(1, len(row.input_ids)):
             cut = label_row(tokenizer, conversation, max_length=length)
             assert cut is None or cut.end[-1] > 0  # no row ends in white space that no answer follows
+
+
+# What a template may write of an answer, in Jinja and in Python.
+KEPT: dict[str, Callable[[str], str]] = {
+    "": str,
+    ".strip()": str.strip,
+    ".rstrip()": str.rstrip,
+    ".lstrip()": str.lstrip,
+    ".strip('\\n')": lambda text: text.strip("\n"),
+    ".lstrip('\\n')": lambda text: text.lstrip("\n"),
+    ".rstrip(' \\n')": lambda text: text.rstrip(" \n"),
+}
+
+
+@pytest.mark.parametrize("answer", ["\n  yes  \n", " yes", "yes\n\n", "\u00a0yes\u3000", "yes", "\tyes\t."])
+@pytest.mark.parametrize("kept", KEPT)
+def test_what_of_an_answer_the_text_has_is_learned_and_no_more(kept: str, answer: str) -> None:
+    """Whatever white space a template takes off an answer's ends."""
+    tokenizer = _byte_level(CHATML.replace("m['content']", f"(m['content']{kept})"))
+    row = label_row(tokenizer, _conversation("q", answer), max_length=1000)
+    assert row is not None
+    expected = KEPT[kept](answer)
+    spelled = token_bytes(tokenizer)
+    learned = b"".join(spelled[i] or b"" for i in row.input_ids[row.positions])
+    assert learned.decode() == expected
+    skipped = len(answer[: answer.index(expected)].encode())
+    assert row.start[0] == skipped
+    assert row.end[-2] == skipped + len(expected.encode())
+    assert row.end[-1] == row.content_bytes[0] == len(answer.encode())
 
 
 def test_a_control_token_that_a_normaliser_makes_of_a_message_is_named() -> None:

@@ -6,7 +6,6 @@ import functools
 import gzip
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -307,35 +306,6 @@ def test_a_template_that_trims_gives_offsets_in_the_content_as_given() -> None:
     assert row.start[first][0] == 4  # an ideographic space is three bytes
     assert row.end[first].tolist()[-2:] == [7, 9]
     assert row.content_bytes.tolist() == [9, 2]
-
-
-# What a template may write of an answer, in Jinja and in Python.
-KEPT: dict[str, Callable[[str], str]] = {
-    "": str,
-    ".strip()": str.strip,
-    ".rstrip()": str.rstrip,
-    ".lstrip()": str.lstrip,
-    ".strip('\\n')": lambda text: text.strip("\n"),
-    ".lstrip('\\n')": lambda text: text.lstrip("\n"),
-    ".rstrip(' \\n')": lambda text: text.rstrip(" \n"),
-}
-
-
-@pytest.mark.parametrize("answer", ["\n  yes  \n", " yes", "yes\n\n", "\u00a0yes\u3000", "yes", "\tyes\t."])
-@pytest.mark.parametrize("kept", KEPT)
-def test_what_of_an_answer_the_text_has_is_learned_and_no_more(kept: str, answer: str) -> None:
-    """Whatever white space a template takes off an answer's ends."""
-    tokenizer = _byte_level(CHATML.replace("m['content']", f"(m['content']{kept})"))
-    row = label_row(tokenizer, _conversation("q", answer), max_length=1000)
-    assert row is not None
-    expected = KEPT[kept](answer)
-    spelled = token_bytes(tokenizer)
-    learned = b"".join(spelled[i] or b"" for i in row.input_ids[row.positions])
-    assert learned.decode() == expected
-    skipped = len(answer[: answer.index(expected)].encode())
-    assert row.start[0] == skipped
-    assert row.end[-2] == skipped + len(expected.encode())
-    assert row.end[-1] == row.content_bytes[0] == len(answer.encode())
 
 
 @pytest.mark.parametrize(
