@@ -117,13 +117,15 @@ def test_a_turn_ends_with_one_whole_token_or_the_template_is_refused(kind: str, 
 
 
 def test_an_end_marker_that_is_an_unknown_token_is_refused() -> None:
-    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "▁Hi", "▁Hello"])}))
+    backend = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(["<unk>", "<s>", "</s>", "▁", "▁Hi", "▁Hello"])})
+    )
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     backend.add_special_tokens(["<unk>", "<s>", "</s>"])
     backend.model.unk_token = "<unk>"
     template = (
-        "{% for m in messages %}{{ '<s> ' + m['content'] + ' <END> ' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<s> ' }}{% endif %}"
+        "{% for m in messages %}{{ '<s>' + m['content'] + ' <END> ' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<s>' }}{% endif %}"
     )
     tokenizer = _wrapped(backend, template)
     assert tokenizer("<END>")["input_ids"] == [tokenizer.unk_token_id]
