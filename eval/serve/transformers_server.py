@@ -129,12 +129,11 @@ class TransformersServer:
     def endpoint(self) -> Endpoint:
         if self._http is None:
             raise ServerFailure("no checkpoint is served yet: call load first")
-        assert self._generator is not None
         return Endpoint(
             base_url=f"http://127.0.0.1:{self._http.server_address[1]}/v1",
             model=MODEL,
             key=self._key,
-            template=self._generator.template,
+            template=None if self._generator is None else self._generator.template,
         )
 
     def load(self, checkpoint: Path) -> Loaded:

@@ -22,7 +22,7 @@ _LFS_POINTER = b"version https://git-lfs"
 _LARGEST_HEADER = 100 * 2**20
 _LARGEST_EXTENT = 2**63
 _MOST_EXTENTS = 64  # as many as torch takes
-# Bits of one entry.  Of a type that is not here the size is not checked.
+# Bits of one entry.
 _BITS: Mapping[str, int] = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
@@ -128,7 +128,9 @@ def _entry(name: str, noted: object, start: int) -> TensorEntry:
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ValueError(f"the data_offsets of '{name}' are {_brief(offsets)}: expected where it begins and ends")
     size = offsets[1] - offsets[0]
-    if dtype in _BITS and math.prod(shape) * _BITS[dtype] != size * 8:
+    if dtype not in _BITS:
+        raise ValueError(f"'{name}' is {dtype}, a type that is not known")
+    if math.prod(shape) * _BITS[dtype] != size * 8:
         raise ValueError(f"'{name}' has {size} bytes, which does not fit {dtype} of shape {shape}")
     return TensorEntry(name=name, dtype=dtype, shape=tuple(shape), offset=start + offsets[0], size=size)
 
