@@ -71,7 +71,7 @@ def write_adapted(base: Path, adapter: Path, out: Path) -> None:
     if not own_head and not config.get("ensure_weight_tying"):
         _refuse_tied_embeddings(base, adapter, waiting, shards.tensors)
     beginnings = {name: roles.tied_to(name, shards.tensors) for name in waiting if name not in shards.tensors}
-    places = {}
+    places: dict[str, str] = {}
     out.mkdir(parents=True)
     for file, new in shards.written_as.items():
         with safe_open(base / file, framework="pt") as stream:

@@ -29,7 +29,16 @@ _STRUCTURE = frozenset(
 )
 # Settings that are off where a config does not have them, so that one config alone having them says something.
 _OFF_WITHOUT = re.compile(r"rope|scaling|softcap|multiplier|sliding_window|logit_scale|qk_norm|alibi")
-_OFF = (None, False, 1, 0, "default", "", [], 10_000)  # the last is every family's rope_theta of old
+_OFF: tuple[object, ...] = (
+    None,
+    False,
+    1,
+    0,
+    "default",
+    "",
+    [],
+    10_000,
+)  # the last is every family's rope_theta of old
 
 
 def check_kind(pivot: Path, target: Path) -> None:
