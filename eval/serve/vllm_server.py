@@ -26,7 +26,7 @@ from eval.serve.control import Control
 from eval.serve.machine import check_available, check_head_size, free_port, on_cpu, visible_gpus
 from eval.serve.reload import ServedCheckpoint, objection, swap
 from eval.serve.server import Endpoint, How, Loaded, Serve
-from eval.serve.vllm_log import said_dtype
+from eval.serve.vllm_log import port_taken, said_dtype
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.preflight import refusals
 from fusion.runtime.processes import child, last_lines, thread_settings
@@ -38,7 +38,6 @@ _FEW_CORES = 4
 _WHERE_AND_WHEN = frozenset(
     "devices servers port start_timeout reload probe gpu_memory_utilization kv_cache_gb".split()
 )
-_PORT_TAKEN = ("address already in use", "errno 98", "errno 48")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,15 +259,9 @@ class VLLMServer:
             key = secrets.token_urlsafe(32)
             self._say(f"vLLM is starting for {wanted.checkpoint.name}, log in {self.log}")
             start_of_news = self.log.stat().st_size if self.log.exists() else 0
-            command = [
-                sys.executable,
-                guardian.__file__,
-                str(os.getpid()),
-                sys.executable,
-                "-m",
-                "vllm.entrypoints.openai.api_server",
-                *flags(self._settings, wanted.checkpoint, port),
-            ]
+            guard = [sys.executable, guardian.__file__, str(os.getpid())]
+            server = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+            command = [*guard, *server, *flags(self._settings, wanted.checkpoint, port)]
             environment = {**variables(self._settings), "VLLM_API_KEY": key}
             self._process = self._stack.enter_context(
                 child(command, log=self.log, environment=environment, cwd=self.log.parent)
@@ -280,10 +273,9 @@ class VLLMServer:
                 self._control = control
                 self._dtype = said_dtype(self.log, start_of_news)
                 return self._proven(control, wanted)
-            news = self.log.read_bytes()[start_of_news:].decode(errors="replace").lower()
             status = self._process.returncode
             self.stop()
-            if attempt + 1 < attempts and any(words in news for words in _PORT_TAKEN):
+            if attempt + 1 < attempts and port_taken(self.log, start_of_news):
                 continue
             raise ServerFailure(
                 f"vLLM ended with status {status} before it could serve {wanted.checkpoint}; the end of {self.log}:\n"

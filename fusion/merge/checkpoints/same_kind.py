@@ -39,7 +39,7 @@ _OFF: tuple[object, ...] = (
     "",
     [],
     10_000,
-)  # 10,000: every rope_theta of old
+)  # the last is every family's rope_theta of old
 
 
 def check_kind(pivot: Path, target: Path) -> None:

@@ -18,8 +18,7 @@ whatever `dtype` says.  What is not given has this project's default, which is F
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from fusion.merge import MERGE_RULES, MergeRule
 from fusion.merge.parameter import Context
 from fusion.merge.recipes import foreign
 from fusion.merge.recipes.located import located, path_of, same_model, trained_on_another
-from fusion.merge.rules.slerp import gradient
+from fusion.merge.recipes.values import AmongLayers, first_given, for_all
 from fusion.runtime.configure import Refusal, nearest, typed
 from fusion.runtime.precision import ITEM_BYTES, LostUpdate, Rounding
 from fusion.runtime.reading import read_yaml
@@ -120,8 +119,8 @@ class RecipeRules:
         stretch, layer, layers = self._place(context)
         settings: dict[str, object] = dict(self.fixed)
         stands = MERGE_RULES[self.rule].in_recipes
-        place = _Place(name=context.name, layer=layer, layers=layers, after=context.after)
-        first = partial(_first, place=place, lists=stands.lists)
+        place = AmongLayers(name=context.name, layer=layer, layers=layers, after=context.after)
+        first = partial(first_given, place=place, lists=stands.lists)
         for key in _keys(stretch.rule):
             if key not in stands.per_target:
                 value = first(stretch.rule, key)
@@ -341,67 +340,8 @@ def _open_defaults(rule: str, fixed: Mapping[str, object], stretches: Sequence[S
     for key, other in MERGE_RULES[rule].in_recipes.mergekit_defaults.items():
         lines = [(fixed, *own, *stretch.rule) for stretch in stretches for own in stretch.targets]
         values = [[level[key] for level in line if key in level] for line in lines]
-        if all(any(map(_for_all, line)) for line in values):
+        if all(any(map(for_all, line)) for line in values):
             continue
         where = "for every parameter" if any(values) else ""
         found.append(" ".join(f"{key} is not given {where}".split()) + f": {fields[key]} here, in mergekit {other}")
-    return found
-
-
-def _for_all(value: object) -> bool:
-    """Whether a setting has a value for every parameter; filters may leave some without one."""
-    entries = [value] if isinstance(value, Mapping) else value
-    if not isinstance(entries, Sequence) or isinstance(entries, str):
-        return True
-    filters = [entry.get("filter") if isinstance(entry, Mapping) else None for entry in entries]
-    return any(wanted is None or wanted == "*" for wanted in filters)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Place:
-    """A parameter's name, and where it is among the layers that a gradient is spread over, or before or after them."""
-
-    name: str
-    layer: int | None
-    layers: int | None
-    after: bool
-
-
-def _first(levels: Sequence[Mapping[str, object]], key: str, *, place: _Place, lists: Collection[str]) -> object:
-    for level in levels:
-        if key in level:
-            value = level[key] if key in lists else _resolved(level[key], key, place)
-            if value is not None:
-                return value
-    return None
-
-
-def _resolved(value: object, key: str, place: _Place) -> object:
-    if isinstance(value, Mapping):  # one filter without a list around it
-        value = [value]
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return _number(value, key)
-    if not value:
-        raise Refusal(f"{key} is an empty list: expected numbers, or filters with values")
-    if all(isinstance(item, Mapping) for item in value):
-        for item in value:
-            unknown = set(item) - {"filter", "value"}
-            if unknown or "value" not in item:
-                raise Refusal(f"{key} has the entry {dict(item)}: expected filter and value")
-            wanted = item.get("filter")
-            if wanted is None or wanted == "*" or str(wanted) in place.name:
-                return _resolved(item["value"], key, place)
-        return None
-    read = [_number(item, key) for item in value]
-    numbers = [float(n) for n in read if isinstance(n, (int, float)) and not isinstance(n, bool)]
-    if len(numbers) < len(value):
-        raise Refusal(f"{key} is {list(value)!r}: expected numbers, a gradient over the layers, or filters with values")
-    return gradient(numbers, place.layer, place.layers, after=place.after)
-
-
-def _number(value: object, key: str) -> object:
-    """A number, which YAML may have read as text; anything else as it is.  Raises Refusal for NaN and infinities."""
-    found = foreign.number(value)
-    if isinstance(found, (int, float)) and not abs(found) <= sys.float_info.max:
-        raise Refusal(f"{key} is {str(value)[:20]}: expected a finite number")
     return found

@@ -307,7 +307,9 @@ def test_a_tokenizer_of_another_form_is_refused_by_its_directory(models, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("given", [3, {"AutoModel": 3}, {"AutoModel": ["modeling.Own", {}]}, {"AutoModel": "../own.Own"}])
+@pytest.mark.parametrize(
+    "given", [3, {"AutoModel": 3}, {"AutoModel": ["modeling.Own", {}]}, {"AutoModel": "../own.Own"}]
+)
 def test_code_named_in_another_form_is_refused(models, tmp_path, given):
     configure(models[0], auto_map=given)
     with pytest.raises(Refusal, match=r"auto_map .*expected module\.Class"):
