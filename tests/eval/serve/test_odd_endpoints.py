@@ -10,7 +10,7 @@ from eval.serve.chat_client import ChatReply, ChatRequest, ask
 from eval.serve.endpoint_client import Patience, retry_after
 from eval.serve.server import Endpoint
 
-SOON = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=100)
+SOON = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=2)
 
 
 @pytest.mark.parametrize(
