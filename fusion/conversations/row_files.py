@@ -146,12 +146,14 @@ def _list(path: Path, data: bytes) -> Iterator[tuple[str, object]]:
 
 def _over_lines(data: bytes) -> list[object] | None:
     """JSON values one behind the other, each over as many lines as it likes; None where there is anything else."""
-    decoder, found, at = json.JSONDecoder(), [], 0
+    decoder, at = json.JSONDecoder(), 0
+    found: list[object] = []
     try:
         text = data.decode().strip()
         while at < len(text):
-            value, at = decoder.raw_decode(text, at)
-            found.append(value)
+            begun = at
+            _, at = decoder.raw_decode(text, at)
+            found.append(decoded(text[begun:at]))
             while at < len(text) and text[at].isspace():
                 at += 1
     except (ValueError, RecursionError):

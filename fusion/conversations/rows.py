@@ -124,8 +124,8 @@ def _unpacked(turns: object) -> object:
     """A list of turns out of what tables make of it: JSON in a text, or columns instead of rows."""
     if isinstance(turns, str):
         try:
-            found = json.loads(turns)
-        except (ValueError, RecursionError):
+            found = decoded(turns)
+        except ValueError:
             return turns
         turns = found if isinstance(found, (list, Mapping)) else turns
     columns = list(turns.values()) if isinstance(turns, Mapping) else []
@@ -265,8 +265,8 @@ def _call(call: Mapping[str, object]) -> str:
 def _call_in_text(text: str) -> str:
     """A turn that is a call, in the spelling of one; a text that is none, or is spelled so already, as it is."""
     try:
-        call = json.loads(text)
-    except (ValueError, RecursionError):
+        call = decoded(text)
+    except ValueError:
         return text
     calls = call if isinstance(call, list) else [call]
     if not calls or not all(isinstance(one, Mapping) and isinstance(one.get("name"), str) for one in calls):

@@ -311,3 +311,16 @@ def test_files_and_a_data_set_are_not_given_together() -> None:
     for settings in ({}, {"files": "x", "dataset": "y"}):
         with pytest.raises(Refusal, match="expected files or a dataset"):
             typed(settings, DataConfig)
+
+
+@pytest.mark.parametrize("field", ["id", "domain"])
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("between", ["", "\n"], ids=["one line a row", "rows over lines"])
+def test_half_a_letter_is_refused_however_many_rows_and_lines_there_are(
+    tmp_path: Path, field: str, rows: int, between: str
+) -> None:
+    turns = '"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(f'{{"{field}": "\\ud83d{number}",{between} {turns}}}\n' for number in range(rows)))
+    with pytest.raises(Refusal, match=r"half a surrogate pair|not JSON"):
+        read_conversations(file)
