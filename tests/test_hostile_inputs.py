@@ -3,6 +3,7 @@
 A command runs in this process, as its module's `__main__`: what starts a process for each takes minutes.
 """
 
+import importlib.util
 import json
 import runpy
 import struct
@@ -28,8 +29,9 @@ def ended(monkeypatch, capfd, tmp_path) -> Callable[..., tuple[int, str]]:
 
     def run(module: str, *arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", [module, *arguments])
-        for known in (module, f"{module}.__main__"):  # as in a process of its own
-            monkeypatch.delitem(sys.modules, known, raising=False)
+        # As in a process of its own; a package stays, since others of the project know it.
+        package = importlib.util.find_spec(module).submodule_search_locations is not None
+        monkeypatch.delitem(sys.modules, f"{module}.__main__" if package else module, raising=False)
         with warnings.catch_warnings():
             warnings.simplefilter("default")
             with pytest.raises(SystemExit) as exited:

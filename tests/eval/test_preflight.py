@@ -175,7 +175,7 @@ def test_an_endpoint_of_somebody_else_is_asked_for_its_models_before_it_is_count
         assert "nobody answers" in found(base_url=f"http://127.0.0.1:{closed.getsockname()[1]}/v1")[0]
 
 
-def test_a_model_larger_than_memory_is_refused_unless_another_machine_serves_it(tmp_path, settings):
+def test_a_model_larger_than_memory_is_refused_unless_another_machine_serves_it(tmp_path, settings, data_root):
     (tmp_path / "config.json").write_text(json.dumps({"torch_dtype": "bfloat16"}))
     with (tmp_path / "model.safetensors").open("wb") as weights:
         weights.truncate(int(2 * machine_memory()))  # of which nothing is written
@@ -210,7 +210,7 @@ def test_the_command_refuses_before_it_serves_with_all_problems_at_once(
     assert not (folder / "out").exists()
 
 
-def test_answers_are_not_judged_by_a_judge_who_refuses_a_short_question(settings, questions, endpoint):
+def test_answers_are_not_judged_by_a_judge_who_refuses_a_short_question(settings, questions, endpoint, data_root):
     asked = endpoint(lambda question, before: WRONG_KEY)
     with pytest.raises(Refusal, match="no such key"):
         run(settings(f"answers={questions}", f"judge.base_url={asked.url}"))
@@ -218,7 +218,9 @@ def test_answers_are_not_judged_by_a_judge_who_refuses_a_short_question(settings
     assert not (questions.parent / "out").exists()
 
 
-def test_a_finished_evaluation_is_repeated_without_key_and_without_a_call(settings, questions, endpoint, monkeypatch):
+def test_a_finished_evaluation_is_repeated_without_key_and_without_a_call(
+    settings, questions, endpoint, monkeypatch, data_root
+):
     asked = endpoint(lambda question, before: RATED)
     given = f"answers={questions}", f"judge.base_url={asked.url}"
     assert not run(settings(*given))
