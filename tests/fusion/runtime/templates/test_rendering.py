@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from fusion.runtime.places import CONF
 from fusion.runtime.templates import render_child
 from fusion.runtime.templates.rendering import RenderedPrompt, TemplateFault, printable, rendered
 
 SAID = [{"role": "user", "content": "Hi\n"}, {"role": "assistant", "content": "Grüße 😀"}]
 GIVEN = {"bos_token": "<s>", "eos_token": "</s>"}
-CONF = Path(__file__).parents[3] / "conf" / "template"
+TEMPLATES = CONF / "template"
 
 HOSTILE = {
     "nested loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
@@ -74,7 +75,7 @@ def test_memory_is_bounded_in_the_process_that_renders() -> None:
 
 
 @pytest.mark.parametrize("prompt", [False, True])
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.jinja")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*.jinja")), ids=lambda path: path.stem)
 def test_templates_are_rendered_as_transformers_renders_them(path: Path, prompt: bool) -> None:
     text = "{% set date_string = '1 May 2025' %}\n" + path.read_text()  # the rest asks for no clock
     said = SAID[:1] if prompt else SAID
