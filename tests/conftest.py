@@ -8,6 +8,7 @@ import inspect
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -132,6 +133,7 @@ class AtTerminal:
         process, self._terminal = pty.fork()
         if process == 0:
             os.chdir(cwd)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # pytest may have been started with interrupts ignored
             os.execvp(command[0], list(command))
         self._process = psutil.Process(process)
         self._reader = threading.Thread(target=self._read, daemon=True)
