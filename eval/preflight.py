@@ -7,7 +7,7 @@ A judge or a server says itself what it needs (`obstacles`); here is which of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -60,12 +60,7 @@ def problems(candidates: Sequence[Candidate], config: EvalConfig, wanted: Wanted
 
 def server_problems(servers: Iterable[Serve], *, ask: bool) -> list[str]:
     """What keeps them from serving; `ask`: whether those that run already and know of nothing are asked once."""
-    found: list[str] = []
-    for serve in servers:
-        known = serve.obstacles()
-        refused = serve.asked_once() if ask and not known else None
-        found += [*known, *([refused] if refused else [])]
-    return found
+    return [said for serve in servers for said in _known_or_said(serve.obstacles(), serve.asked_once, ask)]
 
 
 def _fit(candidates: Sequence[Candidate], serve: Serve) -> None:
@@ -76,12 +71,13 @@ def _fit(candidates: Sequence[Candidate], serve: Serve) -> None:
 
 def judge_problems(judges: Sequence[Member], config: EvalConfig, *, ask: bool) -> list[str]:
     """What keeps them from judging; `ask`: whether those that know of nothing are asked once."""
-    found: list[str] = []
-    for judge in judges:
-        known = judge.obstacles(config.serve)
-        refused = judge.asked_once() if ask and not known else None
-        found += [*known, *([refused] if refused else [])]
-    return found
+    return [said for judge in judges for said in _known_or_said(judge.obstacles(config.serve), judge.asked_once, ask)]
+
+
+def _known_or_said(known: Sequence[str], asked_once: Callable[[], str | None], ask: bool) -> list[str]:
+    """What is known to be in the way; else, with `ask`, what is said when it is asked."""
+    refused = asked_once() if ask and not known else None
+    return [*known, *([refused] if refused else [])]
 
 
 def _load(benchmark: JudgedBenchmark, data: Path) -> LoadedBenchmark:

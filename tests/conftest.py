@@ -5,6 +5,7 @@ import ctypes
 import dataclasses
 import importlib.machinery
 import inspect
+import json
 import os
 import pty
 import re
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
@@ -211,6 +213,52 @@ def reading_only() -> Callable[[Sequence[str], Path], subprocess.CompletedProces
                 path.chmod(mode)
 
     return run
+
+
+# What a scripted address does with a request: status, headers and body, or None to hang up.
+Reaction = tuple[int, dict[str, str], bytes | dict[str, Any]] | None
+
+
+@pytest.fixture
+def loopback() -> Iterator[Callable[..., str]]:
+    """`loopback(react)` opens an address and returns its root; `react(path, key, body)` answers each POST, and
+    with `gets` each GET too, whose body is {}; else a GET is answered 501."""
+    opened: list[ThreadingHTTPServer] = []
+
+    def start(react: Callable[[str, str | None, dict[str, Any]], Reaction], *, gets: bool = False) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._react({}) if gets else self.send_error(501)
+
+            def do_POST(self) -> None:
+                self._react(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+            def _react(self, body: dict[str, Any]) -> None:
+                found = react(self.path, self.headers["Authorization"], body)
+                if found is None:
+                    self.connection.close()
+                    return
+                status, headers, payload = found
+                data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+                self.send_response(status)
+                for name, value in {"Content-Type": "application/json", **headers}.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        opened.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server in opened:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="session")

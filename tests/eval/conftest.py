@@ -1,9 +1,7 @@
 """What several rooms of evaluation are tested with: tiny chat checkpoints, and a scripted address on the loopback."""
 
-import json
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,46 +84,6 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
         return out
 
     return make
-
-
-# What a scripted address does with a request: status, headers and body, or None to hang up.
-Reaction = tuple[int, dict[str, str], bytes | dict[str, Any]] | None
-
-
-@pytest.fixture
-def loopback() -> Iterator[Callable[..., str]]:
-    """`loopback(react)` opens an address and returns its root; `react(path, key, body)` answers each POST."""
-    opened: list[ThreadingHTTPServer] = []
-
-    def start(react: Callable[[str, str | None, dict[str, Any]], Reaction]) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                found = react(self.path, self.headers["Authorization"], body)
-                if found is None:
-                    self.connection.close()
-                    return
-                status, headers, payload = found
-                data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-                self.send_response(status)
-                for name, value in {"Content-Type": "application/json", **headers}.items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        opened.append(server)
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield start
-    for server in opened:
-        server.shutdown()
-        server.server_close()
 
 
 def chat_completion(text, *, top=()):

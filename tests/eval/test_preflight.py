@@ -3,8 +3,6 @@
 import csv
 import json
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -74,34 +72,6 @@ def taken():
         yield listening.getsockname()[1]
 
 
-@pytest.fixture
-def running():
-    """`running(models)` is the address of a server that names these models."""
-    opened = []
-
-    def start(*models):
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                data = json.dumps({"data": [{"id": name} for name in models]}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_):
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        opened.append(server)
-        return f"http://127.0.0.1:{server.server_port}/v1"
-
-    yield start
-    for server in opened:
-        server.shutdown()
-        server.server_close()
-
-
 def rating(folder):
     with (folder / "out" / "scores.csv").open() as stream:
         return {row["metric"]: row["value"] for row in csv.DictReader(stream) if row["slice"] == "all"}
@@ -159,8 +129,8 @@ def test_a_port_that_is_taken_is_found_and_a_free_one_is_not(taken):
     assert VLLM(port=free).obstacles() == VLLM().obstacles()
 
 
-def test_an_endpoint_of_somebody_else_is_asked_for_its_models_before_it_is_counted_on(running, taken, monkeypatch):
-    url = running("mine", "other")
+def test_an_endpoint_of_somebody_else_is_asked_for_its_models_before_it_is_counted_on(loopback, taken, monkeypatch):
+    url = loopback(lambda *_: (200, {}, {"data": [{"id": "mine"}, {"id": "other"}]}), gets=True) + "/v1"
 
     def found(ask=True, **given):
         return server_problems([ExistingEndpoint(**{"base_url": url, "model": "mine", **given})], ask=ask)

@@ -5,8 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -33,28 +31,14 @@ HUB = {
 
 
 @pytest.fixture
-def hub():
+def hub(loopback):
     """An address that answers as the hub does for owner/open, owner/gated and owner/missing."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            (name,) = (name for name in HUB if f"/owner/{name}" in self.path)
-            status, headers = HUB[name]
-            data = json.dumps({"id": f"owner/{name}", "sha": "0" * 40, "siblings": []}).encode()
-            self.send_response(status)
-            for header, value in {**headers, "Content-Length": str(len(data))}.items():
-                self.send_header(header, value)
-            self.end_headers()
-            self.wfile.write(data)
+    def react(path, *_):
+        (name,) = (name for name in HUB if f"/owner/{name}" in path)
+        return *HUB[name], {"id": f"owner/{name}", "sha": "0" * 40, "siblings": []}
 
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    return loopback(react, gets=True)
 
 
 def said_of_the_hub(tmp_path, names, **environment):
