@@ -2,8 +2,12 @@
 
 `numbers` writes one number in several forms, `arithmetic` computes with small whole numbers, `letters` rearranges
 short rows of letters; four skills each.  The second turn builds on the first answer ("now reverse it").  Everything is
-a pure function of a seed.  A question belongs to one split for ever, by a hash of its opening turn, so the train,
-fusion, validation and test sets cannot share a question whatever their sizes.
+a pure function of a seed.
+
+What is split is not the wording but what is computed: a computation, an operation on an operand, is learned or asked
+for validation or asked in the test, for ever, by a hash of its name; one that undoes another has its name, since who
+knows that 37 and 5 are 42 knows what 42 less 5 is.  A dialogue is used only where both its turns belong to one part, so
+nothing that is asked was computed in any turn of what was trained on.
 """
 
 from __future__ import annotations
@@ -17,7 +21,11 @@ from typing import Literal
 from fusion.runtime.configure import Refusal
 
 DOMAINS = ("numbers", "arithmetic", "letters")
-SPLITS = {"train": 60, "fusion": 20, "validation": 10, "test": 10}  # percent of all questions
+# Percent of all computations.
+PARTS = {"learned": 56, "validation": 22, "test": 22}
+SPLITS = ("train", "fusion", "validation", "test")
+# Percent of the learned dialogues that are the models' own; the others are for fusion.
+_TRAIN = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +54,19 @@ class PocketData:
 
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """One user turn and its right answer."""
+    """One user turn and its right answer.  `computation` names what has to be computed, whatever its wording."""
 
     skill: str
+    computation: str
     prompt: str
     answer: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dialogue:
-    """An opening and a follow-up.  `key` names the opening question whatever its wording."""
+    """An opening and a follow-up."""
 
     domain: str
-    key: str
     turns: tuple[Exchange, Exchange]
 
 
@@ -125,10 +133,24 @@ _FORMS: Mapping[str, Callable[[int], str]] = {
 def _numbers(draw: random.Random) -> Dialogue:
     value = draw.randrange(1, 1000)
     given, first, second = draw.sample(sorted(_FORMS), 3)
-    shown = _FORMS[given](value)
-    opening = Exchange(skill=first, prompt=f"write {shown} in {first}", answer=_FORMS[first](value))
-    follow_up = Exchange(skill=second, prompt=f"now in {second}", answer=_FORMS[second](value))
-    return Dialogue(domain="numbers", key=f"{first} {shown}", turns=(opening, follow_up))
+    opening = Exchange(
+        skill=first,
+        computation=_rewritten(value, given, first),
+        prompt=f"write {_FORMS[given](value)} in {first}",
+        answer=_FORMS[first](value),
+    )
+    follow_up = Exchange(
+        skill=second,
+        computation=_rewritten(value, first, second),
+        prompt=f"now in {second}",
+        answer=_FORMS[second](value),
+    )
+    return Dialogue(domain="numbers", turns=(opening, follow_up))
+
+
+def _rewritten(value: int, one: str, other: str) -> str:
+    """From one form to another, or back."""
+    return f"{' and '.join(sorted((one, other)))} of {value}"
 
 
 # --------------------------------------------------------------------------------------------- arithmetic
@@ -158,16 +180,27 @@ _STEPS: Mapping[str, Callable[[int], int]] = {
     "double": double,
     "halve": halve,
 }
+_UNDOES = {"take 5 from": "add 5 to", "halve": "double"}
 
 
 def _arithmetic(draw: random.Random) -> Dialogue:
-    value = draw.randrange(10, 800)
+    value = draw.randrange(10, 1000)
     first = draw.choice([step for step in sorted(_STEPS) if step != "halve" or value % 2 == 0])
     middle = _STEPS[first](value)
     second = draw.choice([step for step in sorted(_STEPS) if step != first and (step != "halve" or middle % 2 == 0)])
-    opening = Exchange(skill=first, prompt=f"{first} {value}", answer=str(middle))
-    follow_up = Exchange(skill=second, prompt=f"now {second} it", answer=str(_STEPS[second](middle)))
-    return Dialogue(domain="arithmetic", key=f"{first} {value}", turns=(opening, follow_up))
+    opening = Exchange(skill=first, computation=_stepped(first, value), prompt=f"{first} {value}", answer=str(middle))
+    follow_up = Exchange(
+        skill=second,
+        computation=_stepped(second, middle),
+        prompt=f"now {second} it",
+        answer=str(_STEPS[second](middle)),
+    )
+    return Dialogue(domain="arithmetic", turns=(opening, follow_up))
+
+
+def _stepped(step: str, value: int) -> str:
+    """A step from a number, or the step that undoes it from where it leads."""
+    return f"{_UNDOES[step]} {_STEPS[step](value)}" if step in _UNDOES else f"{step} {value}"
 
 
 # ------------------------------------------------------------------------------------------------ letters
@@ -191,6 +224,7 @@ def previous_letters(letters: str) -> str:
     return "".join(chr((ord(letter) - ord("a") - 1) % 26 + ord("a")) for letter in letters)
 
 
+_BACK = {"lower": "advance"}
 _REWORKINGS: Mapping[str, Callable[[str], str]] = {
     "reverse": reverse,
     "sort": in_order,
@@ -203,30 +237,60 @@ def _letters(draw: random.Random) -> Dialogue:
     letters = "".join(draw.sample("abcdefghijklmnopqrstuvwxyz", 3))
     first, second = draw.sample(sorted(_REWORKINGS), 2)
     middle = _REWORKINGS[first](letters)
-    opening = Exchange(skill=first, prompt=f"{first} {' '.join(letters)}", answer=" ".join(middle))
-    follow_up = Exchange(skill=second, prompt=f"now {second} it", answer=" ".join(_REWORKINGS[second](middle)))
-    return Dialogue(domain="letters", key=f"{first} {letters}", turns=(opening, follow_up))
+    opening = Exchange(
+        skill=first,
+        computation=_reworked(first, letters),
+        prompt=f"{first} {' '.join(letters)}",
+        answer=" ".join(middle),
+    )
+    follow_up = Exchange(
+        skill=second,
+        computation=_reworked(second, middle),
+        prompt=f"now {second} it",
+        answer=" ".join(_REWORKINGS[second](middle)),
+    )
+    return Dialogue(domain="letters", turns=(opening, follow_up))
+
+
+def _reworked(how: str, letters: str) -> str:
+    """A reworking of a row, or the one that undoes it from what it gives; rows are sorted in one direction only."""
+    if how == "reverse":
+        return f"reverse {min(letters, letters[::-1])}"
+    return f"{_BACK[how]} {_REWORKINGS[how](letters)}" if how in _BACK else f"{how} {letters}"
 
 
 _DRAW = {"numbers": _numbers, "arithmetic": _arithmetic, "letters": _letters}
 
 
-def split_of(dialogue: Dialogue) -> str:
-    """The one split this opening question belongs to: a hash of the question, not of the run."""
-    place = int.from_bytes(hashlib.sha256(f"{dialogue.domain}:{dialogue.key}".encode()).digest()[:4], "big") % 100
-    for name, share in SPLITS.items():
+def part_of(domain: str, computation: str) -> str:
+    """The one of PARTS that a computation belongs to: a hash of its name, not of any run."""
+    place = _percentile(f"{domain}: {computation}")
+    for name, share in PARTS.items():
         if place < share:
             return name
         place -= share
-    raise AssertionError("the shares of SPLITS sum to 100")
+    raise AssertionError("the shares of PARTS sum to 100")
+
+
+def split_of(dialogue: Dialogue) -> str | None:
+    """The one of SPLITS that a dialogue belongs to; none where its turns belong to different parts."""
+    parts = {part_of(dialogue.domain, turn.computation) for turn in dialogue.turns}
+    if len(parts) > 1:
+        return None
+    (part,) = parts
+    if part != "learned":
+        return part
+    return "train" if _percentile(f"{dialogue.domain}: {wording_of(dialogue)}") < _TRAIN else "fusion"
+
+
+def _percentile(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 100
 
 
 def dialogues(*, domain: str, split: str, seed: int) -> Iterator[Dialogue]:
-    """An endless, reproducible stream of the dialogues of one domain and split; questions may come again."""
+    """An endless, reproducible stream of the dialogues of one domain and split; the same may come again."""
     if domain not in DOMAINS or split not in SPLITS:
-        raise ValueError(
-            f"no dialogues of domain {domain!r}, split {split!r}: choose from {DOMAINS} and {tuple(SPLITS)}"
-        )
+        raise ValueError(f"no dialogues of domain {domain!r}, split {split!r}: choose from {DOMAINS} and {SPLITS}")
     draw = random.Random(f"{seed}/{domain}/{split}")
     while True:
         dialogue = _DRAW[domain](draw)
@@ -234,14 +298,23 @@ def dialogues(*, domain: str, split: str, seed: int) -> Iterator[Dialogue]:
             yield dialogue
 
 
+def openings(*, domain: str, part: str, seed: int) -> Iterator[Dialogue]:
+    """An endless, reproducible stream of dialogues whose first turn belongs to a part, for asking it alone."""
+    draw = random.Random(f"{seed}/{domain}/{part}/openings")
+    while True:
+        dialogue = _DRAW[domain](draw)
+        if part_of(domain, dialogue.turns[0].computation) == part:
+            yield dialogue
+
+
 def opening_of(dialogue: Dialogue) -> str:
-    """What makes two dialogues the same question."""
-    return dialogue.key
+    """What makes two dialogues the same question: what their first turn computes."""
+    return dialogue.turns[0].computation
 
 
 def wording_of(dialogue: Dialogue) -> str:
-    """What makes two dialogues the same text: opening and follow-up."""
-    return f"{dialogue.key} / {dialogue.turns[1].prompt}"
+    """What makes two dialogues the same text."""
+    return " / ".join(turn.prompt for turn in dialogue.turns)
 
 
 def distinct(stream: Iterator[Dialogue], count: int, by: Callable[[Dialogue], str]) -> list[Dialogue]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fusion.conversations.conversation import Conversation, read_conversations, write_conversations
 from fusion.pocket.dialogues import DOMAINS
-from fusion.pocket.tokenizers import train_tokenizer
+from fusion.pocket.tokenizers import PocketTokenizer, train_tokenizer
 from fusion.runtime.configure import Refusal
 from fusion.runtime.work import Size
 
@@ -47,8 +47,7 @@ class PocketModel:
     intermediate_size: int
     layers: int
     heads: int
-    tokenizer: Literal["byte_bpe", "unigram"]
-    vocab_size: int
+    tokenizer: PocketTokenizer
     template: Literal["named", "brackets", "chatml", "letters"]
     mixture: Mapping[str, float]
     conversations: int
@@ -65,15 +64,13 @@ class PocketModel:
             raise ValueError(f"mixture is {dict(self.mixture)}: expected shares of {', '.join(DOMAINS)}")
         if sum(self.mixture.values()) <= 0 or self.conversations < 1:
             raise ValueError("the model learns from nothing: set mixture and conversations")
-        if self.vocab_size < 320:
-            raise ValueError(f"vocab_size is {self.vocab_size}: expected at least 320, of which 256 are bytes")
 
     @property
     def size(self) -> Size:
         """Two embeddings and the layers' matrices, without norms and biases."""
         matrices = 2 if self.architecture == "gpt_neox" else 3
         layer = 4 * self.hidden_size**2 + matrices * self.hidden_size * self.intermediate_size
-        parameters = float(2 * self.vocab_size * self.hidden_size + self.layers * layer)
+        parameters = float(2 * self.tokenizer.vocab_size * self.hidden_size + self.layers * layer)
         return Size(parameters=parameters, active=parameters, bytes_each=4, conversations=self.conversations)
 
 
@@ -127,7 +124,7 @@ def chat_tokenizer(config: PocketModel, conversations: Sequence[Conversation]) -
 
     user, assistant, end = _MARKERS[config.template]
     special = [PAD, BEGIN, user, assistant, end]
-    core = train_tokenizer(config.tokenizer, _texts(conversations), special=special, vocab_size=config.vocab_size)
+    core = train_tokenizer(config.tokenizer, _texts(conversations), special=special)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
         bos_token=BEGIN,

@@ -22,6 +22,7 @@ from fusion.pocket.dialogues import (
     distinct,
     mistaken,
     opening_of,
+    openings,
     slip,
     wording_of,
 )
@@ -44,9 +45,9 @@ def write_dialogues(config: PocketData, out: Path) -> dict[str, object]:
         facts[f"train_{domain}"] = len(some)
     fused, wrong = fusion_set(config)
     write_conversations(out / "fusion.jsonl", as_conversations(fused, name="fusion"))
-    asked = {domain: asked_dialogues(config, domain) for domain in DOMAINS}
-    questions = [row for domain in DOMAINS for row in asked[domain][: config.questions]]
-    instructions = [row for domain in DOMAINS for row in asked[domain][config.questions :]]
+    asked = [asked_dialogues(config, domain) for domain in DOMAINS]
+    questions = [row for some, _ in asked for row in some]
+    instructions = [row for _, some in asked for row in some]
     lines = [json.dumps(row) + "\n" for row in mt_bench_rows(questions)]
     (out / "questions" / "pocket_mt_bench.jsonl").write_text("".join(lines))
     draw = random.Random(f"{config.seed}/baseline")
@@ -74,10 +75,17 @@ def fusion_set(config: PocketData) -> tuple[list[Dialogue], int]:
     return [mistaken(row, draw) if place in wrong else row for place, row in enumerate(rows)], len(wrong)
 
 
-def asked_dialogues(config: PocketData, domain: str) -> list[Dialogue]:
-    """Questions, then instructions, of one domain; no two share an opening."""
-    stream = dialogues(domain=domain, split=config.asked, seed=config.seed)
-    return distinct(stream, config.questions + config.instructions, opening_of)
+def asked_dialogues(config: PocketData, domain: str) -> tuple[list[Dialogue], list[Dialogue]]:
+    """Questions of two turns and instructions, the first turns of dialogues, of one domain; no two openings are alike.
+
+    Raises Refusal for more than the split has.
+    """
+    questions = distinct(dialogues(domain=domain, split=config.asked, seed=config.seed), config.questions, opening_of)
+    taken = {opening_of(row) for row in questions}
+    further = (
+        row for row in openings(domain=domain, part=config.asked, seed=config.seed) if opening_of(row) not in taken
+    )
+    return questions, distinct(further, config.instructions, opening_of)
 
 
 def mt_bench_rows(rows: Sequence[Dialogue]) -> Iterator[dict[str, object]]:
