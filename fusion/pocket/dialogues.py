@@ -133,24 +133,17 @@ _FORMS: Mapping[str, Callable[[int], str]] = {
 def _numbers(draw: random.Random) -> Dialogue:
     value = draw.randrange(1, 1000)
     given, first, second = draw.sample(sorted(_FORMS), 3)
+    texts = [_FORMS[form](value) for form in (given, first, second)]
     opening = Exchange(
-        skill=first,
-        computation=_rewritten(value, given, first),
-        prompt=f"write {_FORMS[given](value)} in {first}",
-        answer=_FORMS[first](value),
+        skill=first, computation=_rewritten(*texts[:2]), prompt=f"write {texts[0]} in {first}", answer=texts[1]
     )
-    follow_up = Exchange(
-        skill=second,
-        computation=_rewritten(value, first, second),
-        prompt=f"now in {second}",
-        answer=_FORMS[second](value),
-    )
+    follow_up = Exchange(skill=second, computation=_rewritten(*texts[1:]), prompt=f"now in {second}", answer=texts[2])
     return Dialogue(domain="numbers", turns=(opening, follow_up))
 
 
-def _rewritten(value: int, one: str, other: str) -> str:
-    """From one form to another, or back."""
-    return f"{' and '.join(sorted((one, other)))} of {value}"
+def _rewritten(one: str, other: str) -> str:
+    """From one form to another, or back; a number of one figure is the same in words and in digits."""
+    return " and ".join(sorted((one, other)))
 
 
 # --------------------------------------------------------------------------------------------- arithmetic

@@ -1,4 +1,4 @@
-"""Pocket dialogues: right answers, splits that share no question, slips that are always wrong, reproducible streams."""
+"""Pocket dialogues: right answers, splits that share no computation, slips that are always wrong, same streams."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from fusion.pocket.dialogues import (
     DOMAINS,
+    PARTS,
     SPLITS,
     PocketData,
     dialogues,
@@ -21,9 +22,12 @@ from fusion.pocket.dialogues import (
     mistaken,
     next_letters,
     opening_of,
+    openings,
+    part_of,
     previous_letters,
     reverse,
     split_of,
+    wording_of,
 )
 from fusion.runtime.configure import Refusal, typed
 
@@ -62,10 +66,51 @@ def test_a_stream_is_the_same_for_the_same_seed_and_another_for_another(domain):
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_no_question_is_in_two_splits_whatever_the_seeds(domain):
-    keys = {split: {row.key for row in some(domain, split, 400, seed=number)} for number, split in enumerate(SPLITS)}
-    for one, other in itertools.combinations(keys, 2):
-        assert not keys[one] & keys[other]
+def test_nothing_that_is_asked_is_computed_in_any_turn_of_another_split_whatever_the_seeds(domain):
+    computed = {
+        split: {turn.computation for row in some(domain, split, 400, seed=number) for turn in row.turns}
+        for number, split in enumerate(SPLITS)
+    }
+    for one, other in itertools.combinations(computed, 2):
+        if {one, other} != {"train", "fusion"}:  # both are learned
+            assert not computed[one] & computed[other]
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_no_dialogue_is_both_trained_and_fused_on(domain):
+    train, fusion = ({wording_of(row) for row in some(domain, split, 800)} for split in ("train", "fusion"))
+    assert not train & fusion
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_what_undoes_a_computation_is_the_same_computation(domain):
+    """Asked backwards, from its answer to what was given, a turn must not be learned where it is asked forwards."""
+    names: dict[frozenset[str], set[str]] = {}
+    for row in (row for split in SPLITS for row in some(domain, split, 2000)):
+        first, second = row.turns
+        shown = first.prompt.removeprefix("write ")
+        given = shown.rsplit(" in ", 1)[0] if domain == "numbers" else shown.removeprefix(f"{first.skill} ")
+        kind = {"add 5 to": 5, "take 5 from": 5, "double": 2, "halve": 2, "advance": 1, "lower": 1}
+        for skill, before, turn in ((first.skill, given, first), (second.skill, first.answer, second)):
+            if skill == "sort":
+                continue  # no row is the only one that sorts to what it gives
+            ends = frozenset({before, turn.answer, str(kind.get(skill, ""))})
+            names.setdefault(ends, set()).add(turn.computation)
+    assert len(names) > 500
+    assert all(len(found) == 1 for found in names.values())
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_parts_have_their_shares_of_the_computations(domain):
+    computations = {
+        turn.computation
+        for row in itertools.islice(openings(domain=domain, part="learned", seed=0), 3000)
+        for turn in row.turns[1:]
+    }
+    # A follow-up's part is independent of its opening's, but where it undoes it, which skills of one dialogue never do.
+    for part, percent in PARTS.items():
+        share = sum(part_of(domain, name) == part for name in computations) / len(computations)
+        assert abs(share - percent / 100) < 4 * (0.25 / len(computations)) ** 0.5
 
 
 def test_every_domain_has_four_skills_in_both_turns():
@@ -75,10 +120,11 @@ def test_every_domain_has_four_skills_in_both_turns():
         assert all(row.turns[0].skill != row.turns[1].skill for row in rows)
 
 
-def test_the_split_does_not_depend_on_the_follow_up_nor_on_the_wording():
-    row = some("letters", "test", 1)[0]
-    assert split_of(row) == "test"
-    assert row.key == opening_of(row)
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_dialogue_belongs_to_a_split_only_with_both_its_turns(domain):
+    for row in itertools.islice(openings(domain=domain, part="test", seed=3), 200):
+        parts = [part_of(domain, turn.computation) for turn in row.turns]
+        assert split_of(row) == ("test" if parts == ["test", "test"] else None)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
