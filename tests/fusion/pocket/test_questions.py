@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from fusion.conversations.conversation import read_conversations
-from fusion.pocket.dialogues import DOMAINS, Dialogue, PocketData, dialogues, split_of
+from fusion.pocket.dialogues import DOMAINS, PocketData, dialogues
 from fusion.pocket.questions import asked_dialogues, fusion_set, write_dialogues
 from fusion.runtime.command import compose
 from fusion.runtime.configure import typed
@@ -63,41 +62,21 @@ def test_no_opening_is_asked_twice_nor_opens_what_is_trained_or_fused_on(asked, 
     assert not learned & set(openings)
 
 
-def test_questions_for_choosing_settings_are_none_of_the_tables(tmp_path):
-    # An opening names its split by itself: every one of these is of the split that was asked for.
-    split_by_opening = {
-        row.turns[0].prompt: split_of(row)
-        for domain, split in itertools.product(DOMAINS, ("validation", "test"))
-        for row in itertools.islice(dialogues(domain=domain, split=split, seed=CONFIG.seed), 1000)
-    }
-    for asked in ("validation", "test"):
-        write_dialogues(replace(CONFIG, asked=asked), tmp_path / asked)
-        questions, instructions = rows_of(tmp_path / asked)
-        openings = [row["turns"][0] for row in questions] + [row["instruction"] for row in instructions]
-        assert {split_by_opening[opening] for opening in openings} == {asked}
-
-
-def computed(row: Dialogue) -> tuple[str, str]:
-    """What each turn computes: a skill and what it is applied to, which for the second is the first's answer."""
-    first, second = row.turns
-    given = row.key.removeprefix(f"{first.skill} ")
-    joined = first.answer.replace(" ", "") if row.domain == "letters" else first.answer
-    return f"{first.skill} {given}", f"{second.skill} {joined}"
-
-
-def test_how_many_openings_were_computed_in_a_trained_follow_up_is_what_the_docs_say():
+def test_nothing_that_is_asked_was_computed_in_what_is_trained_or_fused_on():
+    """Of the experiment as it ships, in either turn, for either split; nor do the two splits share a computation."""
     config = typed(compose("ablations", ["experiment=pocket"])["data"]["pocket"], PocketData)
     fused, _ = fusion_set(replace(config, wrong_share=0.0))
-    shares = []
     for domain in DOMAINS:
         trained = itertools.islice(dialogues(domain=domain, split="train", seed=config.seed), config.train)
-        met = {computed(row)[1] for row in (*trained, *(row for row in fused if row.domain == domain))}
-        asked = asked_dialogues(config, domain)
-        assert not {computed(row)[0] for row in asked} & {computed(row)[0] for row in fused}
-        shares.append(sum(computed(row)[0] in met for row in asked) / len(asked))
-    told = ", ".join(f"{share:.0%} of the {domain}" for share, domain in zip(shares, DOMAINS, strict=True))
-    page = (Path(__file__).parents[3] / "docs" / "pocket.md").read_text()
-    assert told in " ".join(page.split())
+        learned = (*trained, *(row for row in fused if row.domain == domain))
+        sets = [{turn.computation for row in learned for turn in row.turns}]
+        for asked in ("validation", "test"):
+            questions, instructions = asked_dialogues(replace(config, asked=asked), domain)
+            assert (len(questions), len(instructions)) == (config.questions, config.instructions)
+            computed = {turn.computation for row in questions for turn in row.turns}
+            sets.append(computed | {row.turns[0].computation for row in instructions})
+        for one, other in itertools.combinations(sets, 2):
+            assert not one & other
 
 
 def test_the_share_of_wrong_dialogues_is_as_set(written, tmp_path):
