@@ -49,7 +49,7 @@ def write_dialogues(config: PocketData, out: Path) -> dict[str, object]:
     instructions = [row for domain in DOMAINS for row in asked[domain][config.questions :]]
     lines = [json.dumps(row) + "\n" for row in mt_bench_rows(questions)]
     (out / "questions" / "pocket_mt_bench.jsonl").write_text("".join(lines))
-    draw = random.Random(f"{config.seed}/baseline")
+    draw = random.Random(f"{config.questions_seed}/baseline")
     rows = alpaca_eval_rows(instructions, wrong_share=config.baseline_wrong_share, draw=draw)
     (out / "questions" / "pocket_alpaca_eval.json").write_text(json.dumps(rows, indent=1) + "\n")
     return {
@@ -76,7 +76,7 @@ def fusion_set(config: PocketData) -> tuple[list[Dialogue], int]:
 
 def asked_dialogues(config: PocketData, domain: str) -> list[Dialogue]:
     """Questions, then instructions, of one domain; no two share an opening."""
-    stream = dialogues(domain=domain, split=config.asked, seed=config.seed)
+    stream = dialogues(domain=domain, split=config.asked, seed=config.questions_seed)
     return distinct(stream, config.questions + config.instructions, opening_of)
 
 
