@@ -74,6 +74,8 @@ class FusionConfig:
     def learners(self) -> tuple[Learner, ...]:
         """The rows that are trained from the pivot: the baselines, then a target per source.
 
+        Targets of one number are trained with one seed whoever teaches, so that controls are as many trainings as the
+        fused targets, in the same orders; the baselines are with the first target's.
         Where all weight lies on the labels no teacher is read, so every learner is fine-tuned on them.
         """
         taught = "sft" if self.train.lm_weight == 1 else _TEACHES[self.teacher]
@@ -83,9 +85,14 @@ class FusionConfig:
         }
         targets = (
             Learner(
-                row=f"target-{self.models[name].label}", group="Targets", role="target", task=taught, sources=(name,)
+                row=f"target-{self.models[name].label}",
+                group="Targets",
+                role="target",
+                task=taught,
+                sources=(name,),
+                repeat=repeat,
             )
-            for name in self.sources
+            for repeat, name in enumerate(self.sources)
         )
         return (*(known[name] for name in self.baselines), *targets)
 
@@ -106,12 +113,14 @@ class _Named:
     """The settings that are not groups.
 
     `pivot_choice` n lets the pivot and the n-th source change places, 0 none; `source_count` keeps the first so many
-    sources.  So a study varies either without knowing any model's name.  `pocket_dtype`: in which models that are
-    trained from scratch are saved, if not as their entries have it.
+    sources.  So a study varies either without knowing any model's name.  `draw`: which draw of the models that
+    are trained from scratch and of generated dialogues; `pocket_dtype`: in which such models are saved, if not as their
+    entries have it.
     """
 
     name: str
     seed: int
+    draw: int = 0
     lanes: int
     pivot: str
     sources: tuple[str, ...]
@@ -148,12 +157,17 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
     named = typed({key: settings[key] for key in names if key in settings}, _Named)
     pivot, sources = named.roles()
     models = {
-        name: _stored_in(named.pocket_dtype, model)
+        name: _drawn(named.draw, _stored_in(named.pocket_dtype, model))
         for name, model in named_models((pivot, *sources), settings.get("model") or {}).items()
     }
-    data = settings.get("data")
-    if not isinstance(data, Mapping):
+    if not isinstance(settings.get("data"), Mapping):
         raise Refusal("data is not chosen: expected data=NAME, an entry of conf/data")
+    data = _data(settings["data"], named)
+    if named.draw and isinstance(data, DataConfig) and all(model.pocket is None for model in models.values()):
+        raise Refusal(
+            f"draw is {named.draw}, and nothing here is drawn: no model is trained from scratch and no dialogues are"
+            " generated; leave draw at 0 and vary seed, which is another fine-tuning"
+        )
     merges = settings.get("merge") or {}
     try:
         return FusionConfig(
@@ -165,7 +179,7 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
             baselines=named.baselines,
             teacher=named.teacher,
             models=models,
-            data=_data(data, named.data_share),
+            data=data,
             data_share=named.data_share,
             reuse=named.reuse,
             represent=typed(settings.get("represent") or {}, RepresentConfig, at="represent"),
@@ -192,6 +206,15 @@ def _stored_in(dtype: Literal["float32", "bfloat16"] | None, model: ModelConfig)
     return dataclasses.replace(model, pocket=dataclasses.replace(model.pocket, train=train))
 
 
+def _drawn(draw: int, model: ModelConfig) -> ModelConfig:
+    """Another initialisation, order of the dialogues and course of training for each draw; 0 is as the entry has it."""
+    if model.pocket is None:
+        return model
+    start = dataclasses.replace(model.pocket.model, seed=model.pocket.model.seed + draw)
+    train = dataclasses.replace(model.pocket.train, seed=model.pocket.train.seed + draw)
+    return dataclasses.replace(model, pocket=dataclasses.replace(model.pocket, model=start, train=train))
+
+
 def _train(settings: Mapping[str, Any]) -> TrainConfig:
     """The settings of training; an objective's name alone stands for its entry in conf/objective."""
     objective = settings.get("objective", "ce")
@@ -202,8 +225,9 @@ def _train(settings: Mapping[str, Any]) -> TrainConfig:
     )
 
 
-def _data(settings: Mapping[str, Any], share: float) -> DataConfig | PocketData:
+def _data(settings: Mapping[str, Any], named: _Named) -> DataConfig | PocketData:
     if "pocket" not in settings:
         return typed(settings, DataConfig, at="data")
     pocket = typed(settings["pocket"], PocketData, at="data.pocket")
-    return dataclasses.replace(pocket, fusion=max(1, round(share * pocket.fusion)))
+    fusion = max(1, round(named.data_share * pocket.fusion))
+    return dataclasses.replace(pocket, fusion=fusion, seed=pocket.seed + named.draw)

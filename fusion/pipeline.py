@@ -99,7 +99,7 @@ def _train(learner: Learner, made: MadeOnce, note: Callable[[str], None]) -> Che
             text=made.conversations.path / FUSION,
             text_key=content_of(made.conversations, "fusion"),
             fused=task.teacher(learner, made),
-            config=task.settings(config.train),
+            config=task.settings(learner.seeded(config.train)),
         )
     )
     _check_kept(artifact, f"{learner.row}, saved in {{}},", "set train.save_dtype=float32", config, note)

@@ -32,7 +32,8 @@ _TRAIN = 60
 class PocketData:
     """How much of everything is written.  Counts are per domain."""
 
-    seed: int = 0
+    seed: int = 0  # of what is learned: the models' own dialogues, the fusion set and which of it is wrong
+    questions_seed: int = 0  # of what is asked, so that models of other draws answer the same questions
     train: int = 5100  # dialogues that teach the four models to chat
     fusion: int = 400  # dialogues of the fusion set
     wrong_share: float = 0.1  # of the fusion dialogues, as real mixtures have wrong answers too

@@ -50,7 +50,7 @@ def write_dialogues(config: PocketData, out: Path) -> dict[str, object]:
     instructions = [row for _, some in asked for row in some]
     lines = [json.dumps(row) + "\n" for row in mt_bench_rows(questions)]
     (out / "questions" / "pocket_mt_bench.jsonl").write_text("".join(lines))
-    draw = random.Random(f"{config.seed}/baseline")
+    draw = random.Random(f"{config.questions_seed}/baseline")
     rows = alpaca_eval_rows(instructions, wrong_share=config.baseline_wrong_share, draw=draw)
     (out / "questions" / "pocket_alpaca_eval.json").write_text(json.dumps(rows, indent=1) + "\n")
     return {
@@ -80,10 +80,14 @@ def asked_dialogues(config: PocketData, domain: str) -> tuple[list[Dialogue], li
 
     Raises Refusal for more than the split has.
     """
-    questions = distinct(dialogues(domain=domain, split=config.asked, seed=config.seed), config.questions, opening_of)
+    questions = distinct(
+        dialogues(domain=domain, split=config.asked, seed=config.questions_seed), config.questions, opening_of
+    )
     taken = {opening_of(row) for row in questions}
     further = (
-        row for row in openings(domain=domain, part=config.asked, seed=config.seed) if opening_of(row) not in taken
+        row
+        for row in openings(domain=domain, part=config.asked, seed=config.questions_seed)
+        if opening_of(row) not in taken
     )
     return questions, distinct(further, config.instructions, opening_of)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 from fusion.runtime.artifacts import Artifact
 from fusion.runtime.stage import Stage
 from fusion.train.config import TrainConfig
+
+# Between the seeds of two repetitions: more than any sweep has seeds, so that no two of its trainings share one.
+_BETWEEN_REPEATS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,12 @@ class Learner:
     task: str
     # Entries of conf/model whose distributions it learns from; none where it learns from none.
     sources: tuple[str, ...] = ()
+    # Which of several trainings under one seed of the experiment.
+    repeat: int = 0
+
+    def seeded(self, train: TrainConfig) -> TrainConfig:
+        """The training's settings with this repetition's own seed; the first has the experiment's."""
+        return replace(train, seed=train.seed + _BETWEEN_REPEATS * self.repeat)
 
 
 class Taught(Protocol):

@@ -15,25 +15,28 @@ from fusion.made import producer
 from fusion.pipeline import FusedModels, run
 from fusion.runtime.artifacts import Artifact, Store
 from fusion.runtime.command import compose
+from fusion.runtime.configure import Refusal
 from fusion.runtime.progress import RunProgress
 from fusion.runtime.stage import Advance, Stage, unseen
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recorder(Store):
-    """Computes nothing: notes each stage's inputs and name by the content it would leave, here one of its own."""
+    """Computes nothing: notes each stage's inputs, name and seed by the content it would leave, here one of its own."""
 
+    seeds: dict[str, int | None] = field(default_factory=dict)
     inputs: dict[str, Mapping[str, str]] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
     _lock: Any = field(default_factory=threading.Lock)
 
     def produce(self, stage: Stage, advance: Advance = unseen) -> Artifact:
         key = self.key(stage)
-        files = {"fusion.jsonl": {"sha256": f"fusion {key}"}, "train_numbers.jsonl": {"sha256": "train"}}
+        files = {"fusion.jsonl": {"sha256": f"fusion {key}"}, "train_numbers.jsonl": {"sha256": f"train {key}"}}
         manifest = {"files": files}
         made = Artifact(stage=stage.name, key=key, path=self.path(stage.name, key), manifest=manifest, reused=False)
         with self._lock:
             self.inputs[made.content], self.stages[made.content] = dict(stage.inputs), stage.name
+            self.seeds[made.content] = stage.seed
         return made
 
     def behind(self, key: str, stage: str) -> set[str]:
@@ -102,6 +105,54 @@ def test_no_control_shares_a_target_with_the_experiment_and_all_share_sft(other,
     _, control = walked(experiment(tmp_path, other))
     assert not set(keys(fused, "Targets").values()) & set(keys(control, "Targets").values())
     assert keys(fused, "Baselines")["sft"] == keys(control, "Baselines")["sft"]
+
+
+LABELS = ("train.lm_weight=1", "train.lm_weight=1 train.label_smoothing=0.1")
+ARMS = ("teacher=fused", "teacher=shuffled", "teacher=pivot", *LABELS)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_is_as_many_trainings_as_the_fused_targets_with_the_same_seeds(arm, tmp_path):
+    store, models = walked(experiment(tmp_path, "seed=3", *arm.split()))
+    targets = list(keys(models, "Targets").values())
+    assert len(set(targets)) == 3
+    assert [store.seeds[key] for key in targets] == [3, 1003, 2003]
+    # What is one training stands beside the first target: the same order of the same dialogues.
+    assert {store.seeds[key] for key in keys(models, "Baselines").values()} == {3}
+
+
+def test_the_labels_arm_has_the_baseline_among_its_trainings(tmp_path):
+    _, fused = walked(experiment(tmp_path))
+    _, labels = walked(experiment(tmp_path, "train.lm_weight=1"))
+    sft = keys(fused, "Baselines")["sft"]
+    assert keys(labels, "Baselines") == {"sft": sft, "multi": sft}
+    assert keys(labels, "Targets")["target-numbers"] == sft
+
+
+def test_a_seed_of_the_pocket_experiment_is_another_draw_unless_the_draw_is_held(tmp_path):
+    def base(*overrides: str) -> set[str]:
+        _, models = walked(experiment(tmp_path, *overrides))
+        return {*keys(models, "Pivot").values(), *keys(models, "Sources").values()}
+
+    drawn = [base(), base("seed=1"), base("draw=2")]
+    assert len(set.union(*drawn)) == sum(map(len, drawn)) == 12
+    assert base("seed=1", "draw=0") == drawn[0]
+    assert base("seed=2") == drawn[2]
+
+
+def test_a_draw_is_another_start_another_training_and_other_dialogues_and_asks_the_same(tmp_path):
+    first, second = experiment(tmp_path), experiment(tmp_path, "draw=1")
+    for name, model in first.models.items():
+        before, after = model.pocket, second.models[name].pocket
+        assert (after.model.seed, after.train.seed) == (before.model.seed + 1, before.train.seed + 1)
+    assert second.data == replace(first.data, seed=first.data.seed + 1)
+    assert second.train == first.train
+
+
+def test_a_draw_of_models_that_somebody_gave_is_refused():
+    with pytest.raises(Refusal, match="draw is 1, and nothing here is drawn"):
+        fusion_config(compose("fusion", ["experiment=small_gpu", "draw=1"]))
+    assert fusion_config(compose("fusion", ["experiment=small_gpu", "seed=1"])).seed == 1
 
 
 CUT = {

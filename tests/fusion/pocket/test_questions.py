@@ -35,6 +35,20 @@ def test_the_same_settings_write_the_same_bytes(written, tmp_path):
         assert path.read_bytes() == (tmp_path / path.relative_to(out)).read_bytes()
 
 
+def test_another_seed_is_learned_from_and_the_same_is_asked_unless_the_questions_have_another_too(written, tmp_path):
+    def differing(**changed: int) -> set[str]:
+        write_dialogues(replace(CONFIG, **changed), tmp_path)
+        files = [path.relative_to(written[0]) for path in written[0].rglob("*.json*")]
+        return {str(file) for file in files if (written[0] / file).read_bytes() != (tmp_path / file).read_bytes()}
+
+    learned = {"fusion.jsonl", *(f"train_{domain}.jsonl" for domain in DOMAINS)}
+    assert differing(seed=1) == learned
+    assert differing(questions_seed=1) == {
+        "questions/pocket_mt_bench.jsonl",
+        "questions/pocket_alpaca_eval.json",
+    }
+
+
 def test_questions_are_in_mt_benchs_schema_with_the_domain_as_category(written):
     questions, _ = rows_of(written[0])
     assert [row["question_id"] for row in questions] == list(range(1, 37))
