@@ -69,7 +69,7 @@ class MadeOnce:
     def fused(self, sources: Sequence[str]) -> Artifact:
         """One target distribution per position, from the pivot and `sources`, or from the pivot alone."""
         aligned = {self.config.models[name].label: self.aligned(name) for name in sources}
-        stage = fuse_stage(self.pivot_represented(), aligned, self.config.fuse)
+        stage = fuse_stage(self.pivot_represented(), aligned, self.config.fuse, conversations=self.conversations)
         return self.lanes.once(("fuse", *sources), lambda: self.produce(stage))
 
     def _model(self, name: str) -> Checkpoint:

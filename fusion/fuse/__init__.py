@@ -8,6 +8,8 @@ To add a rule: write it in a file of its own, name it below, and add conf/fuse/<
     candidate.py      what a rule chooses among, and what it gives
     min_ce.py         MinCE: the model with the lowest cross-entropy
     average_ce.py     AvgCE: all models, mixed by cross-entropy
+    min_entropy.py    MinEntropy: the model that is surest, whatever the labels say
+    oracle.py         Oracle: the model that is named for the conversation's domain
     shards.py         fused targets on disk
     fuse.py           a rule applied to every conversation
     stage.py          the stage
@@ -22,6 +24,8 @@ from typing import Protocol
 from fusion.fuse.average_ce import AverageCE
 from fusion.fuse.candidate import Fused, TeacherCandidate
 from fusion.fuse.min_ce import MinCE
+from fusion.fuse.min_entropy import MinEntropy
+from fusion.fuse.oracle import Oracle
 
 
 class FusionRule(Protocol):
@@ -30,4 +34,9 @@ class FusionRule(Protocol):
     def __call__(self, candidates: Sequence[TeacherCandidate]) -> Fused: ...
 
 
-FUSION_RULES: Mapping[str, type[FusionRule]] = {"min_ce": MinCE, "average_ce": AverageCE}
+FUSION_RULES: Mapping[str, type[FusionRule]] = {
+    "min_ce": MinCE,
+    "average_ce": AverageCE,
+    "min_entropy": MinEntropy,
+    "oracle": Oracle,
+}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fusion.distribution import NO_TOKEN, TopK
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float32, Int8, Int32, Int64
+    from jaxtyping import Bool, Float, Float32, Int8, Int32, Int64
 
 LABEL = -1  # taught by no model: the gold token alone
 
@@ -32,6 +32,13 @@ class TeacherCandidate:
     label: Bool[NDArray[np.bool_], " N"]  # True where the alignment gave the gold token alone (ONE_HOT)
     # Log p(pivot's label), needed only by rules that choose by position.
     gold_log_prob: Float32[NDArray[np.float32], " N"] | None = None
+    # The conversation's, needed only by rules that choose by it; "" where it has none.
+    domain: str = ""
+
+    @property
+    def speaks(self) -> Bool[NDArray[np.bool_], " N"]:
+        """Where it has a distribution of its own: the alignment gave neither nothing nor the gold token alone."""
+        return self.says & ~self.label
 
     def cross_entropy(self, unit: Literal["token", "byte"]) -> float:
         """Mean negative log-likelihood in nats per token of the model's own tokenisation, or per byte of text.
@@ -83,6 +90,32 @@ def taking_part(candidates: Sequence[TeacherCandidate], *, fuse_with_pivot: bool
     if fuse_with_pivot or len(candidates) == 1:
         return list(range(len(candidates)))
     return list(range(1, len(candidates)))
+
+
+def whole(candidates: Sequence[TeacherCandidate], best: int) -> Fused:
+    """The conversation taught by candidate `best`: the pivot stands in where it says nothing, and where it has the gold
+    token alone, that is taught."""
+    top, label = standing_in(candidates[best], candidates[0])
+    taught_by = np.where(label, LABEL, np.where(candidates[best].says, best, 0)).astype(np.int8)
+    return Fused(top=top, taught_by=taught_by)
+
+
+def by_position(
+    candidates: Sequence[TeacherCandidate], indices: Sequence[int], scores: Float[NDArray[np.floating], "S N"]
+) -> Fused:
+    """Every position taught by that of the candidates `indices` whose score [S, N] there is highest, the first of equal
+    ones; a candidate takes part where it speaks and its score is a number.  Where none does the pivot teaches, or the
+    gold token alone where the first of `indices` has that.
+    """
+    score = np.where(np.stack([candidates[i].speaks for i in indices]), scores, -np.inf)
+    score = np.where(np.isnan(score), -np.inf, score)
+    choice = np.asarray(indices)[score.argmax(0)]
+    nothing = ~(score > -np.inf).any(0)
+    width = max(candidate.top.ids.shape[1] for candidate in candidates)
+    fallback, label = standing_in(candidates[indices[0]], candidates[0])
+    tops = [widened(top, width) for top in (*(candidate.top for candidate in candidates), fallback)]
+    taught_by = np.where(nothing, np.where(label, LABEL, 0), choice).astype(np.int8)
+    return Fused(top=select(tops, np.where(nothing, len(candidates), choice)), taught_by=taught_by)
 
 
 def select(tops: Sequence[TopK], choice: Int64[NDArray[np.int64], " N"]) -> TopK:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -23,10 +24,12 @@ def fuse(
     aligned: Mapping[str, Path],
     rule: Callable[[Sequence[TeacherCandidate]], Fused],
     out: Path,
+    domains: Mapping[str, str] = MappingProxyType({}),
     rows_per_shard: int = _ROWS_PER_SHARD,
 ) -> dict[str, object]:
     """Fuse the pivot's representation with one aligned source, or with several at once (the papers' Multi).
 
+    `domains` are the conversations', by id, for a rule that chooses by them.
     Writes shards and `index.json` into `out` (fusion.fuse.shards), conversations in the pivot's order.  The facts say
     what share of positions each model teaches (`label`: the gold token alone) and each model's cross-entropy over all
     conversations, in nats per token of its own and per byte.  Raises Refusal when a source was aligned to other
@@ -46,8 +49,9 @@ def fuse(
     writer = FusedWriter(out, teachers=names, rows_per_shard=rows_per_shard)
     for i in range(len(rows)):
         row = rows[i]
-        candidates = [pivot_candidate(row)]
-        candidates += [source_candidate(name, source[i], row) for name, source in sources.items()]
+        domain = domains.get(row.conversation_id, "")
+        candidates = [pivot_candidate(row, domain=domain)]
+        candidates += [source_candidate(name, source[i], row, domain=domain) for name, source in sources.items()]
         fused = rule(candidates) if len(row.label_ids) else _nothing(candidates[0])
         writer.add(row.conversation_id, row.label_ids, fused)
         taught += np.bincount(fused.taught_by.astype(np.int64) - LABEL, minlength=len(taught))
@@ -65,8 +69,8 @@ def fuse(
     }
 
 
-def pivot_candidate(row: RowRepresentation) -> TeacherCandidate:
-    """The pivot itself, which has something to say everywhere."""
+def pivot_candidate(row: RowRepresentation, *, domain: str = "") -> TeacherCandidate:
+    """The pivot itself, which has something to say everywhere; `domain` is the conversation's."""
     length = len(row.label_ids)
     return TeacherCandidate(
         name="pivot",
@@ -77,10 +81,11 @@ def pivot_candidate(row: RowRepresentation) -> TeacherCandidate:
         says=np.ones(length, bool),
         label=np.zeros(length, bool),
         gold_log_prob=row.gold_log_prob,
+        domain=domain,
     )
 
 
-def source_candidate(name: str, source: AlignedRow, pivot: RowRepresentation) -> TeacherCandidate:
+def source_candidate(name: str, source: AlignedRow, pivot: RowRepresentation, *, domain: str = "") -> TeacherCandidate:
     """A source at the pivot's positions.  Raises Refusal when it belongs to another conversation."""
     if source.conversation_id != pivot.conversation_id or len(source.kind) != len(pivot.label_ids):
         raise Refusal(
@@ -96,6 +101,7 @@ def source_candidate(name: str, source: AlignedRow, pivot: RowRepresentation) ->
         says=source.kind != EMPTY,
         label=source.kind == ONE_HOT,
         gold_log_prob=gold_log_prob(source.top, pivot.label_ids),
+        domain=domain,
     )
 
 

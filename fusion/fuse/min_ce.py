@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.fuse.candidate import LABEL, Fused, TeacherCandidate, select, standing_in, taking_part, widened
+from fusion.fuse.candidate import Fused, TeacherCandidate, by_position, taking_part, whole
 from fusion.runtime.configure import Refusal
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ class MinCE:
         if self.rounding == "bf16":
             entropies = -bfloat16(np.exp(-bfloat16(entropies)))
         best = indices[int(np.argmin(entropies))]
-        top, label = standing_in(candidates[best], candidates[0])
-        taught_by = np.where(label, LABEL, np.where(candidates[best].says, best, 0)).astype(np.int8)
-        return Fused(top=top, taught_by=taught_by)
+        return whole(candidates, best)
 
     def _by_position(self, candidates: Sequence[TeacherCandidate], indices: Sequence[int]) -> Fused:
         scores = []
@@ -59,21 +57,8 @@ class MinCE:
                     f"min_ce with granularity 'position' needs the label's log-probability from {candidate.name}:"
                     " use granularity=sequence"
                 )
-            scores.append(np.where(candidate.says & ~candidate.label, candidate.gold_log_prob, -np.inf))
-        score = np.stack(scores)
-        score = np.where(np.isnan(score), -np.inf, score)
-        choice = np.asarray(indices)[score.argmax(0)]
-        width = max(candidate.top.ids.shape[1] for candidate in candidates)
-        tops = [widened(candidate.top, width) for candidate in candidates]
-        if indices[0] != 0:  # no source speaks here: the first source's fallback, which may be the label
-            nothing = ~(score > -np.inf).any(0)
-            fallback, label = standing_in(candidates[indices[0]], candidates[0])
-            tops.append(widened(fallback, width))
-            choice = np.where(nothing, len(candidates), choice)
-            stand_in = np.where(label, LABEL, 0)
-            return Fused(top=select(tops, choice), taught_by=np.where(nothing, stand_in, choice).astype(np.int8))
-        choice = np.where((score > -np.inf).any(0), choice, 0)
-        return Fused(top=select(tops, choice), taught_by=choice.astype(np.int8))
+            scores.append(candidate.gold_log_prob)
+        return by_position(candidates, indices, np.stack(scores))
 
 
 def bfloat16(values: Float[NDArray[np.float32] | NDArray[np.float64], " S"]) -> Float32[NDArray[np.float32], " S"]:

@@ -8,6 +8,9 @@ from typing import Any
 LITTLE = 0.5
 """A source of which less than this is carried over is told about."""
 
+LITTLE_REMOVED = 0.05
+"""A shuffled control that moves less than this of the mass at the positions that sources teach is told about."""
+
 
 def shortfalls(stage: str, what: str, facts: Mapping[str, Any]) -> list[str]:
     """A sentence for each thing that the stage `stage` of the model `what` had to leave out, by its facts."""
@@ -35,6 +38,32 @@ def _aligned(what: str, facts: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def _fused(what: str, facts: Mapping[str, Any]) -> Iterator[str]:
+    if "removed" in facts:
+        yield from _shuffled(what, facts)
+        return
+    taught = facts.get("taught_by", {})
+    sources = set(taught) - {"label", "pivot"}
+    if sources and not any(taught[name] for name in sources):
+        yield (
+            f"{what}: the fusion rule lets it teach at none of the {facts['positions']:,} positions, so its targets are"
+            " the pivot's own and the labels: choose another rule, or fuse.fuse_with_pivot=false where the rule has it"
+        )
+
+
+def _shuffled(what: str, facts: Mapping[str, Any]) -> Iterator[str]:
+    if not facts["taught"]:
+        yield (
+            f"{what}: a source teaches at none of the {facts['positions']:,} positions, so nothing was shuffled and"
+            " this control is its fused twin"
+        )
+    elif facts["removed"] < LITTLE_REMOVED:
+        yield (
+            f"{what}: shuffling moved {facts['removed']:.1%} of the mass at the {facts['taught']:,} positions that a"
+            " source teaches, so this control has little to remove"
+        )
+
+
 def _trained(what: str, facts: Mapping[str, Any]) -> Iterator[str]:
     missing = facts.get("labels_without_target", 0)
     if missing:
@@ -46,4 +75,8 @@ def _trained(what: str, facts: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-_SAID: Mapping[str, Callable[[str, Mapping[str, Any]], Iterable[str]]] = {"align": _aligned, "train": _trained}
+_SAID: Mapping[str, Callable[[str, Mapping[str, Any]], Iterable[str]]] = {
+    "align": _aligned,
+    "fuse": _fused,
+    "train": _trained,
+}

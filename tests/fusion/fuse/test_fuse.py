@@ -11,6 +11,7 @@ from fusion.distribution import NO_TOKEN, TopK
 from fusion.fuse.average_ce import AverageCE
 from fusion.fuse.fuse import fuse
 from fusion.fuse.min_ce import MinCE
+from fusion.fuse.oracle import Oracle
 from fusion.fuse.shards import open_fused
 from fusion.represent import shards as represented
 from fusion.represent.representation import RowRepresentation, packed_rows
@@ -121,6 +122,22 @@ def test_several_sources_are_fused_at_once(tmp_path):
         aligned = {"one": tmp_path / "one", "two": tmp_path / "two"}
         fuse(pivot=tmp_path / "pivot", aligned=aligned, rule=rule, out=out)
         assert open_fused(out)["a"].taught_by[0] == best
+
+
+def test_a_rule_that_chooses_by_domain_is_told_each_conversations(tmp_path):
+    write_pivot(tmp_path / "pivot", 50)
+    write_source(tmp_path / "one", nll=9.0)
+    write_source(tmp_path / "two", nll=9.0)
+    fuse(
+        pivot=tmp_path / "pivot",
+        aligned={"one": tmp_path / "one", "two": tmp_path / "two"},
+        rule=Oracle(teachers={"sums": "two"}),
+        out=tmp_path,
+        domains={"a": "sums", "b": "words", "c": "words"},
+    )
+    fused = open_fused(tmp_path)
+    assert fused["a"].taught_by.tolist() == [2, -1, 0]  # transferred, the gold token alone, nothing
+    assert fused["c"].taught_by.tolist() == [0, 0]
 
 
 def test_the_same_fusion_gives_the_same_bytes(tmp_path):

@@ -14,6 +14,8 @@ from fusion.fuse import FUSION_RULES
 from fusion.fuse.average_ce import AverageCE, mixture
 from fusion.fuse.candidate import LABEL, TeacherCandidate, gold_log_prob
 from fusion.fuse.min_ce import MinCE, bfloat16
+from fusion.fuse.min_entropy import MinEntropy, entropy
+from fusion.fuse.oracle import Oracle
 from fusion.runtime.configure import Refusal, choose
 
 RULES = [
@@ -29,6 +31,11 @@ RULES = [
     AverageCE(keep=2),
     AverageCE(mass="kept"),
     AverageCE(mass="kept", fuse_with_pivot=False, keep=1),
+    MinEntropy(),
+    MinEntropy(fuse_with_pivot=False),
+    MinEntropy(granularity="position"),
+    MinEntropy(granularity="position", fuse_with_pivot=False),
+    Oracle(teachers={"sums": "1", "words": "2"}),
 ]
 
 
@@ -47,7 +54,7 @@ def top(*positions):
     return TopK(ids=ids, log_probs=log_probs, tail=tail)
 
 
-def candidate(name, distributions, *, nll, tokens=2, size=8, says=None, label=None, gold=None):
+def candidate(name, distributions, *, nll, tokens=2, size=8, says=None, label=None, gold=None, domain=""):
     n = len(distributions)
     return TeacherCandidate(
         name=name,
@@ -58,6 +65,7 @@ def candidate(name, distributions, *, nll, tokens=2, size=8, says=None, label=No
         says=np.ones(n, bool) if says is None else np.array(says),
         label=np.zeros(n, bool) if label is None else np.array(label),
         gold_log_prob=None if gold is None else np.log(np.array(gold, np.float32)),
+        domain=domain,
     )
 
 
@@ -150,6 +158,66 @@ def test_by_position_without_the_labels_probability_is_refused():
         MinCE(granularity="position")([PIVOT, PIVOT])
 
 
+SURE, UNSURE = {1: 0.9, 2: 0.1}, {1: 0.5, 2: 0.5}
+
+
+def test_entropy_counts_the_tail_as_one_outcome():
+    found = entropy(top({1: 0.5, 2: 0.25}, {3: 1.0}))
+    assert found == pytest.approx([0.5 * np.log(2) + 2 * 0.25 * np.log(4), 0.0], rel=1e-5)
+
+
+@pytest.mark.parametrize("granularity", ["sequence", "position"])
+def test_the_surest_teaches_whatever_the_label_and_the_cross_entropy_say(granularity):
+    pivot = candidate("pivot", top(UNSURE, UNSURE), nll=0.1, gold=[0.5, 0.5])
+    source = candidate("source", top(SURE, SURE), nll=9.0, gold=[0.01, 0.01])
+    assert MinEntropy(granularity=granularity)([pivot, source]).taught_by.tolist() == [1, 1]
+    assert MinEntropy(granularity=granularity)([source, pivot]).taught_by.tolist() == [0, 0]
+    assert MinEntropy(granularity=granularity, fuse_with_pivot=False)([source, pivot]).taught_by.tolist() == [1, 1]
+
+
+def test_equal_entropy_leaves_the_pivot():
+    twin = candidate("source", top(SURE, SURE), nll=1.0)
+    assert MinEntropy()([twin, twin]).taught_by.tolist() == [0, 0]
+
+
+def test_candidates_are_compared_where_all_of_them_speak():
+    # At the first position the source is the surer one.  The pivot's mean over both is lower, .17 against .33, but what
+    # the pivot is sure of at the second says nothing about the source, which does not speak there.
+    pivot = candidate("pivot", top({1: 0.85, 2: 0.15}, {3: 1.0}), nll=1.0)
+    source = candidate("source", top(SURE, UNSURE), nll=1.0, says=[True, False])
+    assert entropy(pivot.top).mean() < entropy(source.top)[0] < entropy(pivot.top)[0]
+    assert MinEntropy()([pivot, source]).taught_by.tolist() == [1, 0]
+    # The gold token alone is no opinion either, and one who says nothing at all hinders nobody's comparison.
+    labelled = candidate("source", top(SURE, {3: 1.0}), nll=1.0, label=[False, True])
+    silent = candidate("silent", top(SURE, SURE), nll=1.0, says=[False, False])
+    assert MinEntropy()([pivot, silent, labelled]).taught_by.tolist() == [2, LABEL]
+    assert MinEntropy()([pivot, silent]).taught_by.tolist() == [0, 0]
+
+
+def test_where_sources_speak_at_no_common_position_each_is_taken_at_its_own():
+    first = candidate("first", top(UNSURE, UNSURE), nll=1.0, says=[True, False])
+    second = candidate("second", top(SURE, SURE), nll=1.0, says=[False, True])
+    assert MinEntropy(fuse_with_pivot=False)([PIVOT, first, second]).taught_by.tolist() == [0, 2]
+
+
+def test_by_position_the_surest_that_speaks_teaches_each_token():
+    pivot = candidate("pivot", top(UNSURE, SURE, UNSURE), nll=1.0)
+    source = candidate("source", top(SURE, UNSURE, SURE), nll=1.0, says=[True, True, False])
+    fused = MinEntropy(granularity="position")([pivot, source])
+    assert fused.taught_by.tolist() == [1, 0, 0]
+    assert as_dictionaries(fused.top) == [pytest.approx(each) for each in (SURE, SURE, UNSURE)]
+
+
+@pytest.mark.parametrize(("domain", "teaches"), [("sums", [2, 0]), ("words", [0, 0]), ("poems", [0, 0]), ("", [0, 0])])
+def test_the_oracle_names_the_teacher_by_domain_and_leaves_the_pivot_elsewhere(domain, teaches):
+    # Who teaches words is not here, nobody is named for poems, and the expert of sums says nothing at the end.
+    pivot = dataclasses.replace(PIVOT, domain=domain)
+    other = candidate("a", top({4: 1.0}, {4: 1.0}), nll=0.0)
+    expert = candidate("b", top({5: 1.0}, {5: 1.0}), nll=9.0, says=[True, False])
+    fused = Oracle(teachers={"sums": "b", "words": "c"})([pivot, other, expert])
+    assert fused.taught_by.tolist() == teaches
+
+
 def test_average_ce_mixes_with_the_papers_weights():
     source = candidate("source", top({1: 0.2, 9: 0.5}, {3: 0.5}), nll=0.0)
     fused = AverageCE()([PIVOT, source])
@@ -235,6 +303,7 @@ def conversations(draw):
     sources = draw(st.integers(1, 3))
     length = draw(st.integers(1, 6))
     generator = np.random.default_rng(seed)
+    domain = draw(st.sampled_from(["sums", "words", ""]))
     made = []
     for s in range(sources + 1):
         k = int(generator.integers(1, 6))
@@ -265,6 +334,7 @@ def conversations(draw):
                 says=kind > 0,
                 label=label,
                 gold=generator.uniform(0.01, 1, length),
+                domain=domain,
             )
         )
     return made
