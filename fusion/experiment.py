@@ -115,7 +115,7 @@ class _Named:
     `pivot_choice` n lets the pivot and the n-th source change places, 0 none; `source_count` keeps the first so many
     sources.  So a study varies either without knowing any model's name.  `draw`: which draw of the models that
     are trained from scratch and of generated dialogues; `pocket_dtype`: in which such models are saved, if not as their
-    entries have it.
+    entries have it; `steps_share`: the share taken of the steps of what is trained from the pivot.
     """
 
     name: str
@@ -129,9 +129,16 @@ class _Named:
     pivot_choice: int = 0
     source_count: int | None = None
     data_share: float = 1.0
+    steps_share: float = 1.0
     lost_update: LostUpdate = "warn"
     pocket_dtype: Literal["float32", "bfloat16"] | None = None
     reuse: Reuse = "warn"
+
+    def __post_init__(self) -> None:
+        if self.draw < 0:
+            raise ValueError(f"draw is {self.draw}: expected 0 or more")
+        if not self.steps_share > 0:
+            raise ValueError(f"steps_share is {self.steps_share}: expected more than 0")
 
     def roles(self) -> tuple[str, tuple[str, ...]]:
         """The pivot and the sources.  Raises Refusal for a source that is not there."""
@@ -185,7 +192,7 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
             represent=typed(settings.get("represent") or {}, RepresentConfig, at="represent"),
             align=typed(settings.get("align") or {}, AlignConfig, at="align"),
             fuse=choose(FUSION_RULES, settings.get("fuse") or {}, at="fuse"),
-            train=_train(settings.get("train") or {}),
+            train=_shortened(_train(settings.get("train") or {}), named.steps_share),
             merge={
                 name: choose(MERGE_RULES, rule, at=f"merge.{name}")
                 for name, rule in merges.items()
@@ -223,6 +230,13 @@ def _train(settings: Mapping[str, Any]) -> TrainConfig:
     return typed(
         {**settings, "objective": choose(OBJECTIVES, objective, at="train.objective")}, TrainConfig, at="train"
     )
+
+
+def _shortened(train: TrainConfig, share: float) -> TrainConfig:
+    """A share of the steps, under a schedule of that length."""
+    if train.max_steps is None:
+        return dataclasses.replace(train, epochs=share * train.epochs)
+    return dataclasses.replace(train, max_steps=max(1, round(share * train.max_steps)))
 
 
 def _data(settings: Mapping[str, Any], named: _Named) -> DataConfig | PocketData:

@@ -82,6 +82,14 @@ def test_a_share_of_the_dialogues_is_used_and_of_files_no_more_than_all():
         fusion_config(settings("experiment=fusechat_7b_v2", "data_share=2.0"))
 
 
+def test_a_share_of_the_steps_is_trained_counted_in_steps_or_in_epochs():
+    pocket, real = "experiment=pocket", "experiment=fusechat_7b_v2"
+    assert fusion_config(settings(pocket, "steps_share=0.5")).train.max_steps == 150
+    assert fusion_config(settings(real, "steps_share=0.5")).train.epochs == 1.5
+    whole, half = (fusion_config(settings(pocket, *given)) for given in ([], ["steps_share=0.5"]))
+    assert half.models == whole.models  # the pivot and the sources are what they were
+
+
 @pytest.mark.parametrize(
     ("overrides", "roles"),
     [
@@ -167,6 +175,8 @@ def test_an_unknown_name_is_refused_with_the_nearest_valid_one(override, message
         ),
         ("source_count=0", "source_count is 0: expected 1 to 3"),
         ("teacher=pivt", "did you mean 'pivot'"),
+        ("steps_share=0", "steps_share is 0.0: expected more than 0"),
+        ("draw=-1", "draw is -1: expected 0 or more"),
     ],
 )
 def test_a_mistyped_value_is_refused_with_what_was_expected(override, message):

@@ -1,5 +1,5 @@
-"""Is it the sources' knowledge?  The same tokens and steps with softer labels, the pivot's own distributions, and the
-fused distributions with the sources' alternatives shuffled."""
+"""Is it the sources' knowledge?  As many trainings on the same tokens with softer labels, the pivot's own
+distributions, the fused ones with the sources' alternatives shuffled, or fewer steps; each arm merged by every rule."""
 
 from ablations.studies.study import ArmChoice, Claim, Study
 
@@ -11,11 +11,22 @@ STUDY = Study(
         arm=ArmChoice(model="mean of targets", axes={"row": "controls/shuffled"}),
         expects="worse",
     ),
-    held=("dialogues", "tokens", "steps", "learning rate", "merge rules", "questions"),
-    models=("mean of targets", "multi", "linear"),
+    held=(
+        "dialogues",
+        "number of trainings",
+        "their seeds and orders",
+        "steps (but for half_steps)",
+        "learning rate",
+        "merge rules",
+        "questions",
+    ),
+    models=("mean of targets", "multi", "linear", "task_arithmetic", "ties", "dare", "varm", "sce", "wise_ft"),
     reference=ArmChoice(axes={"row": "controls/fused"}),
-    limits="whether fused targets teach more than soft labels, the pivot's own opinion and labels do. Shuffled targets"
-    " take away what sources know about the alternatives and put noise there; a loss against them can come from either."
-    " The smoothing is not matched in entropy. All but `fused` and `shuffled` give one target for all sources, so that"
-    " merging adds nothing to them; SCE, which keeps what targets disagree about, would give back the pivot.",
+    limits="whether fused targets teach more than soft labels, the pivot's own opinion and labels do, before and after"
+    " a merge. Each arm is a target per source, trained with seeds that all arms share, so every row is the"
+    " mean, or the merge, of as many trainings; `multi` is one, in every arm. Targets of `fused` and `shuffled`"
+    " differ in their sources as well, so they disagree more, and a merge has more to choose from. Shuffled"
+    " targets take away what sources know about the alternatives and put noise there; a loss against them can"
+    " come from either. The smoothing is not matched in entropy. `wise_ft` goes half of the way from the pivot"
+    " to the mean of the targets: an arm that it helps moved too far, whoever taught.",
 )

@@ -13,5 +13,6 @@ STUDY = Study(
     groups=("Sources", "Ensembles", "Baselines", "Targets", "Merged"),
     reference=ArmChoice(model="pivot"),
     limits="whether all stages together pay for these models and this judge. Which stage earns it is for the other"
-    " studies (controls, merge_rule). Top1-LLM-Blender is not among the ensembles: its ranker is not run here.",
+    " studies (controls, merge_rule): SFT and Multi are one training each here, merged models are made of one for each"
+    " source, and averaging alone helps. Top1-LLM-Blender is not among the ensembles: its ranker is not run here.",
 )

@@ -17,7 +17,9 @@ from eval.report.write import write_report
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.metric_row import MetricRow
+from fusion.expected import dialogues_of
 from fusion.pipeline import fusion_config
+from fusion.planned import Book, walked
 from fusion.runtime.command import group_names
 from fusion.runtime.places import CONF
 
@@ -68,6 +70,40 @@ def test_every_arm_of_a_study_composes_and_is_typed(name):
         settings = sweep.compose(cell).settings
         assert fusion_config(settings).name == "pocket"
         eval_config(settings)
+
+
+def test_every_arm_of_the_controls_trains_as_many_targets_and_shares_what_is_the_same(tmp_path):
+    sweep = expand("ablations", ["experiment=pocket_smoke", "study=controls", "seed=0", f"paths.artifacts={tmp_path}"])
+    book = Book()
+    for cell in sweep.cells:
+        config = fusion_config(sweep.compose(cell).settings)
+        _, models = walked(config, book, tmp_path, dialogues_of(config, None))
+        targets = [model.key for model in models.checkpoints if model.role == "target"]
+        assert len(set(targets)) == len(config.sources) == 3
+    # Three of each arm; and Multi where several sources teach, which is where it is no target of its arm.
+    assert len([stage for stage, _ in book.stages if stage == "train"]) == 7 * 3 + 3
+    assert len([stage for stage, _ in book.stages if stage == "merge"]) == 7 * 7
+    assert len([stage for stage, _ in book.stages if stage == "pretrain"]) == 4
+
+
+@pytest.mark.parametrize(("held", "drawn"), [([], 2), (["draw=0"], 1)])
+def test_the_seeds_of_a_study_are_draws_of_the_models_unless_the_draw_is_held(held, drawn, tmp_path):
+    given = ["experiment=pocket_smoke", "study=merge_rule", "seed=0,1", *held, f"paths.artifacts={tmp_path}"]
+    sweep = expand("ablations", given)
+    pivots = set()
+    for cell in sweep.cells:
+        config = fusion_config(sweep.compose(cell).settings)
+        _, models = walked(config, Book(), tmp_path, dialogues_of(config, None))
+        pivots |= {model.key for model in models.checkpoints if model.role == "pivot"}
+    assert len(pivots) == drawn
+    # The draw is in no cell's name unless somebody asked for it, so it is no axis of the report.
+    assert all(("draw" in sweep.compose(cell).name) == bool(held) for cell in sweep.cells)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_runs_on_models_that_somebody_gave(name):
+    sweep = expand("ablations", ["experiment=small_gpu", f"study={name}", "seed=4"])
+    assert fusion_config(sweep.compose(sweep.cells[0]).settings).seed == 4
 
 
 def scored(model: str, group: str, ratings: list[float]) -> ScoredModel:

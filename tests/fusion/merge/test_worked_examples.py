@@ -15,7 +15,8 @@ from fusion.merge.rules.slerp import Slerp, gradient
 from fusion.merge.rules.task_arithmetic import TaskArithmetic
 from fusion.merge.rules.ties import Ties
 from fusion.merge.rules.varm import Varm
-from fusion.runtime.configure import Refusal
+from fusion.runtime.command import compose
+from fusion.runtime.configure import Refusal, choose
 
 PIVOT = torch.tensor([1.0, 1.0, 1.0, 1.0])
 DELTA_A = torch.tensor([4.0, -1.0, 2.0, 0.0])
@@ -74,6 +75,13 @@ def test_slerps_gradient_follows_the_layers_and_the_part_of_the_name() -> None:
     assert torch.equal(
         rule(torch.zeros(2), [a, b], context=Context(name="model.layers.0.mlp.up_proj.weight", layer=0, layers=33)), b
     )
+
+
+@pytest.mark.parametrize("targets", [[PIVOT + DELTA_A], [PIVOT + DELTA_A, PIVOT + DELTA_B]])
+def test_wise_ft_is_between_the_pivot_and_the_mean_of_the_targets(targets) -> None:
+    entry = compose("fusion", ["merge=[wise_ft]"])["merge"]["wise_ft"]
+    rule = choose(MERGE_RULES, {**entry, "scale": 0.25}, at="merge.wise_ft")
+    close(rule(PIVOT, targets), (0.75 * PIVOT + 0.25 * sum(targets) / len(targets)).tolist())
 
 
 def test_ties_trims_elects_and_takes_the_mean() -> None:
