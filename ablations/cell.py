@@ -139,14 +139,15 @@ def families(fusing: FusionConfig) -> dict[str, str]:
 
 def shortfall_notes(artifacts: Iterable[tuple[StageRecord, Path]]) -> list[str]:
     """A sentence below the table for each thing that a stage, whose files lie in its folder, had to leave out."""
-    said = (shortfalls(record.stage, record.what, _facts(place)) for record, place in artifacts)
+    said = (shortfalls(record.stage, record.what, facts_at(place)) for record, place in artifacts)
     return [*dict.fromkeys(f"{text}." for texts in said for text in texts)]
 
 
-def _facts(artifact: Path) -> Mapping[str, Any]:
+def facts_at(artifact: Path) -> Mapping[str, Any]:
+    """What the stage noted that left this folder; nothing where it is not there any more, or damaged."""
     try:
         return read_manifest(artifact).get("facts", {})
-    except Refusal:  # not there any more, or damaged: what it left out is not known
+    except Refusal:
         return {}
 
 

@@ -7,6 +7,7 @@
     findings.py    what a study found, as files
     ranking.py     whether two settings put the models in the same order
     deltas.py      what training changed in the weights, and how much of it bf16 can hold
+    carried.py     what of the sources arrived at the pivot
 
 Every other file is one study.
 """
@@ -26,6 +27,7 @@ from ablations.studies import (
     precision,
     sce_steps,
     source_count,
+    supervision,
     varm_granularity,
 )
 from ablations.studies.study import Study
@@ -46,4 +48,5 @@ STUDIES: dict[str, Study] = {
     "precision": precision.STUDY,
     "judge_choice": judge_choice.STUDY,
     "controls": controls.STUDY,
+    "supervision": supervision.STUDY,
 }

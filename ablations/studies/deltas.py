@@ -87,10 +87,10 @@ def delta_table(cells: Sequence[Cell], *, axis: str, reference: str) -> list[str
     rows = [
         [
             setting,
-            _range([one.norm for one in deltas]),
-            _range([one.norm_bf16 for one in deltas]),
-            _range([100 * one.unchanged_bf16 for one in deltas], unit="%"),
-            _range([one.cosine for one in deltas]),
+            mean_and_range([one.norm for one in deltas]),
+            mean_and_range([one.norm_bf16 for one in deltas]),
+            mean_and_range([100 * one.unchanged_bf16 for one in deltas], unit="%"),
+            mean_and_range([one.cosine for one in deltas]),
             str(len(deltas)),
         ]
         for setting, deltas in found.items()
@@ -117,11 +117,11 @@ def kept_table(cells: Sequence[Cell], *, axis: str) -> list[str]:
         [
             model,
             setting,
-            _range([one.cosine for one, _ in both]),
-            _range([one.norm_ratio for one, _ in both]),
-            _range([100 * one.moved for one, _ in both], unit="%"),
-            _range([one.cosine for _, one in both]),
-            _range([one.norm_ratio for _, one in both]),
+            mean_and_range([one.cosine for one, _ in both]),
+            mean_and_range([one.norm_ratio for one, _ in both]),
+            mean_and_range([100 * one.moved for one, _ in both], unit="%"),
+            mean_and_range([one.cosine for _, one in both]),
+            mean_and_range([one.norm_ratio for _, one in both]),
             str(len(both)),
         ]
         for (model, setting), both in found.items()
@@ -141,7 +141,8 @@ def precision_tables(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
     return [*delta_table(cells, axis="row", reference="precision/fp32"), *kept_table(cells, axis="row")]
 
 
-def _range(values: Sequence[float | None], *, unit: str = "") -> str:
+def mean_and_range(values: Sequence[float | None], *, unit: str = "") -> str:
+    """The mean of the known values with the least and the most of them, as tables print it."""
     known = [value for value in values if value is not None]
     if not known:
         return "—"

@@ -99,6 +99,14 @@ ALIGNMENT_SCHEMES: dict[str, AlignmentScheme] = {
         released_least_kept=_LEAST_KEPT,
         always_sum_collisions=True,
     ),
+    "equal_span": AlignmentScheme(
+        aligner="equal_span",
+        vocabulary_map="string",
+        rule=every_match,
+        released_spelling="canonical",
+        released_least_kept=_LEAST_KEPT,
+        always_sum_collisions=True,
+    ),
 }
 
 
@@ -108,7 +116,7 @@ class AlignConfig:
 
     `reading`: `paper` what the papers mean, `released` what their code does (EM and MS: FuseChat's second release;
     MinED: FuseLLM's, since FuseChat's cannot run), `fixed` as `paper`, with colliding masses summed and no transfer
-    from a position that has another text in front of it.  byte_span is our own: its readings are one.
+    from a position that has another text in front of it.  byte_span and equal_span are our own: their readings are one.
     `least_kept`: how much of what a source's entries hold at a position must find a pivot id; below it the pivot's own
     distribution is taught there.  None: 0.5, so that no entry is taught at more than twice its share of what the source
     kept; in the papers' code 0, which makes a source that is sure of a token the pivot lacks sure of another.

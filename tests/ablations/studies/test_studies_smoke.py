@@ -83,6 +83,11 @@ SUBSETS: dict[str, tuple[list[str], str, str]] = {
         "mean of targets, row=controls/shuffled less mean of targets, row=controls/fused",
         "train",
     ),
+    "supervision": (
+        [*TARGET, "row=supervision/strict,supervision/everything", "fuse.fuse_with_pivot=false"],
+        "mean of targets, row=supervision/strict less mean of targets, row=supervision/everything",
+        "train",
+    ),
     "pivot_choice": (
         ["source_count=1", "baselines=[]", "merge=[sce]", "pivot_choice=0,1"],
         "sce, pivot_choice=1 less sce, pivot_choice=0",

@@ -29,6 +29,7 @@ CROSSED = [
     AlignConfig(scheme="byte_span", aligner="token_dtw", reading="fixed"),
     AlignConfig(scheme="ms", vocabulary_map="string"),
     AlignConfig(scheme="byte_span", vocabulary_map="longest_prefix"),
+    AlignConfig(scheme="byte_span", aligner="equal_span", least_kept=0.0),
 ]
 PAIRS = [("coarse", "fine"), ("unigram", "coarse"), ("fine", "unigram")]
 

@@ -1,0 +1,24 @@
+"""Two papers of 2026 contradict each other: is what strict matching discards worth recovering, or does it harm?"""
+
+from ablations.studies.carried import carried_table
+from ablations.studies.study import ArmChoice, Claim, Study
+
+STUDY = Study(
+    question="How much of a source should be carried over?",
+    claim=Claim(
+        "Tokens that both models cut and spell alike teach better than everything that can be carried over (arXiv"
+        " 2605.07711 and 2607.22334 claim the opposite).",
+        source="arXiv 2610.08448",
+        arm=ArmChoice(model="mean of targets", axes={"row": "supervision/strict"}),
+    ),
+    held=("dialogues", "sources", "fusion rule", "training", "questions"),
+    models=("mean of targets", "multi", "linear"),
+    reference=ArmChoice(axes={"row": "supervision/everything"}),
+    limits="whether more of a source's distributions teaches better, where they are taught beside labels, offline and"
+    " by this project's alignment. It does not compare the papers' methods: a source's position that begins inside a"
+    " token of the pivot, or the other way round, is carried by no arm, and what an arm leaves out is taught by the"
+    " label, or by the pivot where too little of a position's mass arrives. Labels alone read no source, so that with"
+    " and without the pivot they are one training. Where tokenizers cut alike the arms are alike: the table says by how"
+    " much they differ.",
+    also=lambda cells, bootstrap: carried_table(cells),
+)
