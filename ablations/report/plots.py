@@ -51,8 +51,8 @@ def heat_maps(rows: Sequence[PooledRow], models: Sequence[str], bootstrap: Boots
             points = _points(chosen, measure, with_rule=not models)
             axes = [axis for axis in _names(points) if len({point.axes.get(axis) for point in points}) > 1]
             for first, second in itertools.combinations(axes, 2):
-                whole = metric_of(measure.benchmark, measure.metric).whole
-                figure = _heat_map(points, first, second, f"{model}: {measure.title}", bootstrap, whole)
+                ends = metric_of(measure.benchmark, measure.metric).ends
+                figure = _heat_map(points, first, second, f"{model}: {measure.title}", bootstrap, ends)
                 if figure is not None:
                     found[f"{_file(measure)}_{model}_{first}_by_{second}".replace("/", "_").replace(" ", "_")] = figure
     return found
@@ -139,7 +139,7 @@ def _points(rows: Sequence[PooledRow], measure: Heading, *, with_rule: bool) -> 
 
 
 def _heat_map(
-    points: Sequence[Point], first: str, second: str, title: str, bootstrap: Bootstrap, whole: float | None
+    points: Sequence[Point], first: str, second: str, title: str, bootstrap: Bootstrap, ends: tuple[float, float] | None
 ) -> Figure | None:
     down, across = (list(dict.fromkeys(point.axes.get(axis, "") for point in points)) for axis in (first, second))
     found: dict[tuple[int, int], Interval] = {}
@@ -148,7 +148,7 @@ def _heat_map(
         here = [p for p in points if p.axes.get(first, "") == left and p.axes.get(second, "") == top]
         if any(len(p.values) for p in here):
             values = np.concatenate([p.values for p in here])
-            found[y, x] = mean_interval(values, [q for p in here for q in p.questions], bootstrap, whole=whole)
+            found[y, x] = mean_interval(values, [q for p in here for q in p.questions], bootstrap, ends=ends)
             counts[y, x] = len(here)
     if len(found) < 4:
         return None

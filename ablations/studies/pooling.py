@@ -158,7 +158,7 @@ def _pooled_metric(
     if len(scored):
         groups = [columns.questions[place] for place in scored]
         metric = metric_of(row.benchmark, row.metric)
-        found = mean_interval(metric.scale * columns.values[scored], groups, bootstrap, whole=metric.whole)
+        found = mean_interval(metric.scale * columns.values[scored], groups, bootstrap, ends=metric.ends)
         return replace(
             row,
             value=found.value,
