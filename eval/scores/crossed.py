@@ -42,10 +42,12 @@ _NODES = 200
 
 @dataclass(frozen=True, kw_only=True)
 class CrossedMean:
-    """A mean over `n` rows, its standard error over runs and questions, that error's degrees of freedom, and the
-    interval; no interval where nothing varies.  `p`: two-sided, of a mean that is 0 in the population."""
+    """A mean over rows of so many runs and questions, its standard error over both, that error's degrees of freedom,
+    and the interval; no interval where nothing varies.  `p`: two-sided, of a mean that is 0 in the population."""
 
     mean: Interval
+    runs: int
+    questions: int
     standard_error: float
     degrees: float
     p: float
@@ -54,7 +56,7 @@ class CrossedMean:
 def crossed_error(
     sums: Float64[NDArray[np.float64], "... runs questions"],
     sizes: Float64[NDArray[np.float64], "... runs questions"],
-) -> tuple[Float64[NDArray[np.float64], "..."], Float64[NDArray[np.float64], "..."]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Standard error of the mean over rows, [...], and its degrees of freedom, [...].
 
     `sums` are those of each run's rows of each question, `sizes` how many these are (0: nothing scored there).  The
@@ -102,18 +104,20 @@ def crossed_mean(
     error, degrees = float(found[0]), float(found[1])
     mean = float(values.mean())
     nothing = _NO_SPREAD * max(1.0, float(np.abs(values).max()))
-    if error <= nothing:
-        # No error to divide by: as many signs alike as there are runs, or questions, whichever says less.
-        p = 1.0 if abs(mean) <= nothing else max(smallest_p(count) for count in sums.shape)
-        return CrossedMean(
-            mean=Interval(value=mean, low=None, high=None, n=values.size), standard_error=0.0, degrees=degrees, p=p
-        )
-    low, high = t_interval(mean, error, degrees, confidence, ends)
+    low: float | None = None
+    high: float | None = None
+    if error > nothing:
+        low, high = t_interval(mean, error, degrees, confidence, ends)
+        p = _two_sided(mean / error, degrees)
+    else:  # no error to divide by: as many signs alike as there are runs, or questions, whichever says less
+        error, p = 0.0, 1.0 if abs(mean) <= nothing else max(smallest_p(count) for count in sums.shape)
     return CrossedMean(
         mean=Interval(value=mean, low=low, high=high, n=values.size),
+        runs=sums.shape[0],
+        questions=sums.shape[1],
         standard_error=error,
         degrees=degrees,
-        p=_two_sided(mean / error, degrees),
+        p=p,
     )
 
 
@@ -189,6 +193,6 @@ def _cells(
     run, count = group_indices(runs)
     question, asked = group_indices(questions)
     place = run * asked + question
-    sums = np.bincount(place, weights=values, minlength=count * asked)
+    sums: NDArray[np.float64] = np.bincount(place, weights=values, minlength=count * asked).astype(np.float64)
     sizes = np.bincount(place, minlength=count * asked).astype(np.float64)
     return sums.reshape(count, asked), sizes.reshape(count, asked)

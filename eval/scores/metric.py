@@ -37,6 +37,13 @@ class Metric:
         """What its items are parts of, in this unit; None where they are no parts of anything."""
         return self.scale if self.proportion else None
 
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The least and the most that an item can have, in this unit; None where no bound is known."""
+        if self.proportion:
+            return 0.0, self.scale
+        return (1.0, 10.0) if self.unit == "rating" and self.sense else None
+
     def of_judge(self) -> tuple[Metric, Metric]:
         """What repeated verdicts say of the judge's own noise in it: standard deviation, and share in percent."""
         deviation = Metric(name=f"{self.name}_judge_sd", unit=self.unit, sense=0, decimals=self.decimals)
