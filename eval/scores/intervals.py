@@ -1,4 +1,4 @@
-"""Intervals of means over questions, and the smallest difference that a comparison would mark.
+"""Intervals of means over questions.
 
 A question's turns (and its repetitions over seeds) are not independent, so whole questions are the units: a group of
 rows is one question.  Which formula a mean has depends on what is known of its values:
@@ -141,32 +141,6 @@ def clustered_error(sums: NDArray[np.generic], sizes: NDArray[np.generic]) -> ND
     groups, rows = len(sizes), sizes.sum()
     residuals = sums - sums.sum(axis=-1, keepdims=True) / rows * sizes
     return np.asarray(np.sqrt(groups / (groups - 1) * np.sum(residuals**2, axis=-1)) / rows)
-
-
-def minimum_detectable_difference(
-    standard_error: float, *, confidence: float = 0.95, power: float = 0.8, questions: float = math.inf
-) -> float:
-    """The smallest true difference that a two-sided t test at `confidence` finds with probability `power`.
-
-    `standard_error` is estimated from `questions` questions, which costs twice.  The test statistic is then a
-    noncentral t, whose centre must be such that it passes the critical value in `power` of cases (Johnson and Welch
-    1940); and the estimate is a little too small on average, by the factor c4 (Holtzman 1950), which is taken out.  Of
-    infinitely many questions both vanish: (z(1 - alpha/2) + z(power)) errors, as Cohen (1988) has it.
-    """
-    return _detectable_errors(confidence, power, questions) * standard_error
-
-
-@functools.lru_cache(maxsize=256)
-def _detectable_errors(confidence: float, power: float, questions: float) -> float:
-    """`minimum_detectable_difference` of a standard error of 1."""
-    critical = t_quantile((1 + confidence) / 2, questions - 1)
-    if math.isinf(questions):
-        return critical + t_quantile(power, math.inf)
-    from scipy.special import nctdtrinc
-
-    degrees = questions - 1
-    c4 = math.sqrt(2 / degrees) * math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2))
-    return float(nctdtrinc(degrees, 1 - power, critical)) / c4
 
 
 def batches(total: int, *, size: int = 500) -> list[slice]:
