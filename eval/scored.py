@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,11 @@ class ItemColumns:
             values=np.array([np.nan if item.value is None else item.value for item in items], dtype=np.float64),
         )
 
+    @functools.cached_property
+    def runs(self) -> tuple[str, ...]:
+        """The run that gave each item, where runs are pooled."""
+        return tuple(run_of(question) for question, _ in self.places)
+
     def within(self, slice_name: str) -> NDArray[np.bool_]:
         """Which items belong to `all`, `turn1`, `turn2` or a category."""
         if slice_name == "all":
@@ -113,6 +118,9 @@ class ScoredModel:
     in it."""
     oracle: str = ""
     """Of an oracle what it knows that no system could; empty for what is fair."""
+    runs: Mapping[str, str] = field(default_factory=dict)
+    """Of a pooled model what answered in each run, by the run's name: the key of its weights, or of its answers where
+    nothing was trained for it.  Runs with one key are one run repeated.  Empty for a single run."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "row", self.row or self.model)
@@ -135,3 +143,16 @@ def pooled_question(question_id: str, run: str) -> str:
 def question_of(question_id: str) -> str:
     """The question, whichever run answered it: what intervals are clustered by."""
     return question_id.rsplit("@", 1)[0]
+
+
+def run_of(question_id: str) -> str:
+    """The run that answered, of a question among pooled runs."""
+    return question_id.rsplit("@", 1)[-1]
+
+
+def draws_of(*models: ScoredModel) -> tuple[str, ...]:
+    """The runs that all of these pooled models have, one of each that differ in the weights of none of them."""
+    shared = [run for run in models[0].runs if all(run in model.runs for model in models)]
+    by_weights = {tuple(model.runs[run] for model in models): run for run in reversed(shared)}
+    kept = {*by_weights.values()}
+    return tuple(run for run in shared if run in kept)

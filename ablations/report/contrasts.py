@@ -1,7 +1,7 @@
 """What fusion and merging are asked for: every merge less its best target, every fused model less SFT.
 
-Paired by question, seeds pooled, each row with its interval, its sign-flip p-value, Holm's correction over the rows of
-one table and benchmark, and the difference that these questions would have shown.
+Paired by question, seeds pooled, each row with its interval, its p-value, Holm's correction over the rows of one table
+and benchmark, and the difference that would have been marked; over draws and questions where there are draws enough.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pandas as pd
 
 from ablations.studies.measures import measures_of, where
 from ablations.studies.pooling import PooledRow, counterpart
+from ablations.studies.replication import Runs, covers
 from eval.report.comparisons import FAMILY_LEVEL, Comparison, common, compared
 from eval.report.sections import Entry, Section
 from eval.report.tables import DAGGER, Heading, rounded
@@ -80,7 +81,7 @@ def best_target(row: PooledRow, rows: Sequence[PooledRow], measure: Heading) -> 
     best, highest = None, float("-inf")
     for settings in targets.values():
         other = counterpart(row, settings)
-        values = common(other.scored, row.scored, measure.metric, measure.slice)[1] if other else np.empty(0)
+        values = common(other.scored, row.scored, measure.metric, measure.slice).first if other else np.empty(0)
         if values.size and values.mean() > highest:
             best, highest = other, float(values.mean())
     return best
@@ -89,11 +90,12 @@ def best_target(row: PooledRow, rows: Sequence[PooledRow], measure: Heading) -> 
 def contrast_table(found: Sequence[Contrast]) -> pd.DataFrame:
     """One line per contrast, as contrasts.csv keeps them."""
     names = ["table", "model", "minus", "benchmark", "metric", "slice"]
-    numbers = ["difference", "low", "high", "p", "p_holm", "smallest", "n"]
+    numbers = ["difference", "low", "high", "p", "p_holm", "smallest", "n", "draws", "interval", "family"]
     return pd.DataFrame(
         [
             (c.table, c.row.label, c.other.label, c.measure.benchmark, c.measure.metric, c.measure.slice,
-             ends.value, ends.low, ends.high, c.found.p, c.found.p_holm, c.found.smallest, ends.n)
+             ends.value, ends.low, ends.high, c.found.p, c.found.p_holm, c.found.smallest, ends.n,
+             c.found.sampled.draws, c.found.sampled.over, c.found.family)
             for c in found
             for ends in [c.found.difference]
         ],
@@ -101,7 +103,7 @@ def contrast_table(found: Sequence[Contrast]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def contrast_sections(found: Sequence[Contrast], bootstrap: Bootstrap) -> list[Section]:
+def contrast_sections(found: Sequence[Contrast], runs: Runs, bootstrap: Bootstrap) -> list[Section]:
     """The tables as parts of the page."""
     sections = []
     for table, note in _NOTES.items():
@@ -109,9 +111,10 @@ def contrast_sections(found: Sequence[Contrast], bootstrap: Bootstrap) -> list[S
         if not chosen:
             continue
         columns = ("Model", "Minus", "Benchmark", "Difference", "95% interval", "p", "p after Holm", "Would mark", "n")
+        said = covers({c.row.label: c.found.sampled.draws for c in chosen}, runs, bootstrap)
         below = (
             note,
-            f"Paired by question, seeds pooled; {bootstrap.confidence:.0%} interval by bootstrap over questions;"
+            f"Paired by question, seeds pooled; {bootstrap.confidence:.0%} interval {said.intervals}. {said.tests};"
             f" {DAGGER} at most {FAMILY_LEVEL:.0%} after Holm's correction over the rows of one benchmark. Would mark:"
             " the smallest true difference that would get its mark in 8 of 10 cases; empty where none can be told.",
         )

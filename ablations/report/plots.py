@@ -16,12 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablations.studies.measures import measures_of
-from ablations.studies.pooling import PooledRow
-from eval.benchmarks import metric_of
+from ablations.studies.pooling import PooledRow, pooled_mean
 from eval.report.plots import COLOURS, MOST_ROWS, OTHER, framed, hint, listed, widest
 from eval.report.tables import Heading, rounded
-from eval.scored import GROUPS, ScoredModel, question_of
-from eval.scores.intervals import Bootstrap, Interval, mean_interval
+from eval.scored import GROUPS, ScoredModel
+from eval.scores.intervals import Bootstrap, Interval
 
 # Of text within coloured squares: beside white and black, which in the page are those of the reader's mode.
 _LIGHT, _DARK = "#fefefe", "#010101"
@@ -30,11 +29,10 @@ RULE = "merge rule"  # the axis that the merge rules of one cell span
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One setting of the swept axes, with the question and the value of every item scored there, in table units."""
+    """A model under one setting of the swept axes."""
 
     axes: Mapping[str, str]
-    questions: tuple[str, ...]
-    values: np.ndarray
+    scored: ScoredModel
 
 
 def heat_maps(rows: Sequence[PooledRow], models: Sequence[str], bootstrap: Bootstrap) -> dict[str, Figure]:
@@ -48,11 +46,10 @@ def heat_maps(rows: Sequence[PooledRow], models: Sequence[str], bootstrap: Boots
         groups = {model: [row for row in own if row.model == model] for model in models}
         groups = groups or {"merged": [row for row in own if row.scored.group == "Merged"]}
         for model, chosen in groups.items():
-            points = _points(chosen, measure, with_rule=not models)
+            points = _points(chosen, with_rule=not models)
             axes = [axis for axis in _names(points) if len({point.axes.get(axis) for point in points}) > 1]
             for first, second in itertools.combinations(axes, 2):
-                whole = metric_of(measure.benchmark, measure.metric).whole
-                figure = _heat_map(points, first, second, f"{model}: {measure.title}", bootstrap, whole)
+                figure = _heat_map(points, first, second, f"{model}: {measure.title}", measure, bootstrap)
                 if figure is not None:
                     found[f"{_file(measure)}_{model}_{first}_by_{second}".replace("/", "_").replace(" ", "_")] = figure
     return found
@@ -62,7 +59,7 @@ def seed_spread(rows: Sequence[PooledRow]) -> dict[str, Figure]:
     """For each benchmark every model that seeds change: the pooled estimate, its interval, and each seed's value."""
     found = {}
     for measure in measures_of(row.scored for row in rows):
-        own = [row for row in rows if row.scored.benchmark == measure.benchmark and _weights(row) > 1]
+        own = [row for row in rows if row.scored.benchmark == measure.benchmark and row.draws > 1]
         own = sorted(own, key=lambda row: -(_value(row.scored, measure) or 0))[:MOST_ROWS]
         own = sorted(own, key=lambda row: (GROUPS.index(row.scored.group), rows.index(row)))
         if not own:
@@ -121,34 +118,28 @@ def layer_weights(table: pd.DataFrame) -> pd.DataFrame:
     return wide.reindex(index=order, columns=list(dict.fromkeys(rows["target"])))
 
 
-def _points(rows: Sequence[PooledRow], measure: Heading, *, with_rule: bool) -> list[Point]:
+def _points(rows: Sequence[PooledRow], *, with_rule: bool) -> list[Point]:
     found = []
     rules = {row.model for row in rows}
     # Where the rule is swept, every rule has settings of its own, and the axis is there already.
     span = with_rule and any(len({r.model for r in rows if r.axes == row.axes}) > 1 for row in rows) and len(rules) > 1
     for row in rows:
-        columns = row.scored.columns.get(measure.metric)
-        if columns is None:
-            continue
-        kept = columns.within(measure.slice) & ~np.isnan(columns.values)
         axes = {**row.axes, RULE: row.model} if span else dict(row.axes)
-        questions = tuple(question_of(q) for q, keep in zip(columns.questions, kept, strict=True) if keep)
-        scale = metric_of(measure.benchmark, measure.metric).scale
-        found.append(Point(axes=axes, questions=questions, values=scale * columns.values[kept]))
+        found.append(Point(axes=axes, scored=row.scored))
     return found
 
 
 def _heat_map(
-    points: Sequence[Point], first: str, second: str, title: str, bootstrap: Bootstrap, whole: float | None
+    points: Sequence[Point], first: str, second: str, title: str, measure: Heading, bootstrap: Bootstrap
 ) -> Figure | None:
     down, across = (list(dict.fromkeys(point.axes.get(axis, "") for point in points)) for axis in (first, second))
     found: dict[tuple[int, int], Interval] = {}
     counts: dict[tuple[int, int], int] = {}
     for (y, left), (x, top) in itertools.product(enumerate(down), enumerate(across)):
         here = [p for p in points if p.axes.get(first, "") == left and p.axes.get(second, "") == top]
-        if any(len(p.values) for p in here):
-            values = np.concatenate([p.values for p in here])
-            found[y, x] = mean_interval(values, [q for p in here for q in p.questions], bootstrap, whole=whole)
+        mean = pooled_mean([p.scored for p in here], measure.metric, measure.slice, bootstrap) if here else None
+        if mean is not None:
+            found[y, x] = mean
             counts[y, x] = len(here)
     if len(found) < 4:
         return None
@@ -194,10 +185,6 @@ def _fill(axes: Axes, grid: np.ndarray, texts: Sequence[Sequence[str]], *, low: 
 
 def _names(points: Sequence[Point]) -> list[str]:
     return list(dict.fromkeys(axis for point in points for axis in point.axes))
-
-
-def _weights(row: PooledRow) -> int:
-    return len({cell.weights.get(row.model, str(cell.seed)) for cell, _ in row.runs.values()})
 
 
 def _value(scored: ScoredModel, measure: Heading) -> float | None:

@@ -16,8 +16,10 @@ from ablations.report.origins import artifact, artifacts_section, cells_section
 from ablations.report.plots import coefficient_map, heat_maps, seed_spread
 from ablations.report.published import Published, compare_section, comparison, shapes
 from ablations.studies import STUDIES
-from ablations.studies.findings import answers, findings_section, write_findings
+from ablations.studies.findings import answers, findings_section, reading, write_findings
 from ablations.studies.pooling import PooledRow, counterpart, long_table, pooled
+from ablations.studies.replication import Runs, covers, runs_of
+from eval.report.covers import Covers
 from eval.report.made import made_now
 from eval.report.plots import svg
 from eval.report.sections import Section, as_markdown
@@ -46,10 +48,11 @@ def write_pooled_report(
     out.mkdir(parents=True, exist_ok=True)
     studied, links, said = _studies(cells, bootstrap, out)
     rows = pooled(cells, bootstrap)
+    runs = runs_of(cells)
     references = _references(rows)
 
     def sections(table: pd.DataFrame) -> Sequence[Section]:
-        below = [*studied, *_contrasts(rows, bootstrap, out), *_plots(rows, models, bootstrap, out)]
+        below = [*studied, *_contrasts(rows, runs, bootstrap, out), *_plots(rows, models, runs, bootstrap, out)]
         if published is not None:
             below.append(_beside(published, table, out))
         return [*below, *_precisions(rows), cells_section(cells, where, out), *artifacts_section(cells, out)]
@@ -65,9 +68,14 @@ def write_pooled_report(
         reference_of=lambda model, other: references.get((model, other)),
         sections=sections,
         remarks=shortfall_notes(_artifacts(cells)),
+        covers=_covers(rows, runs, bootstrap),
     )
     (out / "scores.csv").write_text(table_csv(long_table(cells)), encoding="utf-8")
     return table
+
+
+def _covers(rows: Sequence[PooledRow], runs: Runs, bootstrap: Bootstrap) -> Covers:
+    return covers({row.label: row.draws for row in rows}, runs, bootstrap)
 
 
 def _artifacts(cells: Sequence[Cell]) -> list[tuple[StageRecord, Path]]:
@@ -97,29 +105,33 @@ def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[li
         own = [cell for cell in cells if cell.study == name]
         findings = study.analyse(own, bootstrap)
         also = study.also(own, bootstrap) if study.also else ()
-        print(visible(write_findings(name, study, findings, out, also=also), lines=True))
-        sections.append(findings_section(study, findings))
+        below = reading(findings, runs_of(own), bootstrap)
+        print(visible(write_findings(name, study, findings, out, below=below, also=also), lines=True))
+        sections.append(findings_section(study, findings, below=[line for line in below if line]))
         links[f"findings of {name}"] = f"findings-{name}.md"
         said += answers(study, findings)
     return sections, links, said
 
 
-def _contrasts(rows: Sequence[PooledRow], bootstrap: Bootstrap, out: Path) -> list[Section]:
+def _contrasts(rows: Sequence[PooledRow], runs: Runs, bootstrap: Bootstrap, out: Path) -> list[Section]:
     found = contrasts(rows, bootstrap)
-    sections = contrast_sections(found, bootstrap)
+    sections = contrast_sections(found, runs, bootstrap)
     (out / "contrasts.csv").write_text(table_csv(contrast_table(found)), encoding="utf-8")
     (out / "contrasts.md").write_text("\n".join(as_markdown(section) for section in sections))
     return sections
 
 
-def _plots(rows: Sequence[PooledRow], models: Sequence[str], bootstrap: Bootstrap, out: Path) -> list[Section]:
+def _plots(
+    rows: Sequence[PooledRow], models: Sequence[str], runs: Runs, bootstrap: Bootstrap, out: Path
+) -> list[Section]:
     maps, spread = heat_maps(rows, models, bootstrap), seed_spread(rows)
     coefficients, notes = _coefficients(rows)
+    said = _covers([row for row in rows if row.draws > 1], runs, bootstrap).intervals
     parts = {
         "Axes together": (maps, ("Means over questions and over everything that is not on the two axes, with their"
                                  " intervals. Colours span the values of one map, however near: read the intervals.",)),
-        "Seeds": (spread, ("Circle: one seed. Line: the pooled estimate. Bar: its interval over questions, which does"
-                           " not contain what other seeds would give.",)),
+        "Seeds": (spread, (f"Circle: one seed. Line: the pooled estimate. Bar: its interval {said}. An interval over"
+                           " questions only does not contain what other seeds would give.",)),
         "Merge coefficients": (coefficients, (*notes,)),
     }  # fmt: skip
     return [

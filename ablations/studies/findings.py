@@ -8,51 +8,85 @@ from pathlib import Path
 
 import pandas as pd
 
+from ablations.studies.replication import Runs, covers
 from ablations.studies.study import Finding, Study
 from eval.benchmarks import metric_of
 from eval.markdown import inert, markdown_table
+from eval.report.comparisons import FAMILY_LEVEL
 from eval.report.sections import Entry, Section
 from eval.report.tables import rounded
+from eval.scores.intervals import Bootstrap
 from eval.spreadsheet import table_csv
 
+_COLUMNS = ("Arm", "Less", "Benchmark", "Difference", "Interval", "p after Holm", "Smallest")
 
-def write_findings(name: str, study: Study, findings: Sequence[Finding], out: Path, *, also: Sequence[str] = ()) -> str:
-    """Write findings-<name>.csv and findings-<name>.md into `out`; return the page, which ends in the lines `also`."""
+
+def write_findings(
+    name: str,
+    study: Study,
+    findings: Sequence[Finding],
+    out: Path,
+    *,
+    below: Sequence[str] = (),
+    also: Sequence[str] = (),
+) -> str:
+    """Write findings-<name>.csv and findings-<name>.md into `out`; return the page.
+
+    The sentences `below` stand under its table (`reading`), and it ends in the lines `also`.
+    """
     columns = [field.name for field in dataclasses.fields(Finding) if field.name != "axes"]
     rows = [{name: getattr(found, name) for name in columns} | dict(found.axes) for found in findings]
     columns += dict.fromkeys(axis for found in findings for axis in found.axes)
     table = table_csv(pd.DataFrame(rows, columns=columns))
     (out / f"findings-{name}.csv").write_text(table, encoding="utf-8")
-    page = "\n".join([f"# {study.question}", "", *_claim(study, findings), "", *_table(findings), *also])
+    page = "\n".join([f"# {study.question}", "", *_claim(study, findings), "", *_table(findings), "", *below, *also])
     (out / f"findings-{name}.md").write_text(page + "\n")
     return page
 
 
-def findings_section(study: Study, findings: Sequence[Finding]) -> Section:
+def findings_section(study: Study, findings: Sequence[Finding], *, below: Sequence[str] = ()) -> Section:
     """What a study found, as a part of the report's page."""
-    rows = []
-    for found in findings:
-        if found.whole:
-            interval = _interval(found).strip(" []")
-            numbers = [(f"{p:.3g}" if p is not None else "—", p) for p in (found.p, found.p_holm)]
-            rows.append(
-                [
-                    Entry(text=found.arm),
-                    Entry(text=found.reference),
-                    Entry(text=f"{found.where} {found.metric}"),
-                    Entry(text=_signed(found.difference, found), number=found.difference),
-                    Entry(text=interval),
-                    *(Entry(text=text, number=p) for text, p in numbers),
-                ]
-            )
-    columns = ("Arm", "Minus", "Benchmark", "Difference", "Interval", "p", "p after Holm")
+    rows = [
+        [
+            Entry(text=found.arm),
+            Entry(text=found.reference),
+            Entry(text=f"{found.where} {found.metric}"),
+            Entry(text=_signed(found.difference, found), number=found.difference),
+            Entry(text=_interval(found).strip(" []")),
+            Entry(text=_probability(found.p_holm), number=found.p_holm),
+            Entry(text=rounded(found.smallest, _decimals(found)), number=found.smallest),
+        ]
+        for found in findings
+        if found.whole
+    ]
+    claim = tuple(line.removeprefix("- ").replace("**", "") for line in _claim(study, findings) if line)
     return Section(
         title=study.question,
-        notes=tuple(line.removeprefix("- ").replace("**", "") for line in _claim(study, findings) if line),
-        columns=columns,
-        numeric=frozenset({"Difference", "p", "p after Holm"}),
+        notes=(*claim, *below),
+        columns=_COLUMNS,
+        numeric=frozenset({"Difference", "p after Holm", "Smallest"}),
         rows=rows,
     )
+
+
+def reading(findings: Sequence[Finding], runs: Runs, bootstrap: Bootstrap) -> list[str]:
+    """How the table of findings is read: what its intervals cover, which family was corrected, what could be seen."""
+    whole = [found for found in findings if found.whole]
+    if not whole:
+        return []
+    said = covers({f"{found.arm} on {found.where}": found.draws for found in whole}, runs, bootstrap)
+    family = whole[0].family
+    parts = len(findings) - len(whole)
+    slices = f" The {parts} of slices, in the CSV file, are another family." if parts else ""
+    return [
+        f"Paired by question and seed; brackets: {bootstrap.confidence:.0%} interval {said.intervals}. {said.tests}.",
+        "",
+        f"p after Holm's correction over {_counted(family)} of whole benchmarks in this study, of every arm by every"
+        f" measure, the claim among them; each study is a family of its own.{slices}",
+        "",
+        f"Smallest: the true difference that would have p after Holm of at most {FAMILY_LEVEL:.0%} in 8 of 10 cases; a"
+        " smaller one that has not is no sign of equality.",
+    ]
 
 
 def answers(study: Study, findings: Sequence[Finding]) -> list[str]:
@@ -79,22 +113,32 @@ def _words(found: Finding) -> str:
     if found.p_holm is not None:
         sentence += f", p {found.p_holm:.3g} after Holm"
     if found.smallest is not None:
-        sentence += f"; these questions would mark {rounded(found.smallest, _decimals(found))} in 8 of 10 cases"
+        sentence += f"; {rounded(found.smallest, _decimals(found))} would be marked in 8 of 10 cases"
     return sentence + "."
 
 
 def _table(findings: Sequence[Finding]) -> list[str]:
-    rows = []
-    for found in findings:
-        if found.whole:
-            values = [f"{p:.3g}" if p is not None else "—" for p in (found.p, found.p_holm)]
-            difference = f"{_signed(found.difference, found)}{_interval(found)}"
-            rows.append([found.arm, found.reference, f"{found.where} {found.metric}", difference, *values])
-    return [
-        *markdown_table(("arm", "less", "benchmark", "difference", "p", "p after Holm"), rows),
-        "",
-        "Paired by question and seed; brackets: 95% interval by bootstrap over questions; slices in the CSV file.",
+    rows = [
+        [
+            found.arm,
+            found.reference,
+            f"{found.where} {found.metric}",
+            f"{_signed(found.difference, found)}{_interval(found)}",
+            _probability(found.p_holm),
+            rounded(found.smallest, _decimals(found)),
+        ]
+        for found in findings
+        if found.whole
     ]
+    return markdown_table(("arm", "less", "benchmark", "difference", "p after Holm", "smallest"), rows)
+
+
+def _counted(family: int) -> str:
+    return "one comparison" if family == 1 else f"all {family} comparisons"
+
+
+def _probability(p: float | None) -> str:
+    return "—" if p is None else f"{p:.3g}"
 
 
 def _interval(found: Finding) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,8 +11,9 @@ import pandas as pd
 
 from ablations.cell import Cell, read_scored
 from eval.benchmarks import metric_of
-from eval.scored import ItemColumns, JudgedBy, ScoredModel, pooled_question
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scored import ItemColumns, JudgedBy, ScoredModel, draws_of, pooled_question
+from eval.scores.crossed import FEWEST_RUNS, crossed_mean
+from eval.scores.intervals import Bootstrap, Interval, mean_interval
 from eval.scores.metric_row import MetricRow
 from eval.spreadsheet import read_csv
 
@@ -38,6 +40,11 @@ class PooledRow:
     """Its seeds pooled, under its label."""
     runs: Mapping[int, tuple[Cell, ScoredModel]]
     """What each seed's cell gave, in the seeds' order."""
+
+    @property
+    def draws(self) -> int:
+        """How many of its runs differ in weights."""
+        return len(draws_of(self.scored))
 
     @property
     def label(self) -> str:
@@ -123,8 +130,8 @@ def _indifferent(axis: str, runs: Sequence[tuple[Cell, Hashable]]) -> bool:
 
 
 def pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootstrap) -> ScoredModel:
-    """One model from its runs.  A model whose weights no seed changes (the pivot) still answers once for each seed, so
-    that it can be paired with those that do; its own metrics are those of one run."""
+    """One model from its runs.  A model whose weights no seed changes (a given pivot) still answers once for each seed,
+    so that it can be paired with those that do; its own metrics are those of one run."""
     by_seed = {cell.seed: (cell, scored) for cell, scored in reversed(runs)}
     kept = [by_seed[seed] for seed in sorted(by_seed)]
     first = kept[0][1]
@@ -133,12 +140,48 @@ def pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootstr
         for cell, scored in kept
         for item in scored.items
     )
-    pooled_model = replace(first, model=name, items=items, judged=_judging(name, kept))
-    if len({cell.weights.get(scored.model, str(cell.seed)) for cell, scored in kept}) > 1:
+    keys = {str(cell.seed): cell.weights.get(scored.model) or _answers(scored) for cell, scored in kept}
+    pooled_model = replace(first, model=name, items=items, judged=_judging(name, kept), runs=keys)
+    if len(set(keys.values())) > 1:
         every = [scored for _, scored in kept]
-        metrics = tuple(_pooled_metric(row, pooled_model.columns, every, bootstrap) for row in first.metrics)
+        metrics = tuple(_pooled_metric(row, pooled_model, every, bootstrap) for row in first.metrics)
         return replace(pooled_model, metrics=metrics)
     return pooled_model
+
+
+def _answers(scored: ScoredModel) -> str:
+    """A key of what a model scored, for those that are no weights (an ensemble, the mean of the targets)."""
+    said = repr([(item.metric, item.question_id, item.turn, item.value) for item in scored.items])
+    return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
+
+
+def pooled_mean(models: Sequence[ScoredModel], metric_name: str, part: str, bootstrap: Bootstrap) -> Interval | None:
+    """The mean over the items of pooled models (one, or several that are averaged over), in the unit of scores.csv.
+
+    The interval is over runs and questions where each model has FEWEST_RUNS runs that differ in weights, a repeated
+    run left out; else over questions.  None where nothing was scored.
+    """
+    draws = [draws_of(model) for model in models]
+    crossed = all(len(own) >= FEWEST_RUNS for own in draws)
+    values: list[float] = []
+    runs: list[str] = []
+    questions: list[str] = []
+    for model, own in zip(models, draws, strict=True):
+        columns = model.columns.get(metric_name) or ItemColumns.of([])
+        for place in np.flatnonzero(columns.within(part) & ~np.isnan(columns.values)):
+            if not crossed or columns.runs[place] in own:
+                values.append(columns.values[place])
+                runs.append(columns.runs[place])
+                questions.append(columns.questions[place])
+    if not values:
+        return None
+    metric = metric_of(models[0].benchmark, metric_name)
+    scaled = metric.scale * np.array(values)
+    if crossed and len(set(questions)) > 1 and len(set(runs)) >= FEWEST_RUNS:
+        found = crossed_mean(scaled, runs, questions, confidence=bootstrap.confidence, ends=metric.ends).mean
+        if found.low is not None:
+            return found
+    return mean_interval(scaled, questions, bootstrap, ends=metric.ends)
 
 
 def _judging(name: str, runs: Sequence[tuple[Cell, ScoredModel]]) -> JudgedBy | None:
@@ -150,23 +193,14 @@ def _judging(name: str, runs: Sequence[tuple[Cell, ScoredModel]]) -> JudgedBy | 
 
 
 def _pooled_metric(
-    row: MetricRow, items: Mapping[str, ItemColumns], runs: Sequence[ScoredModel], bootstrap: Bootstrap
+    row: MetricRow, pooled_model: ScoredModel, runs: Sequence[ScoredModel], bootstrap: Bootstrap
 ) -> MetricRow:
-    columns = items.get(row.metric) or ItemColumns.of([])
-    within = columns.within(row.slice)
-    scored = np.flatnonzero(within & ~np.isnan(columns.values))
-    if len(scored):
-        groups = [columns.questions[place] for place in scored]
-        metric = metric_of(row.benchmark, row.metric)
-        found = mean_interval(metric.scale * columns.values[scored], groups, bootstrap, whole=metric.whole)
+    found = pooled_mean([pooled_model], row.metric, row.slice, bootstrap)
+    if found is not None:
+        columns = pooled_model.columns[row.metric]
+        unscored = int((columns.within(row.slice) & np.isnan(columns.values)).sum())
         return replace(
-            row,
-            value=found.value,
-            low=found.low,
-            high=found.high,
-            n=found.n,
-            unscored=int(within.sum()) - len(scored),
-            reason=None,
+            row, value=found.value, low=found.low, high=found.high, n=found.n, unscored=unscored, reason=None
         )
     # A metric that is no mean over items (a standard error, a length-controlled fit): the mean over the runs.
     same = [m for scored in runs for m in scored.metrics if (m.metric, m.slice) == (row.metric, row.slice)]

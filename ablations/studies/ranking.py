@@ -1,4 +1,9 @@
-"""Whether two settings put the models in the same order: Spearman's correlation over models, question by question."""
+"""Whether two settings put the models in the same order: Spearman's correlation over models.
+
+It has no interval.  The noise of the questions makes two orders look less alike than they are, and drawing the
+questions anew adds as much noise again: for 12 models of one true order, 1.5 rating points of noise and means .3 apart,
+a percentile interval over 80 questions never once held the true correlation of 1 in 200 simulations, over 645 neither.
+"""
 
 from __future__ import annotations
 
@@ -16,27 +21,14 @@ from eval.markdown import markdown_table
 from eval.report.tables import Heading
 from eval.scored import ItemColumns, ScoredModel
 from eval.scores.agreement import spearman
-from eval.scores.intervals import Bootstrap, Interval, percentile_interval, resample_counts
+from eval.scores.intervals import Bootstrap
 
 
-def rank_agreement(first: NDArray[np.float64], second: NDArray[np.float64], bootstrap: Bootstrap) -> Interval | None:
-    """Spearman's correlation of the models' means under two settings, `first` and `second` [models, questions].
-
-    The interval resamples the questions, which both settings share; models are taken as they are.  None where a
-    setting gives all models one mean.
-    """
-    models, questions = first.shape
-    even = np.ones(models)
-    value = spearman(first.mean(1), second.mean(1), even)
-    if math.isnan(value):
-        return None
-    if questions < 2:
-        return Interval(value=value, low=None, high=None, n=models)
-    counts = resample_counts(questions, bootstrap)
-    drawn = zip(counts @ first.T, counts @ second.T, strict=True)
-    draws = np.array([spearman(left, right, even) for left, right in drawn])
-    low, high = percentile_interval(draws[~np.isnan(draws)], bootstrap.confidence)
-    return Interval(value=value, low=low, high=high, n=models)
+def rank_agreement(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
+    """Spearman's correlation of the models' means under two settings, `first` and `second` [models, questions]; None
+    where a setting gives all models one mean."""
+    value = float(spearman(first.mean(1), second.mean(1), np.ones(len(first))))
+    return None if math.isnan(value) else value
 
 
 def ranking_table(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
@@ -62,11 +54,12 @@ def ranking_table(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
             if not questions:
                 continue
             ours, theirs = (np.array([[given[m][q] for q in questions] for m in models]) for given in (first, second))
-            found = rank_agreement(ours, theirs, bootstrap)
+            found = rank_agreement(ours, theirs)
             rows.append([one, other, measure.title, _spelt(found), str(len(models)), str(len(questions))])
     return [
         "",
-        "Do they rank the models alike?  Spearman's correlation over models, interval by resampling questions:",
+        "Do they rank the models alike?  Spearman's correlation over models.  It has no interval: the noise of the"
+        " questions lowers it, and no interval over questions holds the true one as often as it says.",
         "",
         *markdown_table(("one", "other", "benchmark", "correlation", "models", "questions"), rows),
     ]
@@ -81,8 +74,5 @@ def _by_question(scored: ScoredModel, measure: Heading) -> Mapping[str, float]:
     return {question: float(np.mean(found)) for question, found in values.items()}
 
 
-def _spelt(found: Interval | None) -> str:
-    if found is None:
-        return "undefined: all models score alike"
-    interval = "" if found.low is None else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f"{found.value:.2f}{interval}"
+def _spelt(found: float | None) -> str:
+    return "undefined: all models score alike" if found is None else f"{found:.2f}"

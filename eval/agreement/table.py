@@ -118,8 +118,8 @@ def as_markdown(rows: Sequence[AgreementRow], bootstrap: Bootstrap) -> str:
         cells = [_cell(found[name].found) if name in found else "" for name in names]
         lines.append([first, other, str(some.items), str(pairs), *cells])
     note = (
-        f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples,"
-        f" seed {bootstrap.seed})."
+        f"Brackets: {bootstrap.confidence:.0%} interval over questions: score intervals for agreement, the jackknife on"
+        " Fisher's z for the rest, which has none below three questions, nor at full agreement."
     )
     said = [
         f"{inert(row.first)} on {row.items} shared {row.kind}s: Fleiss' kappa {_cell(row.found)}.\n" for row in whole

@@ -124,7 +124,7 @@ class LMEvalHarness:
                 [item.value for item in items],
                 range(len(items)),
                 bootstrap,
-                whole=metric_of_task(metric).whole,
+                ends=metric_of_task(metric).ends,
             )
             for (metric, task), items in cells.items()
         ]

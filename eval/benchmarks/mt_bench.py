@@ -204,7 +204,13 @@ class LoadedMTBench(JudgedAlone):
             slices[category] = [score for score in scores if score.category == category]
         return [
             mean_row(
-                self.name, "rating", name, [row.value for row in rows], [row.question_id for row in rows], bootstrap
+                self.name,
+                "rating",
+                name,
+                [row.value for row in rows],
+                [row.question_id for row in rows],
+                bootstrap,
+                ends=RATING.ends,
             )
             for name, rows in slices.items()
         ]

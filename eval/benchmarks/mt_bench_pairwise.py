@@ -67,11 +67,11 @@ class MTBenchPairwise:
             shown=(("all", "same in both orders %"),),
             proportion=True,
         ),
-        Metric(name="first_position_bias", unit="percent", sense=0, decimals=1),
+        Metric(name="first_position_bias", unit="percent", sense=0, decimals=1, between=(-100.0, 100.0)),
         Metric(name="pairwise_wins", unit="count", decimals=0),
         Metric(name="pairwise_ties", unit="count", sense=0, decimals=0),
         Metric(name="pairwise_losses", unit="count", sense=-1, decimals=0),
-        Metric(name="pairwise_win_rate_fastchat", unit="percent", decimals=1),
+        Metric(name="pairwise_win_rate_fastchat", unit="percent", decimals=1, proportion=True),
     )
 
     questions: str | None = None

@@ -59,9 +59,9 @@ def pairwise_rows(name: str, pairs: Sequence[GamePair], bootstrap: Bootstrap) ->
     scored = [found for found in signs if found is not None]
     questions = [pair.question.id for pair in pairs]
 
-    def mean(metric: str, value: Callable[[int, int], float], *, whole: float | None = 100.0) -> MetricRow:
+    def mean(metric: str, value: Callable[[int, int], float], *, ends: tuple[float, float] = (0.0, 100.0)) -> MetricRow:
         values = [None if found is None else 100 * value(*found) for found in signs]
-        return mean_row("mt_bench_pairwise", metric, name, values, questions, bootstrap, whole=whole)
+        return mean_row("mt_bench_pairwise", metric, name, values, questions, bootstrap, ends=ends)
 
     def count(metric: str, holds: Callable[[int, int], bool]) -> MetricRow:
         return MetricRow(
@@ -80,5 +80,5 @@ def pairwise_rows(name: str, pairs: Sequence[GamePair], bootstrap: Bootstrap) ->
         count("pairwise_losses", lambda first, second: first == second == -1),
         mean("position_consistency", lambda first, second: first == second),
         # The model is A in the first game and B in the second.
-        mean("first_position_bias", lambda first, second: (first - second) / 2, whole=None),
+        mean("first_position_bias", lambda first, second: (first - second) / 2, ends=(-100.0, 100.0)),
     ]

@@ -13,11 +13,11 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from eval.report.answers_page import anchors
+from eval.report.covers import Covers
 from eval.report.leaderboard_files import judging
 from eval.report.sections import Section, as_html, escaped, figure, framed, header
 from eval.report.tables import DAGGER, LeaderboardRow, TableCell, costs_known, percents, rounded
 from eval.scored import GROUPS
-from eval.scores.intervals import Bootstrap
 
 _STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 _SORT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
@@ -33,7 +33,8 @@ def page(
     links: Mapping[str, str],
     sections: Sequence[Section],
     *,
-    bootstrap: Bootstrap,
+    confidence: float,
+    covers: Covers,
     headlines: Sequence[str],
     made: Mapping[str, str],
 ) -> str:
@@ -56,7 +57,7 @@ def page(
         f"<style>\n{_STYLE}</style></head>\n"
         f"<body><h1>{escaped(title)}</h1>\n{found}{facts}\n"
         f"<nav>{anchors(links)}</nav>\n{f'<nav>{anchors(contents)}</nav>' if contents else ''}\n"
-        f"{_leaderboard(rows, answers='answers.html' in links.values())}\n{_legend(rows, bootstrap)}\n"
+        f"{_leaderboard(rows, answers='answers.html' in links.values())}\n{_legend(rows, confidence, covers)}\n"
         f'<div class="notes">{remarks}</div>\n{figures}\n{below}\n<script>{_SORT}</script></body></html>\n'
     )
 
@@ -114,13 +115,13 @@ def _ends_of_difference(cell: TableCell) -> str:
     return f" ({' to '.join(rounded(bound, cell.heading.decimals, sign=True) for bound in bounds)})"
 
 
-def _legend(rows: Sequence[LeaderboardRow], bootstrap: Bootstrap) -> str:
+def _legend(rows: Sequence[LeaderboardRow], level: float, covers: Covers) -> str:
     """What the table above shows, by an example of each thing that is in it."""
     columns = zip(*(row.cells for row in rows), strict=True)
     cells = [cell for column in columns for cell in column if cell.value is not None]
     if not cells:
         return ""
-    confidence = f"{bootstrap.confidence:.0%} interval"
+    confidence = f"{level:.0%} interval"
     ranked = next((cell for cell in cells if cell.rank == 1), None)
     first = ranked or cells[0]
     compared = next((cell for cell in [first, *cells] if cell.difference is not None and cell.heading.ranked), None)
@@ -131,8 +132,7 @@ def _legend(rows: Sequence[LeaderboardRow], bootstrap: Bootstrap) -> str:
     meant = [(sample, f"the estimate, here under {first.heading.title}{best}")]
     if first.low is not None:
         ends = f"{rounded(first.low, decimals)} to {rounded(first.high, decimals)}"
-        how = f"bootstrap over questions, {bootstrap.resamples:,} resamples, seed {bootstrap.seed}"
-        meant.append((ends, f"its {confidence}: {how}"))
+        meant.append((ends, f"its {confidence} {covers.intervals}"))
     if compared is not None:
         shift = rounded(compared.difference, compared.heading.decimals, sign=True)
         if percents(compared):

@@ -18,10 +18,11 @@ from eval.report.comparisons import (
     ReferenceOf,
     difference,
     mean_model,
-    paired_errors,
+    paired_samples,
     smallest_difference,
     too_few,
 )
+from eval.report.covers import Covers, over_questions
 from eval.report.endings import ending_notes
 from eval.report.headline import headline
 from eval.report.judging import write_judging
@@ -30,7 +31,6 @@ from eval.report.sections import Section
 from eval.report.tables import DAGGER, Heading, headings, leaderboard, rounded, scores_table
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
-from eval.scores.sign_flip import FLIPS
 from eval.spreadsheet import table_csv
 
 _NAMED = 4  # models in a sentence; of more the table shows which they are
@@ -48,25 +48,28 @@ def write_report(
     remarks: Sequence[str] = (),
     found: Sequence[str] = (),
     made: Mapping[str, str] | None = None,
+    covers: Covers | None = None,
 ) -> pd.DataFrame:
     """Write scores.csv, items.csv, leaderboard.{md,csv,tex,html}, answers.html and plots/*.svg into `out`, cost.csv and
     agreement.{csv,md} where judges gave cause; return the table.  `answers.html` needs models that carry their answers.
     `links` (label to address) join those of the page, `sections` (made from the table) come below its leaderboard, and
     `remarks` stand last below every form of it.  The page alone has sentences on what was `found`, those of the
-    leaderboard after them, and what it was `made` by, which differs from run to run.
+    leaderboard after them, and what it was `made` by, which differs from run to run.  `covers` says what intervals and
+    tests are over; None: the questions of one run.
     """
     out.mkdir(parents=True, exist_ok=True)
+    covers = covers or over_questions(bootstrap)
     table = scores_table(scored, bootstrap=bootstrap, reference_of=reference_of)
     (out / "scores.csv").write_text(table_csv(table), encoding="utf-8")
     (out / "items.csv").write_text(table_csv(items_table(scored)), encoding="utf-8")
     rows = leaderboard(table, [cost for entry in scored if entry.judged for cost in entry.judged.costs])
     remarks = [
-        *notes(scored, table, bootstrap, reference_of),
+        *notes(scored, table, bootstrap, reference_of, covers),
         *ending_notes(scored),
         *write_judging(scored, out, bootstrap),
         *remarks,
     ]
-    below = [_brackets(bootstrap), *remarks]
+    below = [_brackets(bootstrap, covers), *remarks]
     shown = f"# {inert(title)}\n\n" + leaderboard_files.markdown(rows, below)
     (out / "leaderboard.md").write_text(shown, encoding="utf-8")
     (out / "leaderboard.csv").write_text(leaderboard_files.wide_csv(rows), encoding="utf-8")
@@ -92,7 +95,8 @@ def write_report(
         list(drawn.values()),
         beside,
         sections(table),
-        bootstrap=bootstrap,
+        confidence=bootstrap.confidence,
+        covers=covers,
         headlines=[*found, *filter(None, [headline(rows, bootstrap.confidence)])],
         made=made or {},
     )
@@ -100,12 +104,11 @@ def write_report(
     return table
 
 
-def _brackets(bootstrap: Bootstrap) -> str:
+def _brackets(bootstrap: Bootstrap, covers: Covers) -> str:
     """How the cells of leaderboard.md and .tex are read; the page has a legend of its own."""
     return (
-        f"Brackets: {bootstrap.confidence:.0%} interval, bootstrap over questions ({bootstrap.resamples} resamples,"
-        f" seed {bootstrap.seed}). Parentheses: difference to the pivot, paired by question; how far the value lies"
-        " from the pivot's, in percent of the pivot's."
+        f"Brackets: {bootstrap.confidence:.0%} interval {covers.intervals}. Parentheses: difference to the pivot,"
+        " paired by question; how far the value lies from the pivot's, in percent of the pivot's."
     )
 
 
@@ -122,15 +125,18 @@ def items_table(scored: Sequence[ScoredModel]) -> pd.DataFrame:
 
 
 def notes(
-    scored: Sequence[ScoredModel], table: pd.DataFrame, bootstrap: Bootstrap, reference_of: ReferenceOf | None = None
+    scored: Sequence[ScoredModel],
+    table: pd.DataFrame,
+    bootstrap: Bootstrap,
+    reference_of: ReferenceOf | None = None,
+    covers: Covers | None = None,
 ) -> list[str]:
     """What a reader must know below the table: the mark, the smallest difference that could show, variants."""
     found = []
     if table["p_to_pivot"].notna().any():
         found.append(
             f"{DAGGER} differs from the pivot after Holm's correction over the models of its column: the chance of even"
-            f" one false mark in a column is at most {FAMILY_LEVEL:.0%}. Sign-flip test by question, {FLIPS:,} flips,"
-            f" seed {bootstrap.seed}."
+            f" one false mark in a column is at most {FAMILY_LEVEL:.0%}. {(covers or over_questions(bootstrap)).tests}."
         )
     found += _alike(scored, headings(table))
     for heading in headings(table):
@@ -150,17 +156,16 @@ def notes(
 
 
 def _alike(scored: Sequence[ScoredModel], shown: Sequence[Heading]) -> list[str]:
-    """Why a value over several questions has no interval, or one that is not resampled."""
+    """What the interval of a value without any spread between items is, or why there is none."""
     said = []
     for heading in shown:
         names = [entry.model for entry in scored if entry.benchmark == heading.benchmark and _flat(entry, heading)]
         if names:
-            parts = metric_of(heading.benchmark, heading.metric).whole is not None
-            instead = "the interval is Wilson's" if parts else "there is no interval"
+            bounded = metric_of(heading.benchmark, heading.metric).ends is not None
+            instead = "the interval is the widest on its scale, Wilson's" if bounded else "there is no interval"
             of = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} models"
             said.append(
-                f"{heading.title}: all that was scored came out alike for {of}. Resampling shows no"
-                f" spread there, which is no certainty: {instead}."
+                f"{heading.title}: all that was scored came out alike for {of}, which is no certainty: {instead}."
             )
     return said
 
@@ -176,9 +181,9 @@ def _flat(entry: ScoredModel, heading: Heading) -> bool:
 def _could_show(scored: Sequence[ScoredModel], heading: Heading, reference_of: ReferenceOf | None) -> list[str]:
     """Which true difference to the pivot would be marked, or that none could be."""
     place = (heading.benchmark, heading.metric, heading.slice, "pivot")
-    compared = paired_errors(scored, *place, reference_of)
-    if compared and all(too_few(questions, family=len(compared)) for _, questions in compared):
-        most = max(questions for _, questions in compared)
+    compared = paired_samples(scored, *place, reference_of)
+    if compared and all(not one.crossed and too_few(one.questions, family=len(compared)) for one in compared):
+        most = max(one.questions for one in compared)
         return [
             f"{heading.title}: no difference to the pivot could be marked, however large: {most} questions are too few"
             f" with {len(compared)} compared."

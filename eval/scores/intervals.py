@@ -1,10 +1,12 @@
-"""Uncertainty of means over questions: bootstrap by question, paired differences, smallest detectable difference.
+"""Intervals of means over questions.
 
-A question's turns (and its repetitions over seeds) are not independent, so whole questions are resampled: a group `g`
-of rows enters a resample 0, 1, 2, ... times.  Everything here is a pure function of arrays and a seed.
+A question's turns (and its repetitions over seeds) are not independent, so whole questions are the units: a group of
+rows is one question.  Which formula a mean has depends on what is known of its values:
 
-Resampling shows only what the sample holds.  Where all questions score alike every resample has the same mean, which is
-no certainty: such an interval is none, or Wilson's where the values are parts of a whole.
+* they lie between known ends (ratings, shares, percentages): `bounded_mean.py`;
+* no bound is known (lengths, differences): Student's t over the questions, here.
+
+Everything is a closed formula; nothing is drawn.  `bench.coverage` simulates how often each kind holds the truth.
 """
 
 from __future__ import annotations
@@ -13,25 +15,26 @@ import functools
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from eval.scores.bounded_mean import bounded_mean_ends
+
 if TYPE_CHECKING:
-    from jaxtyping import Float64, Int
+    from jaxtyping import Int
 
 
 # The ends of an interval, or of none.
 Ends = tuple[float, float] | tuple[None, None]
-# Of a whole; tables print percentages with one decimal.
-_NARROWEST = 0.001
+# Below this, beside values of order 1, a spread is the order of adding.
+_NO_SPREAD = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bootstrap:
-    """How intervals are drawn: number of resamples, two-sided confidence, seed."""
+    """What intervals claim and tests draw: two-sided confidence, and the seed of the flips."""
 
     resamples: int = 2000
     confidence: float = 0.95
@@ -46,7 +49,8 @@ class Bootstrap:
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """An estimate from `n` rows; `low` and `high` are None below two questions and where resampling shows no spread."""
+    """An estimate from `n` rows; `low` and `high` are None where no interval can be given: below two questions, and
+    where a formula that measures the spread finds none."""
 
     value: float
     low: float | None
@@ -60,72 +64,62 @@ def group_indices(groups: Sequence[Hashable]) -> tuple[Int[NDArray[np.intp], " r
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.intp), len(numbers)
 
 
-@functools.lru_cache(maxsize=8)
-def resample_counts(groups: int, bootstrap: Bootstrap) -> NDArray[np.float64]:
-    """How often each group enters each resample, [resamples, groups]; every row sums to `groups`.
-
-    The same seed and number of groups give the same resamples, which pairs the intervals of several models; the last
-    few are kept, read-only, because a table asks for the same ones over and over.
-    """
-    generator = np.random.default_rng(bootstrap.seed)
-    counts = generator.multinomial(groups, np.full(groups, 1 / groups), size=bootstrap.resamples).astype(np.float64)
-    counts.flags.writeable = False
-    return counts
-
-
-def bootstrap_means(
-    values: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap
-) -> Float64[NDArray[np.float64], " resamples"]:
-    """The mean over rows in every resample of whole groups, [resamples]."""
-    rows = np.asarray(values, dtype=np.float64)
-    index, count = group_indices(groups)
-    sums = np.bincount(index, weights=rows, minlength=count)
-    sizes = np.bincount(index, minlength=count).astype(np.float64)
-    counts = resample_counts(count, bootstrap)
-    return (counts @ sums) / (counts @ sizes)
-
-
-def percentile_interval(draws: Float64[NDArray[np.float64], " resamples"], confidence: float) -> Ends:
-    """The central `confidence` share of the draws; none where it has no width."""
-    tail = (1 - confidence) / 2
-    low, high = map(float, np.quantile(draws, [tail, 1 - tail]))
-    # Equal draws differ in their last bits by the order of adding.
-    return (low, high) if high - low > 1e-9 * max(1.0, abs(low), abs(high)) else (None, None)
-
-
-def wilson_interval(share: float, questions: int, confidence: float) -> tuple[float, float]:
-    """Wilson's (1927) score interval of a share (0 to 1) of so many questions.
-
-    It holds for parts of a whole as for plain successes, because no distribution on 0 to 1 of that mean varies more.
-    """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    centre = share + z * z / (2 * questions)
-    reach = z * math.sqrt(share * (1 - share) / questions + (z / (2 * questions)) ** 2)
-    low, high = ((centre + sign * reach) / (1 + z * z / questions) for sign in (-1, 1))
-    return max(0.0, low), min(1.0, high)
-
-
 def mean_interval(
-    values: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap, *, whole: float | None = None
+    values: ArrayLike,
+    groups: Sequence[Hashable],
+    bootstrap: Bootstrap,
+    *,
+    ends: tuple[float, float] | None = None,
 ) -> Interval:
-    """Mean over rows with its percentile interval, clustered by group.  Raises ValueError when there are no rows.
+    """Mean over rows with its interval, clustered by group.
 
-    `whole`: values are parts of it (1 for shares, 100 for percent).  Where their interval is narrower than tables
-    print, it is Wilson's over the questions; other values have none where it has no width.
+    `ends`: the least and the most that a value can be, where that is known; the interval then stays within them and has
+    width even where all values are alike.  A value beyond them shows that they are not known after all.  Raises
+    ValueError without rows.
     """
     rows = np.asarray(values, dtype=np.float64)
     if rows.size == 0:
         raise ValueError("no rows to average")
     if rows.size != len(groups):
         raise ValueError(f"{rows.size} values but {len(groups)} groups: expected one group per value")
+    index, count = group_indices(groups)
+    sums, sizes = np.bincount(index, weights=rows, minlength=count), np.bincount(index, minlength=count)
     mean = float(rows.mean())
-    if len(set(groups)) < 2:
-        return Interval(value=mean, low=None, high=None, n=rows.size)
-    low, high = percentile_interval(bootstrap_means(rows, groups, bootstrap), bootstrap.confidence)
-    if whole is not None and (low is None or high is None or high - low < _NARROWEST * whole):
-        ends = wilson_interval(min(1.0, max(0.0, mean / whole)), len(set(groups)), bootstrap.confidence)
-        low, high = (whole * end for end in ends)
+    low, high = _mean_ends(rows, sums, sizes, ends, bootstrap.confidence) if count > 1 else (None, None)
     return Interval(value=mean, low=low, high=high, n=rows.size)
+
+
+def _mean_ends(
+    rows: NDArray[np.float64],
+    sums: NDArray[np.float64],
+    sizes: NDArray[np.intp],
+    ends: tuple[float, float] | None,
+    confidence: float,
+) -> Ends:
+    if ends is None or rows.min() < ends[0] - _NO_SPREAD or rows.max() > ends[1] + _NO_SPREAD:
+        return student_ends(float(rows.mean()), float(clustered_error(sums, sizes)), len(sizes) - 1, confidence)
+    least, width = ends[0], ends[1] - ends[0]
+    found = bounded_mean_ends((sums - least * sizes) / width, sizes.astype(np.float64), confidence)
+    low, high = (least + width * end for end in found)
+    return low, high
+
+
+def student_ends(estimate: float, error: float, degrees: float, confidence: float) -> Ends:
+    """Student's (1908) interval: the estimate and t(`degrees`) of its standard errors to both sides; none where the
+    error is zero or infinite, because a sample without spread does not say how much there is.
+    """
+    if not _NO_SPREAD * max(1.0, abs(estimate)) < error < math.inf:
+        return None, None
+    reach = t_quantile((1 + confidence) / 2, degrees) * error
+    return estimate - reach, estimate + reach
+
+
+@functools.lru_cache(maxsize=256)
+def t_quantile(probability: float, degrees: float) -> float:
+    """Student's t below which `probability` lies; the normal's at infinite `degrees`."""
+    from scipy.special import stdtrit  # loads in a third of a second
+
+    return float(stdtrit(degrees, probability))
 
 
 def clustered_standard_error(values: ArrayLike, groups: Sequence[Hashable]) -> float:
@@ -149,20 +143,6 @@ def clustered_error(sums: NDArray[np.generic], sizes: NDArray[np.generic]) -> ND
     return np.asarray(np.sqrt(groups / (groups - 1) * np.sum(residuals**2, axis=-1)) / rows)
 
 
-def minimum_detectable_difference(
-    standard_error: float, *, confidence: float = 0.95, power: float = 0.8, questions: float = math.inf
-) -> float:
-    """The smallest true difference that a two-sided test at `confidence` finds with probability `power`.
-
-    (t(1 - alpha/2) + t(power)) * standard error of the difference (Cohen 1988), with Student's t at `questions` - 1
-    degrees of freedom, because the error is itself estimated from the questions; of infinitely many the normal's.
-    """
-    from scipy.special import stdtrit  # loads in a third of a second, which no other use of this file needs
-
-    reached, powered = stdtrit(questions - 1, [1 - (1 - confidence) / 2, power])
-    return float((reached + powered) * standard_error)
-
-
 def batches(total: int, *, size: int = 500) -> list[slice]:
-    """Slices that walk over `total` resamples, so that large benchmarks stay within tens of MB."""
+    """Slices that walk over `total` flips, so that large benchmarks stay within tens of MB."""
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]

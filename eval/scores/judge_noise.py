@@ -7,14 +7,15 @@ item i of k has n_i verdicts y_ij = mean + item_i + noise_ij.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from eval.scores.intervals import Bootstrap, group_indices, percentile_interval, resample_counts
+from eval.scores.intervals import Bootstrap, group_indices
+from eval.scores.jackknife import LOGARITHM, jackknife_ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +67,22 @@ def judge_noise(items: Sequence[Sequence[float]]) -> JudgeNoise:
 def judge_sd_interval(
     items: Sequence[Sequence[float]], questions: Sequence[str], bootstrap: Bootstrap
 ) -> tuple[float, float] | None:
-    """Percentile interval of the standard deviation between repetitions, whole questions resampled; None below two, and
-    where all resamples have the same.
+    """The interval of the standard deviation between repetitions, by the jackknife over questions on the logarithm;
+    None below three questions, and where a question alone has all of it or none has any.
 
     `questions[i]` is the question of item i.
     """
     index, count = group_indices(questions)
-    if count < 2:
+    sizes = np.array([len(item) for item in items], dtype=np.intp)
+    place = np.repeat(np.arange(len(items)), sizes)
+    values = np.fromiter(itertools.chain.from_iterable(items), dtype=np.float64, count=int(sizes.sum()))
+    means = np.bincount(place, weights=values, minlength=len(items)) / np.maximum(1, sizes)
+    asked = np.bincount(index, weights=np.maximum(0, sizes - 1), minlength=count)
+    summed = np.bincount(index[place], weights=(values - means[place]) ** 2, minlength=count)[asked > 0]
+    asked = asked[asked > 0]
+    if len(asked) < 3:
         return None
-    squares: NDArray[np.float64] = np.array([np.var(item) * len(item) if len(item) else 0.0 for item in items])
-    freedom = np.array([max(0, len(item) - 1) for item in items], dtype=np.float64)
-    counts = resample_counts(count, bootstrap)
-    tops = counts @ np.bincount(index, weights=squares, minlength=count)
-    bottoms = counts @ np.bincount(index, weights=freedom, minlength=count)
-    seen = bottoms > 0
-    if not seen.any():
-        return None
-    low, high = percentile_interval(np.sqrt(tops[seen] / bottoms[seen]), bootstrap.confidence)
+    left_out = np.sqrt(np.maximum(0.0, summed.sum() - summed) / (asked.sum() - asked))
+    whole = math.sqrt(summed.sum() / asked.sum())
+    low, high = jackknife_ends(whole, left_out, LOGARITHM, bootstrap.confidence)
     return None if low is None or high is None else (low, high)

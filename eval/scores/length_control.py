@@ -15,9 +15,11 @@ Lengths are in characters; preferences here are 0 (baseline) to 1 (model), rates
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from eval.errors import HarnessFailure
 from eval.scores.alpaca_package import alpaca_module
 from eval.scores.fold_order import FOLD_ORDERS, group_k_fold
-from eval.scores.intervals import Bootstrap, batches, resample_counts
+from eval.scores.intervals import Ends, Interval, student_ends
 
 if TYPE_CHECKING:
     from jaxtyping import Float64
@@ -43,25 +45,30 @@ _HALVINGS = 12
 _GAMED_WEIGHT = 0.1
 
 
+# Comparisons on a side of equal lengths below which `own_set` says nothing: with five and more of both, the intervals
+# hold the truth as often as they say (`bench.coverage`).
+FEWEST_ON_A_SIDE = 5
+# Preferences within so much of each other say nothing of how they might have differed.
+ALIKE = 1e-3
+# Of its own residual a comparison's fit takes at most so much.
+_MOST_TAKEN = 0.9
+
+
 class EqualLengths(ValueError):
     """Every pair has the same length difference, so its effect cannot be separated from the intercept."""
 
 
-def length_term(own: ArrayLike, baseline: ArrayLike, counts: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """tanh of (baseline length - own length) over its sample standard deviation, [items] or, for resampled `counts`
-    [resamples, items], [resamples, items].  Where the deviation is zero the term is zero.
+class LengthsHardlyOverlap(ValueError):
+    """Nearly all answers are longer than the baseline's, or shorter, so that equal lengths are beyond the data."""
+
+
+def length_term(own: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
+    """tanh of (baseline length - own length) over its sample standard deviation, [items].  Where the deviation is zero
+    the term is zero.
     """
-    difference = np.asarray(baseline, dtype=np.float64) - np.asarray(own, dtype=np.float64)
-    if counts is None:
-        deviation = np.std(difference, ddof=1) if difference.size > 1 else 0.0
-        return np.tanh(difference / deviation) if deviation > 0 else np.zeros_like(difference)
-    total = counts.sum(axis=1)
-    mean = counts @ difference / total
-    # Deviations from the mean, not moments, so that equal differences give exactly zero.
-    squares = np.sum(counts * (difference[None, :] - mean[:, None]) ** 2, axis=1)
-    deviation = np.sqrt(squares / (total - 1))
-    usable = deviation > 1e-9 * np.abs(difference).max(initial=1.0)
-    return np.where(usable[:, None], np.tanh(difference[None, :] / np.where(usable, deviation, 1.0)[:, None]), 0.0)
+    difference = _length_differences(own, baseline)
+    deviation = np.std(difference, ddof=1) if difference.size > 1 else 0.0
+    return np.tanh(difference / deviation) if deviation > 0 else np.zeros_like(difference)
 
 
 def fit_logistic(
@@ -107,24 +114,49 @@ def own_set(preferences: ArrayLike, own: ArrayLike, baseline: ArrayLike, *, c: f
     Raises EqualLengths when every pair has the same length difference, ValueError when there are no items.
     """
     target = np.asarray(preferences, dtype=np.float64)
-    if target.size == 0:
-        raise ValueError("no scored items")
-    if np.ptp(np.asarray(baseline, dtype=np.float64) - np.asarray(own, dtype=np.float64)) == 0:
-        raise EqualLengths("all answers differ from the baseline's by the same length: its effect cannot be estimated")
-    return float(_own_set_fits(target, length_term(own, baseline)[None], np.ones((1, target.size)), c)[0])
+    return float(_sigmoid(_own_set_fit(target, _own_set_features(target, own, baseline), c)[1]))
 
 
-def own_set_refits(
-    preferences: ArrayLike, own: ArrayLike, baseline: ArrayLike, bootstrap: Bootstrap, *, c: float = PENALTY_C
-) -> Float64[NDArray[np.float64], " resamples"]:
-    """`own_set` of every resample: items resampled, lengths standardised and the model fitted anew each time."""
+def own_set_interval(
+    preferences: ArrayLike, own: ArrayLike, baseline: ArrayLike, *, c: float = PENALTY_C, confidence: float = 0.95
+) -> Interval:
+    """`own_set` with its interval; `low` and `high` are None where all comparisons came out alike.
+
+    The error is that of the fitted intercept: the infinitesimal jackknife (Jaeckel 1972), each comparison's influence
+    through the score and through the deviation by which lengths are standardised, divided by what the fit took of its
+    own residual (MacKinnon and White 1985, HC3); Student's t on the log odds.
+
+    What it estimates is the preference at equal lengths.  Where hardly any answer is as short, or as long, as the
+    baseline's, no data are there: the rate would be a guess by the model's form, and the penalty decides it.  Raises
+    LengthsHardlyOverlap with fewer than FEWEST_ON_A_SIDE comparisons on a side of equal lengths, and as `own_set`.
+    """
     target = np.asarray(preferences, dtype=np.float64)
-    counts = resample_counts(target.size, bootstrap)
-    draws = [
-        _own_set_fits(target, length_term(own, baseline, counts[part]), counts[part], c)
-        for part in batches(len(counts))
-    ]
-    return np.concatenate(draws)
+    features = _own_set_features(target, own, baseline)
+    difference = _length_differences(own, baseline)
+    for kind, side in (("as long as", difference <= 0), ("as short as", difference >= 0)):
+        if (count := int(np.count_nonzero(side))) < FEWEST_ON_A_SIDE:
+            raise LengthsHardlyOverlap(
+                f"{count} of {target.size} answers are at least {kind} the baseline's, and {FEWEST_ON_A_SIDE} are"
+                " needed: what the win rate would be at equal lengths cannot be told from answers that hardly ever are"
+            )
+    fitted = _own_set_fit(target, features, c)
+    rate = float(_sigmoid(fitted[1]))
+    if np.ptp(target) < ALIKE:
+        return Interval(value=rate, low=None, high=None, n=target.size)
+    through_fit = _influences(features, target, np.ones(target.size), fitted, difference, c)[:, 1]
+    error = math.sqrt(float(np.sum(through_fit**2))) * rate * (1 - rate)
+    low, high = rate_ends(rate, error, target.size - 2, confidence)
+    return Interval(value=rate, low=low, high=high, n=target.size)
+
+
+def rate_ends(rate: float, error: float, degrees: float, confidence: float) -> Ends:
+    """The interval of a fitted rate (0 to 1) with its standard error: Student's on the log odds, which stays within 0
+    to 1; none at an end of it."""
+    if not 0 < rate < 1:
+        return None, None
+    odds = math.log(rate / (1 - rate))
+    low, high = student_ends(odds, error / (rate * (1 - rate)), degrees, confidence)
+    return (None, None) if low is None or high is None else (float(_sigmoid(low)), float(_sigmoid(high)))
 
 
 def published(
@@ -155,71 +187,111 @@ def published(
     return {name: float(found[name]) for name in ("length_controlled_winrate", "lc_standard_error")}
 
 
-def published_refits(
-    preferences: Float64[NDArray[np.float64], " items"],
-    own: ArrayLike,
-    baseline: ArrayLike,
-    gamed: Path,
-    bootstrap: Bootstrap,
-) -> Float64[NDArray[np.float64], " resamples"]:
-    """How far each resample's rate lies from that of all 805 instructions, in rates 0 to 1.
+@dataclass(frozen=True, kw_only=True)
+class GamedRows:
+    """What the published model has beside a model's own rows: every instruction's `difficulty` [items], and of the long
+    and short baselines' answers [rows] the length term, the difficulty and the preference."""
 
-    The same model as `published`, refitted to every resample with the fixed penalty (cross-validation would jump
-    between penalties); NaN preferences carry no weight.  Added to the published estimate they give its interval, and
-    their deviation its standard error: the package's own leaves out that the model was fitted, and is about 2.2 times
-    too small.
-    """
-    rows = _gamed_rows(gamed)
-    difficulty = rows["difficulty"]
-    scored = ~np.isnan(preferences)
-    target = np.concatenate([np.where(scored, preferences, 0.5), rows["preferences"]])
-    term = length_term(own, baseline)
-    features = np.concatenate(
-        [
-            np.stack([term, difficulty, np.ones_like(term)], axis=1),
-            np.stack([rows["term"], rows["row_difficulty"], np.zeros_like(rows["term"])], axis=1),
-        ]
-    )
-
-    def refitted(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-        weights = np.concatenate([counts * scored, np.full((len(counts), len(rows["term"])), _GAMED_WEIGHT)], axis=1)
-        fitted = fit_logistic(np.broadcast_to(features, (len(counts), *features.shape)), target, weights)
-        predicted = _sigmoid(fitted[:, 1:2] * difficulty[None, :] + fitted[:, 2:3])
-        rates: NDArray[np.float64] = np.sum(predicted * counts, axis=1) / counts.sum(axis=1)
-        return rates
-
-    centre = refitted(np.ones((1, len(term))))[0]
-    counts = resample_counts(len(term), bootstrap)
-    draws = np.concatenate([refitted(counts[part]) for part in batches(len(counts), size=50)])
-    return np.asarray(draws - centre)
+    difficulty: NDArray[np.float64]
+    terms: NDArray[np.float64]
+    difficulties: NDArray[np.float64]
+    preferences: NDArray[np.float64]
 
 
-def _gamed_rows(path: Path) -> dict[str, NDArray[np.float64]]:
+def gamed_rows(path: Path) -> GamedRows:
+    """The package's df_gamed.csv."""
     import pandas
 
     frame = pandas.read_csv(path)
-    difficulty = frame.drop_duplicates("index")["instruction_difficulty"].to_numpy(dtype=np.float64)
-    return {
-        "difficulty": difficulty,
-        "row_difficulty": frame["instruction_difficulty"].to_numpy(dtype=np.float64),
-        "term": np.tanh(frame["std_delta_len"].to_numpy(dtype=np.float64)),
-        "preferences": frame["preference"].to_numpy(dtype=np.float64),
-    }
+    return GamedRows(
+        difficulty=frame.drop_duplicates("index")["instruction_difficulty"].to_numpy(dtype=np.float64),
+        terms=np.tanh(frame["std_delta_len"].to_numpy(dtype=np.float64)),
+        difficulties=frame["instruction_difficulty"].to_numpy(dtype=np.float64),
+        preferences=frame["preference"].to_numpy(dtype=np.float64),
+    )
 
 
-def _own_set_fits(
-    target: Float64[NDArray[np.float64], " items"],
-    term: Float64[NDArray[np.float64], "resamples items"],
-    counts: Float64[NDArray[np.float64], "resamples items"],
+def published_rate_and_error(
+    preferences: Float64[NDArray[np.float64], " items"], own: ArrayLike, baseline: ArrayLike, gamed: GamedRows
+) -> tuple[float, float]:
+    """The published model's rate with the fixed penalty, and its standard error over instruction sets that might have
+    been asked, both in rates 0 to 1.
+
+    Cross-validation jumps between penalties, so `published` lies beside this rate by some tenths of a point; the error
+    is that of both.  NaN preferences carry no weight.  The infinitesimal jackknife, as in `own_set_interval`: an
+    instruction moves the mean prediction by its own prediction and through the fit.  The package's own error leaves out
+    that the model was fitted, and is about 2.2 times too small.
+    """
+    scored = ~np.isnan(preferences)
+    items = len(gamed.difficulty)
+    target = np.concatenate([np.where(scored, preferences, 0.5), gamed.preferences])
+    term = length_term(own, baseline)
+    features = np.concatenate(
+        [
+            np.stack([term, gamed.difficulty, np.ones_like(term)], axis=1),
+            np.stack([gamed.terms, gamed.difficulties, np.zeros_like(gamed.terms)], axis=1),
+        ]
+    )
+    weights = np.concatenate([scored.astype(np.float64), np.full(len(gamed.terms), _GAMED_WEIGHT)])
+    fitted = fit_logistic(features[None], target, weights[None])[0]
+    through_fit = _influences(features, target, weights, fitted, _length_differences(own, baseline), PENALTY_C)
+    predicted = _sigmoid(features[:items, 1:] @ fitted[1:])
+    slopes = (predicted * (1 - predicted)) @ features[:items, 1:] / items
+    moved = (predicted - predicted.mean()) / items + through_fit[:, 1:] @ slopes
+    return float(predicted.mean()), math.sqrt(float(np.sum(moved**2)) * items / (items - 1))
+
+
+def _influences(
+    features: Float64[NDArray[np.float64], "rows terms"],
+    target: Float64[NDArray[np.float64], " rows"],
+    weights: Float64[NDArray[np.float64], " rows"],
+    fitted: Float64[NDArray[np.float64], " terms"],
+    difference: Float64[NDArray[np.float64], " items"],
     c: float,
-) -> Float64[NDArray[np.float64], " resamples"]:
-    features = np.stack([term, np.ones_like(term)], axis=-1)
-    return _sigmoid(fit_logistic(features, target, counts, c=c)[:, 1])
+) -> Float64[NDArray[np.float64], "items terms"]:
+    """By how much each sampled item moves the coefficients; the first of the rows are the items, and their first term
+    is `length_term` of `difference`.
+    """
+    items = len(difference)
+    predicted = _sigmoid(features @ fitted)
+    spread = weights * predicted * (1 - predicted)
+    inverse = np.linalg.inv((features * spread[:, None]).T @ features + np.eye(len(fitted)) / c)
+    own, residual = features[:items], (weights * (target - predicted))[:items]
+    taken = spread[:items] * np.einsum("it,ts,is->i", own, inverse, own)
+    scores = own * residual[:, None]
+    # An item also moves the deviation by which all differences are divided, and so every item's length term.
+    deviation = float(np.std(difference, ddof=1))
+    moves = ((difference - difference.mean()) ** 2 - deviation**2) / (2 * deviation * items)
+    steeper = -(1 - own[:, 0] ** 2) * difference / deviation**2
+    through_deviation = -own.T @ (spread[:items] * fitted[0] * steeper)
+    through_deviation[0] += float(residual @ steeper)
+    scores = scores + moves[:, None] * through_deviation
+    return np.asarray(scores @ inverse / (1 - np.minimum(taken, _MOST_TAKEN))[:, None])
 
 
-def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    share: NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -x))
-    return share
+def _length_differences(own: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(baseline, dtype=np.float64) - np.asarray(own, dtype=np.float64)
+
+
+def _own_set_features(
+    target: NDArray[np.float64], own: ArrayLike, baseline: ArrayLike
+) -> Float64[NDArray[np.float64], "items terms"]:
+    if target.size == 0:
+        raise ValueError("no scored items")
+    if np.ptp(_length_differences(own, baseline)) == 0:
+        raise EqualLengths("all answers differ from the baseline's by the same length: its effect cannot be estimated")
+    term = length_term(own, baseline)
+    return np.stack([term, np.ones_like(term)], axis=-1)
+
+
+def _own_set_fit(
+    target: Float64[NDArray[np.float64], " items"], features: Float64[NDArray[np.float64], "items terms"], c: float
+) -> Float64[NDArray[np.float64], " terms"]:
+    return fit_logistic(features[None], target, np.ones((1, target.size)), c=c)[0]
+
+
+def _sigmoid(x: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(np.exp(-np.logaddexp(0.0, np.negative(x))), dtype=np.float64)
 
 
 def _objective(

@@ -24,6 +24,8 @@ class Metric:
     title: str = ""
     # Whether its items are parts of a whole, from none to all of it, as a comparison won or a question answered right.
     proportion: bool = False
+    # The least and the most that an item can have, in this unit, where neither proportion nor rating says so.
+    between: tuple[float, float] | None = None
     # The metric that says the same with the answers' length taken out.
     length_controlled: str | None = None
 
@@ -33,9 +35,11 @@ class Metric:
         return 100.0 if self.unit == "percent" else 1.0
 
     @property
-    def whole(self) -> float | None:
-        """What its items are parts of, in this unit; None where they are no parts of anything."""
-        return self.scale if self.proportion else None
+    def ends(self) -> tuple[float, float] | None:
+        """The least and the most that an item can have, in this unit; None where no bound is known."""
+        if self.proportion:
+            return 0.0, self.scale
+        return (1.0, 10.0) if self.unit == "rating" and self.sense else self.between
 
     def of_judge(self) -> tuple[Metric, Metric]:
         """What repeated verdicts say of the judge's own noise in it: standard deviation, and share in percent."""

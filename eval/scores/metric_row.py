@@ -37,10 +37,10 @@ def mean_row(
     bootstrap: Bootstrap,
     *,
     reason: str = "nothing was scored",
-    whole: float | None = None,
+    ends: tuple[float, float] | None = None,
 ) -> MetricRow:
-    """The mean over the items that have a value, with its interval clustered by `groups` (`whole`: as `mean_interval`
-    takes it); `reason`: why there is none, where none has.
+    """The mean over the items that have a value, with its interval clustered by `groups` (`ends`: as `mean_interval`
+    takes them); `reason`: why there is none, where none has.
     """
     scored = [(value, group) for value, group in zip(values, groups, strict=True) if value is not None]
     row = MetricRow(
@@ -54,5 +54,5 @@ def mean_row(
     )
     if not scored:
         return row
-    found = mean_interval([value for value, _ in scored], [group for _, group in scored], bootstrap, whole=whole)
+    found = mean_interval([value for value, _ in scored], [group for _, group in scored], bootstrap, ends=ends)
     return replace(row, value=found.value, low=found.low, high=found.high, reason=None)

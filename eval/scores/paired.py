@@ -1,6 +1,6 @@
 """Many models, each less its reference on the same questions: intervals and p-values of all of them in one pass.
 
-The resamples and the flips are those of `intervals` and `sign_flip`; reading them once for all saves the time.
+The flips are those of `sign_flip`; reading them once for all saves the time.
 """
 
 from __future__ import annotations
@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.scores.intervals import (
-    Bootstrap,
-    Ends,
-    Interval,
-    clustered_error,
-    group_indices,
-    percentile_interval,
-    resample_counts,
-)
+from eval.scores.intervals import Bootstrap, Interval, clustered_error, group_indices, student_ends
 from eval.scores.sign_flip import sign_flip_ps
 
 if TYPE_CHECKING:
@@ -29,8 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:
-    """The mean of a model less its reference, its standard error by question (None below two), and the two-sided
-    sign-flip p-value."""
+    """The mean of a model less its reference with Student's interval over the questions, its standard error by question
+    (None below two), and the two-sided sign-flip p-value."""
 
     difference: Interval
     standard_error: float | None
@@ -48,16 +40,11 @@ def paired(
     index, count = group_indices(groups)
     sums = np.stack([np.bincount(index, weights=row, minlength=count) for row in differences]).astype(np.float64)
     ps = sign_flip_ps(sums, seed=bootstrap.seed)
-    means = differences.mean(axis=1)
-    bounds: list[Ends] = [(None, None)] * models
     errors: list[float | None] = [None] * models
     if count > 1:
-        counts = resample_counts(count, bootstrap)
-        sizes = np.bincount(index, minlength=count).astype(np.float64)
-        errors = clustered_error(sums, sizes).tolist()
-        draws = (counts @ sums.T) / (counts @ sizes)[:, None]
-        bounds = [percentile_interval(column, bootstrap.confidence) for column in draws.T]
-    return [
-        Paired(difference=Interval(value=float(mean), low=low, high=high, n=rows), standard_error=error, p=p)
-        for mean, (low, high), error, p in zip(means, bounds, errors, ps, strict=True)
-    ]
+        errors = clustered_error(sums, np.bincount(index, minlength=count)).tolist()
+    found = []
+    for mean, error, p in zip(differences.mean(axis=1).tolist(), errors, ps, strict=True):
+        low, high = (None, None) if error is None else student_ends(mean, error, count - 1, bootstrap.confidence)
+        found.append(Paired(difference=Interval(value=mean, low=low, high=high, n=rows), standard_error=error, p=p))
+    return found

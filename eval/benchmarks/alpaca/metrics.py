@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eval.benchmarks.pairwise_preference import JudgedPair
 from eval.scores import length_control
 from eval.scores.fold_order import FOLD_ORDERS
-from eval.scores.intervals import Bootstrap, Ends, mean_interval, percentile_interval
+from eval.scores.intervals import Bootstrap, mean_interval
 from eval.scores.length_control import LengthControl
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow, mean_row
@@ -37,15 +37,12 @@ METRICS = (
     Metric(name="length_controlled_standard_error", unit="percent", sense=0, decimals=1),
     Metric(name="length_controlled_standard_error_refit", unit="percent", sense=0, decimals=1),
     Metric(name="length_controlled_win_rate_matched", unit="percent", decimals=1),
-    Metric(name="position_bias", unit="percent", sense=0, decimals=1),
+    Metric(name="position_bias", unit="percent", sense=0, decimals=1, between=(-50.0, 50.0)),
 )
 _CONTROLLED = "length_controlled_win_rate"
 _ERROR = "length_controlled_standard_error"
 # The difficulties and the long and short baselines of the package's model were all judged against this one.
 _OFFICIAL_BASELINE = "gpt4_1106_preview"
-# Each resample refits a model: 2 ms on the official set, 0.3 ms on a set of a few hundred.
-_OFFICIAL_RESAMPLES = 200
-_OWN_SET_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +102,9 @@ def win_rate_rows(comparison: BaselineComparison, bootstrap: Bootstrap) -> list[
         error = replace(error, value=found.standard_error, reason=None)
     shares = [value - 1 for value in preferences]
     return [
-        _with_interval(rate, found.win_rate, shares, bootstrap, whole=1.0),
+        _with_interval(rate, found.win_rate, shares, bootstrap, ends=(0.0, 1.0)),
         error,
-        _with_interval(rounded, found.discrete_win_rate, [*map(discrete, preferences)], bootstrap, whole=1.0),
+        _with_interval(rounded, found.discrete_win_rate, [*map(discrete, preferences)], bootstrap, ends=(0.0, 1.0)),
     ]
 
 
@@ -118,19 +115,11 @@ def own_set_row(comparison: BaselineComparison, bootstrap: Bootstrap, *, c: floa
     own, baseline = (lengths[scored] for lengths in comparison.lengths)
     row = replace(comparison.empty_row(_CONTROLLED, "nothing was scored"), variant="own_set")
     try:
-        value = length_control.own_set(shares, own, baseline, c=c)
-    except ValueError as error:  # equal lengths, or nothing scored
+        found = length_control.own_set_interval(shares, own, baseline, c=c, confidence=bootstrap.confidence)
+    except ValueError as error:  # equal lengths, lengths that hardly overlap, or nothing scored
         return replace(row, reason=str(error))
-    draws = replace(bootstrap, resamples=min(bootstrap.resamples, _OWN_SET_RESAMPLES))
-    refits = length_control.own_set_refits(shares, own, baseline, draws, c=c)
-    low, high = _spread_of(shares, refits, bootstrap)
-    return replace(
-        row,
-        value=100 * value,
-        low=None if low is None else 100 * low,
-        high=None if high is None else 100 * high,
-        reason=None,
-    )
+    low, high = (None if end is None else 100 * end for end in (found.low, found.high))
+    return replace(row, value=100 * found.value, low=low, high=high, reason=None)
 
 
 def refused_row(comparison: BaselineComparison, *, whole: int) -> MetricRow:
@@ -154,7 +143,8 @@ def official_rows(
 
     A replayed file with rows missing is reproduced as it was published: the package numbers the rows that are there,
     so the difficulties slip (variant `misaligned_index`); beside it stands the rate with items matched by instruction.
-    The package's standard error is that of the mean prediction; `_refit` is the deviation over refitted resamples.
+    The package's standard error is that of the mean prediction; `_refit` counts that the
+    model was fitted.
     """
     row = comparison.empty_row(_CONTROLLED, "nothing was scored")
     scored = comparison.scored
@@ -165,6 +155,7 @@ def official_rows(
     if not gamed.exists():
         return [replace(row, reason=f"{gamed} is not there: python -m eval.benchmark_data fetches it")]
     own, baseline = comparison.lengths
+    alike = float(np.ptp(comparison.shares[scored])) < length_control.ALIKE
     same = all(said == text for said, text in zip(comparison.own, comparison.baseline, strict=True))
     if np.ptp((baseline - own)[scored]) == 0 and not same:
         return [replace(row, reason="all answers differ from the baseline's by the same length")]
@@ -182,12 +173,14 @@ def official_rows(
     rate, error = fitted(everything)
     refit = replace(error, metric=f"{_ERROR}_refit", value=None, reason="the model is the baseline itself")
     if not same:
-        draws = replace(bootstrap, resamples=min(bootstrap.resamples, _OFFICIAL_RESAMPLES))
-        refits = 100 * length_control.published_refits(comparison.shares, own, baseline, gamed, draws)
-        low, high = _spread_of(comparison.shares[scored], refits, bootstrap)
-        if rate.value is not None and low is not None and high is not None:
-            rate = replace(rate, low=rate.value + low, high=rate.value + high)
-        refit = replace(refit, value=float(np.std(refits, ddof=1)), reason=None)
+        _, spread = length_control.published_rate_and_error(
+            comparison.shares, own, baseline, length_control.gamed_rows(gamed)
+        )
+        assert rate.value is not None
+        ends = length_control.rate_ends(rate.value / 100, spread, len(scored) - 1, bootstrap.confidence)
+        low, high = (None if end is None or alike else 100 * end for end in ends)
+        rate = replace(rate, low=low, high=high)
+        refit = replace(refit, value=100 * spread, reason=None)
     if not comparison.absent:
         return [rate, error, refit]
     present = [position for position in everything if position not in comparison.absent]
@@ -203,7 +196,9 @@ def position_bias_row(
     biases = [pair.first_bias for pair in pairs if pair is not None and pair.first_bias is not None]
     if not biases:
         return row
-    return _with_interval(replace(row, n=len(biases)), 100 * math.fsum(biases) / len(biases), biases, bootstrap)
+    return _with_interval(
+        replace(row, n=len(biases)), 100 * math.fsum(biases) / len(biases), biases, bootstrap, ends=(-0.5, 0.5)
+    )
 
 
 def length_row(comparison: BaselineComparison, bootstrap: Bootstrap) -> MetricRow:
@@ -217,16 +212,11 @@ _RATES = ("win_rate", "standard_error", "discrete_win_rate")
 
 
 def _with_interval(
-    row: MetricRow, value: float, items: Sequence[float], bootstrap: Bootstrap, *, whole: float | None = None
+    row: MetricRow, value: float, items: Sequence[float], bootstrap: Bootstrap, *, ends: tuple[float, float]
 ) -> MetricRow:
-    found = mean_interval(items, range(len(items)), bootstrap, whole=whole)
+    found = mean_interval(items, range(len(items)), bootstrap, ends=ends)
     low, high = (None if end is None else 100 * end for end in (found.low, found.high))
     return replace(row, value=value, low=low, high=high, reason=None)
-
-
-def _spread_of(shares: NDArray[np.float64], refits: NDArray[np.float64], bootstrap: Bootstrap) -> Ends:
-    """The interval of refitted rates; none where all comparisons came out alike, which every refit repeats."""
-    return (None, None) if np.ptp(shares) < 1e-3 else percentile_interval(refits, bootstrap.confidence)
 
 
 def _published(

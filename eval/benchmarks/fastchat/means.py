@@ -24,7 +24,7 @@ def counted_alike(rows: Sequence[JudgmentRow]) -> bool:
 def fastchat_rows(rows: Sequence[JudgmentRow], questions: Sequence[Question], bootstrap: Bootstrap) -> list[MetricRow]:
     """`rating_fastchat` over all of one model's rows, each turn and each category; `unscored` counts its -1 rows."""
     values = [None if row["score"] == NO_SCORE else float(row["score"]) for row in rows]
-    return _slices("mt_bench", "rating_fastchat", rows, values, questions, bootstrap)
+    return _slices("mt_bench", "rating_fastchat", rows, values, questions, bootstrap, (LOWEST, HIGHEST))
 
 
 def fastchat_pair_rows(
@@ -33,7 +33,7 @@ def fastchat_pair_rows(
     """`pairwise_win_rate_fastchat` (percent) over all of one model's pairs; `unscored` counts those with an error."""
     outcomes = [outcome(row, model) for row in rows]
     values = [None if found is None else 100 * found for found in outcomes]
-    return _slices("mt_bench_pairwise", "pairwise_win_rate_fastchat", rows, values, questions, bootstrap)
+    return _slices("mt_bench_pairwise", "pairwise_win_rate_fastchat", rows, values, questions, bootstrap, (0.0, 100.0))
 
 
 def outcome(row: JudgmentRow, model: str) -> float | None:
@@ -53,6 +53,7 @@ def _slices(
     values: Sequence[float | None],
     questions: Sequence[Question],
     bootstrap: Bootstrap,
+    ends: tuple[float, float],
 ) -> list[MetricRow]:
     category = {question.id: question.category for question in questions}
     every = range(len(rows))
@@ -63,6 +64,8 @@ def _slices(
         slices[name] = [place for place in every if category.get(str(rows[place]["question_id"])) == name]
     asked = [row["question_id"] for row in rows]
     return [
-        mean_row(benchmark, metric, name, [values[at] for at in places], [asked[at] for at in places], bootstrap)
+        mean_row(
+            benchmark, metric, name, [values[at] for at in places], [asked[at] for at in places], bootstrap, ends=ends
+        )
         for name, places in slices.items()
     ]
