@@ -20,11 +20,11 @@ STUDY = Study(
         "merge rules",
         "questions",
     ),
-    models=("mean of targets", "multi", "linear", "task_arithmetic", "ties", "dare", "varm", "sce", "wise_ft"),
+    models=("mean of targets", "linear", "task_arithmetic", "ties", "dare", "varm", "sce", "wise_ft"),
     reference=ArmChoice(axes={"row": "controls/fused"}),
     limits="whether fused targets teach more than soft labels, the pivot's own opinion and labels do, before and after"
     " a merge. Each arm is a target per source, trained with seeds that all arms share, so every row is the"
-    " mean, or the merge, of as many trainings; `multi` is one, in every arm. Targets of `fused` and `shuffled`"
+    " mean, or the merge, of as many trainings. Targets of `fused` and `shuffled`"
     " differ in their sources as well, so they disagree more, and a merge has more to choose from. Shuffled"
     " targets take away what sources know about the alternatives and put noise there; a loss against them can"
     " come from either. The smoothing is not matched in entropy. `wise_ft` goes half of the way from the pivot"
