@@ -44,7 +44,7 @@ def test_cells_are_those_that_hydra_launches_in_its_order_with_its_settings(argu
 def test_the_command_line_comes_before_what_a_study_sweeps():
     swept = expand("ablations", ["experiment=pocket", "study=alignment_scheme"])
     narrowed = expand("ablations", ["experiment=pocket", "study=alignment_scheme", "seed=7", "align=em,ms"])
-    assert len(swept.cells) == 4 * 3
+    assert len(swept.cells) == 4 * 5
     assert [cell[:2] for cell in narrowed.cells] == [("align=em", "seed=7"), ("align=ms", "seed=7")]
 
 
