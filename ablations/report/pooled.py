@@ -17,6 +17,7 @@ from ablations.report.plots import coefficient_map, heat_maps, seed_spread
 from ablations.report.published import Published, compare_section, comparison, shapes
 from ablations.studies import STUDIES
 from ablations.studies.findings import answers, findings_section, write_findings
+from ablations.studies.outcomes import outcomes, predictions_section, write_predictions
 from ablations.studies.pooling import PooledRow, counterpart, long_table, pooled
 from eval.report.made import made_now
 from eval.report.plots import svg
@@ -96,9 +97,14 @@ def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[li
         study = STUDIES[name]
         own = [cell for cell in cells if cell.study == name]
         findings = study.analyse(own, bootstrap)
-        also = study.also(own, bootstrap) if study.also else ()
-        print(visible(write_findings(name, study, findings, out, also=also), lines=True))
+        also = [*study.also(own, bootstrap)] if study.also else []
         sections.append(findings_section(study, findings))
+        if study.predictions:
+            found = outcomes(study, findings, own, bootstrap)
+            write_predictions(name, found, out)
+            sections.append(predictions_section(found))
+            also += ["", as_markdown(sections[-1])]
+        print(visible(write_findings(name, study, findings, out, also=also), lines=True))
         links[f"findings of {name}"] = f"findings-{name}.md"
         said += answers(study, findings)
     return sections, links, said

@@ -4,6 +4,8 @@
     pooling.py     cells put together: seeds pooled, models named by the axes that change them
     arms.py        one model under one setting of the axes
     measures.py    what models are compared by
+    prediction.py  what a study will find, written down before it is run
+    outcomes.py    what became of it, as files
     findings.py    what a study found, as files
     ranking.py     whether two settings put the models in the same order
     deltas.py      what training changed in the weights, and how much of it bf16 can hold

@@ -1,7 +1,8 @@
 """Is it the sources' knowledge?  The same tokens and steps with softer labels, the pivot's own distributions, and the
 fused distributions with the sources' alternatives shuffled."""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Is it the sources' knowledge that helps?",
