@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ablations.cell import Cell, shortfall_notes
+from ablations.looks import looks_notes
 from ablations.precisions import Precision, precisions_section, read_precisions
 from ablations.report.contrasts import contrast_sections, contrast_table, contrasts
 from ablations.report.origins import artifact, artifacts_section, cells_section
@@ -47,7 +48,7 @@ def write_pooled_report(
     out.mkdir(parents=True, exist_ok=True)
     studied, links, said = _studies(cells, bootstrap, out)
     rows = pooled(cells, bootstrap)
-    references = _references(rows)
+    references, artifacts = _references(rows), _artifacts(cells)
 
     def sections(table: pd.DataFrame) -> Sequence[Section]:
         below = [*studied, *_contrasts(rows, bootstrap, out), *_plots(rows, models, bootstrap, out)]
@@ -65,7 +66,7 @@ def write_pooled_report(
         made=made_now(),
         reference_of=lambda model, other: references.get((model, other)),
         sections=sections,
-        remarks=shortfall_notes(_artifacts(cells)),
+        remarks=[*shortfall_notes(artifacts), *looks_notes(artifacts)],
     )
     (out / "scores.csv").write_text(table_csv(long_table(cells)), encoding="utf-8")
     return table
