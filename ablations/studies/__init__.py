@@ -20,6 +20,7 @@ from ablations.studies import (
     data_size,
     fusion_rule,
     judge_choice,
+    label_quality,
     loss_weight,
     main_table,
     merge_rule,
@@ -27,6 +28,7 @@ from ablations.studies import (
     pivot_choice,
     precision,
     sce_steps,
+    skill_coverage,
     source_count,
     varm_granularity,
 )
@@ -48,4 +50,6 @@ STUDIES: dict[str, Study] = {
     "precision": precision.STUDY,
     "judge_choice": judge_choice.STUDY,
     "controls": controls.STUDY,
+    "label_quality": label_quality.STUDY,
+    "skill_coverage": skill_coverage.STUDY,
 }

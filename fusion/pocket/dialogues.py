@@ -9,6 +9,7 @@ fusion, validation and test sets cannot share a question whatever their sizes.
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ class PocketData:
     train: int = 5100  # dialogues that teach the four models to chat
     fusion: int = 400  # dialogues of the fusion set
     wrong_share: float = 0.1  # of the fusion dialogues, as real mixtures have wrong answers too
+    covered_skills: float = 1.0  # share of each domain's skills that the fusion dialogues show
     # Which split the benchmarks' questions and instructions come from: settings are chosen on validation questions,
     # test questions are for the table.
     asked: Literal["validation", "test"] = "test"
@@ -42,6 +44,11 @@ class PocketData:
         for name in ("wrong_share", "baseline_wrong_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 0 to 1")
+        if not 0.25 < self.covered_skills <= 1:
+            raise ValueError(
+                f"covered_skills is {self.covered_skills}: expected above 0.25, up to 1: a dialogue shows two of a"
+                " domain's four skills"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +216,18 @@ def _letters(draw: random.Random) -> Dialogue:
 
 
 _DRAW = {"numbers": _numbers, "arithmetic": _arithmetic, "letters": _letters}
+SKILLS: Mapping[str, tuple[str, ...]] = {
+    "numbers": tuple(sorted(_FORMS)),
+    "arithmetic": tuple(sorted(_STEPS)),
+    "letters": tuple(sorted(_REWORKINGS)),
+}
+
+
+def shows_only(dialogue: Dialogue, share: float) -> bool:
+    """Whether both turns ask for skills that are covered where `share` of each domain's are: the first by name."""
+    skills = SKILLS[dialogue.domain]
+    covered = skills[: math.ceil(share * len(skills))]
+    return all(turn.skill in covered for turn in dialogue.turns)
 
 
 def split_of(dialogue: Dialogue) -> str:

@@ -22,6 +22,7 @@ from fusion.pocket.dialogues import (
     distinct,
     mistaken,
     opening_of,
+    shows_only,
     slip,
     wording_of,
 )
@@ -63,11 +64,11 @@ def write_dialogues(config: PocketData, out: Path) -> dict[str, object]:
 
 def fusion_set(config: PocketData) -> tuple[list[Dialogue], int]:
     """The fusion dialogues in a mixed order, and how many of them are wrong."""
-    rows = [
-        row
-        for domain in DOMAINS
-        for row in distinct(dialogues(domain=domain, split="fusion", seed=config.seed), config.fusion, wording_of)
-    ]
+    rows = []
+    for domain in DOMAINS:
+        stream = dialogues(domain=domain, split="fusion", seed=config.seed)
+        covered = (row for row in stream if shows_only(row, config.covered_skills))
+        rows += distinct(covered, config.fusion, wording_of)
     draw = random.Random(f"{config.seed}/fusion")
     draw.shuffle(rows)
     wrong = set(draw.sample(range(len(rows)), round(config.wrong_share * len(rows))))

@@ -135,7 +135,8 @@ def test_a_run_says_which_split_it_asks_and_how_often_that_was_done(store: Path)
     (said,) = looks_notes([test, (StageRecord(stage="fuse", what="", key="", path=""), store / "gone")])
     assert said == (
         "Test questions; choices are made on validation questions (data.pocket.asked=validation): as far as this store"
-        " knows, such questions were asked of 3 models, who gave 4 sets of answers on 2 days from 2026-01-02 to 2026-03-04."
+        " knows, such questions were asked of 3 models, who gave 4 sets of answers on 2 days from 2026-01-02 to"
+        " 2026-03-04."
     )
     (said,) = looks_notes([validation, validation])
     assert said.startswith("Validation questions, on which choices are made (data.pocket.asked=validation): as far as")
