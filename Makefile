@@ -48,7 +48,7 @@ format: $(READY) ## put the formatting right, and what the linter can mend by it
 	@$(PYTHON) -m ruff format .
 
 eval: demo ## compare the pocket table and every artifact behind it with those kept, name the first that changed (UPDATE=1 keeps the new ones)
-	@$(PYTHON) -m ablations.regression scores=reports/pocket/scores.csv baseline=eval/baselines/pocket.json$(if $(UPDATE), update=true)
+	@$(PYTHON) -m ablations.regression scores=reports/pocket/scores.csv baseline=eval/baselines/pocket.json$(if $(UPDATE), update=true 'pages=[docs/pocket.md]')
 
 sweep: $(READY) ## the pocket study: merge rules over one set of targets, which are trained once
 	@$(PYTHON) -m ablations -m experiment=pocket merge=linear,ties,sce

@@ -3,6 +3,7 @@
     cell_note.py   what a finished cell says of itself, and the artifacts behind it
     tracking/      a finished cell in an experiment tracker
     made_by.py     by what code finished cells were made
+    looks.py       how often the questions were looked at, counted from the store
     precisions.py  at which precision each model was trained, stored and served
     cell.py        one cell: fusion, evaluation, its own report
     sweep/         many cells: listed, started, watched, taken up again

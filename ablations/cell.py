@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ablations.cell_note import CELL, read_notes
+from ablations.looks import looks_notes
 from ablations.made_by import Code, code_of, scoring_code
 from ablations.precisions import (
     as_answered,
@@ -87,6 +88,7 @@ def run_cell(
         check_served(fused.checkpoints, evaluating.serve, fusing.lost_update, progress.note)
         scored = evaluate(candidates(fused), evaluating, progress, own_questions(fused), servers=servers)
         progress.note(f"stages: {progress.computed} computed, {progress.reused} reused")
+    artifacts = [(one, Path(one.path)) for one in progress.records()]
     held = precisions(fused.checkpoints, as_answered(progress.records(), evaluating.serve))
     table = write_report(
         scored,
@@ -95,7 +97,7 @@ def run_cell(
         bootstrap=evaluating.bootstrap,
         links={"precision.csv": "precision.csv"},
         sections=lambda _: [precisions_section(held), *artifacts_section(progress.records(), out)],
-        remarks=[*lost_notes(held), *shortfall_notes((one, Path(one.path)) for one in progress.records())],
+        remarks=[*lost_notes(held), *shortfall_notes(artifacts), *looks_notes(artifacts)],
         made=made_now(command),
     )
     write_precisions(held, out / "precision.csv")

@@ -134,14 +134,22 @@ class EnsembleRows:
         loaded: Mapping[str, LoadedBenchmark],
         answered: Mapping[tuple[str, str], Sequence[Answer]],
         store: Store,
+        question_files: Mapping[str, str],
     ) -> list[JudgingJob]:
-        """The answers of the rules that write their own."""
+        """The answers of the rules that write their own; `question_files` as in `Stages`."""
         found = []
         with contextlib.ExitStack() as stack:
             logs, say = self.config.artifacts / "logs", self.progress.note
             started = starter(self.config.serve, stack, logs=logs, say=say)
             serve, progress = self.config.serve, self.progress
-            run = Stages(config=self.config, progress=progress, store=store, server=started, serve=serve)
+            run = Stages(
+                config=self.config,
+                progress=progress,
+                store=store,
+                server=started,
+                serve=serve,
+                question_files=question_files,
+            )
             for name, rule in self.writing.items():
                 for entry, benchmark in loaded.items():
                     said = [by_question(answered[member.model, entry]) for member in self.members]

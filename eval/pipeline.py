@@ -33,6 +33,7 @@ from eval.serve.lanes import plan
 from eval.serve.machine import visible_gpus
 from eval.serve.standing import Servers, StartedServer
 from fusion.runtime.configure import Refusal
+from fusion.runtime.digests import file_digest
 from fusion.runtime.progress import RunProgress
 from fusion.runtime.reading import read_object
 
@@ -57,10 +58,12 @@ def evaluate(
     if servers is None:
         with Servers() as own:
             return evaluate(candidates, config, progress, questions, servers=own)
-    loaded = {
-        entry: benchmark.load(benchmark.files(config.data, questions=questions.get(entry)))
+    files = {
+        entry: benchmark.files(config.data, questions=questions.get(entry))
         for entry, benchmark in config.judged.items()
     }
+    loaded = {entry: benchmark.load(files[entry]) for entry, benchmark in config.judged.items()}
+    question_files = {entry: file_digest(own.questions) for entry, own in files.items()}
 
     def served(ask: Ask) -> None:
         side_by_side = plan(by_architecture(candidates), config.serve, lanes=config.lanes, gpus=visible_gpus())
@@ -75,7 +78,7 @@ def evaluate(
 
     ensembles = EnsembleRows(candidates, config, progress)
     judging = Judging(config, progress)
-    judged, measured = run_stages(candidates, loaded, ensembles, judging, served)
+    judged, measured = run_stages(candidates, loaded, ensembles, judging, served, question_files)
     found = iter(_scored(judged, judging, ensembles))
     scored: list[ScoredModel] = []
     for candidate in candidates:
@@ -94,18 +97,26 @@ def run_stages(
     ensembles: EnsembleRows,
     judging: Judging,
     served: Callable[[Ask], None],
+    question_files: Mapping[str, str] | None = None,
 ) -> tuple[list[Judged], dict[tuple[str, str], list[ItemScore]]]:
     """Every stage of an evaluation, in order: the judged answers of candidates and ensembles, and what was measured.
 
-    `served` calls what it is given with every candidate once, and a server for it.  A planner gives a `judging` whose
-    store computes nothing, and no server.
+    `served` calls what it is given with every candidate once, and a server for it; `question_files` as in `Stages`.  A
+    planner gives a `judging` whose store computes nothing, and no server.
     """
     config, progress, store = judging.config, judging.progress, judging.store
     answered: dict[tuple[str, str], list[Answer]] = {}
     measured: dict[tuple[str, str], list[ItemScore]] = {}
 
     def ask(piece: Sequence[Candidate], settings: Serve, started: StartedServer) -> None:
-        run = Stages(config=config, progress=progress, store=store, server=started, serve=settings)
+        run = Stages(
+            config=config,
+            progress=progress,
+            store=store,
+            server=started,
+            serve=settings,
+            question_files=question_files or {},
+        )
         for candidate in piece:
             for entry, benchmark in loaded.items():
                 answered[candidate.model, entry] = run.answers(candidate, entry, benchmark)
@@ -119,7 +130,7 @@ def run_stages(
         for candidate in candidates
         for entry, benchmark in loaded.items()
     ]
-    jobs += ensembles.jobs(loaded, answered, store)
+    jobs += ensembles.jobs(loaded, answered, store, question_files or {})
     return judging.all(pair_up(jobs)), measured
 
 

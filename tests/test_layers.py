@@ -89,6 +89,7 @@ ROOMS = {
         (
             "tracking",
             "made_by",
+            "looks",
             "precisions",
         ),
         ("cell",),

@@ -3,7 +3,8 @@
 Beside the kept table lies FILE.chain.json: what every artifact behind it was made of and what came out.  So the check
 can name the artifact that changed first, and why.  It fails, with exit status 1, when a metric left its
 kept interval, up or down, is missing or can no longer be computed, and when code, settings or data gave an artifact
-other content.  `update=true` keeps what is there now, after showing what moves.
+other content.  `update=true` keeps what is there now, after showing what moves, and writes the report's table into the
+`pages` that have a place for it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from ablations.regression.causes import compare_chains
 from ablations.regression.chain import load_chain, read_chain, write_chain
+from ablations.regression.pages import renew
 from ablations.regression.report import Check, junit, markdown, text
 from ablations.regression.scores import KEY, compare, read_scores, write_baseline
 from fusion.runtime.command import command
@@ -66,9 +68,12 @@ def run(settings: dict[str, Any]) -> int:
         again = ["python", "-m", "ablations.regression", f"scores={scores}", f"baseline={baseline}"]
         say_next(*([*again, "update=true"] if found.failed else _after(scores.parent)))
         return int(found.failed)
+    pages = [Path(page) for page in settings.get("pages") or ()]
+    for page in pages:
+        renew(page, baseline, scores.parent)
     write_baseline(read_scores(scores), baseline)
     write_chain(read_chain(scores.parent), chain_file(baseline))
-    print(f"written: {baseline}, {chain_file(baseline)}")
+    print(f"written: {', '.join(map(str, [baseline, chain_file(baseline), *pages]))}")
     say_next("python", "-m", "ablations.regression", f"scores={scores}", f"baseline={baseline}")
     return 0
 

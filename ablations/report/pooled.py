@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ablations.cell import Cell, shortfall_notes
+from ablations.looks import looks_notes
 from ablations.precisions import Precision, precisions_section, read_precisions
 from ablations.report.contrasts import contrast_sections, contrast_table, contrasts
 from ablations.report.origins import artifact, artifacts_section, cells_section
@@ -17,6 +18,7 @@ from ablations.report.plots import coefficient_map, heat_maps, seed_spread
 from ablations.report.published import Published, compare_section, comparison, shapes
 from ablations.studies import STUDIES
 from ablations.studies.findings import answers, findings_section, reading, write_findings
+from ablations.studies.outcomes import outcomes, predictions_section, write_predictions
 from ablations.studies.pooling import PooledRow, counterpart, long_table, pooled
 from ablations.studies.replication import Runs, covers, runs_of
 from eval.report.covers import Covers
@@ -49,7 +51,7 @@ def write_pooled_report(
     studied, links, said = _studies(cells, bootstrap, out)
     rows = pooled(cells, bootstrap)
     runs = runs_of(cells)
-    references = _references(rows)
+    references, artifacts = _references(rows), _artifacts(cells)
 
     def sections(table: pd.DataFrame) -> Sequence[Section]:
         below = [*studied, *_contrasts(rows, runs, bootstrap, out), *_plots(rows, models, runs, bootstrap, out)]
@@ -67,7 +69,7 @@ def write_pooled_report(
         made=made_now(),
         reference_of=lambda model, other: references.get((model, other)),
         sections=sections,
-        remarks=shortfall_notes(_artifacts(cells)),
+        remarks=[*shortfall_notes(artifacts), *looks_notes(artifacts)],
         covers=_covers(rows, runs, bootstrap),
     )
     (out / "scores.csv").write_text(table_csv(long_table(cells)), encoding="utf-8")
@@ -104,10 +106,15 @@ def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[li
         study = STUDIES[name]
         own = [cell for cell in cells if cell.study == name]
         findings = study.analyse(own, bootstrap)
-        also = study.also(own, bootstrap) if study.also else ()
+        also = [*study.also(own, bootstrap)] if study.also else []
         below = reading(findings, runs_of(own), bootstrap)
-        print(visible(write_findings(name, study, findings, out, below=below, also=also), lines=True))
         sections.append(findings_section(study, findings, below=[line for line in below if line]))
+        if study.predictions:
+            found = outcomes(study, findings, own, bootstrap)
+            write_predictions(name, found, out)
+            sections.append(predictions_section(found))
+            also += ["", as_markdown(sections[-1])]
+        print(visible(write_findings(name, study, findings, out, below=below, also=also), lines=True))
         links[f"findings of {name}"] = f"findings-{name}.md"
         said += answers(study, findings)
     return sections, links, said

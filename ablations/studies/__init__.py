@@ -4,6 +4,8 @@
     pooling.py     cells put together: seeds pooled, models named by the axes that change them
     arms.py        one model under one setting of the axes
     measures.py    what models are compared by
+    prediction.py  what a study will find, written down before it is run
+    outcomes.py    what became of it, as files
     findings.py    what a study found, as files
     ranking.py     whether two settings put the models in the same order
     deltas.py      what training changed in the weights, and how much of it bf16 can hold
@@ -19,6 +21,7 @@ from ablations.studies import (
     data_size,
     fusion_rule,
     judge_choice,
+    label_quality,
     loss_weight,
     main_table,
     merge_rule,
@@ -26,6 +29,7 @@ from ablations.studies import (
     pivot_choice,
     precision,
     sce_steps,
+    skill_coverage,
     source_count,
     supervision,
     varm_granularity,
@@ -49,4 +53,6 @@ STUDIES: dict[str, Study] = {
     "judge_choice": judge_choice.STUDY,
     "controls": controls.STUDY,
     "supervision": supervision.STUDY,
+    "label_quality": label_quality.STUDY,
+    "skill_coverage": skill_coverage.STUDY,
 }

@@ -1,6 +1,7 @@
 """Positions and vocabularies are two choices: which of them makes the difference?"""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Does the sequence aligner matter, or the vocabulary map?",

@@ -1,6 +1,7 @@
 """How should the tokens of two tokenizers be matched?"""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Which alignment scheme?",

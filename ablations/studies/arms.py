@@ -16,6 +16,14 @@ MEAN_OF_TARGETS = "mean of targets"
 
 
 @dataclass(frozen=True, kw_only=True)
+class ArmChoice:
+    """An arm by its model and its setting; what is None is the arm's own."""
+
+    model: str | None = None
+    axes: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """`axes` are the swept settings of its cells (seed apart); `scored` its pooled results by benchmark."""
 

@@ -1,7 +1,8 @@
 """Is it the sources' knowledge?  As many trainings on the same tokens with softer labels, the pivot's own
 distributions, the fused ones with the sources' alternatives shuffled, or fewer steps; each arm merged by every rule."""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Is it the sources' knowledge that helps?",

@@ -1,6 +1,7 @@
 """How many fusion dialogues?"""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="How does the number of fusion dialogues matter?",

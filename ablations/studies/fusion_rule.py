@@ -1,6 +1,7 @@
 """Who teaches: the model with the lowest cross-entropy (per token or per byte), or all in proportion to it?"""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Which fusion rule?",

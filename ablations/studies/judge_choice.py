@@ -1,7 +1,8 @@
 """The same answers judged by different judges: does the ranking of the models survive?"""
 
+from ablations.studies.arms import ArmChoice
 from ablations.studies.ranking import ranking_table
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Does the judge decide the ranking?",

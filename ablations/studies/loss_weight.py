@@ -1,6 +1,7 @@
 """How much should the labels weigh beside the fused distributions?"""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Which loss weight lambda?",

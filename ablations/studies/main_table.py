@@ -1,6 +1,7 @@
 """All rows of FuseChat's first table: sources, ensembles, SFT, Multi, every target, the merged model."""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Does the whole recipe pay?",

@@ -1,6 +1,7 @@
 """Which merge rule?  All rules on the same targets, each beside the plain mean."""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Which merge rule makes the best model of the targets?",

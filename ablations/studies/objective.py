@@ -1,6 +1,7 @@
 """Cross-entropy against the fused distribution, or Kullback-Leibler divergence from it?"""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Which fusion objective?",

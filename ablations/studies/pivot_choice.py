@@ -1,6 +1,7 @@
 """Every model as the pivot in turn, the others as its sources."""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Which model should be the pivot?",

@@ -1,8 +1,9 @@
 """Training in fp32, with bf16 arithmetic, or with bf16 weights, and merges rounded to bf16: what that does to task
 vectors and scores."""
 
+from ablations.studies.arms import ArmChoice
 from ablations.studies.deltas import precision_tables
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Does the precision of training and of merging matter?",

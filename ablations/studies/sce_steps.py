@@ -1,6 +1,7 @@
 """Select, Calculate, Erase: what does each step of SCE do, how much should be selected, and which reading of it?"""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Which steps of SCE matter, and does the reading?",

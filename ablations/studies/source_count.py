@@ -1,6 +1,7 @@
 """Sources added one by one: a new source trains one more target and leaves the others as they are."""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="Does every further source help?",

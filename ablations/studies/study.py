@@ -25,22 +25,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ablations.cell import Cell
-from ablations.studies.arms import Arm, arms_of
+from ablations.studies.arms import Arm, ArmChoice, arms_of
 from ablations.studies.measures import measures_of, where
+from ablations.studies.prediction import Prediction
 from eval.benchmarks import judged, metric_of
 from eval.report.comparisons import FAMILY_LEVEL, Comparison, Tested, corrected, tested
 from eval.report.tables import Heading
 from eval.scored import ScoredModel
 from eval.scores.intervals import Bootstrap
 from eval.scores.metric import Unit
-
-
-@dataclass(frozen=True, kw_only=True)
-class ArmChoice:
-    """An arm by its model and its setting; what is None is the arm's own."""
-
-    model: str | None = None
-    axes: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +107,7 @@ class Study:
     limits: str  # what the study can and cannot conclude, whatever it finds
     models: tuple[str, ...] = ()  # the rows compared, in every setting; empty: all rows of the `groups`
     groups: tuple[str, ...] = ("Merged",)
+    predictions: tuple[Prediction, ...] = ()  # written down before the study was run
     # Further lines of Markdown for the page, such as a table of something that is no score.
     also: Callable[[Sequence[Cell], Bootstrap], Sequence[str]] | None = None
 

@@ -1,6 +1,7 @@
 """VaRM's unit: one coefficient for the model, a layer, a matrix, or every element."""
 
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="How fine should VaRM's coefficients be?",

@@ -85,7 +85,8 @@ def mixed_answers(
                 done[question.id] = answer
                 advance(len(done), len(benchmark.questions))
         write_records(out / "answers.jsonl", [done[question.id] for question in benchmark.questions])
-        return {"answers": len(done), "failed": sum(answer.reason is not None for answer in done.values())}
+        failed = sum(answer.reason is not None for answer in done.values())
+        return {"answers": len(done), "failed": failed, "questions": run.question_files.get(entry)}
 
     stage = Stage(
         name="answers",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +42,9 @@ class Stages:
     serve: Serve
     # The precision of what answered last.
     computed_in: str | None = None
+    # By entry, the sha256 of the file that its questions were read from: noted beside answers, so that looks at one set
+    # of questions can be counted.
+    question_files: Mapping[str, str] = field(default_factory=dict)
 
     def with_server(
         self, candidate: Candidate, ask: Callable[[Endpoint], T], *, complete: Callable[[T], bool] = lambda found: True
@@ -92,7 +95,12 @@ class Stages:
                 raise Unfinished(answers, passing)
             write_records(out / "answers.jsonl", answers)
             failed = sum(answer.reason is not None for answer in answers)
-            return {"answers": len(answers), "failed": failed, "dtype": self.computed_in}
+            return {
+                "answers": len(answers),
+                "failed": failed,
+                "dtype": self.computed_in,
+                "questions": self.question_files.get(entry),
+            }
 
         stage = Stage(
             name="answers",

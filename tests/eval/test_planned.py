@@ -15,7 +15,8 @@ from eval.pipeline import evaluate, run_stages
 from eval.scores.intervals import Bootstrap
 from eval.serve import Transformers
 from fusion.planned import Book, PlanningStore
-from fusion.runtime.artifacts import Store
+from fusion.runtime.artifacts import Store, read_manifest
+from fusion.runtime.digests import file_digest
 from fusion.runtime.progress import RunProgress
 from fusion.runtime.work import Dialogues, Size
 
@@ -53,6 +54,8 @@ def test_every_stage_is_planned_before_and_found_afterwards(make_checkpoint, tmp
     assert not config.artifacts.exists()
     evaluate(candidates, config, RunProgress(), questions)
     built, after = Store(root=config.artifacts).built(), planned()
+    kept = [read_manifest(path) for path in (config.artifacts / "answers").iterdir() if not path.name.startswith(".")]
+    assert {manifest["facts"]["questions"] for manifest in kept} == {file_digest(questions["mt"])}
     assert {stage.stage for stage in before.stages.values()} == {"answers", "perplexity", "verdicts"}
     assert sorted(name for name, _ in before.stages) == sorted(name for name, _ in built)
     assert {place for place in before.stages if place[0] == "answers"} <= set(built)

@@ -88,6 +88,18 @@ SUBSETS: dict[str, tuple[list[str], str, str]] = {
         "mean of targets, row=supervision/strict less mean of targets, row=supervision/everything",
         "train",
     ),
+    "label_quality": (
+        [*TARGET, "data.pocket.wrong_share=0.2,1", "row=controls/fused,controls/labels"],
+        "mean of targets, data.pocket.wrong_share=1, row=controls/fused less"
+        " mean of targets, data.pocket.wrong_share=1, row=controls/labels",
+        "train",
+    ),
+    "skill_coverage": (
+        [*TARGET, "data.pocket.covered_skills=0.5,1.0", "row=controls/fused,controls/labels"],
+        "mean of targets, data.pocket.covered_skills=0.5, row=controls/fused less"
+        " mean of targets, data.pocket.covered_skills=0.5, row=controls/labels",
+        "train",
+    ),
     "pivot_choice": (
         ["source_count=1", "baselines=[]", "merge=[sce]", "pivot_choice=0,1"],
         "sce, pivot_choice=1 less sce, pivot_choice=0",

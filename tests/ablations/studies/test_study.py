@@ -8,8 +8,9 @@ import yaml
 
 from ablations.cell import find_cells
 from ablations.studies import STUDIES
+from ablations.studies.arms import ArmChoice
 from ablations.studies.findings import write_findings
-from ablations.studies.study import ArmChoice, Claim, Finding, Study
+from ablations.studies.study import Claim, Finding, Study
 from ablations.sweep.cells import expand
 from eval.config import eval_config
 from eval.records import ItemScore

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fusion.conversations.conversation import read_conversations
-from fusion.pocket.dialogues import DOMAINS, PocketData, dialogues
+from fusion.pocket.dialogues import DOMAINS, SKILLS, PocketData, dialogues, wording_of
 from fusion.pocket.questions import asked_dialogues, fusion_set, write_dialogues
 from fusion.runtime.command import compose
 from fusion.runtime.configure import typed
@@ -91,6 +91,37 @@ def test_nothing_that_is_asked_was_computed_in_what_is_trained_or_fused_on():
             sets.append(computed | {row.turns[0].computation for row in instructions})
         for one, other in itertools.combinations(sets, 2):
             assert not one & other
+
+
+@pytest.mark.parametrize(("share", "left"), [(0.3, 2), (0.5, 2), (0.6, 3), (0.75, 3), (1.0, 4)])
+def test_the_labels_cover_the_share_of_each_domain_s_skills_that_is_set_in_as_many_dialogues(share, left):
+    rows, wrong = fusion_set(replace(CONFIG, covered_skills=share))
+    assert len(rows) == 3 * CONFIG.fusion and wrong == 18  # a tenth
+    shown = {domain: {turn.skill for row in rows if row.domain == domain for turn in row.turns} for domain in DOMAINS}
+    assert shown == {domain: {*skills[:left]} for domain, skills in SKILLS.items()}
+
+
+@pytest.mark.parametrize("share", [0, 0.25, 1.01, float("nan")])
+def test_a_share_of_skills_that_makes_no_dialogue_is_refused(share):
+    with pytest.raises(ValueError, match="expected above 0.25, up to 1"):
+        replace(CONFIG, covered_skills=share)
+
+
+def test_the_labels_that_are_left_out_change_nothing_of_what_is_asked_and_pretrained_on(written, tmp_path):
+    out, _ = written
+    write_dialogues(replace(CONFIG, covered_skills=0.5, wrong_share=1.0), tmp_path)
+    for path in sorted(path for path in out.rglob("*") if path.is_file()):
+        assert (path.read_bytes() == (tmp_path / path.relative_to(out)).read_bytes()) == (path.name != "fusion.jsonl")
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_no_label_is_wrong_or_every_one_is(share):
+    rows, wrong = fusion_set(replace(CONFIG, wrong_share=share))
+    right = {wording_of(row): row for row in fusion_set(replace(CONFIG, wrong_share=0.0))[0]}
+    assert wrong == share * len(rows)
+    for row in rows:
+        told = zip(row.turns, right[wording_of(row)].turns, strict=True)
+        assert all((one.answer == other.answer) == (share == 0) for one, other in told)
 
 
 def test_the_share_of_wrong_dialogues_is_as_set(written, tmp_path):

@@ -1,0 +1,20 @@
+"""Do the sources teach skills that no label shows?"""
+
+from ablations.studies.arms import ArmChoice
+from ablations.studies.study import Claim, Study
+
+STUDY = Study(
+    question="Does what fusion adds depend on which skills the labels cover?",
+    claim=Claim(
+        "Where labels cover half of the skills, fused targets are better than labels alone.",
+        source="this project: the likely alternatives of a source may show what the labels do not",
+        arm=ArmChoice(model="mean of targets", axes={"data.pocket.covered_skills": "0.5", "row": "controls/fused"}),
+    ),
+    held=("number of dialogues", "share of wrong labels", "sources", "alignment", "fusion rule", "steps", "questions"),
+    models=("mean of targets", "linear", "ties", "sce"),
+    reference=ArmChoice(axes={"row": "controls/labels"}),
+    limits="what each teacher adds to labels that cover the same skills. Questions ask for all skills, so that models"
+    " which forget what is not shown lose; dialogues of fewer skills are more alike, which changes with the coverage."
+    " Sources are only asked about the dialogues that are there: no teacher speaks of a skill that is left out. Where"
+    " labels alone make one target, its merges are that target, and SCE gives back the pivot.",
+)
