@@ -1,7 +1,12 @@
 """Which merge rule?  All rules on the same targets, each beside the plain mean."""
 
+from datetime import date
+
 from ablations.studies.arms import ArmChoice
+from ablations.studies.prediction import Prediction
 from ablations.studies.study import Claim, Study
+
+_MADE = date(2026, 11, 26)
 
 STUDY = Study(
     question="Which merge rule makes the best model of the targets?",
@@ -14,4 +19,22 @@ STUDY = Study(
     reference=ArmChoice(model="linear"),
     limits="rules at their default hyperparameters on one set of targets. A rule that loses might win when tuned,"
     " and the best of seven on the same questions looks better than it is.",
+    predictions=(
+        Prediction(
+            "Where targets are better than their pivot, SCE's selection gives up a part of it.",
+            arm=ArmChoice(model="sce"),
+            expects="worse",
+            size=(-0.25, 0.0),
+            measure="mt_bench",
+            made=_MADE,
+        ),
+        Prediction(
+            "TIES is within a tenth of the plain mean.",
+            arm=ArmChoice(model="ties"),
+            expects="equal",
+            size=(-0.1, 0.1),
+            measure="mt_bench",
+            made=_MADE,
+        ),
+    ),
 )
