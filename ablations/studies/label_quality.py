@@ -34,10 +34,10 @@ STUDY = Study(
     ),
     models=("mean of targets", "linear"),
     reference=ArmChoice(axes={"row": "controls/fused"}),
-    limits="what fused targets add to each control at one quality of labels: arms are compared at the same share of wrong"
-    " labels, never across shares. A wrong label here is a slip in one word, figure or letter of each answer; errors"
-    " that a model would make itself may do other harm. A gain of fused and shuffled targets alike is no knowledge of"
-    " the sources. The rule that chooses who teaches reads no label; one that does may come out otherwise.",
+    limits="what fused targets add to each control at one quality of labels: arms are compared at the same share of"
+    " wrong labels, never across shares. A wrong label here is a slip in one word, figure or letter of each answer;"
+    " errors that a model would make itself may do other harm. A gain of fused and shuffled targets alike is no"
+    " knowledge of the sources. The rule that chooses who teaches reads no label; one that does may differ.",
     predictions=(
         Prediction(
             "Where every label is wrong, merged labels are far worse than merged fused targets.",
