@@ -14,6 +14,6 @@ STUDY = Study(
     held=("dialogues", "sources", "alignment", "fusion rule", "questions"),
     models=("mean of targets", "sce"),
     reference=ArmChoice(axes={"train.objective": "ce"}),
-    limits="whether this program trains the same under both names, up to rounding. Equality cannot be shown, only a"
-    " difference ruled out that the questions could have seen.",
+    limits="whether this program trains the same under both names, up to rounding. No"
+    " significance is no equality: the interval says how large a difference is left.",
 )
