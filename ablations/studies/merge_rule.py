@@ -17,8 +17,8 @@ STUDY = Study(
     ),
     held=("dialogues", "sources", "alignment", "fusion rule", "training", "questions"),
     reference=ArmChoice(model="linear"),
-    limits="rules at their default hyperparameters on one set of targets. A rule that loses might win when tuned,"
-    " and the best of seven on the same questions looks better than it is.",
+    limits="rules at the settings that the experiment gives them, on one set of targets. A rule that loses might win"
+    " when tuned, and the best of seven on the same questions looks better than it is.",
     predictions=(
         Prediction(
             "Where targets are better than their pivot, SCE's selection gives up a part of it.",

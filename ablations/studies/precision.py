@@ -17,9 +17,9 @@ STUDY = Study(
     models=("sft", "mean of targets", "linear", "sce"),
     reference=ArmChoice(axes={"row": "precision/fp32"}),
     limits="precision at this learning rate. What bf16 loses depends on the size of a step beside the size of a weight:"
-    " at 100 times smaller steps, as for 7B models, far more vanishes, from a merge too, so a rounded merge that does"
-    " as well here may do worse there: the second table says how much of the update was left to be judged. Rows that"
-    " round merges alone leave SFT and the targets as they are. What rounding at each step of pure bf16 training loses"
-    " shows in the first table only.",
+    " at 100 times smaller steps, as for 7B models, far more vanishes, from a merge too, so a rounded merge that cannot"
+    " be told from the unrounded one here may do worse there: the second table says how much of the update was left to"
+    " be judged. Rows that round merges alone leave SFT and the targets as they are. What rounding at each step of pure"
+    " bf16 training loses shows in the first table only.",
     also=precision_tables,
 )
