@@ -119,7 +119,9 @@ def test_a_table_says_what_its_intervals_cover():
         "crossed (5 to 8 draws); over questions only for pivot, with fewer than 5 draws that differ"
     )
     tests = covers({"a": 5, "pivot": 1}, drawn, BOOTSTRAP).tests
-    assert tests.startswith("Student's t test over draws and questions, and with fewer than 5 draws the sign-flip test by")
+    assert tests.startswith(
+        "Student's t test over draws and questions, and with fewer than 5 draws the sign-flip test by"
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,10 @@ def test_the_page_of_a_study_has_interval_correction_family_and_smallest_differe
         if one.whole:
             (line,) = [text for text in page.splitlines() if text.startswith(f"| {one.arm} |")]
             assert line.endswith(f" {one.smallest:.3f} |") and "[" in line
-    assert "95% interval over draws of the base models and questions, crossed (5 draws). Student's t test over draws" in page
+    assert (
+        "95% interval over draws of the base models and questions, crossed (5 draws). Student's t test over draws"
+        in page
+    )
     assert "all 2 comparisons of whole benchmarks in this study" in page
     assert "each study is a family of its own. The 6 of slices, in the CSV file, are another family." in page
     table = pd.read_csv(tmp_path / "findings-trial.csv")
