@@ -149,7 +149,8 @@ def test_the_legend_explains_what_is_on_the_page_and_nothing_else(tmp_path):
     write_report(everyone(), tmp_path / "all", title="Trial", bootstrap=BOOTSTRAP)
     page = (tmp_path / "all/leaderboard.html").read_text()
     legend = legend_of(page)
-    assert "difference to the pivot" in legend and "95% interval: bootstrap over questions, 200 resamples" in legend
+    assert "difference to the pivot" in legend
+    assert "95% interval by bootstrap over questions (200 resamples, seed 0)" in legend
     for group in GROUPS.values():
         assert f"var(--{group})" in legend
     assert "Brackets:" not in page  # those of the Markdown table
