@@ -21,6 +21,8 @@ GROUPS = {
     "serving": "bench.serving",
     "scoring": "bench.scoring",
     "report": "bench.report_page",
+    "coverage": "bench.coverage",
+    "smallest": "bench.smallest",
 }
 USAGE = f"usage: python -m bench [GROUP ...]\n\ngroups: {', '.join(GROUPS)}; without one, all of them"
 

@@ -142,27 +142,46 @@ def _bias(questions: int, generator: np.random.Generator, times: int) -> Samples
     return _means(values[..., None], 0.075, (-0.5, 0.5))
 
 
-_STEPS = "so few right and wrong answers have few outcomes, and an interval of any width goes by their steps"
-_UNSEEN = "one low value in twenty is often not in the sample; the interval allows for that, and is wide"
+_STEPS = "few answers have few outcomes, and an interval of any kind goes by their steps"
+_UNSEEN = "rare low values are often not in so small a sample; the interval allows for them and is wide"
+_SKEWED = "rare values far out are often not in so small a sample, and nothing bounds how far out"
+_CAREFUL = "wider than it need be with so few questions"
 
 
 def _bounded() -> Iterator[Planted]:
-    def case(kind: str, truth: str, n: int, samples: Callable[..., Samples], **more: object) -> Planted:
-        return Planted(kind=kind, asked=mean_interval, truth=truth, questions=n, samples=samples, **more)  # type: ignore[arg-type]
-
     for (name, shares), n in itertools.product(RATINGS.items(), (10, 20, 80, 160)):
-        yield case("mean rating, two turns", name, n, functools.partial(_rated, shares, n))
-    for share, n in itertools.product((0.5, 0.8, 0.95, 0.98), (10, 20, 160, 645)):
-        yield case("share right", f"{share:g} right", n, functools.partial(_right, share, n))
-    for n in (10, 20, 160):
-        yield case(
-            "share right", "from half to all right, another in each sample", n, functools.partial(_right, None, n)
+        few = n <= 20 or (n == 80 and shares[-1] > 0.9)
+        yield Planted(
+            kind="mean rating, two turns",
+            asked=mean_interval,
+            truth=name,
+            questions=n,
+            samples=functools.partial(_rated, shares, n),
+            band=(0.93, 0.98) if few else BAND,
+            why=_UNSEEN if few else "",
         )
-        yield case("share right, two turns", ".9 right", n, functools.partial(_right_twice, 0.9, n))
-        yield case("win rate", "30% lost, 40% drawn", n, functools.partial(_games, (0.3, 0.4, 0.3), n))
-        yield case("win rate", "5% lost, 20% drawn", n, functools.partial(_games, (0.05, 0.2, 0.75), n))
-        yield case("win rate, weighted", "preferences beta(.3, .3)", n, functools.partial(_preferences, 0.3, 0.3, n))
-        yield case("position bias", "75% of pairs without", n, functools.partial(_bias, n))
+    for share, n in itertools.product((0.5, 0.8, 0.95, 0.98), (10, 20, 160, 645)):
+        yield _share("share right", f"{share:g} right", n, functools.partial(_right, share, n))
+    for n in (10, 20, 160):
+        yield _share("share right", "from half to all, another in each sample", n, functools.partial(_right, None, n))
+        yield _share("share right, two turns", "0.9 right", n, functools.partial(_right_twice, 0.9, n))
+        yield _share("win rate", "30% lost, 40% drawn", n, functools.partial(_games, (0.3, 0.4, 0.3), n))
+        yield _share("win rate", "5% lost, 20% drawn", n, functools.partial(_games, (0.05, 0.2, 0.75), n))
+        yield _share("win rate, weighted", "preferences beta(.3, .3)", n, functools.partial(_preferences, 0.3, 0.3, n))
+        yield _share("position bias", "75% of pairs without", n, functools.partial(_bias, n))
+
+
+def _share(kind: str, truth: str, questions: int, samples: Callable[[np.random.Generator, int], Samples]) -> Planted:
+    few = questions <= 20
+    return Planted(
+        kind=kind,
+        asked=mean_interval,
+        truth=truth,
+        questions=questions,
+        samples=samples,
+        band=(0.91, 0.99) if few else BAND,
+        why=_STEPS if few else "",
+    )
 
 
 # Means without known ends.
@@ -190,14 +209,20 @@ DIFFERENCES = {
     "half won, hardly any lost": ((-1, 0, 1), (0.02, 0.5, 0.48)),
     "one answer in ten loses 9 points": ((-9, 0, 1), (0.1, 0.7, 0.2)),
 }
-_FEW_DIFFER = "as many questions as differ tell the spread, and where none does there is no interval"
-_RARE_LOSS = "a rare large loss is not in every sample, and no bound of a difference is near enough to allow for it"
 
 
 def _unbounded() -> Iterator[Planted]:
     for n in (20, 80, 805):
         samples = functools.partial(_lengths, n)
-        yield Planted(kind="mean length", asked=mean_interval, truth="log-normal", questions=n, samples=samples)
+        yield Planted(
+            kind="mean length",
+            asked=mean_interval,
+            truth="log-normal",
+            questions=n,
+            samples=samples,
+            band=(0.92, 0.96) if n <= 80 else BAND,
+            why=_SKEWED if n <= 80 else "",
+        )
     for (name, (sizes, shares)), n in itertools.product(DIFFERENCES.items(), (10, 20, 160)):
         yield Planted(
             kind="paired difference, two turns",
@@ -205,6 +230,8 @@ def _unbounded() -> Iterator[Planted]:
             truth=name,
             questions=n,
             samples=functools.partial(_differences, sizes, shares, n),
+            band=(0.77, 0.96) if min(sizes) == -9 and n <= 20 else BAND,
+            why=_SKEWED if min(sizes) == -9 and n <= 20 else "",
         )
 
 
@@ -252,6 +279,8 @@ def _agreement() -> Iterator[Planted]:
             truth="two raters of five grades, two turns",
             questions=n,
             samples=functools.partial(_agreements, statistic, n),
+            band=(0.94, 0.975) if n <= 40 else BAND,
+            why=_CAREFUL if n <= 40 else "",
         )
     for n in (20, 80):
         yield Planted(
@@ -260,6 +289,8 @@ def _agreement() -> Iterator[Planted]:
             truth="three raters of three sides",
             questions=n,
             samples=functools.partial(_fleiss, n),
+            band=(0.94, 0.975) if n <= 40 else BAND,
+            why=_CAREFUL if n <= 40 else "",
         )
 
 
@@ -284,6 +315,8 @@ def _noise() -> Iterator[Planted]:
             truth=name,
             questions=n,
             samples=functools.partial(_judge, noise, n),
+            band=(0.94, 0.975) if n <= 40 else BAND,
+            why=_CAREFUL if n <= 40 else "",
         )
 
 
@@ -334,13 +367,15 @@ def _published(questions: int, generator: np.random.Generator, times: int) -> Sa
 
 
 def _length_controlled() -> Iterator[Planted]:
-    for apart, intercept, n in itertools.product((0.0, 1.0, 2.0, 3.0), (0.3, -1.0), (40, 160, 805)):
+    for apart, intercept, n in itertools.product((0.0, 1.0, 2.0, 3.0), (0.3, -1.0), (40, 160)):
         yield Planted(
             kind="length-controlled win rate, own_set",
             asked=length_control.own_set_interval,
             truth=f"{1 / (1 + math.exp(-intercept)):.0%} at equal lengths, lengths {apart:g} deviations apart",
             questions=n,
             samples=functools.partial(_own_set, apart, intercept, n),
+            band=(0.94, 0.975) if n <= 40 else BAND,
+            why=_CAREFUL if n <= 40 else "",
         )
     yield Planted(
         kind="length-controlled win rate, official",

@@ -8,7 +8,9 @@ In reading order:
     length_control.py    what the win rate would be at equal lengths
     fold_order.py        the orders in which its cross-validation deals groups to folds
     alpaca_package.py    the installed alpaca-eval package
-    intervals.py         bootstrap by question, paired differences, smallest detectable difference
+    intervals.py         the interval of a mean over questions; Student's where nothing bounds its values
+    bounded_mean.py      the score interval of ratings, shares and percentages
+    jackknife.py         the interval of a statistic that is no mean
     sign_flip.py         whether a paired difference is more than chance
     multiplicity.py      many differences tested at once
     paired.py            many models, each less its reference, in one pass

@@ -50,14 +50,13 @@ def bounded_mean_ends(
     # In units of a coin's variance over as many questions; above 1 for questions of unequal size (Kish 1965).
     coin = questions * float(np.sum(sizes**2)) / rows**2
     measured = questions * float(np.sum((sums - mean * sizes) ** 2)) / rows**2
+    normal, student = _squared_quantiles(questions, confidence)
+    if measured < _ALIKE**2:
+        return score_ends(mean, coin * normal / questions)
     shares = sums / sizes
     between = int(np.count_nonzero((shares > _AT_END) & (shares < 1 - _AT_END)))
     at_ends = 1 - between / questions
-    if measured < _ALIKE**2:
-        effect = coin
-    else:
-        effect = (between * measured / (mean * (1 - mean)) + at_ends * coin) / (between + at_ends)
-    normal, student = _squared_quantiles(questions, confidence)
+    effect = (between * measured / (mean * (1 - mean)) + at_ends * coin) / (between + at_ends)
     squared = effect * (at_ends * normal / questions + (1 - at_ends) * student / (questions - 1))
     return score_ends(mean, squared)
 

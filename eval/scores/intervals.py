@@ -34,7 +34,10 @@ _NO_SPREAD = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Bootstrap:
-    """What intervals claim and tests draw: two-sided confidence, and the seed of the flips."""
+    """What intervals claim and tests draw: two-sided confidence, and the seed of the flips.
+
+    Intervals draw nothing; `resamples` is read from older settings and used by none.
+    """
 
     resamples: int = 2000
     confidence: float = 0.95

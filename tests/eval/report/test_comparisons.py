@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import optimize, stats
 
 from eval.files import read_rows
 from eval.records import ItemScore
@@ -58,6 +59,15 @@ def p_value(first: ScoredModel, second: ScoredModel, metric: str, part: str, boo
     return found.p if found else None
 
 
+def errors_marked(degrees: int, level: float) -> float:
+    """Errors, as one run estimates them, that a true difference must have for a t test of another to find it in 8 of 10
+    cases: both errors are off by chi."""
+    off = np.sqrt(stats.chi2.ppf((np.arange(400) + 0.5) / 400, degrees) / degrees)
+    bar = stats.t.ppf(1 - level / 2, degrees)
+    found = optimize.brentq(lambda errors: stats.nct.sf(bar, degrees, errors * off).mean() - 0.8, 1, 12)
+    return float(found)
+
+
 def test_p_values_are_those_of_the_signs_that_differ(everyone):
     # Only questions that differ matter: 6 gains and no loss are 2 of 2**6 patterns.
     pivot, better, lucky, even = everyone
@@ -103,8 +113,7 @@ def test_without_a_pivot_nothing_is_marked_or_explained(everyone):
 def test_the_smallest_difference_counts_errors_of_the_paired_differences(everyone):
     pivot, better, *_ = everyone
     differences = [1.0] * 20 + [0.0] * 20
-    # Student's t at 39 degrees of freedom, .975 and .8: 2.0227 and .8509.
-    expected = (2.0227 + 0.8509) * np.std(differences, ddof=1) / np.sqrt(QUESTIONS)
+    expected = errors_marked(39, 0.05) * np.std(differences, ddof=1) / np.sqrt(QUESTIONS)
     found = smallest_difference([pivot, better], "mt_bench", "rating", "all", "pivot")
     assert found == pytest.approx(expected, rel=1e-4)
 
@@ -115,8 +124,7 @@ def test_more_models_ask_for_a_larger_difference(everyone):
     twins = [replace(better, model=f"better {i}") for i in range(10)]
     among = smallest_difference([pivot, better, *twins], "mt_bench", "rating", "all", "pivot")
     assert alone is not None and among is not None
-    # t at 39 degrees of freedom, 1 - .05 / 22 and .8: 3.0096 and .8509.
-    assert among / alone == pytest.approx((3.0096 + 0.8509) / (2.0227 + 0.8509), rel=1e-3)
+    assert among / alone == pytest.approx(errors_marked(39, 0.05 / 11) / errors_marked(39, 0.05), rel=1e-3)
     (found,) = compared([(better, pivot)], "rating", "all", BOOTSTRAP)
     assert found is not None and found.smallest == pytest.approx(alone)
 
@@ -154,7 +162,9 @@ def test_models_without_any_spread_between_questions_have_no_smallest_difference
     assert found is not None
     assert (found.difference.low, found.difference.high, found.smallest) == (None, None, None)
     said = notes(same, scores_table(same, bootstrap=BOOTSTRAP), BOOTSTRAP)
-    assert any("came out alike for pivot, twin" in note and "there is no interval" in note for note in said)
+    assert any(
+        "came out alike for pivot, twin" in note and "the widest on its scale, Wilson's" in note for note in said
+    )
 
 
 def test_the_published_ratings_of_four_models_after_correction(data_root):

@@ -53,7 +53,7 @@ def test_fleiss_kappa_of_his_own_table():
     assert len(rows) == 30
     assert fleiss_kappa(rows) == pytest.approx(0.430, abs=0.0005)
     assert fleiss_kappa(rows, [2] * 10 + [0] * 20) == pytest.approx(fleiss_kappa(rows[:10]))
-    found = fleiss_agreement(rows, list(range(30)), Bootstrap(resamples=200))
+    found = fleiss_agreement(rows, list(range(30)), Bootstrap())
     assert found.low < found.value < found.high
 
 
@@ -100,22 +100,44 @@ def test_a_rater_who_always_says_the_same_has_no_kappa():
     assert agreement(spearman, same, other, "abcd", Bootstrap()) is None
 
 
-def test_turns_of_one_question_are_resampled_together():
+def test_turns_of_one_question_count_as_one():
     """Doubling every row within its question changes neither value nor interval; as rows of their own it would."""
     random = np.random.default_rng(1)
     first = random.integers(1, 6, 40).astype(float)
     second = np.where(random.random(40) < 0.6, first, random.integers(1, 6, 40))
     questions = [str(i) for i in range(40)]
-    once = agreement(cohen_kappa, first, second, questions, Bootstrap(resamples=300))
+    once = agreement(cohen_kappa, first, second, questions, Bootstrap())
     twice = agreement(
         cohen_kappa,
         np.repeat(first, 2),
         np.repeat(second, 2),
         np.repeat(questions, 2).tolist(),
-        Bootstrap(resamples=300),
+        Bootstrap(),
     )
     assert (twice.value, twice.low, twice.high) == pytest.approx((once.value, once.low, once.high))
     assert once.low < once.value < once.high
+
+
+def test_the_interval_of_a_kappa_is_the_jackknifes_on_fishers_z():
+    generator = np.random.default_rng(3)
+    first, second = generator.integers(0, 2, size=(2, 15)).astype(float)
+    kappa = cohen_kappa(first, second, np.ones(15))
+    without = [cohen_kappa(np.delete(first, i), np.delete(second, i), np.ones(14)) for i in range(15)]
+    scaled = np.arctanh(without)
+    error = math.sqrt(14 / 15 * np.sum((scaled - scaled.mean()) ** 2))
+    found = agreement(cohen_kappa, first, second, range(15), Bootstrap())
+    # t at 14 degrees of freedom, .975: 2.14479.
+    ends = [math.tanh(math.atanh(kappa) + side * 2.14479 * error) for side in (-1, 1)]
+    assert (found.low, found.high) == pytest.approx(ends, abs=1e-5)
+
+
+def test_full_agreement_has_an_interval_as_a_share_and_none_as_a_kappa():
+    same = np.tile([1.0, 2.0], 10)
+    share = agreement(percent_agreement, same, same, range(20), Bootstrap())
+    z = 1.959964
+    assert (share.low, share.high) == pytest.approx((20 / (20 + z * z), 1.0), abs=1e-6)  # Wilson's 20 of 20
+    found = agreement(cohen_kappa, same, same, range(20), Bootstrap())
+    assert (found.value, found.low, found.high) == (1.0, None, None)
 
 
 def test_tables_that_are_none_are_refused():

@@ -1,4 +1,4 @@
-"""Intervals against closed forms: binomial and normal standard errors, clustering, pairing."""
+"""Intervals of means against closed forms: Student's t, Wilson's score interval, clustered errors."""
 
 import math
 
@@ -6,70 +6,48 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from eval.scores.intervals import (
-    Bootstrap,
-    bootstrap_means,
-    clustered_standard_error,
-    group_indices,
-    mean_interval,
-    minimum_detectable_difference,
-    percentile_interval,
-    resample_counts,
-    wilson_interval,
-)
+from eval.scores.bounded_mean import bounded_mean_ends, score_ends
+from eval.scores.intervals import Bootstrap, clustered_standard_error, group_indices, mean_interval, student_ends
 from eval.scores.multiplicity import holm
 from eval.scores.sign_flip import sign_flip_ps
 
-MANY = Bootstrap(resamples=20_000, seed=1)
+Z = stats.norm.ppf(0.975)
 
 
-def test_every_resample_draws_as_many_groups_as_there_are():
-    counts = resample_counts(7, Bootstrap(resamples=100))
-    assert counts.shape == (100, 7)
-    assert (counts.sum(axis=1) == 7).all()
+def wilson(share, questions):
+    """Wilson's (1927) interval from scipy, an implementation of its own."""
+    right = round(share * questions)
+    found = stats.binomtest(right, questions).proportion_ci(0.95, method="wilson")
+    return found.low, found.high
 
 
-def test_the_spread_of_resampled_means_is_the_binomial_standard_error():
-    # 30 of 100 right: the bootstrap distribution of the mean is binomial with variance p(1-p)/n.
-    values = [1.0] * 30 + [0.0] * 70
-    spread = np.std(bootstrap_means(values, range(100), MANY))
-    assert spread == pytest.approx(math.sqrt(0.3 * 0.7 / 100), rel=0.02)
+def test_a_mean_without_bounds_has_student_s_interval():
+    values = np.random.default_rng(0).normal(5, 2, size=12)
+    found = mean_interval(values, range(12), Bootstrap())
+    expected = stats.t.interval(0.95, 11, loc=values.mean(), scale=stats.sem(values))
+    assert (found.value, found.low, found.high, found.n) == pytest.approx((values.mean(), *expected, 12))
 
 
-def test_the_interval_of_many_normal_values_is_mean_plus_minus_1_96_errors():
-    values = np.random.default_rng(0).normal(5, 2, size=400)
-    found = mean_interval(values, range(400), MANY)
-    error = values.std() / 20  # the bootstrap's own variance divides by n
-    assert found.value == pytest.approx(values.mean())
-    assert found.low == pytest.approx(values.mean() - 1.96 * error, abs=0.03)
-    assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.03)
-    assert found.n == 400
+def test_student_s_own_data():
+    # Student (1908), the additional hours of sleep by two drugs: mean difference 1.58, sd 1.23 (n - 1), t(9) = 2.262.
+    more = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
+    found = mean_interval(more, range(10), Bootstrap())
+    assert (found.low, found.high) == pytest.approx((0.70, 2.46), abs=0.005)
 
 
-def test_repeating_every_row_within_its_question_does_not_narrow_the_interval():
+@pytest.mark.parametrize("ends", [None, (-5.0, 5.0)])
+def test_repeating_every_row_within_its_question_does_not_narrow_the_interval(ends):
     values = np.random.default_rng(2).normal(size=50)
-    once = mean_interval(values, range(50), MANY)
-    thrice = mean_interval(np.repeat(values, 3), np.repeat(np.arange(50), 3).tolist(), MANY)
+    once = mean_interval(values, range(50), Bootstrap(), ends=ends)
+    thrice = mean_interval(np.repeat(values, 3), np.repeat(np.arange(50), 3).tolist(), Bootstrap(), ends=ends)
     assert (thrice.value, thrice.low, thrice.high) == pytest.approx((once.value, once.low, once.high))
     assert thrice.n == 150
 
 
-def test_questions_of_unequal_size_weigh_by_their_rows():
-    # Two questions, one row of 0 and three rows of 1: a resample is {a,a}: 0, {a,b}: 3/4 or {b,b}: 1.
-    draws = bootstrap_means([0.0, 1.0, 1.0, 1.0], ["a", "b", "b", "b"], MANY)
-    assert set(np.unique(draws)) == {0.0, 0.75, 1.0}
-    assert np.mean(draws == 0.75) == pytest.approx(0.5, abs=0.02)
-
-
-def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
-    values = np.random.default_rng(3).normal(size=30)
-    assert mean_interval(values, range(30), Bootstrap()) == mean_interval(values, range(30), Bootstrap())
-    assert mean_interval(values, range(30), Bootstrap()) != mean_interval(values, range(30), Bootstrap(seed=1))
-
-
 def test_one_question_has_a_mean_and_no_interval():
-    found = mean_interval([3.0, 5.0], ["q", "q"], Bootstrap())
+    found = mean_interval([3.0, 5.0], ["q", "q"], Bootstrap(), ends=(1.0, 10.0))
     assert (found.value, found.low, found.high) == (4.0, None, None)
 
 
@@ -85,12 +63,6 @@ def test_clustered_error_of_two_turns_by_hand():
         clustered_standard_error([1.0, 2.0], "aa")
 
 
-def test_the_smallest_detectable_difference_is_2_8_standard_errors():
-    # z(0.975) = 1.95996, z(0.8) = 0.84162
-    assert minimum_detectable_difference(1.0) == pytest.approx(1.95996 + 0.84162, abs=1e-4)
-    assert minimum_detectable_difference(0.5, confidence=0.9, power=0.5) == pytest.approx(0.5 * 1.64485, abs=1e-4)
-
-
 @given(st.lists(st.sampled_from("abc"), min_size=1))
 def test_groups_are_numbered_in_order_of_first_appearance(groups):
     index, count = group_indices(groups)
@@ -100,8 +72,6 @@ def test_groups_are_numbered_in_order_of_first_appearance(groups):
 
 
 def test_settings_out_of_range_are_named():
-    with pytest.raises(ValueError, match="resamples is 0"):
-        Bootstrap(resamples=0)
     with pytest.raises(ValueError, match="confidence is 95"):
         Bootstrap(confidence=95)
     with pytest.raises(ValueError, match="2 values but 1 groups"):
@@ -125,69 +95,74 @@ def test_the_design_effect_of_two_turns_that_agree_fully_is_two():
     assert clustered**2 / independent**2 == pytest.approx(2 * 119 / 120 * 60 / 59)  # n/(n-1) of 60 and of 120
 
 
-def test_cohen_s_sample_size_for_a_medium_effect():
-    # Cohen (1988): d = 0.5, alpha .05 two-sided, power .8 needs 63 a group in the normal approximation (64 by t).
-    error = math.sqrt(1 / 63 + 1 / 63)
-    assert minimum_detectable_difference(error) == pytest.approx(0.5, abs=0.001)
-
-
-def test_a_true_difference_of_that_size_is_found_in_8_of_10_cases():
-    error = 1 / math.sqrt(50)
-    means = np.random.default_rng(10).normal(minimum_detectable_difference(error), error, size=20_000)
-    assert np.mean(np.abs(means) > 1.96 * error) == pytest.approx(0.8, abs=0.01)
-
-
-def test_intervals_hold_the_truth_about_as_often_as_they_say():
-    generator = np.random.default_rng(11)
-    held = 0
-    for _ in range(400):
-        found = mean_interval(generator.normal(3, 1, size=80), range(80), Bootstrap(resamples=500))
-        assert found.low is not None and found.high is not None
-        held += found.low <= 3 <= found.high
-    # Percentile intervals of 80 questions hold a little less than 95%: 94% expected, standard error 1.2%.
-    assert held / 400 == pytest.approx(0.94, abs=0.04)
-
-
-@pytest.mark.parametrize(("share", "questions"), [(1.0, 20), (0.0, 7), (0.5, 2), (1.0, 805)])
-def test_wilson_s_ends_solve_the_score_equation(share, questions):
-    # The ends are the shares from which the sample lies z of their own standard errors away.
-    low, high = wilson_interval(share, questions, 0.95)
-    for end in (low, high):
-        if 0 < end < 1:
-            away = abs(share - end) / math.sqrt(end * (1 - end) / questions)
-            assert away == pytest.approx(1.959964, abs=1e-5)
-    assert 0 <= low <= share <= high <= 1
-    assert high - low > 0
+@pytest.mark.parametrize(("right", "questions"), [(20, 20), (0, 7), (1, 2), (805, 805), (81, 263), (9, 10)])
+def test_right_and_wrong_answers_have_wilson_s_interval(right, questions):
+    values = [1.0] * right + [0.0] * (questions - right)
+    found = mean_interval(values, range(questions), Bootstrap(), ends=(0.0, 1.0))
+    assert (found.low, found.high) == pytest.approx(wilson(right / questions, questions))
+    percent = mean_interval([100 * value for value in values], range(questions), Bootstrap(), ends=(0.0, 100.0))
+    assert (percent.low, percent.high) == pytest.approx((100 * found.low, 100 * found.high))
 
 
 def test_wilson_s_published_example():
     # Newcombe (1998), table I: 81 of 263 give .2553 to .3662; 0 of 20 give .0000 to .1611.
-    assert wilson_interval(81 / 263, 263, 0.95) == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert wilson_interval(0.0, 20, 0.95) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert score_ends(81 / 263, Z**2 / 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert score_ends(0.0, Z**2 / 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+@given(st.floats(0, 1), st.floats(1e-4, 3))
+def test_the_ends_of_a_score_interval_solve_its_equation(share, squared):
+    for end in score_ends(share, squared):
+        assert 0 <= end <= 1
+        if 1e-6 < end < 1 - 1e-6:
+            assert (share - end) ** 2 == pytest.approx(squared * end * (1 - end), abs=1e-9)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0, 0.99998])
-def test_parts_of_a_whole_that_are_all_alike_have_wilson_s_interval(value):
-    found = mean_interval([value] * 20, range(20), Bootstrap(), whole=1.0)
-    assert (found.low, found.high) == pytest.approx(wilson_interval(value, 20, 0.95))
-    percent = mean_interval([100 * value] * 20, range(20), Bootstrap(), whole=100.0)
-    assert (percent.low, percent.high) == pytest.approx((100 * found.low, 100 * found.high))
+def test_values_between_ends_that_are_all_alike_have_the_interval_of_a_coin(value):
+    found = mean_interval([value] * 20, range(20), Bootstrap(), ends=(0.0, 1.0))
+    assert (found.low, found.high) == pytest.approx(score_ends(value, Z**2 / 20))
 
 
-def test_wilson_counts_questions_and_not_their_turns():
-    found = mean_interval([1.0] * 20, [i // 2 for i in range(20)], Bootstrap(), whole=1.0)
-    assert (found.low, found.high) == pytest.approx(wilson_interval(1.0, 10, 0.95))
+def test_a_model_that_has_nothing_but_tens_may_have_had_lower_ratings():
+    # Wilson's 20 of 20, 83.9% of the way from 1 to 10.
+    found = mean_interval([10.0] * 20, range(20), Bootstrap(), ends=(1.0, 10.0))
+    assert (found.low, found.high) == pytest.approx((1 + 9 * wilson(1.0, 20)[0], 10.0))
 
 
-def test_shares_that_differ_by_less_than_tables_print_are_alike():
-    nearly = [1 - i * 1e-6 for i in range(20)]
-    found = mean_interval(nearly, range(20), Bootstrap(), whole=1.0)
-    assert found.high - found.low > 0.1
+def test_all_alike_counts_questions_and_not_their_turns():
+    found = mean_interval([1.0] * 20, [i // 2 for i in range(20)], Bootstrap(), ends=(0.0, 1.0))
+    assert (found.low, found.high) == pytest.approx(wilson(1.0, 10))
 
 
-def test_shares_that_differ_keep_their_resampled_interval():
-    values = [1.0] * 15 + [0.0] * 5
-    assert mean_interval(values, range(20), Bootstrap(), whole=1.0) == mean_interval(values, range(20), Bootstrap())
+def test_values_in_the_middle_of_their_scale_have_nearly_student_s_interval():
+    values = np.random.default_rng(6).uniform(4.5, 6.5, size=40)
+    between, plain = (mean_interval(values, range(40), Bootstrap(), ends=ends) for ends in ((1.0, 10.0), None))
+    assert (between.low, between.high) == pytest.approx((plain.low, plain.high), abs=0.01)
+
+
+def test_the_measured_variance_takes_t_and_that_of_a_coin_takes_z():
+    # Two of four questions at an end, means 0, .4, .6, 1: m = .5, v = .13, effect v / .25 = .52; averaged with a
+    # coin's 1 by weights 2 and .5: (2 * .52 + .5) / 2.5 = .616.  Half of z^2 / 4 and half of t(3)^2 / 3.
+    squared = 0.616 * (0.5 * Z**2 / 4 + 0.5 * stats.t.ppf(0.975, 3) ** 2 / 3)
+    found = mean_interval([0.0, 0.4, 0.6, 1.0], range(4), Bootstrap(), ends=(0.0, 1.0))
+    assert (found.low, found.high) == pytest.approx(score_ends(0.5, squared))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(1, 3)), min_size=2, max_size=30))
+def test_an_interval_between_ends_stays_there_holds_the_mean_and_mirrors(questions):
+    shares, sizes = (np.array(column, dtype=float) for column in zip(*questions, strict=True))
+    low, high = bounded_mean_ends(shares * sizes, sizes, 0.95)
+    mean = float(shares @ sizes / sizes.sum())
+    assert 0 <= low <= mean + 1e-9 and mean - 1e-9 <= high <= 1
+    assert high - low > 1e-3
+    mirrored = bounded_mean_ends((1 - shares) * sizes, sizes, 0.95)
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-6)
+
+
+def test_values_beyond_their_ends_show_that_the_ends_are_not_known():
+    values = [0.5, 3.0, 40.0, 80.0]
+    assert mean_interval(values, range(4), Bootstrap(), ends=(0.0, 1.0)) == mean_interval(values, range(4), Bootstrap())
 
 
 @pytest.mark.parametrize(
@@ -198,24 +173,27 @@ def test_shares_that_differ_keep_their_resampled_interval():
         ([1.0, 9.0] * 5, [i // 2 for i in range(10)]),  # turns that differ, questions that do not
     ],
 )
-def test_values_that_show_no_spread_between_questions_have_no_interval(values, groups):
+def test_values_without_known_ends_and_without_spread_between_questions_have_no_interval(values, groups):
     found = mean_interval(values, groups, Bootstrap())
     assert found.value == pytest.approx(np.mean(values))
     assert (found.low, found.high) == (None, None)
 
 
-def test_one_resample_is_no_interval():
-    assert percentile_interval(np.array([3.0]), 0.95) == (None, None)
+def test_an_error_that_is_not_finite_gives_no_interval():
+    assert student_ends(1.0, math.inf, 5, 0.95) == (None, None)
 
 
-@pytest.mark.parametrize(("questions", "family"), [(12, 3), (80, 11)])
-def test_students_t_gives_few_questions_their_due(questions, family):
-    """Simulated benchmarks in which one of several models is truly better by the difference that is printed."""
+@pytest.mark.parametrize(("questions", "family"), [(20, 1), (80, 12)])
+def test_the_sign_flip_test_marks_what_the_t_test_would(questions, family):
+    """Which is what lets the smallest difference that is marked go by t: the noncentral t's power for one of several
+    models that is truly better, beside the share of simulations that mark it."""
     draw, found, times = np.random.default_rng(4), 0, 300
-    confidence = 1 - 0.05 / family
+    apart = 0.75 if family == 1 else 0.4
+    bar = stats.t.ppf(1 - 0.025 / family, questions - 1)
+    power = stats.nct.sf(bar, questions - 1, apart * math.sqrt(questions))
     for _ in range(times):
         rows = draw.normal(size=(family, questions))
-        rows[0] += minimum_detectable_difference(1 / math.sqrt(questions), confidence=confidence, questions=questions)
+        rows[0] += apart
         p = holm(sign_flip_ps(rows))[0]
         found += p is not None and p <= 0.05
-    assert found / times == pytest.approx(0.8, abs=0.07)  # three standard errors of 300 simulations
+    assert found / times == pytest.approx(power, abs=3.5 * math.sqrt(power * (1 - power) / times))

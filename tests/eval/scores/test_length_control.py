@@ -12,15 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.files import read_rows
-from eval.scores.intervals import Bootstrap, percentile_interval
 from eval.scores.length_control import (
+    FEWEST_ON_A_SIDE,
     EqualLengths,
+    LengthsHardlyOverlap,
     fit_logistic,
+    gamed_rows,
     length_term,
     own_set,
-    own_set_refits,
+    own_set_interval,
     published,
-    published_refits,
+    published_rate_and_error,
+    rate_ends,
 )
 
 
@@ -89,24 +92,51 @@ def test_equal_lengths_are_refused_with_the_reason():
         own_set([], [], [])
 
 
-def test_resampled_length_terms_equal_those_of_the_resampled_items():
-    own, baseline = np.array([3.0, 50, 7, 12]), np.array([10.0, 20, 30, 12])
-    counts = np.array([[1, 1, 1, 1], [2, 0, 1, 1], [0, 4, 0, 0]], dtype=float)
-    found = length_term(own, baseline, counts)
-    assert found[0] == pytest.approx(length_term(own, baseline))
-    drawn = length_term(own[[0, 0, 2, 3]], baseline[[0, 0, 2, 3]])
-    assert found[1][[0, 2, 3]] == pytest.approx(drawn[[0, 2, 3]])
-    assert (found[2] == 0).all()  # one item four times has no spread
-
-
-def test_the_interval_refits_and_holds_the_estimate():
+def test_the_error_is_the_spread_of_rates_over_resampled_comparisons():
+    """The infinitesimal jackknife beside what it stands for: fits to resampled instruction sets."""
     generator = np.random.default_rng(5)
-    own, baseline = generator.integers(1, 200, size=(2, 120)).astype(float)
-    preferences = generator.uniform(size=120)
-    refits = own_set_refits(preferences, own, baseline, Bootstrap(resamples=400))
-    low, high = percentile_interval(refits, 0.95)
-    assert low < own_set(preferences, own, baseline) < high
-    assert refits.tolist() == own_set_refits(preferences, own, baseline, Bootstrap(resamples=400)).tolist()
+    own, baseline = generator.integers(1, 200, size=(2, 400)).astype(float)
+    preferences = (generator.uniform(size=400) < 0.35).astype(float)
+    drawn = generator.integers(0, 400, size=(400, 400))
+    refits = [own_set(preferences[some], own[some], baseline[some]) for some in drawn]
+    found = own_set_interval(preferences, own, baseline)
+    # Half the width is t(398) = 1.966 errors; the spread of 400 refits is known to 3.5%.
+    assert (found.high - found.low) / (2 * 1.966) == pytest.approx(np.std(refits, ddof=1), rel=0.1)
+    assert found.value == pytest.approx(own_set(preferences, own, baseline))
+    assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize(("sign", "kind"), [(1, "long"), (-1, "short")])
+def test_lengths_that_hardly_overlap_are_refused_with_the_figure(sign, kind):
+    difference = np.concatenate([np.arange(1.0, 37.0), -np.arange(1.0, FEWEST_ON_A_SIDE)])
+    preferences = np.tile([0.0, 1.0], 20)
+    baseline = np.full(40, 1000.0)
+    with pytest.raises(LengthsHardlyOverlap, match=f"4 of 40 answers are at least as {kind} as"):
+        own_set_interval(preferences, baseline - sign * difference, baseline)
+    difference[0] *= -1  # one more on the other side
+    assert own_set_interval(preferences, baseline - sign * difference, baseline).low is not None
+
+
+def test_answers_as_long_as_the_baselines_count_for_both_sides():
+    difference = np.concatenate([np.zeros(5), np.arange(1.0, 11.0)])
+    found = own_set_interval(np.tile([0.0, 1.0, 0.5], 5), 100 - difference, np.full(15, 100.0))
+    assert found.low < found.value < found.high
+
+
+def test_comparisons_that_all_came_out_alike_have_a_rate_and_no_interval():
+    difference = np.arange(-10.0, 11.0)
+    found = own_set_interval(np.ones(21), 100 - difference, np.full(21, 100.0))
+    assert 0.9 < found.value < 1
+    assert (found.low, found.high) == (None, None)
+
+
+def test_a_rate_s_interval_is_students_on_the_log_odds():
+    # Log odds of .8 are ln 4 = 1.3863; an error of .04 there is .04 / (.8 * .2) = .25; t(9) = 2.2622.
+    low, high = rate_ends(0.8, 0.04, 9, 0.95)
+    assert (low, high) == pytest.approx(
+        [1 / (1 + np.exp(-(1.3863 + side * 2.2622 * 0.25))) for side in (-1, 1)], abs=1e-4
+    )
+    assert rate_ends(1.0, 0.1, 9, 0.95) == (None, None)
 
 
 def annotations(data_root, model):
@@ -129,15 +159,17 @@ def test_the_packages_rate_is_the_published_one_without_any_download(data_root, 
     assert found["length_controlled_winrate"] == pytest.approx(float(stated["length_controlled_winrate"]), abs=0.16)
 
 
-def test_the_official_spread_is_the_refitted_bootstraps_not_the_packages(data_root):
+def test_the_official_error_is_the_refitted_bootstraps_not_the_packages(data_root):
     rows = annotations(data_root, "FuseChat-Llama-3.1-8B-Instruct")
     preferences = np.array([row["preference"] for row in rows]) - 1
     own, baseline = ([len(row[side]) for row in rows] for side in ("output_2", "output_1"))
-    gamed = data_root / "alpaca_eval" / "df_gamed.csv"
-    refits = published_refits(preferences, own, baseline, gamed, Bootstrap(resamples=100))
+    gamed = gamed_rows(data_root / "alpaca_eval" / "df_gamed.csv")
+    rate, error = published_rate_and_error(preferences, own, baseline, gamed)
     # 1.53 points by 200 refits of the package's own function; the package reports 0.67.
-    assert np.std(refits, ddof=1) == pytest.approx(0.0153, abs=0.003)
-    assert abs(refits.mean()) < 0.006  # deviations from the estimate, so around zero
+    assert error == pytest.approx(0.0153, abs=0.0015)
+    assert 100 * rate == pytest.approx(
+        published(rows, data_root / "alpaca_eval" / "df_gamed.csv")["length_controlled_winrate"], abs=1.0
+    )
 
 
 @pytest.mark.parametrize(

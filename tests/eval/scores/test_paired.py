@@ -19,7 +19,7 @@ TURNS = {
 def test_each_row_has_the_interval_the_error_and_the_p_value_that_it_has_alone(turns):
     groups = [str(question) for question, count in enumerate(turns) for _ in range(count)]
     differences = np.random.default_rng(0).normal(0.3, 1.0, size=(3, len(groups)))
-    bootstrap = Bootstrap(resamples=200, seed=5)
+    bootstrap = Bootstrap(seed=5)
     for row, found in zip(differences, paired(differences, groups, bootstrap), strict=True):
         alone = mean_interval(row, groups, bootstrap)
         ends = found.difference
@@ -32,13 +32,13 @@ def test_each_row_has_the_interval_the_error_and_the_p_value_that_it_has_alone(t
 
 
 def test_a_difference_that_is_the_same_everywhere_has_no_interval():
-    (found,) = paired(np.full((1, 5), 0.5), ["a", "a", "b", "c", "c"], Bootstrap(resamples=50))
+    (found,) = paired(np.full((1, 5), 0.5), ["a", "a", "b", "c", "c"], Bootstrap())
     assert found.difference.value == pytest.approx(0.5)
     assert (found.difference.low, found.difference.high) == (None, None)
 
 
 def test_one_question_gives_no_interval():
-    (found,) = paired(np.array([[1.0, 2.0]]), ["a", "a"], Bootstrap(resamples=10))
+    (found,) = paired(np.array([[1.0, 2.0]]), ["a", "a"], Bootstrap())
     assert (found.difference.value, found.difference.low, found.standard_error) == (1.5, None, None)
 
 
