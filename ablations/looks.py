@@ -116,7 +116,7 @@ def _manifest(place: Path) -> Manifest | None:
 
 
 def _split(manifest: Manifest | None) -> str | None:
-    config = (manifest or {}).get("config")
+    config = manifest.get("config") if manifest is not None else None
     split = config.get("asked") if isinstance(config, Mapping) else None
     return split if isinstance(split, str) else None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ablations.cell import Cell
-from ablations.studies.prediction import Direction, Prediction, Size
+from ablations.studies.prediction import DirectionVerdict, Prediction, SizeVerdict
 from ablations.studies.study import Finding, Study
 from eval.benchmarks import metric_of
 from eval.report.comparisons import FAMILY_LEVEL
@@ -31,7 +31,7 @@ class Outcome:
     found: Finding | None
 
     @property
-    def direction(self) -> Direction | None:
+    def direction(self) -> DirectionVerdict | None:
         """As `Prediction.direction`; None without a result."""
         if self.found is None:
             return None
@@ -39,7 +39,7 @@ class Outcome:
         return self.prediction.direction(self.found.low, self.found.high, found=p is None or p <= FAMILY_LEVEL)
 
     @property
-    def size(self) -> Size | None:
+    def size(self) -> SizeVerdict | None:
         """As `Prediction.size_of`; None without a result."""
         return None if self.found is None else self.prediction.size_of(self.found.low, self.found.high)
 

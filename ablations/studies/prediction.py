@@ -21,8 +21,8 @@ from typing import Literal
 
 from ablations.studies.arms import ArmChoice
 
-Direction = Literal["right", "wrong", "not shown", "no claim"]
-Size = Literal["within", "below", "above", "not told"]
+DirectionVerdict = Literal["right", "wrong", "not shown", "no claim"]
+SizeVerdict = Literal["within", "below", "above", "not told"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Prediction:
                 " reference that says the same"
             )
 
-    def direction(self, low: float | None, high: float | None, *, found: bool) -> Direction:
+    def direction(self, low: float | None, high: float | None, *, found: bool) -> DirectionVerdict:
         """Whether a result with this interval bears the prediction out.
 
         `found` says whether the study counts its difference as a finding, after whatever correction it makes; a
@@ -68,13 +68,13 @@ class Prediction:
         if self.expects == "no claim":
             return "no claim"
         if self.expects == "equal":
-            held: Direction = "right" if (size := self.size_of(low, high)) == "within" else "wrong"
+            held: DirectionVerdict = "right" if (size := self.size_of(low, high)) == "within" else "wrong"
             return "not shown" if size == "not told" else held
         if low is None or high is None or low <= 0 <= high or not found:
             return "not shown"
         return "right" if (low > 0) == (self.expects == "better") else "wrong"
 
-    def size_of(self, low: float | None, high: float | None) -> Size:
+    def size_of(self, low: float | None, high: float | None) -> SizeVerdict:
         """Where the whole interval lies beside the predicted range; not told where it reaches over an end of it."""
         if self.size is None or low is None or high is None:
             return "not told"
