@@ -1,7 +1,8 @@
 """Two papers of 2026 contradict each other: is what strict matching discards worth recovering, or does it harm?"""
 
+from ablations.studies.arms import ArmChoice
 from ablations.studies.carried import carried_table
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.study import Claim, Study
 
 STUDY = Study(
     question="How much of a source should be carried over?",

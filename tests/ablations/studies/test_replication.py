@@ -12,10 +12,11 @@ import pytest
 from ablations.cell import find_cells
 from ablations.report.pooled import write_pooled_report
 from ablations.studies import STUDIES
+from ablations.studies.arms import ArmChoice
 from ablations.studies.findings import reading, write_findings
 from ablations.studies.pooling import PooledRow, pooled
 from ablations.studies.replication import Runs, covers, runs_of
-from ablations.studies.study import ArmChoice, Claim, Study
+from ablations.studies.study import Claim, Study
 from eval.report.comparisons import compared
 from eval.scores.crossed import crossed_interval, crossed_mean
 from eval.scores.intervals import Bootstrap, mean_interval
