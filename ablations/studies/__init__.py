@@ -2,6 +2,7 @@
 
     study.py       what a study is: a question, a claim, what is held fixed, the comparison that answers it
     pooling.py     cells put together: seeds pooled, models named by the axes that change them
+    replication.py what runs are draws of, and what intervals over them cover, in words
     arms.py        one model under one setting of the axes
     measures.py    what models are compared by
     findings.py    what a study found, as files

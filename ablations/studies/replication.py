@@ -57,12 +57,12 @@ def covers(draws: Mapping[str, int], runs: Runs, bootstrap: Bootstrap) -> Covers
         )
     counted = f"{crossed[0]}" if len(crossed) == 1 else f"{crossed[0]} to {crossed[-1]}"
     intervals = f"over {runs.drawn} and questions, crossed ({counted} {runs.name})"
-    tests = f"t test over {runs.name} and questions"
+    tests = f"Student's t test over {runs.name} and questions"
     if few:
         named = ", ".join(few) if len(few) <= _NAMED else f"{len(few)} rows"
         intervals += f"; over questions only for {named}, with fewer than {FEWEST_RUNS} {runs.name} that differ"
         tests += f", and with fewer than {FEWEST_RUNS} {runs.name} the {plain.tests[0].lower()}{plain.tests[1:]}"
-    return Covers(intervals=intervals, tests=tests[0].upper() + tests[1:])
+    return Covers(intervals=intervals, tests=tests)
 
 
 def _is_base(cell: Cell, model: str) -> bool:

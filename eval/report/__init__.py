@@ -3,6 +3,7 @@
 In reading order:
 
     comparisons.py          two models on the same questions
+    covers.py               what intervals and tests are over, in words
     tables.py               scores.csv and the rows of the leaderboard
     leaderboard_files.py    the leaderboard as Markdown, CSV and LaTeX
     judging.py              what the judges took, and how far they agreed

@@ -192,8 +192,9 @@ def _could_show(scored: Sequence[ScoredModel], heading: Heading, reference_of: R
     if smallest is None:
         return []
     over = f", Holm's correction over {len(compared)} models included," if len(compared) > 1 else ""
+    asked = "draws and questions" if any(one.crossed for one in compared) else "questions"
     return [
-        f"{heading.title}: the smallest true difference to the pivot that these questions would mark {DAGGER} in 8 of"
+        f"{heading.title}: the smallest true difference to the pivot that these {asked} would mark {DAGGER} in 8 of"
         f" 10 cases{over} is about {rounded(smallest, heading.decimals)}."
     ]
 

@@ -14,6 +14,7 @@ In reading order:
     sign_flip.py         whether a paired difference is more than chance
     multiplicity.py      many differences tested at once
     paired.py            many models, each less its reference, in one pass
+    crossed.py           a mean over runs and questions: interval, test, smallest difference
     judge_noise.py       the judge's own part of an uncertainty
     agreement.py         how far two raters agree beyond chance
 """

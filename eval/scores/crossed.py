@@ -11,8 +11,8 @@ Miller 2011); Owen (2007) shows that resampling one of the two factors alone fal
 Satterthwaite's (1946).  A factor whose mean square is below the rest's shows no effect of its own: then the larger of
 the two mean squares stands alone, with its own degrees of freedom, so the estimate is never below either of them.
 
-Coverage of the 95% interval over 10,000 planted populations each, 5 or 8 runs and 20 to 645 questions, normal values:
-94 to 96% where runs or questions have an effect, up to 98% where neither has one (`tests/eval/scores/test_crossed.py`).
+Coverage of the 95% interval over planted populations, 5 or 8 runs and 20 to 645 questions, normal values: 94 to 96%
+where runs or questions have an effect, up to 98% where neither has one; docs/statistics.md has bounded values too.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ import re
 
 import pytest
 
-import eval.scores
-from bench.coverage import PLANTED, Planted, coverage
+from bench.coverage import PLANTED
+from bench.planted import Planted, coverage
 from bench.smallest import BAND, Family, marked
+from eval import scores
 
 TIMES = 2_000
 # Four standard errors of a share of .95 over TIMES samples: one in 16,000 cases is off by more.
@@ -62,7 +63,7 @@ def test_a_band_beside_the_usual_one_has_a_reason():
 def test_every_function_that_gives_an_interval_has_a_planted_truth():
     asked = {f"{planted.asked.__module__}.{planted.asked.__name__}" for planted in PLANTED}
     found = set()
-    for module in pkgutil.iter_modules(eval.scores.__path__, "eval.scores."):
+    for module in pkgutil.iter_modules(scores.__path__, "eval.scores."):
         loaded = importlib.import_module(module.name)
         for name, function in inspect.getmembers(loaded, inspect.isfunction):
             own = function.__module__ == module.name and not name.startswith("_")

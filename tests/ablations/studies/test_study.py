@@ -136,13 +136,44 @@ def test_arms_are_compared_with_their_reference_question_by_question_over_all_se
         ("better", -1.0, 0.01, "contradicted"),
         ("worse", -1.0, 0.01, "supported"),
         ("better", 1.0, 0.2, "not shown"),
-        ("equal", 1.0, 0.2, "not contradicted"),
-        ("equal", 1.0, 0.01, "contradicted"),
     ],
 )
 def test_a_verdict_needs_a_difference_that_survives_the_correction(expects, difference, p, said):
     found = Finding(
         arm="b", reference="a", model="merged", axes={"rule": "b"}, benchmark="mt_bench", metric="rating", slice="all",
-        difference=difference, low=None, high=None, p=0.001, p_holm=p, smallest=0.1, n=8,
+        difference=difference, low=None, high=None, p=0.001, p_holm=p, smallest=0.1, n=8, draws=1,
+        interval="questions", family=1,
     )  # fmt: skip
     assert replace(TRIAL, claim=replace(TRIAL.claim, expects=expects)).verdict(found) == said
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p", "said"),
+    [
+        (-0.05, 0.09, 0.9, "supported"),
+        (0.02, 0.09, 0.01, "supported"),  # a difference, and too small to count
+        (-0.3, 0.4, 0.9, "not shown"),  # no difference was found, which is no sign that there is none
+        (0.05, 0.3, 0.01, "not shown"),  # it may be either side of the margin
+        (0.2, 0.4, 0.01, "contradicted"),
+        (-0.4, -0.2, 0.01, "contradicted"),
+        (0.2, 0.4, 0.3, "not shown"),  # one of many arms, and no finding among them
+        (None, None, 1.0, "not shown"),
+    ],
+)
+def test_equality_is_an_interval_within_the_margin_and_never_the_want_of_a_finding(low, high, p, said):
+    found = Finding(
+        arm="b", reference="a", model="merged", axes={"rule": "b"}, benchmark="mt_bench", metric="rating", slice="all",
+        difference=((low or 0) + (high or 0)) / 2, low=low, high=high, p=p, p_holm=p, smallest=0.1, n=8, draws=5,
+        interval="draws and questions", family=1,
+    )  # fmt: skip
+    equal = replace(TRIAL, claim=replace(TRIAL.claim, expects="equal", margin={"rating": 0.1}))
+    assert equal.verdict(found) == said
+    elsewhere = replace(equal, claim=replace(equal.claim, margin={"percent": 50.0}))
+    assert elsewhere.verdict(found) == "not shown"  # no margin was named in this unit
+
+
+def test_a_claim_of_equality_names_its_margin_and_no_other_claim_has_one():
+    with pytest.raises(ValueError, match="expects equal and has no margin: equal needs one"):
+        replace(TRIAL.claim, expects="equal")
+    with pytest.raises(ValueError, match="better and worse need none"):
+        replace(TRIAL.claim, margin={"rating": 0.1})
