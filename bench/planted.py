@@ -66,4 +66,5 @@ def coverage(planted: Planted, *, times: int = TIMES) -> Coverage:
 
 
 def ends_of(found: Interval | None) -> Ends:
+    """The ends of an interval, or none."""
     return (None, None) if found is None or found.low is None or found.high is None else (found.low, found.high)

@@ -14,6 +14,9 @@ from eval.scores import agreement as raters
 from eval.scores import judge_noise, length_control
 from eval.scores.agreement import Floats
 
+_CAREFUL = "wider than it need be with so few questions"
+
+
 # Agreement.
 
 # Two raters of five grades: with this chance the second says what the first said, else anything.
@@ -51,6 +54,7 @@ def _fleiss(questions: int, generator: np.random.Generator, times: int) -> Sampl
 
 
 def agreement() -> Iterator[Planted]:
+    """Two raters, and three."""
     for (name, statistic), n in itertools.product(raters.STATISTICS.items(), (20, 80)):
         yield Planted(
             kind=name.replace("_", " "),
@@ -86,6 +90,7 @@ def _judge(noise: Sequence[float], questions: int, generator: np.random.Generato
 
 
 def noise_of_judges() -> Iterator[Planted]:
+    """The standard deviation of verdicts on one answer."""
     judges = {"up to one point": (-1, 0, 0, 0, 1), "two points, one time in ten": (0,) * 9 + (2,)}
     for (name, noise), n in itertools.product(judges.items(), (10, 20, 80)):
         yield Planted(
@@ -146,6 +151,7 @@ def _published(questions: int, generator: np.random.Generator, times: int) -> Sa
 
 
 def length_controlled() -> Iterator[Planted]:
+    """Both versions; with `own_set` lengths that overlap well, little, and hardly at all."""
     for apart, intercept, n in itertools.product((0.0, 1.0, 2.0, 3.0), (0.3, -1.0), (40, 160)):
         yield Planted(
             kind="length-controlled win rate, own_set",

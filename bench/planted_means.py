@@ -78,10 +78,10 @@ def _bias(questions: int, generator: np.random.Generator, times: int) -> Samples
 _STEPS = "few answers have few outcomes, and an interval of any kind goes by their steps"
 _UNSEEN = "rare low values are often not in so small a sample; the interval allows for them and is wide"
 _SKEWED = "rare values far out are often not in so small a sample, and nothing bounds how far out"
-_CAREFUL = "wider than it need be with so few questions"
 
 
 def between_ends() -> Iterator[Planted]:
+    """Ratings, shares, win rates, biases."""
     for (name, shares), n in itertools.product(RATINGS.items(), (10, 20, 80, 160)):
         few = n <= 20 or (n == 80 and shares[-1] > 0.9)
         yield Planted(
@@ -145,6 +145,7 @@ DIFFERENCES = {
 
 
 def without_ends() -> Iterator[Planted]:
+    """Lengths and paired differences."""
     for n in (20, 80, 805):
         samples = functools.partial(_lengths, n)
         yield Planted(
