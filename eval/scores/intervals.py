@@ -86,7 +86,8 @@ def mean_interval(
     if rows.size != len(groups):
         raise ValueError(f"{rows.size} values but {len(groups)} groups: expected one group per value")
     index, count = group_indices(groups)
-    sums, sizes = np.bincount(index, weights=rows, minlength=count), np.bincount(index, minlength=count)
+    sums: NDArray[np.float64] = np.bincount(index, weights=rows, minlength=count).astype(np.float64)
+    sizes = np.bincount(index, minlength=count)
     mean = float(rows.mean())
     low, high = _mean_ends(rows, sums, sizes, ends, bootstrap.confidence) if count > 1 else (None, None)
     return Interval(value=mean, low=low, high=high, n=rows.size)

@@ -287,7 +287,7 @@ def _own_set_features(
 def _own_set_fit(
     target: Float64[NDArray[np.float64], " items"], features: Float64[NDArray[np.float64], "items terms"], c: float
 ) -> Float64[NDArray[np.float64], " terms"]:
-    return fit_logistic(features[None], target, np.ones((1, target.size)), c=c)[0]
+    return np.asarray(fit_logistic(features[None], target, np.ones((1, target.size)), c=c)[0])
 
 
 def _sigmoid(x: ArrayLike) -> NDArray[np.float64]:

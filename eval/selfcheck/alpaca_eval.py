@@ -29,8 +29,6 @@ _LEADERBOARD = "weighted_alpaca_eval_gpt4_turbo_leaderboard.csv"
 _RATES = ("win_rate", "standard_error", "discrete_win_rate")
 _CONTROLLED = "length_controlled_win_rate"
 _ERROR = "length_controlled_standard_error"
-_REFITS = Bootstrap(resamples=200)
-_NO_REFITS = Bootstrap(resamples=2)
 
 
 def rows(data: Path) -> list[CheckRow]:
@@ -93,7 +91,7 @@ def replay(loaded: LoadedAlpacaEval, path: Path) -> Replayed:
 
 
 def _checked(model: str, published: Mapping[str, str], replayed: Replayed) -> list[CheckRow]:
-    installed = replayed.metrics("package", _REFITS)
+    installed = replayed.metrics("package", Bootstrap())
 
     def row(quantity: str, ours: float | None, stated: str, tolerance: float, note: str = "") -> CheckRow:
         return CheckRow(
@@ -110,7 +108,7 @@ def _checked(model: str, published: Mapping[str, str], replayed: Replayed) -> li
     total = installed["win_rate"].n
     rows.append(row("n_total", float(total), published["n_total"], 0))
     controlled_rate = float(published["length_controlled_winrate"])
-    by_order = {order: replayed.metrics(order, _NO_REFITS) for order in FOLD_ORDERS}  # type: ignore[arg-type]
+    by_order = {order: replayed.metrics(order, Bootstrap()) for order in FOLD_ORDERS}  # type: ignore[arg-type]
     off = {order: _distance(found[_CONTROLLED].value, controlled_rate) for order, found in by_order.items()}
     best = min(off, key=off.__getitem__)
     matching = " and ".join(order for order, distance in off.items() if distance <= EXACT) or "neither"

@@ -30,7 +30,6 @@ from eval.selfcheck.row import CheckRow
 # Equal up to the order of summation.
 EXACT = 1e-9
 _WHOLE = ("all", "turn1", "turn2")
-_NO_INTERVALS = Bootstrap(resamples=2)
 
 
 def rows(data: Path) -> list[CheckRow]:
@@ -99,7 +98,7 @@ def _means(
     answers: Sequence[Answer],
     printed: Mapping[str, Mapping[str, float]],
 ) -> list[CheckRow]:
-    ours = {row.slice: row.value for row in fastchat_rows(rows, benchmark.questions, _NO_INTERVALS)}
+    ours = {row.slice: row.value for row in fastchat_rows(rows, benchmark.questions, Bootstrap())}
     once = _one_verdict_each(path, model, benchmark, answers) if answers else {}
     alike = counted_alike(rows) and all(row.unscored == 0 for row in once.values())
     checked = []
@@ -126,7 +125,7 @@ def _one_verdict_each(path: Path, model: str, benchmark: LoadedMTBench, answers:
     judge.judge(
         plan.requests, lambda request, reply: verdicts.append(benchmark.read(request, reply, judge=judge.label))
     )
-    return {row.slice: row for row in benchmark.metrics(verdicts, answers, _NO_INTERVALS)}
+    return {row.slice: row for row in benchmark.metrics(verdicts, answers, Bootstrap())}
 
 
 def _printed(rows: Sequence[JudgmentRow], benchmark: LoadedMTBench) -> dict[str, dict[str, float]]:

@@ -1,6 +1,7 @@
 """AlpacaEval in both orders of showing, and on a part of its instructions."""
 
 import json
+import math
 
 import pytest
 
@@ -69,7 +70,11 @@ def test_a_judge_of_places_gives_no_preference_but_a_bias(tmp_path):
     assert rows["win_rate"].value == pytest.approx(50.0)
     bias = rows["position_bias"]
     assert bias.value == pytest.approx(30.0)
-    assert (bias.low, bias.high) == (None, None)  # the same on every instruction: no spread to resample
+    # The same on all five instructions, .8 of the way from -50 to 50: Wilson's four of five.
+    z = 1.959964
+    reach = z * math.sqrt(0.8 * 0.2 / 5 + (z / 10) ** 2)
+    ends = [100 * ((0.8 + z * z / 10 + side * reach) / (1 + z * z / 5) - 0.5) for side in (-1, 1)]
+    assert (bias.low, bias.high) == pytest.approx(ends, abs=1e-4)
     assert (bias.n, bias.unscored) == (5, 0)  # equal outputs are shown to nobody
 
 
@@ -123,7 +128,8 @@ def test_a_part_drawn_here_has_no_length_controlled_rate(tmp_path):
 
 def test_a_limit_that_leaves_everything_draws_nothing(tmp_path):
     benchmark = load(tmp_path, limit=6)
-    said = answers(*(f"own {'x' * i}" for i in range(6)))
+    # One shorter and one longer than "baseline i", so that lengths overlap.
+    said = answers(*(f"own {'x' * count}" for count in (5, 7, 6, 6, 6, 6)))
     row = rows_of(benchmark, judged(benchmark, said, FirstShown(0.6), tmp_path), said)["length_controlled_win_rate"]
     assert row.value is not None
 

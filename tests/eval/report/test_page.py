@@ -6,12 +6,14 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
 
 from bench.chromium import Page, browser, find
 from eval.records import ItemScore
+from eval.report.covers import over_questions
 from eval.report.headline import headline
 from eval.report.made import artifacts_section, made_now
 from eval.report.tables import leaderboard, scores_table
@@ -150,7 +152,7 @@ def test_the_legend_explains_what_is_on_the_page_and_nothing_else(tmp_path):
     page = (tmp_path / "all/leaderboard.html").read_text()
     legend = legend_of(page)
     assert "difference to the pivot" in legend
-    assert "95% interval by bootstrap over questions (200 resamples, seed 0)" in legend
+    assert f"95% interval {over_questions(BOOTSTRAP).intervals}" in unescape(legend)
     for group in GROUPS.values():
         assert f"var(--{group})" in legend
     assert "Brackets:" not in page  # those of the Markdown table
