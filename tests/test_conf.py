@@ -77,16 +77,19 @@ def test_every_model_can_be_a_pivot(name):
 
 
 def test_a_share_of_the_dialogues_is_used_and_of_files_no_more_than_all():
-    assert fusion_config(settings("experiment=pocket", "data_share=0.5")).data.fusion == 150
+    whole, half = (
+        fusion_config(settings("experiment=pocket", *given)).data.fusion for given in ([], ["data_share=0.5"])
+    )
+    assert half == whole / 2
     with pytest.raises(Refusal, match="data_share is 2.0"):
         fusion_config(settings("experiment=fusechat_7b_v2", "data_share=2.0"))
 
 
 def test_a_share_of_the_steps_is_trained_counted_in_steps_or_in_epochs():
     pocket, real = "experiment=pocket", "experiment=fusechat_7b_v2"
-    assert fusion_config(settings(pocket, "steps_share=0.5")).train.max_steps == 150
     assert fusion_config(settings(real, "steps_share=0.5")).train.epochs == 1.5
     whole, half = (fusion_config(settings(pocket, *given)) for given in ([], ["steps_share=0.5"]))
+    assert half.train.max_steps == whole.train.max_steps / 2
     assert half.models == whole.models  # the pivot and the sources are what they were
 
 

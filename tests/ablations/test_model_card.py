@@ -25,6 +25,7 @@ from fusion.merge.rules.sce import Sce
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.models import PocketModel, build_checkpoint
 from fusion.pocket.questions import write_dialogues
+from fusion.pocket.tokenizers import PocketTokenizer
 from fusion.runtime.artifacts import Artifact, Store
 from fusion.runtime.configure import Refusal
 from fusion.runtime.digests import file_digest
@@ -33,8 +34,8 @@ from fusion.runtime.stage import Advance, Stage
 
 BOOTSTRAP = Bootstrap(resamples=50, seed=0)
 MODEL = PocketModel(
-    architecture="llama", hidden_size=32, intermediate_size=32, layers=1, heads=1, tokenizer="byte_bpe",
-    vocab_size=320, template="named", mixture={"numbers": 1.0}, conversations=10,
+    architecture="llama", hidden_size=32, intermediate_size=32, layers=1, heads=1, tokenizer=PocketTokenizer(kind="byte_bpe", vocab_size=320),
+    template="named", mixture={"numbers": 1.0}, conversations=10,
 )  # fmt: skip
 RULE = Sce(select_topk=0.3)
 MERGED = MergedConfig(dtype="bfloat16")

@@ -60,7 +60,7 @@ def test_five_draws_have_an_interval_over_draws_and_questions(tmp_path, cell):
 
 def test_four_have_one_over_questions_only(tmp_path, cell):
     found = rows(cells(tmp_path, cell, 4))["sce"]
-    expected = mean_interval(SCE[:4].T.ravel(), np.repeat(range(QUESTIONS), 4).tolist(), BOOTSTRAP)
+    expected = mean_interval(SCE[:4].T.ravel(), np.repeat(range(QUESTIONS), 4).tolist(), BOOTSTRAP, ends=(1.0, 10.0))
     assert found.draws == 4
     assert whole(found) == pytest.approx((expected.value, expected.low, expected.high))
 
