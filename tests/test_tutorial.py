@@ -127,7 +127,8 @@ def demo(tree: Path) -> None:
         places[name] = Path("artifacts/pretrain") / name
         model = PocketModel(
             architecture="llama" if name == "pivot" else "gpt_neox", hidden_size=32, intermediate_size=32, layers=1,
-            heads=1, tokenizer=PocketTokenizer(kind="byte_bpe", vocab_size=320), template="named", mixture={"letters": 1.0}, conversations=20,
+            heads=1, tokenizer=PocketTokenizer(kind="byte_bpe", vocab_size=320), template="named",
+            mixture={"letters": 1.0}, conversations=20,
         )  # fmt: skip
         build_checkpoint(model, tree / "artifacts/data/key", tree / places[name])
     for seed, name in enumerate(("numbers", "arithmetic", "letters")):

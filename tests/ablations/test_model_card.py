@@ -34,7 +34,8 @@ from fusion.runtime.stage import Advance, Stage
 
 BOOTSTRAP = Bootstrap(resamples=50, seed=0)
 MODEL = PocketModel(
-    architecture="llama", hidden_size=32, intermediate_size=32, layers=1, heads=1, tokenizer=PocketTokenizer(kind="byte_bpe", vocab_size=320),
+    architecture="llama", hidden_size=32, intermediate_size=32, layers=1, heads=1,
+    tokenizer=PocketTokenizer(kind="byte_bpe", vocab_size=320),
     template="named", mixture={"numbers": 1.0}, conversations=10,
 )  # fmt: skip
 RULE = Sce(select_topk=0.3)
@@ -127,9 +128,9 @@ def test_the_cards_results_are_those_of_the_score_table(cell: Path, folder: Path
 
 def test_the_card_says_what_was_scored_and_what_was_not(folder: Path) -> None:
     text = (folder / "README.md").read_text()
-    # 22/3 against 6: one, one and two points more.
+    # 22/3 against 6: one, one and two points more, so 4/3 -+ 4.303 (t of two degrees of freedom) * 1/3.
     assert "| mt_bench | rating | all | 7.33 | [" in text
-    assert "| +1.33 [+1.00, +2.00] | 3 | 1 |" in text
+    assert "| +1.33 [−0.10, +2.77] | 3 | 1 |" in text
     assert "| mt_bench | rating | turn2 | not scored: the judge was silent |  |  | 0 | 4 |" in text
     assert "- mt_bench: Reference()" in text
     assert "select_topk: 0.3" in text
