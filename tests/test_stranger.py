@@ -21,14 +21,15 @@ import pytest
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.models import PocketModel, build_checkpoint
 from fusion.pocket.questions import write_dialogues
+from fusion.pocket.tokenizers import PocketTokenizer
 
 ROOT = Path(__file__).parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # Three families; what they are called, and what their tokenizers and turns look like.
 FAMILIES = {
-    "small-llama": {"architecture": "llama", "tokenizer": "byte_bpe", "template": "brackets"},
-    "runs/final": {"architecture": "qwen2", "tokenizer": "byte_bpe", "template": "chatml"},
-    "neox": {"architecture": "gpt_neox", "tokenizer": "unigram", "template": "letters"},
+    "small-llama": {"architecture": "llama", "kind": "byte_bpe", "figures": "triples", "template": "brackets"},
+    "runs/final": {"architecture": "qwen2", "kind": "byte_bpe", "figures": "single", "template": "chatml"},
+    "neox": {"architecture": "gpt_neox", "kind": "space_bpe", "figures": "runs", "template": "letters"},
 }
 MODELS = [
     "pivot",
@@ -117,11 +118,12 @@ def hers(tmp_path: Path) -> Path:
     folder.mkdir()
     made = tmp_path / "made"
     write_dialogues(PocketData(seed=0, train=40, fusion=2, questions=2, instructions=2), made)
-    for place, kind in FAMILIES.items():
+    for place, family in FAMILIES.items():
         (folder / place).parent.mkdir(exist_ok=True)
+        tokenizer = PocketTokenizer(kind=family["kind"], figures=family["figures"], vocab_size=352)
         model = PocketModel(
-            **kind, hidden_size=32, intermediate_size=32, layers=1, heads=1, vocab_size=352,
-            mixture={"letters": 1.0}, conversations=40,
+            architecture=family["architecture"], hidden_size=32, intermediate_size=32, layers=1, heads=1,
+            tokenizer=tokenizer, template=family["template"], mixture={"letters": 1.0}, conversations=40,
         )  # fmt: skip
         build_checkpoint(model, made, folder / place)
         for left in (folder / place).glob("*.jsonl"):
