@@ -10,6 +10,7 @@ import math
 import sys
 
 from bench.planted import Coverage, Planted, coverage
+from bench.planted_crossed import crossed
 from bench.planted_fits import agreement, length_controlled, noise_of_judges
 from bench.planted_means import between_ends, without_ends
 from bench.row import BenchRow
@@ -20,6 +21,7 @@ PLANTED: tuple[Planted, ...] = (
     *agreement(),
     *noise_of_judges(),
     *length_controlled(),
+    *crossed(),
 )
 
 

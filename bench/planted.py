@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.scores.intervals import Bootstrap, Ends, Interval
+from eval.scores.intervals import Ends, Interval, Uncertainty
 
 TIMES = 10_000
-CLAIM = Bootstrap()
+CLAIM = Uncertainty()
 # The band that an interval which claims 95% should lie in.
 BAND = (0.94, 0.96)
 

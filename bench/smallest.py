@@ -16,7 +16,7 @@ from bench.row import BenchRow
 from eval.records import ItemScore
 from eval.report.comparisons import compared
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
 RUNS = 2_000
 BAND = (0.78, 0.82)
@@ -45,7 +45,7 @@ def marked(family: Family, *, runs: int = RUNS) -> float:
         noise[0] += planted
         pivot = _model("pivot", reference)
         pairs = [(_model(f"m{number}", reference + more), pivot) for number, more in enumerate(noise)]
-        better = compared(pairs, "rating", "all", Bootstrap(seed=max(0, run)))[0]
+        better = compared(pairs, "rating", "all", Uncertainty(seed=max(0, run)))[0]
         assert better is not None and better.smallest is not None
         found += better.marked and run >= 0
         planted = better.smallest

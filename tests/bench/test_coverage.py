@@ -24,7 +24,6 @@ PIECES = {
     "eval.scores.intervals.student_ends": "the ends of `mean_interval` and `paired`",
     "eval.scores.jackknife.jackknife_ends": "the ends of the agreement figures and of `judge_sd_interval`",
     "eval.scores.length_control.rate_ends": "the ends of both length-controlled rates",
-    "eval.scores.crossed.crossed_mean": "over runs and questions: tests/eval/scores/test_crossed.py",
     "eval.scores.bounded_mean.bounded_mean_ends": "the ends of `mean_interval` between known ends",
     "eval.scores.bounded_mean.score_ends": "the formula of `bounded_mean_ends`",
     "eval.scores.crossed.t_interval": "the ends of `crossed_mean`",
