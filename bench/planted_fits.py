@@ -159,8 +159,8 @@ def length_controlled() -> Iterator[Planted]:
             truth=f"{1 / (1 + math.exp(-intercept)):.0%} at equal lengths, lengths {apart:g} deviations apart",
             questions=n,
             samples=functools.partial(_own_set, apart, intercept, n),
-            band=(0.94, 0.975) if n <= 40 else BAND,
-            why=_CAREFUL if n <= 40 else "",
+            band=(0.94, 0.975) if n <= 160 else BAND,
+            why=_CAREFUL if n <= 160 else "",
         )
     yield Planted(
         kind="length-controlled win rate, official",
