@@ -19,7 +19,8 @@ from eval.scored import ScoredModel
 from eval.scores.intervals import Uncertainty
 
 RUNS = 2_000
-BAND = (0.78, 0.82)
+# Three standard errors of a share of 80% of so many runs to both sides.
+BAND = (0.773, 0.827)
 # The first run plants what the known noise would need, about.
 _FIRST = 0.5
 
@@ -69,7 +70,7 @@ def rows() -> list[BenchRow]:
             BenchRow(
                 what=f"smallest difference marked: {family.models} compared on {family.questions} questions",
                 measured=f"{share:.1%} of {RUNS:,} runs",
-                bar=f"{BAND[0]:.0%} to {BAND[1]:.0%}",
+                bar=f"{BAND[0]:.1%} to {BAND[1]:.1%}",
                 reached=BAND[0] <= share <= BAND[1],
             )
         )
