@@ -94,7 +94,7 @@ def run_cell(
         scored,
         out,
         title=fusing.name,
-        bootstrap=evaluating.bootstrap,
+        uncertainty=evaluating.uncertainty,
         links={"precision.csv": "precision.csv"},
         sections=lambda _: [precisions_section(held), *artifacts_section(progress.records(), out)],
         remarks=[*lost_notes(held), *shortfall_notes(artifacts), *looks_notes(artifacts)],
@@ -117,7 +117,7 @@ def run_cell(
             "benchmarks": plain(evaluating.benchmarks),
             "judges": plain(evaluating.judges),
             "ensembles": plain(evaluating.ensembles),
-            "bootstrap": plain(evaluating.bootstrap),
+            "uncertainty": plain(evaluating.uncertainty),
         },
     }
     draft = out / ".cell.json"

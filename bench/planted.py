@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.scores.intervals import Bootstrap, Ends, Interval
+from eval.scores.intervals import Ends, Interval, Uncertainty
 
 TIMES = 10_000
-CLAIM = Bootstrap()
+CLAIM = Uncertainty()
 # The band that an interval which claims 95% should lie in.
 BAND = (0.94, 0.96)
 
@@ -23,8 +23,8 @@ Samples = Iterator[tuple[float, Ends]]
 @dataclass(frozen=True, kw_only=True)
 class Planted:
     """A truth of one kind of interval.  `asked` is the function of `eval.scores` that a table calls; `samples` draws
-    so many samples and gives the interval of each.  `band`: where its coverage lies, with the reason (`why`) where that
-    is not BAND."""
+    so many samples and gives the interval of each, `times` of them for the printed table.  `band`: where its coverage
+    lies, with the reason (`why`) where that is not BAND."""
 
     kind: str
     asked: Callable[..., object]
@@ -33,6 +33,7 @@ class Planted:
     samples: Callable[[np.random.Generator, int], Samples]
     band: tuple[float, float] = BAND
     why: str = ""
+    times: int = TIMES
 
     @property
     def name(self) -> str:
@@ -49,8 +50,9 @@ class Coverage:
     refused: float
 
 
-def coverage(planted: Planted, *, times: int = TIMES) -> Coverage:
-    """Draw `times` samples of a planted truth; the same ones each time."""
+def coverage(planted: Planted, *, times: int | None = None) -> Coverage:
+    """Draw so many samples of a planted truth, by default its own number; the same ones each time."""
+    times = times or planted.times
     held, widths = 0, []
     generator = np.random.default_rng(zlib.crc32(planted.name.encode()))
     for truth, (low, high) in planted.samples(generator, times):

@@ -152,15 +152,15 @@ def _published(questions: int, generator: np.random.Generator, times: int) -> Sa
 
 def length_controlled() -> Iterator[Planted]:
     """Both versions; with `own_set` lengths that overlap well, little, and hardly at all."""
-    for apart, intercept, n in itertools.product((0.0, 1.0, 2.0, 3.0), (0.3, -1.0), (40, 160)):
+    for apart, intercept, n in itertools.product((0.0, 1.0, 2.0, 3.0), (0.3, -1.0), (40, 160, 805)):
         yield Planted(
             kind="length-controlled win rate, own_set",
             asked=length_control.own_set_interval,
             truth=f"{1 / (1 + math.exp(-intercept)):.0%} at equal lengths, lengths {apart:g} deviations apart",
             questions=n,
             samples=functools.partial(_own_set, apart, intercept, n),
-            band=(0.94, 0.975) if n <= 40 else BAND,
-            why=_CAREFUL if n <= 40 else "",
+            band=(0.94, 0.975) if n <= 160 else BAND,
+            why=_CAREFUL if n <= 160 else "",
         )
     yield Planted(
         kind="length-controlled win rate, official",

@@ -17,7 +17,7 @@ from bench.row import BenchRow, once, spelled
 from eval.records import Answer, ItemScore, Question, Verdict
 from eval.report.write import write_report
 from eval.scored import ScoredModel, ShownAnswers
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.intervals import Uncertainty, mean_interval
 from eval.scores.metric_row import MetricRow
 
 MODELS = 20
@@ -32,7 +32,7 @@ def rows() -> list[BenchRow]:
         for benchmark, questions, turns, bar in (("mt_bench", 80, 2, BAR), ("alpaca_eval", 805, 1, None)):
             what = f"{MODELS} models x {questions} questions"
             scored, out = judged(benchmark, questions=questions, turns=turns), Path(folder) / benchmark
-            taken = once(partial(write_report, scored, out, title="bench", bootstrap=Bootstrap()))
+            taken = once(partial(write_report, scored, out, title="bench", uncertainty=Uncertainty()))
             size = (out / "answers.html").stat().st_size / 1e6
             found.append(BenchRow(what=f"report of {what} written", measured=spelled(taken), bar="", reached=None))
             if find() is None:
@@ -99,7 +99,7 @@ def _model(
                 )
             )
     scale = 1 if rated else 100
-    found = mean_interval([scale * (i.value or 0) for i in items], [i.question_id for i in items], Bootstrap())
+    found = mean_interval([scale * (i.value or 0) for i in items], [i.question_id for i in items], Uncertainty())
     row = MetricRow(
         benchmark=benchmark,
         metric=metric,

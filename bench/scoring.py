@@ -14,13 +14,13 @@ from eval.config import EvalConfig
 from eval.judges import Recorded
 from eval.pipeline import judge_answers
 from eval.report.write import write_report
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import ExistingEndpoint
 from fusion.runtime.progress import RunProgress
 
 MODELS, QUESTIONS = 63, 80  # two turns each: 10,080 judgments
 BAR = 20.0
-BOOTSTRAP = Bootstrap()
+UNCERTAINTY = Uncertainty()
 WORDS = "the answer is clear and correct but leaves out a step that the question asks for so it loses a little".split()
 
 
@@ -49,13 +49,13 @@ def _scored(where: Path, answers: list[Path]) -> None:
                 serve=ExistingEndpoint(base_url="http://unused", model="unused"),
                 benchmarks={"mt_bench": MTBench(questions="question.jsonl")},
                 judges={"mt_bench": Recorded(file=str(path.with_suffix(".judgments")))},
-                bootstrap=BOOTSTRAP,
+                uncertainty=UNCERTAINTY,
                 data=where,
                 artifacts=where / "artifacts",
             )
             scored += judge_answers(path, config, progress)
     assert all(one.metrics[0].n == QUESTIONS * 2 for one in scored)
-    write_report(scored, where / "report", title="bench", bootstrap=BOOTSTRAP)
+    write_report(scored, where / "report", title="bench", uncertainty=UNCERTAINTY)
 
 
 def _written(where: Path) -> list[Path]:

@@ -16,10 +16,11 @@ from bench.row import BenchRow
 from eval.records import ItemScore
 from eval.report.comparisons import compared
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
 RUNS = 2_000
-BAND = (0.78, 0.82)
+# Three standard errors of a share of 80% of so many runs to both sides.
+BAND = (0.773, 0.827)
 # The first run plants what the known noise would need, about.
 _FIRST = 0.5
 
@@ -45,7 +46,7 @@ def marked(family: Family, *, runs: int = RUNS) -> float:
         noise[0] += planted
         pivot = _model("pivot", reference)
         pairs = [(_model(f"m{number}", reference + more), pivot) for number, more in enumerate(noise)]
-        better = compared(pairs, "rating", "all", Bootstrap(seed=max(0, run)))[0]
+        better = compared(pairs, "rating", "all", Uncertainty(seed=max(0, run)))[0]
         assert better is not None and better.smallest is not None
         found += better.marked and run >= 0
         planted = better.smallest
@@ -69,7 +70,7 @@ def rows() -> list[BenchRow]:
             BenchRow(
                 what=f"smallest difference marked: {family.models} compared on {family.questions} questions",
                 measured=f"{share:.1%} of {RUNS:,} runs",
-                bar=f"{BAND[0]:.0%} to {BAND[1]:.0%}",
+                bar=f"{BAND[0]:.1%} to {BAND[1]:.1%}",
                 reached=BAND[0] <= share <= BAND[1],
             )
         )

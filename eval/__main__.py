@@ -66,7 +66,7 @@ def run(settings: dict[str, Any]) -> int | None:
         scored,
         out,
         title=f"Evaluation of {', '.join(dict.fromkeys(s.model for s in scored))}",
-        bootstrap=config.bootstrap,
+        uncertainty=config.uncertainty,
         sections=lambda _: artifacts_section(progress.records(), out),
         made=made_now(),
     )
@@ -75,7 +75,7 @@ def run(settings: dict[str, Any]) -> int | None:
         write_alpaca_files(scored, out, annotator=annotators[0])
     write_fastchat_files(scored, config, out)
     print(f"scores: {out / 'scores.csv'}")
-    show(table, out, bootstrap=config.bootstrap, next_command=["python", "-m", "eval", "selfcheck=true"])
+    show(table, out, uncertainty=config.uncertainty, next_command=["python", "-m", "eval", "selfcheck=true"])
     return None
 
 

@@ -11,7 +11,7 @@ from eval.benchmarks import BENCHMARKS, JudgedBenchmark, MeasuredBenchmark
 from eval.ensembles import ENSEMBLES, Ensemble
 from eval.judges import Member, Panel, judge_from
 from eval.judges.kinship import Kinship
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import SERVERS, Serve
 from fusion.runtime.artifacts import Reuse
 from fusion.runtime.configure import Refusal, choose, typed
@@ -24,7 +24,7 @@ class EvalConfig:
     serve: Serve
     benchmarks: Mapping[str, JudgedBenchmark | MeasuredBenchmark]
     judges: Mapping[str, Member | Panel]
-    bootstrap: Bootstrap
+    uncertainty: Uncertainty
     data: Path
     artifacts: Path
     lanes: int = 1
@@ -68,7 +68,7 @@ def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
         serve=choose(SERVERS, settings.get("serve") or {}, at="serve"),
         benchmarks=benchmarks,
         judges=judges,
-        bootstrap=typed({key: report[key] for key in ("resamples", "seed") if key in report}, Bootstrap, at="report"),
+        uncertainty=typed({key: report[key] for key in report if key != "out"}, Uncertainty, at="report"),
         data=Path(paths["data"]).expanduser(),
         artifacts=Path(paths["artifacts"]).expanduser(),
         lanes=settings.get("lanes", 1),

@@ -86,7 +86,7 @@ def evaluate(
         for entry, harness in config.measured.items():
             # Two entries may ask one task in two ways, so their rows bear the entry's name.
             items = [replace(item, benchmark=entry) for item in measured[candidate.model, entry]]
-            metrics = [replace(row, benchmark=entry) for row in harness.metrics(items, config.bootstrap)]
+            metrics = [replace(row, benchmark=entry) for row in harness.metrics(items, config.uncertainty)]
             scored.append(scored_model(candidate, entry, metrics, items))
     return [*scored, *ensembles.in_order(found)]
 
@@ -184,8 +184,8 @@ def _scored(found: Sequence[Judged], judging: Judging, ensembles: EnsembleRows |
         scored_by(
             one,
             judging.notes,
-            config.bootstrap,
-            beside=recorded_rows(one, config.judges[one.job.entry], config.bootstrap),
+            config.uncertainty,
+            beside=recorded_rows(one, config.judges[one.job.entry], config.uncertainty),
         )
         for one in [*judged, *selected]
     ]

@@ -13,13 +13,14 @@ from eval.benchmarks import BENCHMARKS
 from eval.config import eval_config
 from eval.ensembles import ENSEMBLES
 from eval.judges import JUDGES
+from eval.scores.intervals import Uncertainty
 from eval.serve import SERVERS
 from fusion.align import ALIGNMENT_SCHEMES
 from fusion.fuse import FUSION_RULES
 from fusion.merge import MERGE_RULES
 from fusion.pipeline import fusion_config
 from fusion.runtime.command import compose, group_names
-from fusion.runtime.configure import Refusal
+from fusion.runtime.configure import Refusal, typed
 from fusion.runtime.places import CONF
 from fusion.train.objectives import OBJECTIVES
 
@@ -185,6 +186,16 @@ def test_an_unknown_name_is_refused_with_the_nearest_valid_one(override, message
 def test_a_mistyped_value_is_refused_with_what_was_expected(override, message):
     with pytest.raises(Refusal, match=message):
         fusion_config(settings(override))
+
+
+@pytest.mark.parametrize("root", ["ablations", "eval", "report", "agreement"])
+def test_a_number_of_resamples_is_refused_because_intervals_draw_nothing(root):
+    given = ["cells=c", "out=o"] if root == "report" else ["verdicts=[a]", "out=o"] if root == "agreement" else []
+    with pytest.raises(Refusal, match=r"report\.resamples"):
+        compose(root, [*given, "report.resamples=200"])
+    added = compose(root, [*given, "+report.resamples=200"])  # as an experiment's own file does
+    with pytest.raises(Refusal, match=r"unknown key 'report\.resamples': valid names: confidence, seed"):
+        eval_config(added) if root in ("ablations", "eval") else typed(added["report"], Uncertainty, at="report")
 
 
 def test_a_refusal_is_one_message_on_stderr_and_status_2():

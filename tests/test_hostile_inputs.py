@@ -145,7 +145,6 @@ def test_a_file_to_evaluate(ended, which, content):
         f"judge.file={paths['judgments']}",
         "judge.model=m",
         f"answers={paths['answers']}",
-        "report.resamples=20",
         "out=out",
         "paths.artifacts=artifacts",
         "paths.data=.",

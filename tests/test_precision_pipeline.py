@@ -25,7 +25,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = [
     "experiment=pocket_smoke",
     "benchmark=[pocket_mt_bench]",
-    "report.resamples=50",
     "source_count=2",
     "baselines=[]",
     "merge=[linear]",

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from eval.records import ItemScore
 from eval.report.write import write_report
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.intervals import Uncertainty, mean_interval
 from eval.scores.metric_row import MetricRow
 from fusion.pocket.dialogues import PocketData
 from fusion.pocket.models import PocketModel, build_checkpoint
@@ -145,7 +145,7 @@ def demo(tree: Path) -> None:
 
 def study(sweep: Path) -> None:
     """The finished cells of her study: on each of ten questions the median is one point below the mean."""
-    bootstrap = Bootstrap(resamples=50, seed=0)
+    uncertainty = Uncertainty(seed=0)
 
     def scored(model: str, group: str, ratings: list[float]) -> ScoredModel:
         questions = [str(number) for number in range(len(ratings))]
@@ -154,14 +154,14 @@ def study(sweep: Path) -> None:
             ItemScore(**row, question_id=q, turn=1, category="c", value=value)
             for q, value in zip(questions, ratings, strict=True)
         )
-        found = mean_interval(ratings, questions, bootstrap)
+        found = mean_interval(ratings, questions, uncertainty)
         all_ = MetricRow(**row, slice="all", value=found.value, low=found.low, high=found.high, n=found.n, unscored=0)
         return ScoredModel(model=model, group=group, benchmark="mt_bench", metrics=(all_,), items=items)
 
     mean = [5.0, 6.0, 7.0, 8.0, 9.0] * 2
     median = scored("median", "Merged", [rating - 1 for rating in mean])
     models = [scored("pivot", "Pivot", mean), scored("linear", "Merged", mean), median]
-    write_report(models, sweep / "0", title="t", bootstrap=bootstrap)
+    write_report(models, sweep / "0", title="t", uncertainty=uncertainty)
     for seed in (0, 1, 2):
         if seed:
             shutil.copytree(sweep / "0", sweep / str(seed))

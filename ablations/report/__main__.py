@@ -28,19 +28,19 @@ def run(settings: dict[str, Any]) -> None:
     from ablations.report.published import Published
     from ablations.sweep.files import cells_directory
     from eval.report.terminal import show
-    from eval.scores.intervals import Bootstrap
+    from eval.scores.intervals import Uncertainty
     from fusion.runtime.configure import typed
 
     out = Path(settings["out"])
-    bootstrap = typed(settings["report"], Bootstrap, at="report")
+    uncertainty = typed(settings["report"], Uncertainty, at="report")
     published = typed(settings["compare"], Published, at="compare") if settings.get("compare") else None
     where = cells_directory(str(settings["cells"]), Path(settings["paths"]["artifacts"]))
     models = tuple(settings.get("rows", ()))
     cells = with_tables(find_cells(where))
     for sentence in disagreements({cell.name: cell.code for cell in cells}):
         print(f"note: {sentence}; repeat the sweep to have all by one", file=sys.stderr)
-    table = write_pooled_report(cells, where, out, bootstrap=bootstrap, models=models, published=published)
-    show(table, out, bootstrap=bootstrap, next_command=_next_command(table, cells, out))
+    table = write_pooled_report(cells, where, out, uncertainty=uncertainty, models=models, published=published)
+    show(table, out, uncertainty=uncertainty, next_command=_next_command(table, cells, out))
 
 
 def _next_command(table: pd.DataFrame, cells: Sequence[Cell], out: Path) -> list[str]:

@@ -18,7 +18,7 @@ from ablations.studies.replication import Runs, covers
 from eval.report.comparisons import FAMILY_LEVEL, Comparison, common, compared
 from eval.report.sections import Entry, Section
 from eval.report.tables import DAGGER, Heading, rounded
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
 BEST_TARGET = "Merge minus best target"
 FUSION_OVER_SFT = "Fusion minus SFT"
@@ -45,7 +45,7 @@ class Contrast:
     found: Comparison
 
 
-def contrasts(rows: Sequence[PooledRow], bootstrap: Bootstrap) -> list[Contrast]:
+def contrasts(rows: Sequence[PooledRow], uncertainty: Uncertainty) -> list[Contrast]:
     """Both tables by every measure that has the rows for them."""
     merged = [row for row in rows if row.scored.group == "Merged"]
     fused = [row for row in rows if row.scored.group in ("Targets", "Merged") or row.scored.role == "multi"]
@@ -54,17 +54,17 @@ def contrasts(rows: Sequence[PooledRow], bootstrap: Bootstrap) -> list[Contrast]
     baselines = [row for row in rows if row.scored.role == "sft"]
     sft = [(row, counterpart(row, baselines)) for row in fused]
     return [
-        *(found for measure in measures for found in _family(BEST_TARGET, measure, best[measure], bootstrap)),
-        *(found for measure in measures for found in _family(FUSION_OVER_SFT, measure, sft, bootstrap)),
+        *(found for measure in measures for found in _family(BEST_TARGET, measure, best[measure], uncertainty)),
+        *(found for measure in measures for found in _family(FUSION_OVER_SFT, measure, sft, uncertainty)),
     ]
 
 
 def _family(
-    table: str, measure: Heading, pairs: Sequence[tuple[PooledRow, PooledRow | None]], bootstrap: Bootstrap
+    table: str, measure: Heading, pairs: Sequence[tuple[PooledRow, PooledRow | None]], uncertainty: Uncertainty
 ) -> list[Contrast]:
     chosen = [(row, other) for row, other in pairs if other and row.scored.benchmark == measure.benchmark]
     scored = [(row.scored, other.scored) for row, other in chosen]
-    results = compared(scored, measure.metric, measure.slice, bootstrap)
+    results = compared(scored, measure.metric, measure.slice, uncertainty)
     return [
         Contrast(table=table, row=row, other=other, measure=measure, found=result)
         for (row, other), result in zip(chosen, results, strict=True)
@@ -103,7 +103,7 @@ def contrast_table(found: Sequence[Contrast]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def contrast_sections(found: Sequence[Contrast], runs: Runs, bootstrap: Bootstrap) -> list[Section]:
+def contrast_sections(found: Sequence[Contrast], runs: Runs, uncertainty: Uncertainty) -> list[Section]:
     """The tables as parts of the page."""
     sections = []
     for table, note in _NOTES.items():
@@ -111,10 +111,10 @@ def contrast_sections(found: Sequence[Contrast], runs: Runs, bootstrap: Bootstra
         if not chosen:
             continue
         columns = ("Model", "Minus", "Benchmark", "Difference", "95% interval", "p", "p after Holm", "Would mark", "n")
-        said = covers({c.row.label: c.found.sampled.draws for c in chosen}, runs, bootstrap)
+        said = covers({c.row.label: c.found.sampled.draws for c in chosen}, runs, uncertainty)
         below = (
             note,
-            f"Paired by question, seeds pooled; {bootstrap.confidence:.0%} interval {said.intervals}. {said.tests};"
+            f"Paired by question, seeds pooled; {uncertainty.confidence:.0%} interval {said.intervals}. {said.tests};"
             f" {DAGGER} at most {FAMILY_LEVEL:.0%} after Holm's correction over the rows of one benchmark. Would mark:"
             " the smallest true difference that would get its mark in 8 of 10 cases; empty where none can be told.",
         )

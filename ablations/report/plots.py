@@ -20,7 +20,7 @@ from ablations.studies.pooling import PooledRow, pooled_mean
 from eval.report.plots import COLOURS, MOST_ROWS, OTHER, framed, hint, listed, widest
 from eval.report.tables import Heading, rounded
 from eval.scored import GROUPS, ScoredModel
-from eval.scores.intervals import Bootstrap, Interval
+from eval.scores.intervals import Interval, Uncertainty
 
 # Of text within coloured squares: beside white and black, which in the page are those of the reader's mode.
 _LIGHT, _DARK = "#fefefe", "#010101"
@@ -35,7 +35,7 @@ class Point:
     scored: ScoredModel
 
 
-def heat_maps(rows: Sequence[PooledRow], models: Sequence[str], bootstrap: Bootstrap) -> dict[str, Figure]:
+def heat_maps(rows: Sequence[PooledRow], models: Sequence[str], uncertainty: Uncertainty) -> dict[str, Figure]:
     """For each benchmark and each pair of axes that have several values a map of means over everything else, by name.
 
     `models`: whose scores; none: those of all merges, where their rules are one more axis.
@@ -49,7 +49,7 @@ def heat_maps(rows: Sequence[PooledRow], models: Sequence[str], bootstrap: Boots
             points = _points(chosen, with_rule=not models)
             axes = [axis for axis in _names(points) if len({point.axes.get(axis) for point in points}) > 1]
             for first, second in itertools.combinations(axes, 2):
-                figure = _heat_map(points, first, second, f"{model}: {measure.title}", measure, bootstrap)
+                figure = _heat_map(points, first, second, f"{model}: {measure.title}", measure, uncertainty)
                 if figure is not None:
                     found[f"{_file(measure)}_{model}_{first}_by_{second}".replace("/", "_").replace(" ", "_")] = figure
     return found
@@ -130,14 +130,14 @@ def _points(rows: Sequence[PooledRow], *, with_rule: bool) -> list[Point]:
 
 
 def _heat_map(
-    points: Sequence[Point], first: str, second: str, title: str, measure: Heading, bootstrap: Bootstrap
+    points: Sequence[Point], first: str, second: str, title: str, measure: Heading, uncertainty: Uncertainty
 ) -> Figure | None:
     down, across = (list(dict.fromkeys(point.axes.get(axis, "") for point in points)) for axis in (first, second))
     found: dict[tuple[int, int], Interval] = {}
     counts: dict[tuple[int, int], int] = {}
     for (y, left), (x, top) in itertools.product(enumerate(down), enumerate(across)):
         here = [p for p in points if p.axes.get(first, "") == left and p.axes.get(second, "") == top]
-        mean = pooled_mean([p.scored for p in here], measure.metric, measure.slice, bootstrap) if here else None
+        mean = pooled_mean([p.scored for p in here], measure.metric, measure.slice, uncertainty) if here else None
         if mean is not None:
             found[y, x] = mean
             counts[y, x] = len(here)

@@ -26,7 +26,7 @@ from eval.report.made import made_now
 from eval.report.plots import svg
 from eval.report.sections import Section, as_markdown
 from eval.report.write import write_report
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.spreadsheet import table_csv
 from fusion.runtime.progress import StageRecord
 from fusion.runtime.visible import visible
@@ -39,7 +39,7 @@ def write_pooled_report(
     where: Path,
     out: Path,
     *,
-    bootstrap: Bootstrap,
+    uncertainty: Uncertainty,
     models: Sequence[str] = (),
     published: Published | None = None,
 ) -> pd.DataFrame:
@@ -48,13 +48,13 @@ def write_pooled_report(
     `models` are those of the heat-maps (none: all merges), `published` a table to lay beside ours.
     """
     out.mkdir(parents=True, exist_ok=True)
-    studied, links, said = _studies(cells, bootstrap, out)
-    rows = pooled(cells, bootstrap)
+    studied, links, said = _studies(cells, uncertainty, out)
+    rows = pooled(cells, uncertainty)
     runs = runs_of(cells)
     references, artifacts = _references(rows), _artifacts(cells)
 
     def sections(table: pd.DataFrame) -> Sequence[Section]:
-        below = [*studied, *_contrasts(rows, runs, bootstrap, out), *_plots(rows, models, runs, bootstrap, out)]
+        below = [*studied, *_contrasts(rows, runs, uncertainty, out), *_plots(rows, models, runs, uncertainty, out)]
         if published is not None:
             below.append(_beside(published, table, out))
         return [*below, *_precisions(rows), cells_section(cells, where, out), *artifacts_section(cells, out)]
@@ -63,21 +63,21 @@ def write_pooled_report(
         [row.scored for row in rows],
         out,
         title=", ".join(dict.fromkeys(cell.experiment for cell in cells)),
-        bootstrap=bootstrap,
+        uncertainty=uncertainty,
         links=links,
         found=said,
         made=made_now(),
         reference_of=lambda model, other: references.get((model, other)),
         sections=sections,
         remarks=[*shortfall_notes(artifacts), *looks_notes(artifacts)],
-        covers=_covers(rows, runs, bootstrap),
+        covers=_covers(rows, runs, uncertainty),
     )
     (out / "scores.csv").write_text(table_csv(long_table(cells)), encoding="utf-8")
     return table
 
 
-def _covers(rows: Sequence[PooledRow], runs: Runs, bootstrap: Bootstrap) -> Covers:
-    return covers({row.label: row.draws for row in rows}, runs, bootstrap)
+def _covers(rows: Sequence[PooledRow], runs: Runs, uncertainty: Uncertainty) -> Covers:
+    return covers({row.label: row.draws for row in rows}, runs, uncertainty)
 
 
 def _artifacts(cells: Sequence[Cell]) -> list[tuple[StageRecord, Path]]:
@@ -98,19 +98,21 @@ def _references(rows: Sequence[PooledRow]) -> Mapping[tuple[str, str], str]:
     }
 
 
-def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[list[Section], dict[str, str], list[str]]:
+def _studies(
+    cells: Sequence[Cell], uncertainty: Uncertainty, out: Path
+) -> tuple[list[Section], dict[str, str], list[str]]:
     """The findings of every study among the cells: written, printed, and as parts of the page; links to their files;
     what they say of the studies' claims."""
     sections, links, said = [], {}, []
     for name in dict.fromkeys(cell.study for cell in cells if cell.study in STUDIES):
         study = STUDIES[name]
         own = [cell for cell in cells if cell.study == name]
-        findings = study.analyse(own, bootstrap)
-        also = [*study.also(own, bootstrap)] if study.also else []
-        below = reading(findings, runs_of(own), bootstrap)
+        findings = study.analyse(own, uncertainty)
+        also = [*study.also(own, uncertainty)] if study.also else []
+        below = reading(findings, runs_of(own), uncertainty)
         sections.append(findings_section(study, findings, below=[line for line in below if line]))
         if study.predictions:
-            found = outcomes(study, findings, own, bootstrap)
+            found = outcomes(study, findings, own, uncertainty)
             write_predictions(name, found, out)
             sections.append(predictions_section(found))
             also += ["", as_markdown(sections[-1])]
@@ -120,20 +122,20 @@ def _studies(cells: Sequence[Cell], bootstrap: Bootstrap, out: Path) -> tuple[li
     return sections, links, said
 
 
-def _contrasts(rows: Sequence[PooledRow], runs: Runs, bootstrap: Bootstrap, out: Path) -> list[Section]:
-    found = contrasts(rows, bootstrap)
-    sections = contrast_sections(found, runs, bootstrap)
+def _contrasts(rows: Sequence[PooledRow], runs: Runs, uncertainty: Uncertainty, out: Path) -> list[Section]:
+    found = contrasts(rows, uncertainty)
+    sections = contrast_sections(found, runs, uncertainty)
     (out / "contrasts.csv").write_text(table_csv(contrast_table(found)), encoding="utf-8")
     (out / "contrasts.md").write_text("\n".join(as_markdown(section) for section in sections))
     return sections
 
 
 def _plots(
-    rows: Sequence[PooledRow], models: Sequence[str], runs: Runs, bootstrap: Bootstrap, out: Path
+    rows: Sequence[PooledRow], models: Sequence[str], runs: Runs, uncertainty: Uncertainty, out: Path
 ) -> list[Section]:
-    maps, spread = heat_maps(rows, models, bootstrap), seed_spread(rows)
+    maps, spread = heat_maps(rows, models, uncertainty), seed_spread(rows)
     coefficients, notes = _coefficients(rows)
-    said = _covers([row for row in rows if row.draws > 1], runs, bootstrap).intervals
+    said = _covers([row for row in rows if row.draws > 1], runs, uncertainty).intervals
     parts = {
         "Axes together": (maps, ("Means over questions and over everything that is not on the two axes, with their"
                                  " intervals. Colours span the values of one map, however near: read the intervals.",)),

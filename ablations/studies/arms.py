@@ -9,7 +9,7 @@ from ablations.cell import Cell, read_scored
 from ablations.studies.pooling import pool
 from eval.report.comparisons import mean_model
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
 # The imaginary model that scores on every item the mean of the targets: pairwise fusion before any merge.
 MEAN_OF_TARGETS = "mean of targets"
@@ -37,7 +37,7 @@ class Arm:
         return ", ".join([self.model, *(f"{axis}={value}" for axis, value in self.axes.items())])
 
 
-def arms_of(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Arm]:
+def arms_of(cells: Sequence[Cell], uncertainty: Uncertainty) -> list[Arm]:
     """Every model of every setting, in the order of the cells, and the mean of the targets of each setting."""
     settings: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
     for cell in cells:
@@ -50,7 +50,7 @@ def arms_of(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Arm]:
             for entry in entries:
                 parts.setdefault(entry.model, {}).setdefault(entry.benchmark, []).append((cell, entry))
         for model, by_benchmark in parts.items():
-            scored = {name: pool(model, entries, bootstrap) for name, entries in by_benchmark.items()}
+            scored = {name: pool(model, entries, uncertainty) for name, entries in by_benchmark.items()}
             found.append(Arm(model=model, axes=dict(axes), scored=scored))
     return found
 

@@ -14,7 +14,7 @@ import numpy as np
 from ablations.cell import Cell
 from ablations.precisions import facts_of
 from eval.markdown import markdown_table
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from fusion.runtime.configure import Refusal
 from fusion.runtime.precision import Kept, kept_as_served, kept_as_stored
 
@@ -136,7 +136,7 @@ def kept_table(cells: Sequence[Cell], *, axis: str) -> list[str]:
     ]
 
 
-def precision_tables(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
+def precision_tables(cells: Sequence[Cell], uncertainty: Uncertainty) -> list[str]:
     """The targets' deltas and what merges keep of theirs, by the precision of training and merging."""
     return [*delta_table(cells, axis="row", reference="precision/fp32"), *kept_table(cells, axis="row")]
 

@@ -15,7 +15,7 @@ from eval.markdown import inert, markdown_table
 from eval.report.comparisons import FAMILY_LEVEL
 from eval.report.sections import Entry, Section
 from eval.report.tables import rounded
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.spreadsheet import table_csv
 
 _COLUMNS = ("Arm", "Less", "Benchmark", "Difference", "Interval", "p after Holm", "Smallest")
@@ -69,17 +69,17 @@ def findings_section(study: Study, findings: Sequence[Finding], *, below: Sequen
     )
 
 
-def reading(findings: Sequence[Finding], runs: Runs, bootstrap: Bootstrap) -> list[str]:
+def reading(findings: Sequence[Finding], runs: Runs, uncertainty: Uncertainty) -> list[str]:
     """How the table of findings is read: what its intervals cover, which family was corrected, what could be seen."""
     whole = [found for found in findings if found.whole]
     if not whole:
         return []
-    said = covers({f"{found.arm} on {found.where}": found.draws for found in whole}, runs, bootstrap)
+    said = covers({f"{found.arm} on {found.where}": found.draws for found in whole}, runs, uncertainty)
     family = whole[0].family
     parts = len(findings) - len(whole)
     slices = f" The {parts} of slices, in the CSV file, are another family." if parts else ""
     return [
-        f"Paired by question and seed; brackets: {bootstrap.confidence:.0%} interval {said.intervals}. {said.tests}.",
+        f"Paired by question and seed; brackets: {uncertainty.confidence:.0%} interval {said.intervals}. {said.tests}.",
         "",
         f"p after Holm's correction over {_counted(family)} of whole benchmarks in this study, of every arm by every"
         f" measure, the claim among them; each study is a family of its own.{slices}",

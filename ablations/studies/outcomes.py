@@ -15,7 +15,7 @@ from eval.benchmarks import metric_of
 from eval.report.comparisons import FAMILY_LEVEL
 from eval.report.sections import Entry, Section
 from eval.report.tables import rounded
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.spreadsheet import table_csv
 
 _COLUMNS = (
@@ -44,7 +44,9 @@ class Outcome:
         return None if self.found is None else self.prediction.size_of(self.found.low, self.found.high)
 
 
-def outcomes(study: Study, findings: Sequence[Finding], cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Outcome]:
+def outcomes(
+    study: Study, findings: Sequence[Finding], cells: Sequence[Cell], uncertainty: Uncertainty
+) -> list[Outcome]:
     """Every prediction of a study with the results that it speaks of: one for each setting that it leaves open.
 
     `findings` are the study's own; a prediction with a reference of its own has the cells compared with that one.
@@ -53,7 +55,7 @@ def outcomes(study: Study, findings: Sequence[Finding], cells: Sequence[Cell], b
     for prediction in study.predictions:
         compared = findings
         if prediction.reference is not None:
-            compared = replace(study, reference=prediction.reference).analyse(cells, bootstrap)
+            compared = replace(study, reference=prediction.reference).analyse(cells, uncertainty)
         meant = [one for one in compared if _speaks_of(prediction, one)]
         found += [Outcome(prediction=prediction, found=one) for one in meant or (None,)]
     return found

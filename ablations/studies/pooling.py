@@ -13,7 +13,7 @@ from ablations.cell import Cell, read_scored
 from eval.benchmarks import metric_of
 from eval.scored import ItemColumns, JudgedBy, ScoredModel, draws_of, pooled_question
 from eval.scores.crossed import FEWEST_RUNS, crossed_mean
-from eval.scores.intervals import Bootstrap, Interval, mean_interval
+from eval.scores.intervals import Interval, Uncertainty, mean_interval
 from eval.scores.metric_row import MetricRow
 from eval.spreadsheet import read_csv
 
@@ -52,7 +52,7 @@ class PooledRow:
         return self.scored.model
 
 
-def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[PooledRow]:
+def pooled(cells: Sequence[Cell], uncertainty: Uncertainty) -> list[PooledRow]:
     """Each model of the cells once for each setting that changes it, seeds pooled, in the order of the cells."""
     read = [(cell, read_scored(cell)) for cell in cells]
     axes = _axes_by_model(read)
@@ -70,7 +70,7 @@ def pooled(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[PooledRow]:
                 model=model,
                 axes=dict(own),
                 settings=frozenset(tuple(cell.axes.values()) for cell, _ in runs),
-                scored=pool(f"{model} ({suffix})" if suffix else model, runs, bootstrap),
+                scored=pool(f"{model} ({suffix})" if suffix else model, runs, uncertainty),
                 runs={seed: by_seed[seed] for seed in sorted(by_seed)},
             )
         )
@@ -129,7 +129,7 @@ def _indifferent(axis: str, runs: Sequence[tuple[Cell, Hashable]]) -> bool:
     return (shared or len(seeds) == 1) and all(len(whats) == 1 for whats in by_seed.values())
 
 
-def pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootstrap) -> ScoredModel:
+def pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], uncertainty: Uncertainty) -> ScoredModel:
     """One model from its runs.  A model whose weights no seed changes (a given pivot) still answers once for each seed,
     so that it can be paired with those that do; its own metrics are those of one run."""
     by_seed = {cell.seed: (cell, scored) for cell, scored in reversed(runs)}
@@ -144,7 +144,7 @@ def pool(name: str, runs: Sequence[tuple[Cell, ScoredModel]], bootstrap: Bootstr
     pooled_model = replace(first, model=name, items=items, judged=_judging(name, kept), runs=keys)
     if len(set(keys.values())) > 1:
         every = [scored for _, scored in kept]
-        metrics = tuple(_pooled_metric(row, pooled_model, every, bootstrap) for row in first.metrics)
+        metrics = tuple(_pooled_metric(row, pooled_model, every, uncertainty) for row in first.metrics)
         return replace(pooled_model, metrics=metrics)
     return pooled_model
 
@@ -155,7 +155,9 @@ def _answers(scored: ScoredModel) -> str:
     return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
 
-def pooled_mean(models: Sequence[ScoredModel], metric_name: str, part: str, bootstrap: Bootstrap) -> Interval | None:
+def pooled_mean(
+    models: Sequence[ScoredModel], metric_name: str, part: str, uncertainty: Uncertainty
+) -> Interval | None:
     """The mean over the items of pooled models (one, or several that are averaged over), in the unit of scores.csv.
 
     The interval is over runs and questions where each model has FEWEST_RUNS runs that differ in weights, a repeated
@@ -178,10 +180,10 @@ def pooled_mean(models: Sequence[ScoredModel], metric_name: str, part: str, boot
     metric = metric_of(models[0].benchmark, metric_name)
     scaled = metric.scale * np.array(values)
     if crossed and len(set(questions)) > 1 and len(set(runs)) >= FEWEST_RUNS:
-        found = crossed_mean(scaled, runs, questions, confidence=bootstrap.confidence, ends=metric.ends).mean
+        found = crossed_mean(scaled, runs, questions, confidence=uncertainty.confidence, ends=metric.ends).mean
         if found.low is not None:
             return found
-    return mean_interval(scaled, questions, bootstrap, ends=metric.ends)
+    return mean_interval(scaled, questions, uncertainty, ends=metric.ends)
 
 
 def _judging(name: str, runs: Sequence[tuple[Cell, ScoredModel]]) -> JudgedBy | None:
@@ -193,9 +195,9 @@ def _judging(name: str, runs: Sequence[tuple[Cell, ScoredModel]]) -> JudgedBy | 
 
 
 def _pooled_metric(
-    row: MetricRow, pooled_model: ScoredModel, runs: Sequence[ScoredModel], bootstrap: Bootstrap
+    row: MetricRow, pooled_model: ScoredModel, runs: Sequence[ScoredModel], uncertainty: Uncertainty
 ) -> MetricRow:
-    found = pooled_mean([pooled_model], row.metric, row.slice, bootstrap)
+    found = pooled_mean([pooled_model], row.metric, row.slice, uncertainty)
     if found is not None:
         columns = pooled_model.columns[row.metric]
         unscored = int((columns.within(row.slice) & np.isnan(columns.values)).sum())

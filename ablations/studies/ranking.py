@@ -21,7 +21,7 @@ from eval.markdown import markdown_table
 from eval.report.tables import Heading
 from eval.scored import ItemColumns, ScoredModel
 from eval.scores.agreement import spearman
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
 
 def rank_agreement(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
@@ -31,10 +31,10 @@ def rank_agreement(first: NDArray[np.float64], second: NDArray[np.float64]) -> f
     return None if math.isnan(value) else value
 
 
-def ranking_table(cells: Sequence[Cell], bootstrap: Bootstrap) -> list[str]:
+def ranking_table(cells: Sequence[Cell], uncertainty: Uncertainty) -> list[str]:
     """A Markdown table: for every two settings of the cells, how far they rank the same models alike."""
     settings: dict[str, list[Arm]] = {}
-    for arm in arms_of(cells, bootstrap):
+    for arm in arms_of(cells, uncertainty):
         if arm.model != MEAN_OF_TARGETS:
             settings.setdefault(", ".join(f"{axis}={value}" for axis, value in arm.axes.items()), []).append(arm)
     rows = []

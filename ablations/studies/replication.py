@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ablations.cell import Cell
 from eval.report.covers import FORMULAS, Covers, over_questions
 from eval.scores.crossed import FEWEST_RUNS
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
 _NAMED = 4  # rows in a sentence; of more their number
 
@@ -42,9 +42,9 @@ def runs_of(cells: Sequence[Cell]) -> Runs:
     return Runs(base_models=bool(several) and all(len(set(found)) == len(found) for found in several))
 
 
-def covers(draws: Mapping[str, int], runs: Runs, bootstrap: Bootstrap) -> Covers:
+def covers(draws: Mapping[str, int], runs: Runs, uncertainty: Uncertainty) -> Covers:
     """What a table's intervals and tests are over; `draws` are the runs of each row that differ in weights."""
-    plain = over_questions(bootstrap)
+    plain = over_questions(uncertainty)
     crossed = sorted({count for count in draws.values() if count >= FEWEST_RUNS})
     few = {row: count for row, count in draws.items() if count < FEWEST_RUNS}
     if not crossed:

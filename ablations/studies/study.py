@@ -10,7 +10,7 @@ What is swept lies in conf/study/<name>.yaml; what is claimed and compared in ab
         reference=ArmChoice(model="linear"),
         limits="Targets of one pivot only.",
     )
-    findings = STUDY.analyse(cells, bootstrap)
+    findings = STUDY.analyse(cells, uncertainty)
 
 Every arm is compared with its reference on the same questions and seeds: a mean paired difference with its interval and
 a p-value, over draws and questions where there are draws enough (`eval.report.comparisons.tested`).  A study is one
@@ -32,7 +32,7 @@ from eval.benchmarks import judged, metric_of
 from eval.report.comparisons import FAMILY_LEVEL, Comparison, Tested, corrected, tested
 from eval.report.tables import Heading
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.metric import Unit
 
 
@@ -109,12 +109,12 @@ class Study:
     groups: tuple[str, ...] = ("Merged",)
     predictions: tuple[Prediction, ...] = ()  # written down before the study was run
     # Further lines of Markdown for the page, such as a table of something that is no score.
-    also: Callable[[Sequence[Cell], Bootstrap], Sequence[str]] | None = None
+    also: Callable[[Sequence[Cell], Uncertainty], Sequence[str]] | None = None
 
-    def analyse(self, cells: Sequence[Cell], bootstrap: Bootstrap) -> list[Finding]:
+    def analyse(self, cells: Sequence[Cell], uncertainty: Uncertainty) -> list[Finding]:
         """One finding per arm, measure and slice, those of whole benchmarks first; arms without a reference among the
         cells are left out."""
-        arms = arms_of(cells, bootstrap)
+        arms = arms_of(cells, uncertainty)
         by_place = {(arm.model, _key(arm.axes)): arm for arm in arms}
         pairs = [(arm, other) for arm in arms if self._chosen(arm) and (other := self._reference(arm, by_place))]
         found: list[_Pair] = []
@@ -123,7 +123,7 @@ class Study:
             present = [(arm, other) for arm, other in pairs if {place} <= arm.scored.keys() & other.scored.keys()]
             scored = [(arm.scored[place], other.scored[place]) for arm, other in present]
             for part in _slices(scored, measure):
-                results = tested(scored, measure.metric, part, bootstrap)
+                results = tested(scored, measure.metric, part, uncertainty)
                 found += [
                     _Pair(arm=arm, other=other, measure=measure, part=part, result=result)
                     for (arm, other), result in zip(present, results, strict=True)

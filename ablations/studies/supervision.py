@@ -21,5 +21,5 @@ STUDY = Study(
     " label, or by the pivot where too little of a position's mass arrives. Labels alone read no source, so that with"
     " and without the pivot they are one training. Where tokenizers cut alike the arms are alike: the table says by how"
     " much they differ.",
-    also=lambda cells, bootstrap: carried_table(cells),
+    also=lambda cells, uncertainty: carried_table(cells),
 )

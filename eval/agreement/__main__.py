@@ -17,11 +17,11 @@ def run(settings: dict[str, Any]) -> None:
     from eval.agreement.table import agreement_rows, as_csv, as_markdown
     from eval.agreement.votes import Votes, read_votes
     from eval.files import read_rows, wanted
-    from eval.scores.intervals import Bootstrap
+    from eval.scores.intervals import Uncertainty
     from fusion.runtime.configure import Refusal, typed
     from fusion.runtime.next_step import say_next
 
-    bootstrap = typed(settings["report"], Bootstrap, at="report")
+    uncertainty = typed(settings["report"], Uncertainty, at="report")
     given = settings["verdicts"]
     paths = [Path(name).expanduser() for name in ([given] if isinstance(given, str) else given)]
     numbers: dict[str, str] = {}
@@ -45,7 +45,7 @@ def run(settings: dict[str, Any]) -> None:
         (model,) = named
     if model is not None:
         raters = [rater.of(model) for rater in raters]
-    rows = agreement_rows(raters, bootstrap)
+    rows = agreement_rows(raters, uncertainty)
     if not rows:
         raise Refusal(
             "no two of the files judge the same question, turn and models in one way, and none judges anything twice:"
@@ -53,7 +53,7 @@ def run(settings: dict[str, Any]) -> None:
         )
     out = Path(settings["out"])
     out.mkdir(parents=True, exist_ok=True)
-    table = as_markdown(rows, bootstrap)
+    table = as_markdown(rows, uncertainty)
     (out / "agreement.csv").write_text(as_csv(rows))
     (out / "agreement.md").write_text(f"# Agreement\n\n{table}")
     print(table)

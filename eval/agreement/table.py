@@ -11,7 +11,7 @@ import numpy as np
 from eval.agreement.votes import TIE, Item, VoteKind, Votes
 from eval.markdown import inert, markdown_table
 from eval.scores.agreement import STATISTICS, agreement, fleiss_agreement, percent_agreement
-from eval.scores.intervals import Bootstrap, Interval
+from eval.scores.intervals import Interval, Uncertainty
 from eval.spreadsheet import rows_csv
 
 COLUMNS = ("first", "second", "kind", "statistic", "value", "low", "high", "n", "items")
@@ -29,7 +29,7 @@ class AgreementRow:
     items: int
 
 
-def agreement_rows(raters: Sequence[Votes], bootstrap: Bootstrap) -> list[AgreementRow]:
+def agreement_rows(raters: Sequence[Votes], uncertainty: Uncertainty) -> list[AgreementRow]:
     """Rows for every two raters of one kind that share an item, then for each with itself where it voted twice.
 
     All pairs of votes on an item count, one of each rater.  Of preferences, agreement and kappas are on the side
@@ -45,14 +45,14 @@ def agreement_rows(raters: Sequence[Votes], bootstrap: Bootstrap) -> list[Agreem
         left, right = (np.array([pair[side] for pair in pairs]) for side in (1, 2))
         sides = (np.sign(left - TIE), np.sign(right - TIE)) if first.kind == "preference" else (left, right)
         found = {
-            name: agreement(statistic, *((left, right) if name == "spearman" else sides), questions, bootstrap)
+            name: agreement(statistic, *((left, right) if name == "spearman" else sides), questions, uncertainty)
             for name, statistic in STATISTICS.items()
         }
         if first.kind == "preference":
             kept = np.flatnonzero((sides[0] != 0) & (sides[1] != 0))
             decided = [questions[i] for i in kept]
             found["percent_agreement_no_ties"] = agreement(
-                percent_agreement, sides[0][kept], sides[1][kept], decided, bootstrap
+                percent_agreement, sides[0][kept], sides[1][kept], decided, uncertainty
             )
         for name, interval in found.items():
             if interval is not None and first is second:
@@ -67,10 +67,10 @@ def agreement_rows(raters: Sequence[Votes], bootstrap: Bootstrap) -> list[Agreem
                     items=len({item for item, _, _ in pairs}),
                 )
             )
-    return [*rows, *(row for kind in ("rating", "preference") if (row := _of_all(raters, kind, bootstrap)))]
+    return [*rows, *(row for kind in ("rating", "preference") if (row := _of_all(raters, kind, uncertainty)))]
 
 
-def _of_all(raters: Sequence[Votes], kind: VoteKind, bootstrap: Bootstrap) -> AgreementRow | None:
+def _of_all(raters: Sequence[Votes], kind: VoteKind, uncertainty: Uncertainty) -> AgreementRow | None:
     """Fleiss' kappa where three raters or more voted once each on the same items; of preferences on the side."""
     held = [rater for rater in raters if rater.kind == kind]
     if len(held) < 3:
@@ -87,7 +87,7 @@ def _of_all(raters: Sequence[Votes], kind: VoteKind, bootstrap: Bootstrap) -> Ag
         second="",
         kind=kind,
         statistic="fleiss_kappa",
-        found=fleiss_agreement(counts, [item[0] for item in shared], bootstrap),
+        found=fleiss_agreement(counts, [item[0] for item in shared], uncertainty),
         items=len(shared),
     )
 
@@ -102,7 +102,7 @@ def as_csv(rows: Sequence[AgreementRow]) -> str:
     return rows_csv(lines)
 
 
-def as_markdown(rows: Sequence[AgreementRow], bootstrap: Bootstrap) -> str:
+def as_markdown(rows: Sequence[AgreementRow], uncertainty: Uncertainty) -> str:
     """A GitHub table: one line per two raters, one column per statistic, intervals in brackets."""
     names = [*STATISTICS, *(["percent_agreement_no_ties"] if any(row.kind == "preference" for row in rows) else [])]
     by_pair: dict[tuple[str, str], dict[str, AgreementRow]] = {}
@@ -118,8 +118,8 @@ def as_markdown(rows: Sequence[AgreementRow], bootstrap: Bootstrap) -> str:
         cells = [_cell(found[name].found) if name in found else "" for name in names]
         lines.append([first, other, str(some.items), str(pairs), *cells])
     note = (
-        f"Brackets: {bootstrap.confidence:.0%} interval over questions: score intervals for agreement, the jackknife on"
-        " Fisher's z for the rest, which has none below three questions, nor at full agreement."
+        f"Brackets: {uncertainty.confidence:.0%} interval over questions: score intervals for agreement, the jackknife"
+        " on Fisher's z for the rest, which has none below three questions, nor at full agreement."
     )
     said = [
         f"{inert(row.first)} on {row.items} shared {row.kind}s: Fleiss' kappa {_cell(row.found)}.\n" for row in whole

@@ -44,7 +44,7 @@ from eval.benchmarks.slots import NOBODY, all_slots, read_reply, settle_missing
 from eval.exchange import RECORDED, JudgeRequest, Reply
 from eval.files import read_rows, wanted
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.length_control import PENALTY_C, LengthControl
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
@@ -266,7 +266,7 @@ class LoadedAlpacaEval(JudgedAlone):
                 )
         return scores
 
-    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], bootstrap: Bootstrap) -> list[MetricRow]:
+    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], uncertainty: Uncertainty) -> list[MetricRow]:
         """The metrics on slice `all`; those that cannot be computed say why."""
         said = {answer.question_id: answer.turns[0] for answer in answers if answer.turns}
         judged = judged_pairs(verdicts)
@@ -282,17 +282,17 @@ class LoadedAlpacaEval(JudgedAlone):
             preferences=tuple(None if pair is None else pair.preference for pair in pairs),
             absent=frozenset(i for i, question in enumerate(self.questions) if replayed and question.id not in found),
         )
-        rows = win_rate_rows(comparison, bootstrap)
+        rows = win_rate_rows(comparison, uncertainty)
         if len(self.questions) < len(self.whole):
             rows.append(refused_row(comparison, whole=len(self.whole)))
         elif self.official:
             how, c = self.settings.length_control, self.settings.length_control_c
-            rows += official_rows(comparison, self.gamed, bootstrap, how=how, c=c)
+            rows += official_rows(comparison, self.gamed, uncertainty, how=how, c=c)
         else:
-            rows.append(own_set_row(comparison, bootstrap, c=self.settings.length_control_c))
+            rows.append(own_set_row(comparison, uncertainty, c=self.settings.length_control_c))
         if self.settings.orders == "both":
-            rows.append(position_bias_row(comparison, pairs, bootstrap))
-        return [*rows, length_row(comparison, bootstrap)]
+            rows.append(position_bias_row(comparison, pairs, uncertainty))
+        return [*rows, length_row(comparison, uncertainty)]
 
     def _request(self, question: Question, baseline: str, answer: Answer, order: int) -> JudgeRequest:
         asked = annotator(self.settings.annotator)

@@ -22,7 +22,7 @@ from eval.benchmarks.lm_eval_scores import LMEvalTask, metric_of_task, task_scor
 from eval.benchmarks.protocol import ModelDtype, find
 from eval.errors import HarnessFailure
 from eval.records import ItemScore
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.metric_row import MetricRow, mean_row
 from eval.serve.chat_template import ChatTemplate, chat_template
 from eval.serve.loading import LOADING
@@ -111,7 +111,7 @@ class LMEvalHarness:
             found["task_folder"] = content.hexdigest()[:20]
         return found
 
-    def metrics(self, scores: Sequence[ItemScore], bootstrap: Bootstrap) -> list[MetricRow]:
+    def metrics(self, scores: Sequence[ItemScore], uncertainty: Uncertainty) -> list[MetricRow]:
         """The mean of every metric of every task, in the harness's scale (accuracies 0 to 1); the slice is the task."""
         cells: dict[tuple[str, str], list[ItemScore]] = {}
         for score in scores:
@@ -123,7 +123,7 @@ class LMEvalHarness:
                 task,
                 [item.value for item in items],
                 range(len(items)),
-                bootstrap,
+                uncertainty,
                 ends=metric_of_task(metric).ends,
             )
             for (metric, task), items in cells.items()

@@ -27,7 +27,7 @@ from eval.errors import JudgeFailure
 from eval.exchange import JudgeRequest, Reply
 from eval.files import identifier, read_rows, texts, wanted
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow, mean_row
 from fusion.runtime.configure import Refusal
@@ -194,7 +194,7 @@ class LoadedMTBench(JudgedAlone):
             )
         return scores
 
-    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], bootstrap: Bootstrap) -> list[MetricRow]:
+    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], uncertainty: Uncertainty) -> list[MetricRow]:
         """Mean rating over all rows of both turns, over each turn, and over each category; clustered by question."""
         scores = self.item_scores(verdicts, answers)
         slices = {"all": scores}
@@ -209,14 +209,14 @@ class LoadedMTBench(JudgedAlone):
                 name,
                 [row.value for row in rows],
                 [row.question_id for row in rows],
-                bootstrap,
+                uncertainty,
                 ends=RATING.ends,
             )
             for name, rows in slices.items()
         ]
 
     def recorded_rows(
-        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, bootstrap: Bootstrap
+        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, uncertainty: Uncertainty
     ) -> Sequence[MetricRow]:
         """`rating_fastchat` where the file holds repeats, failures, ratings off the scale or of other answers."""
         requests = self.plan(answers).requests
@@ -228,7 +228,7 @@ class LoadedMTBench(JudgedAlone):
             return ()
         ours = sum(isinstance(record, Verdict) for record in verdicts)
         alike = counted_alike(rows) and ours == len(rows)
-        return () if alike else fastchat_rows(rows, self.questions, bootstrap)
+        return () if alike else fastchat_rows(rows, self.questions, uncertainty)
 
     def _request(self, question: Question, turn: int, answer: Answer) -> JudgeRequest:
         references = question.references or ()

@@ -28,7 +28,7 @@ from eval.benchmarks.protocol import BenchmarkFiles, JudgedAlone, JudgingPlan, S
 from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.exchange import JudgeRequest, Reply
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
 from fusion.runtime.configure import Refusal
@@ -240,7 +240,7 @@ class LoadedMTBenchPairwise(JudgedAlone):
             )
         return scores
 
-    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], bootstrap: Bootstrap) -> list[MetricRow]:
+    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], uncertainty: Uncertainty) -> list[MetricRow]:
         """Over all pairs, each turn, each category, and against each opponent (`against NAME`): outcomes and the two
         measures of position bias, intervals clustered by question.
         """
@@ -255,16 +255,16 @@ class LoadedMTBenchPairwise(JudgedAlone):
         if len(self.opponents) > 1:
             for opponent in self.opponents:
                 slices[f"against {opponent}"] = [pair for pair in pairs if pair.opponent == opponent]
-        return [row for name, rows in slices.items() for row in pairwise_rows(name, rows, bootstrap)]
+        return [row for name, rows in slices.items() for row in pairwise_rows(name, rows, uncertainty)]
 
     def recorded_rows(
-        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, bootstrap: Bootstrap
+        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, uncertainty: Uncertainty
     ) -> Sequence[MetricRow]:
         """`pairwise_win_rate_fastchat` where the file holds other pairs than were judged here."""
         named = model or answers[0].model
         rows = PairJudgments(file, rows_of(file), model).rows(named, self.opponents)
         ours = sum(pair.outcome is not None for pair in self.pairs(verdicts))
-        return () if ours == len(rows) else fastchat_pair_rows(rows, named, self.questions, bootstrap)
+        return () if ours == len(rows) else fastchat_pair_rows(rows, named, self.questions, uncertainty)
 
     def _request(self, question: Question, turn: int, answer: Answer, other: Answer, *, order: int) -> JudgeRequest:
         references = question.references or ()

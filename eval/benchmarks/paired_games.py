@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from eval.benchmarks.fastchat.verdict_letter import TIE
 from eval.records import Question, Unscored, Verdict
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.metric_row import MetricRow, mean_row
 
 # Game 1 shows the model first, game 2 its opponent.
@@ -47,7 +47,7 @@ class GamePair:
         return "not judged" if missing is None else missing.reason
 
 
-def pairwise_rows(name: str, pairs: Sequence[GamePair], bootstrap: Bootstrap) -> list[MetricRow]:
+def pairwise_rows(name: str, pairs: Sequence[GamePair], uncertainty: Uncertainty) -> list[MetricRow]:
     """One slice's rows.
 
     `pairwise_win_rate`: (wins + ties / 2) / pairs in percent, fastchat's `win_rate_adjusted`.  `pairwise_wins`, `_ties`
@@ -61,7 +61,7 @@ def pairwise_rows(name: str, pairs: Sequence[GamePair], bootstrap: Bootstrap) ->
 
     def mean(metric: str, value: Callable[[int, int], float], *, ends: tuple[float, float] = (0.0, 100.0)) -> MetricRow:
         values = [None if found is None else 100 * value(*found) for found in signs]
-        return mean_row("mt_bench_pairwise", metric, name, values, questions, bootstrap, ends=ends)
+        return mean_row("mt_bench_pairwise", metric, name, values, questions, uncertainty, ends=ends)
 
     def count(metric: str, holds: Callable[[int, int], bool]) -> MetricRow:
         return MetricRow(

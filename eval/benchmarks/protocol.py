@@ -5,7 +5,7 @@ for question in loaded.questions:                     # answer, turn by turn
     messages = next_messages(question, said=()) ; sampling = loaded.sampling(question)
 plan = loaded.plan(answers)                           # judge
 verdicts = [*plan.settled, *(loaded.read(request, judge.reply(request), judge="...") for request in plan.requests)]
-rows = loaded.metrics(verdicts, answers, bootstrap)   # score
+rows = loaded.metrics(verdicts, answers, uncertainty)   # score
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import ClassVar, Literal, Protocol
 from eval.agreement.votes import VoteKind
 from eval.exchange import JudgeRequest, Reply
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict, Verdicts
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
 from eval.serve.server import Endpoint
@@ -97,7 +97,7 @@ class LoadedBenchmark(Asking, Protocol):
         """The benchmark itself where it compares models of the run with each other."""
 
     def recorded_rows(
-        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, bootstrap: Bootstrap
+        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, uncertainty: Uncertainty
     ) -> Sequence[MetricRow]:
         """What a replayed file says by its own package's way of counting, where that can differ from ours; `model` is
         the judged model's name there."""
@@ -111,7 +111,7 @@ class LoadedBenchmark(Asking, Protocol):
 
     def item_scores(self, verdicts: Verdicts, answers: Sequence[Answer]) -> list[ItemScore]: ...
 
-    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], bootstrap: Bootstrap) -> list[MetricRow]: ...
+    def metrics(self, verdicts: Verdicts, answers: Sequence[Answer], uncertainty: Uncertainty) -> list[MetricRow]: ...
 
 
 class JudgedAlone:
@@ -130,7 +130,7 @@ class JudgedAlone:
         return None
 
     def recorded_rows(
-        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, bootstrap: Bootstrap
+        self, file: Path, model: str | None, answers: Sequence[Answer], verdicts: Verdicts, uncertainty: Uncertainty
     ) -> Sequence[MetricRow]:
         return ()
 
@@ -209,7 +209,7 @@ class MeasuredBenchmark(Protocol):
     def origin(self, data: Path) -> dict[str, str]:
         """Versions and digests of what it is made from, for the key of what it measures."""
 
-    def metrics(self, scores: Sequence[ItemScore], bootstrap: Bootstrap) -> list[MetricRow]: ...
+    def metrics(self, scores: Sequence[ItemScore], uncertainty: Uncertainty) -> list[MetricRow]: ...
 
 
 def next_messages(question: Question, said: Sequence[str]) -> list[dict[str, str]]:

@@ -10,22 +10,22 @@ from eval.judging.judging import Judged
 from eval.judging.shown import shown_answers
 from eval.records import Place, Unscored, Verdict
 from eval.scored import JudgedBy, ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.judge_noise import judge_noise, judge_sd_interval
 from eval.scores.metric_row import MetricRow
 
 
 def scored_by(
-    judged: Judged, notes: Sequence[str], bootstrap: Bootstrap, *, beside: Sequence[MetricRow] = ()
+    judged: Judged, notes: Sequence[str], uncertainty: Uncertainty, *, beside: Sequence[MetricRow] = ()
 ) -> ScoredModel:
     """The benchmark's metrics of one job, those that stand `beside` them, the judge's own noise where it was asked
     repeatedly, and what to look up.
     """
     job = judged.job
     metrics = [
-        *job.benchmark.metrics(judged.verdicts, job.answers, bootstrap),
+        *job.benchmark.metrics(judged.verdicts, job.answers, uncertainty),
         *beside,
-        *noise_rows(job.benchmark.name, judged.said if not judged.members else [], bootstrap),
+        *noise_rows(job.benchmark.name, judged.said if not judged.members else [], uncertainty),
     ]
     votes = {
         name: {record.place: record.value for record in records if isinstance(record, Verdict)}
@@ -44,7 +44,7 @@ def scored_by(
     )
 
 
-def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], bootstrap: Bootstrap) -> list[MetricRow]:
+def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], uncertainty: Uncertainty) -> list[MetricRow]:
     """The primary metric's `..._judge_sd`: the standard deviation of repeated verdicts on one item; `..._judge_share`:
     the judge's part of the squared standard error, in percent.  None where no request was repeated.
 
@@ -74,7 +74,7 @@ def noise_rows(benchmark: str, records: Sequence[Verdict | Unscored], bootstrap:
         found = judge_noise([*values.values()])
     except ValueError:
         return [row, share]
-    ends = judge_sd_interval([*values.values()], [place.question_id for place in values], bootstrap)
+    ends = judge_sd_interval([*values.values()], [place.question_id for place in values], uncertainty)
     low, high = (None, None) if ends is None else (scale * ends[0], scale * ends[1])
     return [
         replace(row, value=scale * found.judge_sd, low=low, high=high, reason=None),

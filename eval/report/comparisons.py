@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from eval.benchmarks import metric_of
 from eval.scored import ScoredModel, draws_of
 from eval.scores.crossed import FEWEST_RUNS, CrossedMean, crossed_mean, smallest_marked
-from eval.scores.intervals import Bootstrap, Interval, clustered_standard_error
+from eval.scores.intervals import Interval, Uncertainty, clustered_standard_error
 from eval.scores.multiplicity import holm
 from eval.scores.paired import paired
 from eval.scores.sign_flip import smallest_p
@@ -87,16 +87,16 @@ class Comparison(Tested):
 
 
 def compared(
-    pairs: Sequence[tuple[ScoredModel, ScoredModel]], metric: str, slice_name: str, bootstrap: Bootstrap
+    pairs: Sequence[tuple[ScoredModel, ScoredModel]], metric: str, slice_name: str, uncertainty: Uncertainty
 ) -> list[Comparison | None]:
     """`tested` and `corrected`: each model compared with its reference, all of them one family."""
-    found = tested(pairs, metric, slice_name, bootstrap)
+    found = tested(pairs, metric, slice_name, uncertainty)
     family = iter(corrected([one for one in found if one is not None]))
     return [None if one is None else next(family) for one in found]
 
 
 def tested(
-    pairs: Sequence[tuple[ScoredModel, ScoredModel]], metric: str, slice_name: str, bootstrap: Bootstrap
+    pairs: Sequence[tuple[ScoredModel, ScoredModel]], metric: str, slice_name: str, uncertainty: Uncertainty
 ) -> list[Tested | None]:
     """Each model less its reference on one benchmark; None for two without a common item.
 
@@ -110,14 +110,14 @@ def tested(
         shared = common(first, second, metric, slice_name)
         if not shared.questions:
             continue
-        over_runs = _over_runs(shared, scale, bootstrap.confidence)
+        over_runs = _over_runs(shared, scale, uncertainty.confidence)
         if over_runs is None:
             by_questions.setdefault(shared.questions, []).append((number, shared))
         else:
             found[number] = Tested(difference=over_runs.mean, p=over_runs.p, sampled=_sampled(over_runs))
     for questions, members in by_questions.items():
         differences = np.stack([scale * (shared.first - shared.second) for _, shared in members])
-        for (number, shared), one in zip(members, paired(differences, questions, bootstrap), strict=True):
+        for (number, shared), one in zip(members, paired(differences, questions, uncertainty), strict=True):
             found[number] = Tested(
                 difference=one.difference, p=one.p, sampled=_over_questions(shared, one.standard_error)
             )
@@ -191,10 +191,10 @@ def too_few(questions: int, *, family: int) -> bool:
 
 
 def difference(
-    first: ScoredModel, second: ScoredModel, metric: str, slice_name: str, bootstrap: Bootstrap
+    first: ScoredModel, second: ScoredModel, metric: str, slice_name: str, uncertainty: Uncertainty
 ) -> Interval | None:
     """Mean of `first - second` over the items both were scored on, in the unit of scores.csv; None without any."""
-    (found,) = compared([(first, second)], metric, slice_name, bootstrap)
+    (found,) = compared([(first, second)], metric, slice_name, uncertainty)
     return found.difference if found else None
 
 

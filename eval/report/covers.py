@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.sign_flip import FLIPS
 
 # How intervals over questions are computed; `docs/coverage.md` has how often each holds the truth.
@@ -22,9 +22,9 @@ class Covers:
     tests: str
 
 
-def over_questions(bootstrap: Bootstrap) -> Covers:
+def over_questions(uncertainty: Uncertainty) -> Covers:
     """Of a single run, which says nothing of another one."""
     return Covers(
         intervals=f"over questions, both turns of one together: {FORMULAS}",
-        tests=f"Sign-flip test by question, {FLIPS:,} flips, seed {bootstrap.seed}",
+        tests=f"Sign-flip test by question, {FLIPS:,} flips, seed {uncertainty.seed}",
     )

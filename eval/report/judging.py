@@ -11,11 +11,11 @@ from eval.agreement.votes import Item, Votes
 from eval.benchmarks import judged
 from eval.records import Place
 from eval.scored import JudgeCost, ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.spreadsheet import rows_csv
 
 
-def write_judging(scored: Sequence[ScoredModel], out: Path, bootstrap: Bootstrap) -> list[str]:
+def write_judging(scored: Sequence[ScoredModel], out: Path, uncertainty: Uncertainty) -> list[str]:
     """Write cost.csv where a judge model judged and agreement.{csv,md} where a panel did; return the report's notes.
 
     Files that an earlier report wrote and this one does not are removed.
@@ -24,9 +24,9 @@ def write_judging(scored: Sequence[ScoredModel], out: Path, bootstrap: Bootstrap
     notes = [*dict.fromkeys(note for one in found_by for note in one.notes)]
     costs = [found for one in found_by for found in one.costs]
     _write(out / "cost.csv", cost_csv(costs) if costs else None)
-    rows = panel_agreement(scored, bootstrap)
+    rows = panel_agreement(scored, uncertainty)
     _write(out / "agreement.csv", as_csv(rows) if rows else None)
-    _write(out / "agreement.md", f"# Agreement\n\n{as_markdown(rows, bootstrap)}" if rows else None)
+    _write(out / "agreement.md", f"# Agreement\n\n{as_markdown(rows, uncertainty)}" if rows else None)
     for row in rows:
         name = "quadratic_kappa" if row.kind == "rating" else "kappa"
         if row.statistic == name and row.found is not None:
@@ -38,7 +38,7 @@ def write_judging(scored: Sequence[ScoredModel], out: Path, bootstrap: Bootstrap
     return notes
 
 
-def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list[AgreementRow]:
+def panel_agreement(scored: Sequence[ScoredModel], uncertainty: Uncertainty) -> list[AgreementRow]:
     """Between every two members of a panel, over all models that it judged on a benchmark."""
     raters: dict[tuple[str, str], Votes] = {}
     for entry in scored:
@@ -60,7 +60,7 @@ def panel_agreement(scored: Sequence[ScoredModel], bootstrap: Bootstrap) -> list
     return [
         row
         for asked in dict.fromkeys(name for name, _ in raters)
-        for row in agreement_rows([votes for (name, _), votes in raters.items() if name == asked], bootstrap)
+        for row in agreement_rows([votes for (name, _), votes in raters.items() if name == asked], uncertainty)
     ]
 
 

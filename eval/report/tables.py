@@ -14,7 +14,7 @@ import pandas as pd
 from eval.benchmarks import judged, metric_of
 from eval.report.comparisons import FAMILY_LEVEL, ReferenceOf, compared, the_one
 from eval.scored import GROUPS, JudgeCost, ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
 SCORE_COLUMNS = ["model", "group", "benchmark", "metric", "slice", "value", "low", "high", "n", "unscored"]
 # Marks a difference that is still a finding after the correction.
@@ -88,7 +88,7 @@ class LeaderboardRow:
 def scores_table(
     scored: Sequence[ScoredModel],
     *,
-    bootstrap: Bootstrap,
+    uncertainty: Uncertainty,
     against: Sequence[str] = ("pivot", "sft"),
     reference_of: ReferenceOf | None = None,
 ) -> pd.DataFrame:
@@ -127,7 +127,7 @@ def scores_table(
                 for (entry, row), name in zip(family, names, strict=True)
                 if (name, benchmark) in by_key
             ]
-            found = compared([(first, second) for first, second, _ in known], metric_name, part, bootstrap)
+            found = compared([(first, second) for first, second, _ in known], metric_name, part, uncertainty)
             for (_, second, row), comparison in zip(known, found, strict=True):
                 row[f"percent_to_{other}"] = _percent(row["value"], values.get(second.model))
                 if comparison is not None:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from eval.report.headline import headline
 from eval.report.tables import DAGGER, LeaderboardRow, TableCell, leaderboard, rounded
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from fusion.runtime.next_step import say_next
 from fusion.runtime.visible import visible
 
@@ -37,10 +37,10 @@ class _Column:
 
 
 def show(
-    table: pd.DataFrame, out: Path, *, bootstrap: Bootstrap | None = None, next_command: Sequence[str] = ()
+    table: pd.DataFrame, out: Path, *, uncertainty: Uncertainty | None = None, next_command: Sequence[str] = ()
 ) -> None:
     """Print the leaderboard of a score table (estimate, difference to the pivot, dagger), what it found in a sentence,
-    where the page is, and `next_command`, where there is one to name.  `bootstrap`: as its intervals were drawn."""
+    where the page is, and `next_command`, where there is one to name.  `uncertainty`: what its intervals claim."""
     rows = leaderboard(table)
     console = Console()
     if not console.is_terminal:
@@ -49,7 +49,7 @@ def show(
         console.print(drawn)
     if any(cell.differs for row in rows for cell in row.cells):
         console.print(f"{DAGGER} differs from the pivot after Holm's correction over its column", highlight=False)
-    found = headline(rows, (bootstrap or Bootstrap()).confidence)
+    found = headline(rows, (uncertainty or Uncertainty()).confidence)
     if found:
         console.print(visible(found), highlight=False, soft_wrap=True, markup=False)
     where = visible(str(out / "leaderboard.html"))

@@ -30,7 +30,7 @@ from eval.report.page import page
 from eval.report.sections import Section
 from eval.report.tables import DAGGER, Heading, headings, leaderboard, rounded, scores_table
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.spreadsheet import table_csv
 
 _NAMED = 4  # models in a sentence; of more the table shows which they are
@@ -41,7 +41,7 @@ def write_report(
     out: Path,
     *,
     title: str,
-    bootstrap: Bootstrap,
+    uncertainty: Uncertainty,
     links: Mapping[str, str] | None = None,
     reference_of: ReferenceOf | None = None,
     sections: Callable[[pd.DataFrame], Sequence[Section]] = lambda table: (),
@@ -58,18 +58,18 @@ def write_report(
     tests are over; None: the questions of one run.
     """
     out.mkdir(parents=True, exist_ok=True)
-    covers = covers or over_questions(bootstrap)
-    table = scores_table(scored, bootstrap=bootstrap, reference_of=reference_of)
+    covers = covers or over_questions(uncertainty)
+    table = scores_table(scored, uncertainty=uncertainty, reference_of=reference_of)
     (out / "scores.csv").write_text(table_csv(table), encoding="utf-8")
     (out / "items.csv").write_text(table_csv(items_table(scored)), encoding="utf-8")
     rows = leaderboard(table, [cost for entry in scored if entry.judged for cost in entry.judged.costs])
     remarks = [
-        *notes(scored, table, bootstrap, reference_of, covers),
+        *notes(scored, table, uncertainty, reference_of, covers),
         *ending_notes(scored),
-        *write_judging(scored, out, bootstrap),
+        *write_judging(scored, out, uncertainty),
         *remarks,
     ]
-    below = [_brackets(bootstrap, covers), *remarks]
+    below = [_brackets(uncertainty, covers), *remarks]
     shown = f"# {inert(title)}\n\n" + leaderboard_files.markdown(rows, below)
     (out / "leaderboard.md").write_text(shown, encoding="utf-8")
     (out / "leaderboard.csv").write_text(leaderboard_files.wide_csv(rows), encoding="utf-8")
@@ -95,19 +95,19 @@ def write_report(
         list(drawn.values()),
         beside,
         sections(table),
-        confidence=bootstrap.confidence,
+        confidence=uncertainty.confidence,
         covers=covers,
-        headlines=[*found, *filter(None, [headline(rows, bootstrap.confidence)])],
+        headlines=[*found, *filter(None, [headline(rows, uncertainty.confidence)])],
         made=made or {},
     )
     (out / "leaderboard.html").write_text(whole, encoding="utf-8")
     return table
 
 
-def _brackets(bootstrap: Bootstrap, covers: Covers) -> str:
+def _brackets(uncertainty: Uncertainty, covers: Covers) -> str:
     """How the cells of leaderboard.md and .tex are read; the page has a legend of its own."""
     return (
-        f"Brackets: {bootstrap.confidence:.0%} interval {covers.intervals}. Parentheses: difference to the pivot,"
+        f"Brackets: {uncertainty.confidence:.0%} interval {covers.intervals}. Parentheses: difference to the pivot,"
         " paired by question; how far the value lies from the pivot's, in percent of the pivot's."
     )
 
@@ -127,7 +127,7 @@ def items_table(scored: Sequence[ScoredModel]) -> pd.DataFrame:
 def notes(
     scored: Sequence[ScoredModel],
     table: pd.DataFrame,
-    bootstrap: Bootstrap,
+    uncertainty: Uncertainty,
     reference_of: ReferenceOf | None = None,
     covers: Covers | None = None,
 ) -> list[str]:
@@ -136,7 +136,8 @@ def notes(
     if table["p_to_pivot"].notna().any():
         found.append(
             f"{DAGGER} differs from the pivot after Holm's correction over the models of its column: the chance of even"
-            f" one false mark in a column is at most {FAMILY_LEVEL:.0%}. {(covers or over_questions(bootstrap)).tests}."
+            f" one false mark in a column is at most {FAMILY_LEVEL:.0%}."
+            f" {(covers or over_questions(uncertainty)).tests}."
         )
     found += _alike(scored, headings(table))
     for heading in headings(table):
@@ -144,7 +145,7 @@ def notes(
             continue
         found += _could_show(scored, heading, reference_of)
         if reference_of is None:  # else there are several sets of targets, and a table of their own
-            found += _mean_of_targets(scored, heading, bootstrap)
+            found += _mean_of_targets(scored, heading, uncertainty)
     shown = {(heading.benchmark, heading.metric) for heading in headings(table)}
     for (benchmark, metric), rows in table[table["variant"] != ""].groupby(["benchmark", "metric"], sort=False):
         kinds = ", ".join(sorted(rows["variant"].unique()))
@@ -199,7 +200,7 @@ def _could_show(scored: Sequence[ScoredModel], heading: Heading, reference_of: R
     ]
 
 
-def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap: Bootstrap) -> list[str]:
+def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, uncertainty: Uncertainty) -> list[str]:
     """How the targets do on average, before any merge, against SFT and the pivot."""
     mean = mean_model(scored, "Targets", heading.benchmark)
     parts = []
@@ -207,7 +208,7 @@ def _mean_of_targets(scored: Sequence[ScoredModel], heading: Heading, bootstrap:
         reference = next((e for e in scored if e.role == other and e.benchmark == heading.benchmark), None)
         if mean is None or reference is None:
             continue
-        found = difference(mean, reference, heading.metric, heading.slice, bootstrap)
+        found = difference(mean, reference, heading.metric, heading.slice, uncertainty)
         if found is not None and found.low is not None:
             value, low, high = (rounded(x, heading.decimals, sign=True) for x in (found.value, found.low, found.high))
             parts.append(f"{value} [{low}, {high}] to {other}")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from eval.scores.intervals import Bootstrap, Interval, group_indices, mean_interval
+from eval.scores.intervals import Interval, Uncertainty, group_indices, mean_interval
 from eval.scores.jackknife import FISHER_Z, jackknife_ends
 
 Floats = NDArray[np.float64]
@@ -66,7 +66,7 @@ STATISTICS: dict[str, Statistic] = {
 
 
 def agreement(
-    statistic: Statistic, first: ArrayLike, second: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap
+    statistic: Statistic, first: ArrayLike, second: ArrayLike, groups: Sequence[Hashable], uncertainty: Uncertainty
 ) -> Interval | None:
     """The statistic over rows, with its interval over groups (questions); None where it is not defined.
 
@@ -77,13 +77,13 @@ def agreement(
     if not left.size == right.size == len(groups):
         raise ValueError(f"{left.size} and {right.size} values in {len(groups)} groups: expected as many of each")
     if statistic is percent_agreement and groups:
-        return mean_interval(left == right, groups, bootstrap, ends=(0.0, 1.0))
-    return _with_interval(lambda weights: statistic(left, right, weights), groups, bootstrap)
+        return mean_interval(left == right, groups, uncertainty, ends=(0.0, 1.0))
+    return _with_interval(lambda weights: statistic(left, right, weights), groups, uncertainty)
 
 
-def fleiss_agreement(counts: ArrayLike, groups: Sequence[Hashable], bootstrap: Bootstrap) -> Interval | None:
+def fleiss_agreement(counts: ArrayLike, groups: Sequence[Hashable], uncertainty: Uncertainty) -> Interval | None:
     """Fleiss' kappa of a table of items by categories, with the jackknife's interval over groups of items."""
-    return _with_interval(lambda weights: fleiss_kappa(counts, weights), groups, bootstrap)
+    return _with_interval(lambda weights: fleiss_kappa(counts, weights), groups, uncertainty)
 
 
 def fleiss_kappa(counts: ArrayLike, weights: ArrayLike | None = None) -> Floats:
@@ -103,7 +103,7 @@ def fleiss_kappa(counts: ArrayLike, weights: ArrayLike | None = None) -> Floats:
 
 
 def _with_interval(
-    statistic: Callable[[Floats], Floats], groups: Sequence[Hashable], bootstrap: Bootstrap
+    statistic: Callable[[Floats], Floats], groups: Sequence[Hashable], uncertainty: Uncertainty
 ) -> Interval | None:
     if not groups:
         return None
@@ -114,7 +114,7 @@ def _with_interval(
     if count < 3:
         return Interval(value=value, low=None, high=None, n=len(groups))
     left_out = np.concatenate([statistic((index != part[:, None]).astype(np.float64)) for part in _parts(count)])
-    low, high = jackknife_ends(value, left_out, FISHER_Z, bootstrap.confidence)
+    low, high = jackknife_ends(value, left_out, FISHER_Z, uncertainty.confidence)
     return Interval(value=value, low=low, high=high, n=len(groups))
 
 

@@ -33,19 +33,13 @@ _NO_SPREAD = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bootstrap:
-    """What intervals claim and tests draw: two-sided confidence, and the seed of the flips.
+class Uncertainty:
+    """How uncertainty is told: what two-sided intervals claim, and the seed by which tests flip signs."""
 
-    Intervals draw nothing; `resamples` is read from older settings and used by none.
-    """
-
-    resamples: int = 2000
     confidence: float = 0.95
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.resamples < 1:
-            raise ValueError(f"resamples is {self.resamples}: expected at least 1")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence is {self.confidence}: expected a number between 0 and 1")
 
@@ -70,7 +64,7 @@ def group_indices(groups: Sequence[Hashable]) -> tuple[Int[NDArray[np.intp], " r
 def mean_interval(
     values: ArrayLike,
     groups: Sequence[Hashable],
-    bootstrap: Bootstrap,
+    uncertainty: Uncertainty,
     *,
     ends: tuple[float, float] | None = None,
 ) -> Interval:
@@ -89,7 +83,7 @@ def mean_interval(
     sums: NDArray[np.float64] = np.bincount(index, weights=rows, minlength=count).astype(np.float64)
     sizes = np.bincount(index, minlength=count)
     mean = float(rows.mean())
-    low, high = _mean_ends(rows, sums, sizes, ends, bootstrap.confidence) if count > 1 else (None, None)
+    low, high = _mean_ends(rows, sums, sizes, ends, uncertainty.confidence) if count > 1 else (None, None)
     return Interval(value=mean, low=low, high=high, n=rows.size)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.scores.intervals import Bootstrap, group_indices
+from eval.scores.intervals import Uncertainty, group_indices
 from eval.scores.jackknife import LOGARITHM, jackknife_ends
 
 
@@ -65,7 +65,7 @@ def judge_noise(items: Sequence[Sequence[float]]) -> JudgeNoise:
 
 
 def judge_sd_interval(
-    items: Sequence[Sequence[float]], questions: Sequence[str], bootstrap: Bootstrap
+    items: Sequence[Sequence[float]], questions: Sequence[str], uncertainty: Uncertainty
 ) -> tuple[float, float] | None:
     """The interval of the standard deviation between repetitions, by the jackknife over questions on the logarithm;
     None below three questions, and where a question alone has all of it or none has any.
@@ -84,5 +84,5 @@ def judge_sd_interval(
         return None
     left_out = np.sqrt(np.maximum(0.0, summed.sum() - summed) / (asked.sum() - asked))
     whole = math.sqrt(summed.sum() / asked.sum())
-    low, high = jackknife_ends(whole, left_out, LOGARITHM, bootstrap.confidence)
+    low, high = jackknife_ends(whole, left_out, LOGARITHM, uncertainty.confidence)
     return None if low is None or high is None else (low, high)

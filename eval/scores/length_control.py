@@ -72,16 +72,16 @@ def length_term(own: ArrayLike, baseline: ArrayLike) -> NDArray[np.float64]:
 
 
 def fit_logistic(
-    features: Float64[NDArray[np.float64], "resamples items terms"],
+    features: Float64[NDArray[np.float64], "fits items terms"],
     target: Float64[NDArray[np.float64], " items"],
-    weights: Float64[NDArray[np.float64], "resamples items"],
+    weights: Float64[NDArray[np.float64], "fits items"],
     *,
     c: float = PENALTY_C,
-) -> Float64[NDArray[np.float64], "resamples terms"]:
-    """Coefficients [resamples, terms] of logistic regressions with targets in [0, 1].
+) -> Float64[NDArray[np.float64], "fits terms"]:
+    """Coefficients [fits, terms] of logistic regressions with targets in [0, 1].
 
     Minimises sum_i w_i * cross_entropy(target_i, sigmoid(x_i . beta)) + |beta|^2 / (2 c) by Newton steps, halved until
-    the objective falls; features [resamples, items, terms], target [items], weights [resamples, items].
+    the objective falls; features [fits, items, terms], target [items], weights [fits, items].
     The squared penalty makes the optimum unique and smooth; the package's is an absolute one, of the same tiny size.
     """
     coefficients = np.zeros((features.shape[0], features.shape[2]))
@@ -295,12 +295,12 @@ def _sigmoid(x: ArrayLike) -> NDArray[np.float64]:
 
 
 def _objective(
-    coefficients: Float64[NDArray[np.float64], "resamples terms"],
-    features: Float64[NDArray[np.float64], "resamples items terms"],
+    coefficients: Float64[NDArray[np.float64], "fits terms"],
+    features: Float64[NDArray[np.float64], "fits items terms"],
     target: Float64[NDArray[np.float64], " items"],
-    weights: Float64[NDArray[np.float64], "resamples items"],
+    weights: Float64[NDArray[np.float64], "fits items"],
     c: float,
-) -> Float64[NDArray[np.float64], " resamples"]:
+) -> Float64[NDArray[np.float64], " fits"]:
     logits = (features @ coefficients[..., None])[..., 0]
     losses = np.logaddexp(0.0, logits) - target * logits
     penalty = np.sum(coefficients**2, axis=1) / (2 * c)

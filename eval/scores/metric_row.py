@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.intervals import Uncertainty, mean_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ def mean_row(
     slice_name: str,
     values: Sequence[float | None],
     groups: Sequence[Hashable],
-    bootstrap: Bootstrap,
+    uncertainty: Uncertainty,
     *,
     reason: str = "nothing was scored",
     ends: tuple[float, float] | None = None,
@@ -54,5 +54,5 @@ def mean_row(
     )
     if not scored:
         return row
-    found = mean_interval([value for value, _ in scored], [group for _, group in scored], bootstrap, ends=ends)
+    found = mean_interval([value for value, _ in scored], [group for _, group in scored], uncertainty, ends=ends)
     return replace(row, value=found.value, low=found.low, high=found.high, reason=None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.scores.intervals import Bootstrap, Interval, clustered_error, group_indices, student_ends
+from eval.scores.intervals import Interval, Uncertainty, clustered_error, group_indices, student_ends
 from eval.scores.sign_flip import sign_flip_ps
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Paired:
 
 
 def paired(
-    differences: Float64[NDArray[np.float64], "models rows"], groups: Sequence[Hashable], bootstrap: Bootstrap
+    differences: Float64[NDArray[np.float64], "models rows"], groups: Sequence[Hashable], uncertainty: Uncertainty
 ) -> list[Paired]:
     """One result for each row of `differences` [models, rows]; `groups` names the question of each column.
 
@@ -39,12 +39,12 @@ def paired(
     models, rows = differences.shape
     index, count = group_indices(groups)
     sums = np.stack([np.bincount(index, weights=row, minlength=count) for row in differences]).astype(np.float64)
-    ps = sign_flip_ps(sums, seed=bootstrap.seed)
+    ps = sign_flip_ps(sums, seed=uncertainty.seed)
     errors: list[float | None] = [None] * models
     if count > 1:
         errors = clustered_error(sums, np.bincount(index, minlength=count)).tolist()
     found = []
     for mean, error, p in zip(differences.mean(axis=1).tolist(), errors, ps, strict=True):
-        low, high = (None, None) if error is None else student_ends(mean, error, count - 1, bootstrap.confidence)
+        low, high = (None, None) if error is None else student_ends(mean, error, count - 1, uncertainty.confidence)
         found.append(Paired(difference=Interval(value=mean, low=low, high=high, n=rows), standard_error=error, p=p))
     return found

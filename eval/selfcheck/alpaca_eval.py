@@ -17,7 +17,7 @@ from eval.exchange import JudgeRequest, Reply
 from eval.judges.recorded import Recorded
 from eval.records import Answer, Verdict, Verdicts
 from eval.scores.fold_order import FOLD_ORDERS
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.length_control import LengthControl
 from eval.scores.metric_row import MetricRow
 from eval.selfcheck.row import CheckRow
@@ -65,10 +65,10 @@ class Replayed:
     kept: int
     read_alike: int
 
-    def metrics(self, how: LengthControl, bootstrap: Bootstrap) -> Mapping[str, MetricRow]:
+    def metrics(self, how: LengthControl, uncertainty: Uncertainty) -> Mapping[str, MetricRow]:
         """The metrics by name, for a way of length control."""
         as_asked = replace(self.loaded, settings=replace(self.loaded.settings, length_control=how))
-        return {row.metric: row for row in as_asked.metrics(self.verdicts, self.answers, bootstrap)}
+        return {row.metric: row for row in as_asked.metrics(self.verdicts, self.answers, uncertainty)}
 
 
 def replay(loaded: LoadedAlpacaEval, path: Path) -> Replayed:
@@ -91,7 +91,7 @@ def replay(loaded: LoadedAlpacaEval, path: Path) -> Replayed:
 
 
 def _checked(model: str, published: Mapping[str, str], replayed: Replayed) -> list[CheckRow]:
-    installed = replayed.metrics("package", Bootstrap())
+    installed = replayed.metrics("package", Uncertainty())
 
     def row(quantity: str, ours: float | None, stated: str, tolerance: float, note: str = "") -> CheckRow:
         return CheckRow(
@@ -108,7 +108,7 @@ def _checked(model: str, published: Mapping[str, str], replayed: Replayed) -> li
     total = installed["win_rate"].n
     rows.append(row("n_total", float(total), published["n_total"], 0))
     controlled_rate = float(published["length_controlled_winrate"])
-    by_order = {order: replayed.metrics(order, Bootstrap()) for order in FOLD_ORDERS}  # type: ignore[arg-type]
+    by_order = {order: replayed.metrics(order, Uncertainty()) for order in FOLD_ORDERS}  # type: ignore[arg-type]
     off = {order: _distance(found[_CONTROLLED].value, controlled_rate) for order, found in by_order.items()}
     best = min(off, key=off.__getitem__)
     matching = " and ".join(order for order, distance in off.items() if distance <= EXACT) or "neither"

@@ -24,7 +24,7 @@ from eval.benchmarks.mt_bench import LoadedMTBench
 from eval.files import read_rows
 from eval.judges.recorded import Recorded
 from eval.records import Answer, Unscored, Verdict
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.selfcheck.row import CheckRow
 
 # Equal up to the order of summation.
@@ -98,7 +98,7 @@ def _means(
     answers: Sequence[Answer],
     printed: Mapping[str, Mapping[str, float]],
 ) -> list[CheckRow]:
-    ours = {row.slice: row.value for row in fastchat_rows(rows, benchmark.questions, Bootstrap())}
+    ours = {row.slice: row.value for row in fastchat_rows(rows, benchmark.questions, Uncertainty())}
     once = _one_verdict_each(path, model, benchmark, answers) if answers else {}
     alike = counted_alike(rows) and all(row.unscored == 0 for row in once.values())
     checked = []
@@ -125,7 +125,7 @@ def _one_verdict_each(path: Path, model: str, benchmark: LoadedMTBench, answers:
     judge.judge(
         plan.requests, lambda request, reply: verdicts.append(benchmark.read(request, reply, judge=judge.label))
     )
-    return {row.slice: row for row in benchmark.metrics(verdicts, answers, Bootstrap())}
+    return {row.slice: row for row in benchmark.metrics(verdicts, answers, Uncertainty())}
 
 
 def _printed(rows: Sequence[JudgmentRow], benchmark: LoadedMTBench) -> dict[str, dict[str, float]]:

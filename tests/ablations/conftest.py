@@ -12,10 +12,10 @@ from eval.records import ItemScore
 from eval.report.tables import scores_table
 from eval.report.write import items_table
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.intervals import Uncertainty, mean_interval
 from eval.scores.metric_row import MetricRow
 
-BOOTSTRAP = Bootstrap(resamples=50, seed=0)
+UNCERTAINTY = Uncertainty(seed=0)
 GROUPS = {
     "pivot": "Pivot", "ensemble": "Ensembles", "sft": "Baselines", "multi": "Baselines", "target": "Targets",
 }  # fmt: skip
@@ -32,7 +32,7 @@ def rated() -> Callable[..., ScoredModel]:
             ItemScore(benchmark="mt_bench", metric="rating", question_id=q, turn=1, category="c", value=value)
             for q, value in zip(questions, ratings, strict=True)
         )
-        found = mean_interval(ratings, questions, Bootstrap(resamples=50, seed=0))
+        found = mean_interval(ratings, questions, Uncertainty(seed=0))
         row = {"benchmark": "mt_bench", "metric": "rating"}
         rows = (
             MetricRow(
@@ -58,7 +58,7 @@ def scored_by_question(model: str, ratings: Sequence[float]) -> ScoredModel:
     rows = []
     for part in ("all", "x", "y", "z"):
         chosen = [item for item in items if part in ("all", item.category)]
-        found = mean_interval([i.value or 0 for i in chosen], [i.question_id for i in chosen], BOOTSTRAP)
+        found = mean_interval([i.value or 0 for i in chosen], [i.question_id for i in chosen], UNCERTAINTY)
         rows.append(
             MetricRow(
                 benchmark="mt_bench", metric="rating", slice=part, value=found.value, low=found.low, high=found.high,
@@ -80,7 +80,7 @@ def on_tasks(model: str, tasks: Mapping[str, Sequence[float]]) -> ScoredModel:
         for task, values in tasks.items()
         for i, value in enumerate(values)
     ]
-    rows = LMEvalHarness(tasks=tuple(tasks)).metrics(items, BOOTSTRAP)
+    rows = LMEvalHarness(tasks=tuple(tasks)).metrics(items, UNCERTAINTY)
     group = GROUPS.get(model.split("-")[0], "Merged")
     return ScoredModel(model=model, group=group, benchmark="lm_eval", metrics=tuple(rows), items=tuple(items))
 
@@ -105,7 +105,7 @@ def written_cell(
         on_tasks(model, scores) if isinstance(scores, Mapping) else scored_by_question(model, scores)
         for model, scores in models.items()
     ]
-    scores_table(entries, bootstrap=BOOTSTRAP).to_csv(out / "scores.csv", index=False)
+    scores_table(entries, uncertainty=UNCERTAINTY).to_csv(out / "scores.csv", index=False)
     items_table(entries).to_csv(out / "items.csv", index=False)
     (out / "leaderboard.html").write_text("<!doctype html><title>cell</title>")
     keys = {model: f"{model}-{scores}" for model, scores in models.items()}

@@ -14,11 +14,11 @@ from ablations.sweep.files import cells_directory
 from eval.records import ItemScore
 from eval.report.write import write_report
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.intervals import Uncertainty, mean_interval
 from eval.scores.metric_row import MetricRow
 from fusion.runtime.configure import Refusal
 
-BOOTSTRAP = Bootstrap(resamples=100, seed=0)
+UNCERTAINTY = Uncertainty(seed=0)
 QUESTIONS = [str(number) for number in range(6)]
 
 
@@ -27,7 +27,7 @@ def scored(model: str, group: str, ratings: list[float]) -> ScoredModel:
         ItemScore(benchmark="mt_bench", metric="rating", question_id=q, turn=1, category="c", value=value)
         for q, value in zip(QUESTIONS, ratings, strict=True)
     )
-    found = mean_interval(ratings, QUESTIONS, BOOTSTRAP)
+    found = mean_interval(ratings, QUESTIONS, UNCERTAINTY)
     row = MetricRow(
         benchmark="mt_bench",
         metric="rating",
@@ -43,7 +43,7 @@ def scored(model: str, group: str, ratings: list[float]) -> ScoredModel:
 
 def cell(where: Path, name: str, *, seed: int, axes: dict[str, str], merged: list[float], weights: str) -> None:
     pivot = scored("pivot", "Pivot", [5.0] * 6)
-    write_report([pivot, scored("merged", "Merged", merged)], where / name, title="t", bootstrap=BOOTSTRAP)
+    write_report([pivot, scored("merged", "Merged", merged)], where / name, title="t", uncertainty=UNCERTAINTY)
     content = {
         "name": name,
         "experiment": "trial",
@@ -68,11 +68,11 @@ def test_seeds_are_pooled_and_paired_with_the_model_that_no_seed_changes(tmp_pat
     for seed, (name, ratings) in enumerate(runs.items()):
         cell(tmp_path, name, seed=seed, axes={}, merged=ratings, weights=f"m{seed}")
     cells = find_cells(tmp_path)
-    by_model = {row.label: row.scored for row in pooled(cells, BOOTSTRAP)}
+    by_model = {row.label: row.scored for row in pooled(cells, UNCERTAINTY)}
     assert by_model["merged"].metrics[0].value == pytest.approx(np.mean(runs["a"] + runs["b"]))
     assert by_model["merged"].metrics[0].n == 12
     assert by_model["pivot"].metrics[0].n == 6
-    table = write_report(list(by_model.values()), tmp_path / "out", title="t", bootstrap=BOOTSTRAP)
+    table = write_report(list(by_model.values()), tmp_path / "out", title="t", uncertainty=UNCERTAINTY)
     difference = table.loc[table["model"] == "merged", "difference_to_pivot"].iloc[0]
     assert difference == pytest.approx(np.mean(runs["a"] + runs["b"]) - 5)
 
@@ -92,7 +92,7 @@ def test_a_pooled_report_links_to_the_answers_of_each_cell_that_has_some(tmp_pat
 def test_a_model_that_an_axis_changes_has_a_row_for_each_value_and_others_one(tmp_path):
     for name, value in (("x", "0.1"), ("y", "0.5")):
         cell(tmp_path, name, seed=0, axes={"merge.sce.tau": value}, merged=[float(value)] * 6, weights=f"m{value}")
-    assert [row.label for row in pooled(find_cells(tmp_path), BOOTSTRAP)] == [
+    assert [row.label for row in pooled(find_cells(tmp_path), UNCERTAINTY)] == [
         "pivot",
         "merged (merge.sce.tau=0.1)",
         "merged (merge.sce.tau=0.5)",

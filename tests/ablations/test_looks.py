@@ -156,7 +156,7 @@ def test_a_pooled_report_says_it_once_below_its_table(
         out = cell(store / "cells", {"pivot": [5.0] * 6, "merged": [6.0] * 6}, rule=rule)
         stages = [{"stage": record.stage, "what": record.what, "key": record.key, "path": record.path}]
         (out / "cell.json").write_text(json.dumps(json.loads((out / "cell.json").read_text()) | {"stages": stages}))
-    run({"cells": str(store / "cells"), "out": str(store / "out"), "report": {"resamples": 50},
+    run({"cells": str(store / "cells"), "out": str(store / "out"), "report": {},
          "paths": {"artifacts": "none"}})  # fmt: skip
     for name in ("leaderboard.md", "leaderboard.html"):
         assert (store / "out" / name).read_text().count("such questions were asked of 3 models") == 1

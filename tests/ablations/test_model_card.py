@@ -17,7 +17,7 @@ from ablations.model_card.__main__ import run
 from ablations.model_card.chain import read_chain
 from ablations.regression.chain import read_chain as chain_of_table
 from eval.report.write import write_report
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from fusion.merge.__main__ import merge_recipe
 from fusion.merge.checkpoints.checkpoint_stream import merge
 from fusion.merge.recipes.recipe import read_recipe
@@ -32,7 +32,7 @@ from fusion.runtime.digests import file_digest
 from fusion.runtime.precision import MergedConfig
 from fusion.runtime.stage import Advance, Stage
 
-BOOTSTRAP = Bootstrap(resamples=50, seed=0)
+UNCERTAINTY = Uncertainty(seed=0)
 MODEL = PocketModel(
     architecture="llama", hidden_size=32, intermediate_size=32, layers=1, heads=1,
     tokenizer=PocketTokenizer(kind="byte_bpe", vocab_size=320),
@@ -100,7 +100,7 @@ def cell(tmp_path_factory: pytest.TempPathFactory, rated) -> Path:
         rated("pivot", "Pivot", [5.0, 6.0, 7.0], unscored=1),
         rated("sce", "Merged", [6.0, 7.0, 9.0], unscored=1),
     ]
-    write_report(pair, out, title="t", bootstrap=BOOTSTRAP)
+    write_report(pair, out, title="t", uncertainty=UNCERTAINTY)
     (out / "cell.json").write_text(json.dumps(content))
     return out
 

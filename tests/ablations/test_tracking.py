@@ -17,11 +17,11 @@ from ablations.tracking.mlflow import MLflow
 from ablations.tracking.record import CellRecord, record_of
 from ablations.tracking.wandb import WandB
 from eval.report.write import write_report
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from fusion.runtime.command import compose
 from fusion.runtime.configure import Refusal
 
-BOOTSTRAP = Bootstrap(resamples=50, seed=0)
+UNCERTAINTY = Uncertainty(seed=0)
 
 
 def settings(*overrides: str) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def settings(*overrides: str) -> dict[str, Any]:
 def cell(tmp_path: Path, rated) -> Path:
     """A finished cell with one artifact of 1.5 s behind it, which two of its models share."""
     out = tmp_path / "cell"
-    write_report([rated("sce", "Merged", [6.0, 7.0, 8.0, 7.0], unscored=2)], out, title="t", bootstrap=BOOTSTRAP)
+    write_report([rated("sce", "Merged", [6.0, 7.0, 8.0, 7.0], unscored=2)], out, title="t", uncertainty=UNCERTAINTY)
     made = tmp_path / "artifacts/fuse/k"
     made.mkdir(parents=True)
     (made / "manifest.json").write_text(json.dumps({"files": {}, "wall_seconds": 1.5}))

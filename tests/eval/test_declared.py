@@ -13,7 +13,7 @@ from eval.judges import JUDGES, Panel, Reference
 from eval.judges.completions import said_in_words
 from eval.judges.forms import FORMS
 from eval.records import Answer
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from fusion.runtime.fingerprint import module_digests
 
 JUDGED = [name for name in BENCHMARKS if judged(name)]
@@ -29,8 +29,8 @@ def stand_ins():
 @pytest.mark.parametrize("loaded", stand_ins(), ids=lambda one: one.name)
 def test_a_benchmark_declares_every_metric_that_it_reports(loaded):
     declared = {metric.name for metric in loaded.settings.metrics}
-    bootstrap = Bootstrap(resamples=10)
-    assert {row.metric for row in loaded.metrics([], [], bootstrap)} <= declared
+    uncertainty = Uncertainty()
+    assert {row.metric for row in loaded.metrics([], [], uncertainty)} <= declared
     items = {item.metric for item in loaded.item_scores([], [])}
     assert loaded.settings.primary.name in items <= declared
 

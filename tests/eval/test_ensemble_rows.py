@@ -12,7 +12,7 @@ from eval.ensembles import ENSEMBLES, FusionOfN
 from eval.judges import Reference
 from eval.pipeline import evaluate
 from eval.report.write import write_report
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import Transformers
 from fusion.runtime.artifacts import Store
 from fusion.runtime.command import compose
@@ -58,7 +58,7 @@ def config(artifacts: Path, **changed) -> EvalConfig:
         "serve": Transformers(dtype="float32"),
         "benchmarks": {"mt": BENCHMARKS["mt_bench"](temperature=0.0, max_tokens=8)},
         "judges": {"mt": Reference()},
-        "bootstrap": Bootstrap(resamples=50, seed=0),
+        "uncertainty": Uncertainty(seed=0),
         "data": artifacts,
         "artifacts": artifacts,
         "ensembles": {**RULES, "fusion_of_n": FusionOfN(fusor="source-one")},
@@ -143,7 +143,7 @@ def test_another_measure_of_perplexity_needs_no_model(evaluated, candidates, que
 
 def test_the_table_says_which_rows_are_oracles_and_marks_none_of_them_best(evaluated, tmp_path):
     _, _, scored = evaluated
-    write_report([*scored.values()], tmp_path, title="t", bootstrap=Bootstrap(resamples=50, seed=0))
+    write_report([*scored.values()], tmp_path, title="t", uncertainty=Uncertainty(seed=0))
     page = (tmp_path / "leaderboard.md").read_text()
     (row,) = [line for line in page.splitlines() if line.startswith("| ensemble-top1_judge")]
     assert "**" not in row and "<u>" not in row

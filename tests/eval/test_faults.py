@@ -21,7 +21,7 @@ from eval.judges import OpenAI
 from eval.pipeline import judge_answers
 from eval.records import read_verdicts
 from eval.report.write import write_report
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import ExistingEndpoint
 from fusion.runtime.progress import RunProgress
 
@@ -173,13 +173,13 @@ def evaluated(where: Path, judge: Judge, out: Path, **settings) -> str:
         serve=ExistingEndpoint(base_url="http://nowhere", model="m"),
         benchmarks={"mt_bench": MTBench(questions="questions.jsonl", judge_prompts="prompts.jsonl")},
         judges={"mt_bench": OpenAI(model="judge", base_url=judge.url, key_variable=None, **asked)},
-        bootstrap=Bootstrap(resamples=200),
+        uncertainty=Uncertainty(),
         data=where,
         artifacts=out / "artifacts",
     )
     with RunProgress() as progress:
         scored = judge_answers(where / "m.jsonl", config, progress)
-    write_report(scored, out, title="faults", bootstrap=config.bootstrap)
+    write_report(scored, out, title="faults", uncertainty=config.uncertainty)
     return (out / "scores.csv").read_text()
 
 

@@ -12,7 +12,7 @@ from eval.ensembles import ENSEMBLES
 from eval.judges import Reference
 from eval.judging.judging import Judging
 from eval.pipeline import evaluate, run_stages
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import Transformers
 from fusion.planned import Book, PlanningStore
 from fusion.runtime.artifacts import Store, read_manifest
@@ -30,7 +30,7 @@ def test_every_stage_is_planned_before_and_found_afterwards(make_checkpoint, tmp
         serve=Transformers(dtype="float32"),
         benchmarks={"mt": BENCHMARKS["mt_bench"](temperature=0.0, max_tokens=4)},
         judges={"mt": Reference()},
-        bootstrap=Bootstrap(resamples=20),
+        uncertainty=Uncertainty(),
         data=tmp_path,
         artifacts=tmp_path / "artifacts",
         ensembles={name: ENSEMBLES[name]() for name in ("top1_ppl", "packllm_sim")},

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eval.benchmarks.pairwise_preference import JudgedPair
 from eval.scores import length_control
 from eval.scores.fold_order import FOLD_ORDERS
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.intervals import Uncertainty, mean_interval
 from eval.scores.length_control import LengthControl
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow, mean_row
@@ -88,7 +88,7 @@ class BaselineComparison:
         )
 
 
-def win_rate_rows(comparison: BaselineComparison, bootstrap: Bootstrap) -> list[MetricRow]:
+def win_rate_rows(comparison: BaselineComparison, uncertainty: Uncertainty) -> list[MetricRow]:
     """win_rate, standard_error and discrete_win_rate by the package, the rates with intervals by instruction."""
     preferences = [value for value in comparison.preferences if value is not None]
     rows = [comparison.empty_row(name, "nothing was scored") for name in _RATES]
@@ -102,20 +102,20 @@ def win_rate_rows(comparison: BaselineComparison, bootstrap: Bootstrap) -> list[
         error = replace(error, value=found.standard_error, reason=None)
     shares = [value - 1 for value in preferences]
     return [
-        _with_interval(rate, found.win_rate, shares, bootstrap, ends=(0.0, 1.0)),
+        _with_interval(rate, found.win_rate, shares, uncertainty, ends=(0.0, 1.0)),
         error,
-        _with_interval(rounded, found.discrete_win_rate, [*map(discrete, preferences)], bootstrap, ends=(0.0, 1.0)),
+        _with_interval(rounded, found.discrete_win_rate, [*map(discrete, preferences)], uncertainty, ends=(0.0, 1.0)),
     ]
 
 
-def own_set_row(comparison: BaselineComparison, bootstrap: Bootstrap, *, c: float) -> MetricRow:
+def own_set_row(comparison: BaselineComparison, uncertainty: Uncertainty, *, c: float) -> MetricRow:
     """The length-controlled rate on an instruction set of one's own, variant `own_set`."""
     scored = comparison.scored
     shares = comparison.shares[scored]
     own, baseline = (lengths[scored] for lengths in comparison.lengths)
     row = replace(comparison.empty_row(_CONTROLLED, "nothing was scored"), variant="own_set")
     try:
-        found = length_control.own_set_interval(shares, own, baseline, c=c, confidence=bootstrap.confidence)
+        found = length_control.own_set_interval(shares, own, baseline, c=c, confidence=uncertainty.confidence)
     except ValueError as error:  # equal lengths, lengths that hardly overlap, or nothing scored
         return replace(row, reason=str(error))
     low, high = (None if end is None else 100 * end for end in (found.low, found.high))
@@ -134,7 +134,7 @@ def refused_row(comparison: BaselineComparison, *, whole: int) -> MetricRow:
 def official_rows(
     comparison: BaselineComparison,
     gamed: Path | None,
-    bootstrap: Bootstrap,
+    uncertainty: Uncertainty,
     *,
     how: LengthControl,
     c: float,
@@ -177,7 +177,7 @@ def official_rows(
             comparison.shares, own, baseline, length_control.gamed_rows(gamed)
         )
         assert rate.value is not None
-        ends = length_control.rate_ends(rate.value / 100, spread, len(scored) - 1, bootstrap.confidence)
+        ends = length_control.rate_ends(rate.value / 100, spread, len(scored) - 1, uncertainty.confidence)
         low, high = (None if end is None or alike else 100 * end for end in ends)
         rate = replace(rate, low=low, high=high)
         refit = replace(refit, value=100 * spread, reason=None)
@@ -189,7 +189,7 @@ def official_rows(
 
 
 def position_bias_row(
-    comparison: BaselineComparison, pairs: Sequence[JudgedPair | None], bootstrap: Bootstrap
+    comparison: BaselineComparison, pairs: Sequence[JudgedPair | None], uncertainty: Uncertainty
 ) -> MetricRow:
     """How much more than half the answer shown first is preferred, in percent points, over pairs shown both ways."""
     row = replace(comparison.empty_row("position_bias", "no pair was judged in both orders"), n=0)
@@ -197,24 +197,24 @@ def position_bias_row(
     if not biases:
         return row
     return _with_interval(
-        replace(row, n=len(biases)), 100 * math.fsum(biases) / len(biases), biases, bootstrap, ends=(-0.5, 0.5)
+        replace(row, n=len(biases)), 100 * math.fsum(biases) / len(biases), biases, uncertainty, ends=(-0.5, 0.5)
     )
 
 
-def length_row(comparison: BaselineComparison, bootstrap: Bootstrap) -> MetricRow:
+def length_row(comparison: BaselineComparison, uncertainty: Uncertainty) -> MetricRow:
     """Mean length of the model's answers."""
     lengths = [None if said is None else float(len(said)) for said in comparison.own]
     items = range(len(lengths))
-    return mean_row("alpaca_eval", "average_length", "all", lengths, items, bootstrap, reason="no answers")
+    return mean_row("alpaca_eval", "average_length", "all", lengths, items, uncertainty, reason="no answers")
 
 
 _RATES = ("win_rate", "standard_error", "discrete_win_rate")
 
 
 def _with_interval(
-    row: MetricRow, value: float, items: Sequence[float], bootstrap: Bootstrap, *, ends: tuple[float, float]
+    row: MetricRow, value: float, items: Sequence[float], uncertainty: Uncertainty, *, ends: tuple[float, float]
 ) -> MetricRow:
-    found = mean_interval(items, range(len(items)), bootstrap, ends=ends)
+    found = mean_interval(items, range(len(items)), uncertainty, ends=ends)
     low, high = (None if end is None else 100 * end for end in (found.low, found.high))
     return replace(row, value=value, low=low, high=high, reason=None)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from eval.benchmarks.fastchat.files import NO_SCORE, JudgmentRow
 from eval.benchmarks.fastchat.single_rating import HIGHEST, LOWEST
 from eval.records import Question
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.metric_row import MetricRow, mean_row
 
 
@@ -21,19 +21,23 @@ def counted_alike(rows: Sequence[JudgmentRow]) -> bool:
     return len(places) == len(rows) and all(LOWEST <= row["score"] <= HIGHEST for row in rows)
 
 
-def fastchat_rows(rows: Sequence[JudgmentRow], questions: Sequence[Question], bootstrap: Bootstrap) -> list[MetricRow]:
+def fastchat_rows(
+    rows: Sequence[JudgmentRow], questions: Sequence[Question], uncertainty: Uncertainty
+) -> list[MetricRow]:
     """`rating_fastchat` over all of one model's rows, each turn and each category; `unscored` counts its -1 rows."""
     values = [None if row["score"] == NO_SCORE else float(row["score"]) for row in rows]
-    return _slices("mt_bench", "rating_fastchat", rows, values, questions, bootstrap, (LOWEST, HIGHEST))
+    return _slices("mt_bench", "rating_fastchat", rows, values, questions, uncertainty, (LOWEST, HIGHEST))
 
 
 def fastchat_pair_rows(
-    rows: Sequence[JudgmentRow], model: str, questions: Sequence[Question], bootstrap: Bootstrap
+    rows: Sequence[JudgmentRow], model: str, questions: Sequence[Question], uncertainty: Uncertainty
 ) -> list[MetricRow]:
     """`pairwise_win_rate_fastchat` (percent) over all of one model's pairs; `unscored` counts those with an error."""
     outcomes = [outcome(row, model) for row in rows]
     values = [None if found is None else 100 * found for found in outcomes]
-    return _slices("mt_bench_pairwise", "pairwise_win_rate_fastchat", rows, values, questions, bootstrap, (0.0, 100.0))
+    return _slices(
+        "mt_bench_pairwise", "pairwise_win_rate_fastchat", rows, values, questions, uncertainty, (0.0, 100.0)
+    )
 
 
 def outcome(row: JudgmentRow, model: str) -> float | None:
@@ -52,7 +56,7 @@ def _slices(
     rows: Sequence[JudgmentRow],
     values: Sequence[float | None],
     questions: Sequence[Question],
-    bootstrap: Bootstrap,
+    uncertainty: Uncertainty,
     ends: tuple[float, float],
 ) -> list[MetricRow]:
     category = {question.id: question.category for question in questions}
@@ -65,7 +69,7 @@ def _slices(
     asked = [row["question_id"] for row in rows]
     return [
         mean_row(
-            benchmark, metric, name, [values[at] for at in places], [asked[at] for at in places], bootstrap, ends=ends
+            benchmark, metric, name, [values[at] for at in places], [asked[at] for at in places], uncertainty, ends=ends
         )
         for name, places in slices.items()
     ]

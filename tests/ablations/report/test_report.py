@@ -18,11 +18,11 @@ from ablations.studies import STUDIES
 from bench.chromium import browser, find
 from eval.report.tables import scores_table
 from eval.report.terminal import show
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from fusion.runtime.command import compose, group_entry, group_names
 from fusion.runtime.configure import Refusal, typed
 
-BOOTSTRAP = Bootstrap(resamples=50, seed=0)
+UNCERTAINTY = Uncertainty(seed=0)
 HOSTILE = '</svg></script><img src=x onerror="document.title=1">$\\frac$'
 PIVOT = [5.0] * 6
 SFT = [6.0] * 6
@@ -48,7 +48,7 @@ def test_the_published_tables_are_typed_and_give_the_paper_s_own_percentages():
 
 
 def report_of(where: Path, out: Path, **more: object) -> None:
-    run({"cells": str(where), "out": str(out), "report": {"resamples": 50}, "paths": {"artifacts": "none"}, **more})
+    run({"cells": str(where), "out": str(out), "report": {}, "paths": {"artifacts": "none"}, **more})
 
 
 def test_a_published_table_stands_beside_ours_and_never_in_it(tmp_path, capsys, cell):
@@ -109,11 +109,11 @@ def test_a_study_s_findings_are_a_part_of_the_page_and_files_beside_it(tmp_path,
 
 def test_the_terminal_marks_what_differs_after_correction(tmp_path, capsys, scored):
     entries = [scored("pivot", PIVOT), scored("sce", [8.0] * 6), scored("linear", [5.0] * 5 + [6.0])]
-    show(scores_table(entries, bootstrap=BOOTSTRAP), tmp_path / "[a]")
+    show(scores_table(entries, uncertainty=UNCERTAINTY), tmp_path / "[a]")
     said = capsys.readouterr().out
     assert "+3.00" in said and "†" not in said.split("linear")[0]  # 2 / 64 each, twice 1 / 32 after Holm
     entries = [scored("pivot", PIVOT), scored("sce", [8.0] * 6)]
-    show(scores_table(entries, bootstrap=BOOTSTRAP), tmp_path / "[a]")
+    show(scores_table(entries, uncertainty=UNCERTAINTY), tmp_path / "[a]")
     said = capsys.readouterr().out
     assert "+3.00†" in said
     assert "differs from the pivot after Holm" in said

@@ -21,9 +21,9 @@ from eval.report.judging import cost_csv
 from eval.report.plots import best_rows, distinguishable, svg
 from eval.report.tables import leaderboard, scores_table
 from eval.scored import JudgeCost
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
-BOOTSTRAP = Bootstrap(resamples=50, seed=0)
+UNCERTAINTY = Uncertainty(seed=0)
 PIVOT = [5.0] * 6
 SFT = [6.0] * 6
 TARGETS = {"target-a": [6.0, 6, 6, 7, 7, 7], "target-b": [7.0] * 6}
@@ -35,13 +35,13 @@ def shifted(ratings: Sequence[float], by: float) -> list[float]:
 
 
 def rows_of(where: Path) -> list[PooledRow]:
-    return pooled(find_cells(where), BOOTSTRAP)
+    return pooled(find_cells(where), UNCERTAINTY)
 
 
 def test_the_contrasts_are_paired_by_question_and_corrected_over_their_rows(tmp_path, cell):
     for seed in (0, 1):
         cell(tmp_path, {"pivot": PIVOT, "sft": SFT, **TARGETS, "sce": MERGED}, seed=seed)
-    table = contrast_table(contrasts(rows_of(tmp_path), BOOTSTRAP)).set_index(["table", "model"])
+    table = contrast_table(contrasts(rows_of(tmp_path), UNCERTAINTY)).set_index(["table", "model"])
     best = table.loc[(BEST_TARGET, "sce")]
     assert best["minus"] == "target-b"  # 7.0 to 6.5
     assert best["difference"] == pytest.approx((42 + 4 - 42) / 6)
@@ -72,7 +72,7 @@ def test_a_model_is_named_by_the_axes_that_change_it_and_compared_within_its_set
         "linear (align=ms)",
         "sce (align=ms)",
     ]  # the rule is no setting of a model that is named by it
-    table = contrast_table(contrasts(rows, BOOTSTRAP)).set_index("model")
+    table = contrast_table(contrasts(rows, UNCERTAINTY)).set_index("model")
     assert table.loc["sce (align=ms)", "minus"] == "target-b (align=ms)"
     assert table.loc["sce (align=ms)", "difference"] == pytest.approx(10 / 6)
 
@@ -81,7 +81,7 @@ def test_where_an_axis_changes_the_pivot_too_differences_are_to_its_own(tmp_path
     same = {"pivot": "p", "sce": "s"}
     cell(tmp_path, {"pivot": PIVOT, "sce": MERGED}, judge="kind", weights=same)
     cell(tmp_path, {"pivot": shifted(PIVOT, -2), "sce": shifted(MERGED, -2)}, judge="strict", weights=same)
-    table = write_pooled_report(find_cells(tmp_path), tmp_path, tmp_path / "out", bootstrap=BOOTSTRAP)
+    table = write_pooled_report(find_cells(tmp_path), tmp_path, tmp_path / "out", uncertainty=UNCERTAINTY)
     whole = table[table["slice"] == "all"].set_index("model")
     assert set(whole.index) == {f"{model} (judge={judge})" for model in same for judge in ("kind", "strict")}
     assert whole.loc["sce (judge=strict)", "difference_to_pivot"] == pytest.approx(46 / 6 - 5)
@@ -92,7 +92,7 @@ def test_an_oracle_that_a_setting_relabels_is_still_named_and_never_marked_best(
     for judge, gain in (("kind", 1), ("strict", 0)):
         ratings = {"pivot": PIVOT, "ensemble-top1_judge": [9.0] * 6, "ensemble-random": SFT, "sce": MERGED}
         cell(tmp_path, {model: shifted(values, gain) for model, values in ratings.items()}, judge=judge)
-    write_pooled_report(find_cells(tmp_path), tmp_path, tmp_path / "out", bootstrap=BOOTSTRAP)
+    write_pooled_report(find_cells(tmp_path), tmp_path, tmp_path / "out", uncertainty=UNCERTAINTY)
     page = (tmp_path / "out/leaderboard.md").read_text()
     for judge in ("kind", "strict"):
         oracle = f"ensemble-top1_judge (judge={judge})"
@@ -111,14 +111,16 @@ def test_roles_outlive_the_labels_that_settings_give(tmp_path, cell):
     table = Published(
         title="t", source="s", columns=(column,), rows=(PublishedRow(role="Pivot", model="p", values=(5.0,)),)
     )
-    found = write_pooled_report(find_cells(tmp_path), tmp_path, tmp_path / "out", bootstrap=BOOTSTRAP, published=table)
+    found = write_pooled_report(
+        find_cells(tmp_path), tmp_path, tmp_path / "out", uncertainty=UNCERTAINTY, published=table
+    )
     assert set(found["model"]) == {
         f"{row} (judge={judge})" for row in set(found["row"]) for judge in ("kind", "strict")
     }
     assert dict(zip(found["row"], found["role"], strict=True)) == {row: row for row in set(found["row"])}
     ours = comparison(table, found).query("origin == 'here'")
     assert Counter(ours["role"]) == {"Pivot": 2, "SFT": 2, "Multi": 2, "Targets": 2, "Merged": 2}
-    over = contrast_table(contrasts(rows_of(tmp_path), BOOTSTRAP)).query("table == @FUSION_OVER_SFT")
+    over = contrast_table(contrasts(rows_of(tmp_path), UNCERTAINTY)).query("table == @FUSION_OVER_SFT")
     assert set(over["model"]) == {
         f"{row} (judge={j})" for row in ("multi", "target-a", "sce") for j in ("kind", "strict")
     }
@@ -155,14 +157,14 @@ def test_a_model_that_only_some_settings_have_is_compared_within_them(tmp_path, 
         cell(tmp_path, {"pivot": PIVOT, "target-a": TARGETS["target-a"], rule: merged}, pivot="0", merge=rule)
         cell(tmp_path, {"pivot": low, "target-b": shifted(low, 1), rule: shifted(merged, -2)}, pivot="1", merge=rule)
     rows = rows_of(tmp_path)
-    best = contrast_table(contrasts(rows, BOOTSTRAP)).set_index("model")
+    best = contrast_table(contrasts(rows, UNCERTAINTY)).set_index("model")
     assert dict(best["minus"]) == {
         "linear (pivot=0)": "target-a",
         "sce (pivot=0)": "target-a",
         "linear (pivot=1)": "target-b",
         "sce (pivot=1)": "target-b",
     }
-    table = write_pooled_report(find_cells(tmp_path), tmp_path, tmp_path / "out", bootstrap=BOOTSTRAP)
+    table = write_pooled_report(find_cells(tmp_path), tmp_path, tmp_path / "out", uncertainty=UNCERTAINTY)
     difference = table[table["slice"] == "all"].set_index("model")["difference_to_pivot"]
     assert difference["target-a"] == pytest.approx(39 / 6 - 5)
     assert difference["target-b"] == pytest.approx(1)
@@ -173,7 +175,7 @@ def test_a_setting_with_fewer_seeds_is_still_paired_with_the_pivot(tmp_path, cel
         for seed in seeds:
             cell(tmp_path, {"pivot": PIVOT, "sce": shifted(MERGED, seed + (align == "ms"))}, seed=seed, align=align)
     rows = rows_of(tmp_path)
-    table = scores_table([row.scored for row in rows], bootstrap=BOOTSTRAP)
+    table = scores_table([row.scored for row in rows], uncertainty=UNCERTAINTY)
     whole = table[table["slice"] == "all"].set_index("model")["difference_to_pivot"]
     assert whole["sce (align=ms)"] == pytest.approx(46 / 6 + 1 - 5)
     assert whole["sce (align=em)"] == pytest.approx(46 / 6 + 0.5 - 5)
@@ -189,7 +191,7 @@ def crossed(cell: Callable[..., Path], where: Path) -> None:
 
 def test_a_heat_map_has_the_mean_over_seeds_of_every_pair_of_settings(tmp_path, cell):
     crossed(cell, tmp_path)
-    (figure,) = heat_maps(rows_of(tmp_path), (), BOOTSTRAP).values()
+    (figure,) = heat_maps(rows_of(tmp_path), (), UNCERTAINTY).values()
     (axes,) = figure.axes
     names = [[label.get_text() for label in axis.get_ticklabels()] for axis in (axes.yaxis, axes.xaxis)]
     shown = [text.get_text().splitlines()[0] for text in axes.texts]
@@ -202,7 +204,7 @@ def test_a_heat_map_has_the_mean_over_seeds_of_every_pair_of_settings(tmp_path, 
         ("ms", "avg"): f"{mean + 1:.2f}",
     }
     assert all(re.search(r"\d to \d", text.get_text()) for text in axes.texts)
-    assert heat_maps(rows_of(tmp_path), ("pivot",), BOOTSTRAP) == {}  # no axis changes it
+    assert heat_maps(rows_of(tmp_path), ("pivot",), UNCERTAINTY) == {}  # no axis changes it
 
 
 def test_seeds_are_drawn_beside_their_pool_and_not_where_there_is_one(tmp_path, cell):
@@ -225,7 +227,7 @@ def test_every_task_of_lm_eval_is_compared_and_drawn_by_itself(tmp_path, capsys,
         cell(tmp_path / "cells", models, study="alignment_scheme", align=align, fuse=fuse)
     rows = rows_of(tmp_path / "cells")
 
-    best = contrast_table(contrasts(rows, BOOTSTRAP)).set_index(["table", "slice", "model"]).loc[BEST_TARGET]
+    best = contrast_table(contrasts(rows, UNCERTAINTY)).set_index(["table", "slice", "model"]).loc[BEST_TARGET]
     found = best.loc[("sums", "sce (align=ms, fuse=avg)")]
     assert found["difference"] == pytest.approx(4 / 6)
     # Up on four documents and equal on two: 2 of 2**4 ways to swap; the sce of each of four settings is one row.
@@ -233,11 +235,11 @@ def test_every_task_of_lm_eval_is_compared_and_drawn_by_itself(tmp_path, capsys,
     assert found["p_holm"] == pytest.approx(4 * 2 / 16)
     assert set(best.loc["letters", "difference"]) == {0.0}
 
-    (name,) = heat_maps(rows, (), BOOTSTRAP)  # nothing changes the letters
+    (name,) = heat_maps(rows, (), UNCERTAINTY)  # nothing changes the letters
     assert name == "lm_eval_sums_acc_merged_align_by_fuse"
 
     cells = find_cells(tmp_path / "cells")
-    write_pooled_report(cells, tmp_path / "cells", tmp_path / "out", bootstrap=BOOTSTRAP)
+    write_pooled_report(cells, tmp_path / "cells", tmp_path / "out", uncertainty=UNCERTAINTY)
     page = (tmp_path / "out/findings-alignment_scheme.md").read_text()
     assert "- **not shown** on lm_eval sums: mean of targets, align=ms, fuse=avg less" in page
     line = "| sce, align=ms, fuse=avg | sce, align=em, fuse=avg | lm_eval sums acc | +0.667 ["
@@ -284,7 +286,7 @@ def test_what_judging_took_is_summed_over_seeds_and_counted_once_for_shared_weig
         ]  # fmt: skip
         (out / "cost.csv").write_text(cost_csv(costs))
     rows = rows_of(tmp_path)
-    table = scores_table([row.scored for row in rows], bootstrap=BOOTSTRAP)
+    table = scores_table([row.scored for row in rows], uncertainty=UNCERTAINTY)
     costs = [cost for row in rows if row.scored.judged for cost in row.scored.judged.costs]
     taken = {row.model: (row.judge_tokens, row.judge_money) for row in leaderboard(table, costs)}
     assert taken == {"pivot": (100, 0.5), "sce": (200, 1.0)}

@@ -20,7 +20,7 @@ from ablations.studies.outcomes import outcomes, predictions_section
 from ablations.studies.prediction import Prediction
 from ablations.studies.study import Claim, Study
 from eval.report.sections import as_markdown
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
 PAGES = Path(__file__).parents[3] / "docs" / "findings"
 # Pages of runs from before predictions were kept.  One that is made anew leaves this list; its study then needs one.
@@ -29,7 +29,7 @@ BEFORE_PREDICTIONS = {
     "main_table", "merge_rule", "objective", "pivot_choice", "precision", "sce_steps", "source_count",
     "varm_granularity",
 }  # fmt: skip
-BOOTSTRAP = Bootstrap(resamples=200, seed=0)
+UNCERTAINTY = Uncertainty(seed=0)
 ENDS = st.floats(-9, 9, allow_nan=False)
 
 
@@ -151,7 +151,7 @@ def test_every_prediction_stands_beside_the_results_that_it_speaks_of(tmp_path: 
         ),
     )
     cells = find_cells(tmp_path)
-    found = outcomes(study, study.analyse(cells, BOOTSTRAP), cells, BOOTSTRAP)
+    found = outcomes(study, study.analyse(cells, UNCERTAINTY), cells, UNCERTAINTY)
     told = [(one.prediction.expects, one.direction, one.size) for one in found]
     first, second = ("better", "right", "within"), ("worse", "wrong", "not told")
     assert told[:3] == [first, first, second]
@@ -174,7 +174,7 @@ def test_a_report_has_its_study_s_predictions_as_a_table_and_a_file(
              rule=rule)  # fmt: skip
     monkeypatch.setitem(STUDIES, "trial", replace(STUDY, predictions=(prediction("better", (0.5, 2)),)))
     settings = {"cells": str(tmp_path / "cells"), "out": str(tmp_path / "out"), "paths": {"artifacts": "none"}}
-    run({**settings, "report": {"resamples": 50}})
+    run({**settings, "report": {}})
     page = (tmp_path / "out/findings-trial.md").read_text()
     assert "## Predictions" in page and "better, +0.5 to +2" in page
     assert page.strip() in capsys.readouterr().out

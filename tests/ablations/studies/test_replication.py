@@ -19,9 +19,9 @@ from ablations.studies.replication import Runs, covers, runs_of
 from ablations.studies.study import Claim, Study
 from eval.report.comparisons import compared
 from eval.scores.crossed import crossed_interval, crossed_mean
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.intervals import Uncertainty, mean_interval
 
-BOOTSTRAP = Bootstrap(resamples=50, seed=0)
+UNCERTAINTY = Uncertainty(seed=0)
 QUESTIONS = 12
 PIVOT = np.random.default_rng(0).uniform(3, 7, size=(8, QUESTIONS)).round(2)
 SCE = (PIVOT + np.random.default_rng(1).normal(1, 0.5, size=(8, QUESTIONS))).round(2)
@@ -43,7 +43,7 @@ def cells(where: Path, cell: Callable[..., Path], seeds: int, *, same_pivot: boo
 
 
 def rows(where: Path) -> dict[str, PooledRow]:
-    return {row.model: row for row in pooled(find_cells(where), BOOTSTRAP)}
+    return {row.model: row for row in pooled(find_cells(where), UNCERTAINTY)}
 
 
 def whole(row: PooledRow) -> tuple[float | None, float | None, float | None]:
@@ -60,7 +60,7 @@ def test_five_draws_have_an_interval_over_draws_and_questions(tmp_path, cell):
 
 def test_four_have_one_over_questions_only(tmp_path, cell):
     found = rows(cells(tmp_path, cell, 4))["sce"]
-    expected = mean_interval(SCE[:4].T.ravel(), np.repeat(range(QUESTIONS), 4).tolist(), BOOTSTRAP, ends=(1.0, 10.0))
+    expected = mean_interval(SCE[:4].T.ravel(), np.repeat(range(QUESTIONS), 4).tolist(), UNCERTAINTY, ends=(1.0, 10.0))
     assert found.draws == 4
     assert whole(found) == pytest.approx((expected.value, expected.low, expected.high))
 
@@ -71,9 +71,9 @@ def test_a_run_that_is_repeated_is_no_further_draw(tmp_path, cell):
         cell(tmp_path, {"pivot": [*PIVOT[0]], "sce": [*SCE[place]]}, seed=seed)
     found = rows(tmp_path)
     assert (found["pivot"].draws, found["sce"].draws) == (1, 4)
-    alone = mean_interval(PIVOT[0], range(QUESTIONS), BOOTSTRAP)
+    alone = mean_interval(PIVOT[0], range(QUESTIONS), UNCERTAINTY)
     assert whole(found["pivot"]) == pytest.approx((alone.value, alone.low, alone.high))
-    (difference,) = compared([(found["sce"].scored, found["pivot"].scored)], "rating", "all", BOOTSTRAP)
+    (difference,) = compared([(found["sce"].scored, found["pivot"].scored)], "rating", "all", UNCERTAINTY)
     assert difference is not None
     assert (difference.sampled.draws, difference.sampled.over) == (4, "questions")
 
@@ -88,7 +88,7 @@ def test_of_six_runs_one_of_them_repeated_five_are_counted(tmp_path, cell):
 @pytest.mark.parametrize("same_pivot", [False, True])
 def test_differences_are_paired_on_the_same_draw_and_question(tmp_path, cell, same_pivot):
     found = rows(cells(tmp_path, cell, 5, same_pivot=same_pivot))
-    (difference,) = compared([(found["sce"].scored, found["pivot"].scored)], "rating", "all", BOOTSTRAP)
+    (difference,) = compared([(found["sce"].scored, found["pivot"].scored)], "rating", "all", UNCERTAINTY)
     table = SCE[:5] - (PIVOT[:1] if same_pivot else PIVOT[:5])
     run, question = np.indices(table.shape)
     expected = crossed_mean(table.ravel(), run.ravel().tolist(), question.ravel().tolist())
@@ -110,7 +110,7 @@ def test_a_table_says_what_its_intervals_cover():
     drawn, trained = Runs(base_models=True), Runs(base_models=False)
 
     def said(draws: dict[str, int], runs: Runs = drawn) -> str:
-        return covers(draws, runs, BOOTSTRAP).intervals
+        return covers(draws, runs, UNCERTAINTY).intervals
 
     assert said({"a": 5, "b": 5}) == "over draws of the base models and questions, crossed (5 draws)"
     assert said({"a": 5}, trained) == ("over trainings from the same base models and questions, crossed (5 trainings)")
@@ -119,7 +119,7 @@ def test_a_table_says_what_its_intervals_cover():
     assert said({"a": 8, "b": 5, "pivot": 1}).endswith(
         "crossed (5 to 8 draws); over questions only for pivot, with fewer than 5 draws that differ"
     )
-    tests = covers({"a": 5, "pivot": 1}, drawn, BOOTSTRAP).tests
+    tests = covers({"a": 5, "pivot": 1}, drawn, UNCERTAINTY).tests
     assert tests.startswith(
         "Student's t test over draws and questions, and with fewer than 5 draws the sign-flip test by"
     )
@@ -134,7 +134,7 @@ def test_a_table_says_what_its_intervals_cover():
 )
 def test_every_page_of_a_sweep_says_it(tmp_path, cell, seeds, said):
     where = cells(tmp_path / "cells", cell, seeds)
-    write_pooled_report(find_cells(where), where, tmp_path / "out", bootstrap=BOOTSTRAP)
+    write_pooled_report(find_cells(where), where, tmp_path / "out", uncertainty=UNCERTAINTY)
     for page in ("leaderboard.md", "leaderboard.html", "leaderboard.tex"):
         assert said.split("% ")[1] in (tmp_path / "out" / page).read_text(), page
     test = "Student's t test over draws and questions" if seeds == 5 else "Sign-flip test by question"
@@ -152,7 +152,7 @@ def studied(where: Path, cell: Callable[..., Path], seeds: int) -> Path:
 
 
 def test_a_study_is_one_family_over_its_arms_and_measures_and_its_slices_another(tmp_path, cell):
-    found = STUDY.analyse(find_cells(studied(tmp_path, cell, 5)), BOOTSTRAP)
+    found = STUDY.analyse(find_cells(studied(tmp_path, cell, 5)), UNCERTAINTY)
     wholes = [one for one in found if one.whole]
     parts = [one for one in found if not one.whole]
     assert len(wholes) == 2 and {one.family for one in wholes} == {2}
@@ -166,8 +166,8 @@ def test_a_study_is_one_family_over_its_arms_and_measures_and_its_slices_another
 
 def test_the_page_of_a_study_has_interval_correction_family_and_smallest_difference_for_every_row(tmp_path, cell):
     found = find_cells(studied(tmp_path, cell, 5))
-    findings = STUDY.analyse(found, BOOTSTRAP)
-    page = write_findings("trial", STUDY, findings, tmp_path, below=reading(findings, runs_of(found), BOOTSTRAP))
+    findings = STUDY.analyse(found, UNCERTAINTY)
+    page = write_findings("trial", STUDY, findings, tmp_path, below=reading(findings, runs_of(found), UNCERTAINTY))
     assert "| arm | less | benchmark | difference | p after Holm | smallest |" in page
     for one in findings:
         if one.whole:
@@ -186,9 +186,9 @@ def test_the_page_of_a_study_has_interval_correction_family_and_smallest_differe
 
 def test_of_three_runs_the_page_says_that_they_are_too_few(tmp_path, cell):
     found = find_cells(studied(tmp_path, cell, 3))
-    findings = STUDY.analyse(found, BOOTSTRAP)
+    findings = STUDY.analyse(found, UNCERTAINTY)
     assert {(one.draws, one.interval) for one in findings} == {(3, "questions")}
-    said = " ".join(reading(findings, runs_of(found), BOOTSTRAP))
+    said = " ".join(reading(findings, runs_of(found), UNCERTAINTY))
     assert "over questions only: 3 runs are too few" in said and "Sign-flip test by question" in said
 
 

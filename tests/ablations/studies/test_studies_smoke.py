@@ -19,7 +19,7 @@ from ablations.cell import find_cells, run_cell
 from ablations.studies import STUDIES
 from ablations.studies.findings import write_findings
 from ablations.sweep.cells import expand
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve.standing import Servers
 from fusion.runtime.artifacts import Store
 
@@ -30,7 +30,6 @@ SMALL = [
     "serve=transformers",
     "train.max_steps=2",
     "train.save_every=2",
-    "report.resamples=50",
     "seed=0",
 ]
 TARGET = ["source_count=1", "baselines=[]", "merge=[]"]
@@ -107,7 +106,7 @@ SUBSETS: dict[str, tuple[list[str], str, str]] = {
     ),
     "data_size": ([*TARGET, "data_share=0.25,1.0"], "mean of targets, data_share=1.0 less", "train"),
 }
-BOOTSTRAP = Bootstrap(resamples=50)
+UNCERTAINTY = Uncertainty()
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +147,8 @@ def test_a_study_runs_from_its_cells_to_its_findings(name, artifacts, servers, t
     run(name, overrides, artifacts=artifacts, servers=servers, out=tmp_path)
     study = STUDIES[name]
     cells = find_cells(tmp_path)
-    findings = study.analyse(cells, BOOTSTRAP)
-    also = study.also(cells, BOOTSTRAP) if study.also else ()
+    findings = study.analyse(cells, UNCERTAINTY)
+    also = study.also(cells, UNCERTAINTY) if study.also else ()
     page = write_findings(name, study, findings, tmp_path, also=also)
     assert findings
     assert all(f"| {found.arm} | {found.reference} |" in page for found in findings)

@@ -16,7 +16,7 @@ from eval.config import eval_config
 from eval.records import ItemScore
 from eval.report.write import write_report
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.intervals import Uncertainty, mean_interval
 from eval.scores.metric_row import MetricRow
 from fusion.expected import dialogues_of
 from fusion.pipeline import fusion_config
@@ -25,7 +25,7 @@ from fusion.runtime.command import group_names
 from fusion.runtime.configure import Refusal
 from fusion.runtime.places import CONF
 
-BOOTSTRAP = Bootstrap(resamples=200, seed=0)
+UNCERTAINTY = Uncertainty(seed=0)
 
 
 def parameters(name: str) -> dict[str, str]:
@@ -124,7 +124,7 @@ def scored(model: str, group: str, ratings: list[float]) -> ScoredModel:
         ItemScore(benchmark="mt_bench", metric="rating", question_id=q, turn=1, category="c", value=value)
         for q, value in zip(questions, ratings, strict=True)
     )
-    found = mean_interval(ratings, questions, BOOTSTRAP)
+    found = mean_interval(ratings, questions, UNCERTAINTY)
     row = MetricRow(
         benchmark="mt_bench", metric="rating", slice="all", value=found.value, low=found.low, high=found.high,
         n=found.n, unscored=0,
@@ -135,7 +135,10 @@ def scored(model: str, group: str, ratings: list[float]) -> ScoredModel:
 def cell(where, *, rule: str, seed: int, merged: list[float]) -> None:
     out = where / f"{rule}-{seed}"
     write_report(
-        [scored("pivot", "Pivot", [5.0] * 8), scored("merged", "Merged", merged)], out, title="t", bootstrap=BOOTSTRAP
+        [scored("pivot", "Pivot", [5.0] * 8), scored("merged", "Merged", merged)],
+        out,
+        title="t",
+        uncertainty=UNCERTAINTY,
     )
     content = {
         "name": f"{rule},{seed}", "experiment": "trial", "study": "trial", "seed": seed,
@@ -161,7 +164,7 @@ def test_arms_are_compared_with_their_reference_question_by_question_over_all_se
         cell(tmp_path, rule="c", seed=seed, merged=[4, 5, 6, 7, 4, 5, 7, 6])
     cells = find_cells(tmp_path)
     assert {tuple(found.axes) for found in cells} == {("rule",)}  # what no cell differs in is no axis
-    findings = {(found.axes["rule"], found.slice): found for found in TRIAL.analyse(cells, BOOTSTRAP)}
+    findings = {(found.axes["rule"], found.slice): found for found in TRIAL.analyse(cells, UNCERTAINTY)}
     assert set(findings) == {("b", "all"), ("b", "c"), ("c", "all"), ("c", "c")}
     b, c = findings["b", "all"], findings["c", "all"]
     # 16 differences of 1, one of them 2; b is higher on all 8 questions: 2 of the 2**8 sign patterns are as extreme.

@@ -11,11 +11,11 @@ import pytest
 from eval.agreement.table import agreement_rows, as_markdown
 from eval.agreement.votes import Votes, read_votes
 from eval.records import Unscored, Verdict, write_records
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from fusion.runtime.configure import Refusal
 
 ROOT = Path(__file__).parents[3]
-FEW = Bootstrap(resamples=50)
+FEW = Uncertainty()
 
 
 def lines(path, rows):

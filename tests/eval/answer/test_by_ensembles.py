@@ -17,7 +17,7 @@ from eval.benchmarks.mt_bench import LoadedMTBench
 from eval.config import EvalConfig
 from eval.ensembles import PackLLMSim
 from eval.records import Question
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import Transformers
 from eval.serve.standing import starter
 from fusion.runtime.artifacts import Store
@@ -52,7 +52,7 @@ def mixed(artifacts: Path, members: list[Candidate], progress: RunProgress) -> l
         serve=Transformers(),
         benchmarks={"mt": settings},
         judges={},
-        bootstrap=Bootstrap(),
+        uncertainty=Uncertainty(),
         data=artifacts,
         artifacts=artifacts,
     )

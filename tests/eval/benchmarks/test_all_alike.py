@@ -8,10 +8,10 @@ from eval.benchmarks import metric_of
 from eval.benchmarks.alpaca.metrics import BaselineComparison, own_set_row, win_rate_rows
 from eval.benchmarks.lm_eval_scores import metric_of_task
 from eval.scores.bounded_mean import score_ends
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.metric_row import mean_row
 
-BOOTSTRAP = Bootstrap()
+UNCERTAINTY = Uncertainty()
 Z = 1.959964
 
 
@@ -24,10 +24,10 @@ def test_a_win_rate_without_a_contrary_comparison_has_wilson_s_interval(preferen
         own=tuple("o" * (2 * i + 1) for i in range(count)),
         preferences=(preference,) * count,
     )
-    rate, _, rounded = win_rate_rows(comparison, BOOTSTRAP)
+    rate, _, rounded = win_rate_rows(comparison, UNCERTAINTY)
     assert (rate.low, rate.high) == pytest.approx([100 * end for end in score_ends(share, Z**2 / count)], abs=1e-4)
     assert rounded.low is not None and rounded.high is not None and rounded.high - rounded.low > 10
-    controlled = own_set_row(comparison, BOOTSTRAP, c=1.0)
+    controlled = own_set_row(comparison, UNCERTAINTY, c=1.0)
     assert (controlled.low, controlled.high) == (None, None)  # a fit without any spread
 
 
@@ -49,9 +49,9 @@ def test_a_metric_says_between_which_ends_its_items_lie(benchmark, metric, ends)
 
 
 def test_a_task_answered_wholly_right_and_constant_ratings():
-    right = mean_row("arc", "acc", "all", [1.0] * 30, range(30), BOOTSTRAP, ends=metric_of_task("acc").ends)
+    right = mean_row("arc", "acc", "all", [1.0] * 30, range(30), UNCERTAINTY, ends=metric_of_task("acc").ends)
     assert (right.value, right.low, right.high) == pytest.approx((1.0, *score_ends(1.0, Z**2 / 30)))
-    rated = mean_row("mt_bench", "rating", "all", [10.0] * 30, range(30), BOOTSTRAP, ends=(1.0, 10.0))
+    rated = mean_row("mt_bench", "rating", "all", [10.0] * 30, range(30), UNCERTAINTY, ends=(1.0, 10.0))
     assert (rated.value, rated.low, rated.high) == pytest.approx((10.0, 1 + 9 * 30 / (30 + Z**2), 10.0))
-    long = mean_row("alpaca_eval", "average_length", "all", [800.0] * 30, range(30), BOOTSTRAP)
+    long = mean_row("alpaca_eval", "average_length", "all", [800.0] * 30, range(30), UNCERTAINTY)
     assert (long.value, long.low, long.high) == (800.0, None, None)

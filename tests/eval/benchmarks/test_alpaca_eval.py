@@ -11,7 +11,7 @@ from eval.benchmarks.protocol import BenchmarkFiles
 from eval.judges import Recorded, Reference, Reply
 from eval.judging.collect import collect_verdicts
 from eval.records import Answer, Unscored, Verdict
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from fusion.runtime.configure import Refusal
 
 ROWS = [
@@ -37,7 +37,7 @@ def judged(benchmark, said, tmp_path):
 
 
 def by_metric(benchmark, verdicts, said):
-    return {row.metric: row for row in benchmark.metrics(verdicts, said, Bootstrap(resamples=100))}
+    return {row.metric: row for row in benchmark.metrics(verdicts, said, Uncertainty())}
 
 
 def test_preferences_by_the_known_answer(pocket, tmp_path):
@@ -219,7 +219,7 @@ def test_a_departure_from_the_installed_packages_rate_is_named(data_root, settin
     verdicts = [
         Verdict(question_id=q.id, turn=1, value=1 + (int(q.id) % 10) / 9, judge="j", text="") for q in loaded.questions
     ]
-    rows = loaded.metrics(verdicts, said, Bootstrap(resamples=10))
+    rows = loaded.metrics(verdicts, said, Uncertainty())
     controlled = [row for row in rows if row.metric.startswith("length_controlled")]
     assert [row.metric for row in controlled] == [
         "length_controlled_win_rate",

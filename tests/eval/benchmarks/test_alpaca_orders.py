@@ -10,7 +10,7 @@ from eval.benchmarks.protocol import BenchmarkFiles
 from eval.judges import Recorded, Reply
 from eval.judging.collect import collect_verdicts
 from eval.records import Answer, Unscored
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from fusion.runtime.configure import Refusal
 
 ROWS = [
@@ -30,7 +30,7 @@ def answers(*texts):
 
 
 def rows_of(benchmark, verdicts, said):
-    return {row.metric: row for row in benchmark.metrics(verdicts, said, Bootstrap(resamples=200))}
+    return {row.metric: row for row in benchmark.metrics(verdicts, said, Uncertainty())}
 
 
 class FirstShown:

@@ -8,7 +8,7 @@ import pytest
 from eval.benchmarks import BENCHMARKS, LMEvalHarness
 from eval.benchmarks.lm_eval_scores import LMEvalTask, check_means, item_scores, task_scores
 from eval.errors import HarnessFailure
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import Endpoint
 from fusion.runtime.command import compose
 from fusion.runtime.configure import Refusal, choose, typed
@@ -31,7 +31,7 @@ def test_every_document_and_metric_is_an_item():
         ("tiny/2", "exact_match,strict", 1.0),
         ("tiny/3", "exact_match,strict", None),
     ]
-    rows = {row.metric: row for row in LMEvalHarness(tasks=("tiny",)).metrics(scores, Bootstrap(resamples=100))}
+    rows = {row.metric: row for row in LMEvalHarness(tasks=("tiny",)).metrics(scores, Uncertainty())}
     assert (rows["acc"].value, rows["acc"].n, rows["acc"].slice) == (0.5, 2, "tiny")
     assert (rows["exact_match,strict"].value, rows["exact_match,strict"].unscored) == (1.0, 1)
 

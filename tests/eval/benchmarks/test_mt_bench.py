@@ -14,7 +14,7 @@ from eval.judging.judgement import JudgingJob
 from eval.judging.judging import Judged
 from eval.judging.recorded_rows import recorded_rows
 from eval.records import Answer, Unscored, Verdict
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from fusion.runtime.configure import Refusal, choose
 
 QUESTIONS = [
@@ -64,7 +64,7 @@ def test_ratings_by_the_known_answer_average_over_turns_and_categories(pocket, t
     said = answers(("7", "8"), ("", "B"), ("2", "3"))
     plan = pocket.plan(said)
     verdicts = collect_verdicts(benchmark=pocket, plan=plan, judge=Reference(), journal=tmp_path / "v.jsonl")
-    rows = {row.slice: row for row in pocket.metrics(verdicts, said, Bootstrap(resamples=200))}
+    rows = {row.slice: row for row in pocket.metrics(verdicts, said, Uncertainty())}
     assert list(rows) == ["all", "turn1", "turn2", "numbers", "letters"]
     assert rows["all"].value == pytest.approx((10 + 1 + 1 + 10 + 10 + 10) / 6)
     assert rows["turn1"].value == pytest.approx((10 + 1 + 10) / 3)
@@ -90,7 +90,7 @@ def test_what_was_not_answered_is_unscored_with_its_reason_and_not_averaged(pock
         ("3", 1, None),
         ("3", 2, None),
     ]
-    rows = {row.slice: row for row in pocket.metrics(verdicts, said, Bootstrap(resamples=100))}
+    rows = {row.slice: row for row in pocket.metrics(verdicts, said, Uncertainty())}
     assert (rows["all"].value, rows["all"].n, rows["all"].unscored) == (10.0, 3, 3)
     assert (rows["letters"].value, rows["letters"].reason) == (None, "nothing was scored")
 
@@ -146,7 +146,7 @@ def test_published_judgments_replay_prompt_and_mean(data_root, official, tmp_pat
     verdicts = collect_verdicts(
         benchmark=official, plan=official.plan(said), judge=Recorded(file=str(recorded)), journal=tmp_path / "v.jsonl"
     )
-    row = official.metrics(verdicts, said, Bootstrap(resamples=100))[0]
+    row = official.metrics(verdicts, said, Uncertainty())[0]
     # Both were judged more than once; one verdict per question and turn, the last that has a score.
     last = {(r["question_id"], r["turn"]): r["score"] for r in judged if r["score"] != -1}
     assert len(judged) > len(last) == row.n == 160
@@ -168,8 +168,8 @@ def test_a_replayed_file_with_repeats_is_counted_both_ways(data_root, official, 
             benchmark=official, plan=official.plan(said), judge=judge, journal=tmp_path / f"{model}.jsonl"
         )
         judged = Judged(job=job, verdicts=verdicts, said=verdicts, members={}, costs=())
-        found[model] = recorded_rows(judged, judge, Bootstrap(resamples=20))
-        assert recorded_rows(judged, Reference(), Bootstrap()) == ()
+        found[model] = recorded_rows(judged, judge, Uncertainty())
+        assert recorded_rows(judged, Reference(), Uncertainty()) == ()
     # Griffin's rows are one per question and turn: there is nothing to tell apart.
     assert found["Griffin"] == ()
     assert [row.slice for row in found["Normal"]][:3] == ["all", "turn1", "turn2"]

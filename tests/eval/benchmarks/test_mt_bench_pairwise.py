@@ -13,14 +13,14 @@ from eval.benchmarks.protocol import BenchmarkFiles
 from eval.judges import Reference, Reply
 from eval.judging.collect import collect_verdicts
 from eval.records import Answer, Question, Unscored, Verdict
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from fusion.runtime.configure import Refusal, choose
 
 QUESTIONS = [
     {"question_id": 1, "category": "numbers", "turns": ["3+4?", "doubled?"], "reference": ["7", "14"]},
     {"question_id": 2, "category": "letters", "turns": ["upper a"], "reference": ["A"]},
 ]
-BOOTSTRAP = Bootstrap(resamples=100)
+UNCERTAINTY = Uncertainty()
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_two_games_make_one_outcome(first, second, outcome):
 def test_a_pair_with_an_unread_game_is_unscored_with_its_reason(first, second):
     pair = games(first, second)
     assert (pair.outcome, pair.reason) == (None, "unread")
-    rows = {row.metric: row for row in pairwise_rows("all", [pair, games(2, 2)], BOOTSTRAP)}
+    rows = {row.metric: row for row in pairwise_rows("all", [pair, games(2, 2)], UNCERTAINTY)}
     assert (rows["pairwise_win_rate"].value, rows["pairwise_win_rate"].n) == (100.0, 1)
     assert {row.unscored for row in rows.values()} == {1}
 
@@ -94,7 +94,7 @@ def test_a_pair_with_an_unread_game_is_unscored_with_its_reason(first, second):
 def test_rows_count_outcomes_and_position_bias():
     # Win, loss, agreed tie; A twice (the model first, then the opponent); B twice.
     pairs = [games(2, 2), games(1, 1), games(1.5, 1.5), games(2, 1), games(1, 2), games(2, 1)]
-    rows = {row.metric: row for row in pairwise_rows("all", pairs, BOOTSTRAP)}
+    rows = {row.metric: row for row in pairwise_rows("all", pairs, UNCERTAINTY)}
     assert rows["pairwise_wins"].value == 1
     assert rows["pairwise_ties"].value == 4
     assert rows["pairwise_losses"].value == 1
@@ -107,9 +107,9 @@ def test_rows_count_outcomes_and_position_bias():
 @given(st.lists(st.tuples(*[st.sampled_from([1.0, 1.5, 2.0, None])] * 2), min_size=1, max_size=12))
 def test_both_sides_of_the_same_games_add_up(values):
     """From the opponent's side games swap places and preferences: rates add to 100, the judge's bias stays."""
-    own = {row.metric: row for row in pairwise_rows("all", [games(*pair) for pair in values], BOOTSTRAP)}
+    own = {row.metric: row for row in pairwise_rows("all", [games(*pair) for pair in values], UNCERTAINTY)}
     turned = [games(*(None if value is None else 3 - value for value in reversed(pair))) for pair in values]
-    theirs = {row.metric: row for row in pairwise_rows("all", turned, BOOTSTRAP)}
+    theirs = {row.metric: row for row in pairwise_rows("all", turned, UNCERTAINTY)}
     assert own["pairwise_wins"].value == theirs["pairwise_losses"].value
     assert own["pairwise_ties"].value == theirs["pairwise_ties"].value
     if own["pairwise_win_rate"].value is not None:
@@ -121,7 +121,7 @@ def test_both_sides_of_the_same_games_add_up(values):
 def test_slices_are_turns_categories_and_opponents(pocket, tmp_path):
     bound = pocket.against({"b": answers("b", ("8", "14"), ("a",)), "c": answers("c", ("7", "14"), ("A",))})
     own = answers("m", ("7", "14"), ("b",))
-    found = {(row.metric, row.slice): row for row in bound.metrics(judged(bound, own, tmp_path), own, BOOTSTRAP)}
+    found = {(row.metric, row.slice): row for row in bound.metrics(judged(bound, own, tmp_path), own, UNCERTAINTY)}
     rates = {name: row.value for (metric, name), row in found.items() if metric == "pairwise_win_rate"}
     # Against b: win, tie ("a" for "b": both wrong, nothing shared), tie; against c: tie, tie, loss.
     assert rates == {
@@ -148,7 +148,7 @@ def test_what_either_did_not_answer_is_unscored_in_both_orders(pocket, tmp_path)
         ("2", 1, 1, "base", "no answer"),
         ("2", 1, 2, "base", "no answer"),
     ]
-    rows = {(row.metric, row.slice): row for row in bound.metrics(judged(bound, own, tmp_path), own, BOOTSTRAP)}
+    rows = {(row.metric, row.slice): row for row in bound.metrics(judged(bound, own, tmp_path), own, UNCERTAINTY)}
     assert (rows["pairwise_win_rate", "all"].n, rows["pairwise_win_rate", "all"].unscored) == (1, 2)
     assert rows["pairwise_win_rate", "letters"].reason == "nothing was scored"
 

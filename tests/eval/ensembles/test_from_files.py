@@ -10,7 +10,7 @@ from eval.config import EvalConfig
 from eval.ensembles import BestSource, Longest, PackLLMSim, Top1Judge, Top1PPL
 from eval.judges import Recorded
 from eval.pipeline import judge_answers
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import Transformers
 from fusion.runtime.configure import Refusal
 from fusion.runtime.progress import RunProgress
@@ -47,7 +47,7 @@ def files(tmp_path) -> tuple[Path, EvalConfig]:
         serve=Transformers(),
         benchmarks={"alpaca": BENCHMARKS["alpaca_eval"](questions=str(asked))},
         judges={"alpaca": Recorded(file=str(annotations))},
-        bootstrap=Bootstrap(resamples=50, seed=0),
+        uncertainty=Uncertainty(seed=0),
         data=tmp_path,
         artifacts=tmp_path / "artifacts",
         ensembles={"longest": Longest(), "best_source": BestSource(), "top1_judge": Top1Judge()},

@@ -14,12 +14,12 @@ from eval.judges import Member, Recorded, Reply
 from eval.pipeline import judge_answers
 from eval.report.packages.fastchat import write_fastchat_files
 from eval.report.tables import scores_table
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import ExistingEndpoint
 from fusion.runtime.configure import Refusal
 from fusion.runtime.progress import RunProgress
 
-BOOTSTRAP = Bootstrap(resamples=50)
+UNCERTAINTY = Uncertainty()
 CATEGORIES = ("writing", "math")
 
 
@@ -72,7 +72,7 @@ def config(data, benchmark, judge):
         serve=ExistingEndpoint(base_url="http://nowhere", model="none"),
         benchmarks={"entry": benchmark},
         judges={"entry": judge},
-        bootstrap=BOOTSTRAP,
+        uncertainty=UNCERTAINTY,
         data=data,
         artifacts=data / "artifacts",
     )
@@ -221,4 +221,4 @@ def test_single_files_are_read_by_fastchat_and_by_our_replay_to_the_same_table(d
 
 
 def table(scored):
-    return scores_table(scored, bootstrap=BOOTSTRAP).reset_index(drop=True)
+    return scores_table(scored, uncertainty=UNCERTAINTY).reset_index(drop=True)

@@ -20,7 +20,7 @@ from eval.pipeline import judge
 from eval.records import Answer, Place, Unscored
 from eval.report.judging import panel_agreement, write_judging
 from eval.scored import JudgedBy, ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import Automatic
 from fusion.runtime.configure import Refusal
 from fusion.runtime.fingerprint import module_digests
@@ -60,7 +60,7 @@ def hold(tmp_path, benchmark):
             serve=Automatic(),
             benchmarks={"mt_bench": MTBench()},
             judges={"mt_bench": judging},
-            bootstrap=Bootstrap(resamples=50),
+            uncertainty=Uncertainty(),
             data=tmp_path,
             artifacts=tmp_path / "artifacts",
             kinship=kinship or Kinship(),
@@ -270,7 +270,7 @@ def test_tokens_of_failed_attempts_are_counted_and_the_report_has_the_bill(endpo
     assert (cost.prompt_tokens, cost.completion_tokens) == (2 * 11 * QUESTIONS, 2 * 3 * QUESTIONS)
     assert cost.money == pytest.approx((88 * 10 + 24 * 100) / 1e6)
     assert (cost.replies, cost.asked) == (QUESTIONS, QUESTIONS)
-    notes = write_judging([scored], tmp_path, Bootstrap())
+    notes = write_judging([scored], tmp_path, Uncertainty())
     assert notes == ["Judging took 112 tokens in 4 replies and cost 0.0033; 4 were asked for by this run."]
     (row,) = csv.DictReader((tmp_path / "cost.csv").read_text().splitlines())
     assert (row["judge"], row["prompt_tokens"], row["asked"]) == ("judge", "88", "4")
@@ -292,11 +292,11 @@ def test_members_agreement_stands_in_the_report(endpoint, hold, tmp_path):
     first = endpoint(lambda question, _: "[[8]]" if "question 3" in question else "[[4]]")
     second = endpoint(lambda question, _: "[[8]]" if re.search("question [23]", question) else "[[4]]")
     scored, _, _ = hold(Panel(members={"a": first.judge(), "b": second.judge()}))
-    notes = write_judging([scored], tmp_path, Bootstrap(resamples=50))
+    notes = write_judging([scored], tmp_path, Uncertainty())
     # Squared distances 0, 0, 16, 0; by chance 16 * (1/4 * 1/2 + 3/4 * 1/2) = 8.
     assert notes[-1].startswith("a (mt_bench) and b (mt_bench) agree with quadratic kappa 0.50")
     assert "percent_agreement,0.75" in (tmp_path / "agreement.csv").read_text()
-    write_judging([], tmp_path, Bootstrap())
+    write_judging([], tmp_path, Uncertainty())
     assert [path.name for path in tmp_path.glob("agreement*")] == []
 
 
@@ -310,7 +310,7 @@ def test_a_pair_that_is_told_of_both_models_is_one_item_of_the_agreement():
 
     both = [scored("x", "y", 2.0, 1.0, 1), scored("y", "x", 1.0, 2.0, 2)]
     for found in (both, both[:1], both[1:]):
-        rows = {row.statistic: row for row in panel_agreement(found, Bootstrap())}
+        rows = {row.statistic: row for row in panel_agreement(found, Uncertainty())}
         assert (rows["percent_agreement"].items, rows["percent_agreement"].found.value) == (1, 0)
 
 

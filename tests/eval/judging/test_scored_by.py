@@ -5,7 +5,7 @@ import pytest
 from eval.benchmarks import metric_of
 from eval.judging.scored_by import noise_rows
 from eval.records import Verdict
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ def test_repeated_verdicts_give_the_noise_of_the_metric_that_they_make(benchmark
         for question, pair in values.items()
         for repeat, value in enumerate(pair)
     ]
-    spread, share = noise_rows(benchmark, records, Bootstrap(resamples=20))
+    spread, share = noise_rows(benchmark, records, Uncertainty())
     assert (spread.metric, share.metric) == (f"{metric}_judge_sd", f"{metric}_judge_share")
     # Squares about the items' means, 0.25 + 0.25 and 0, over 4 verdicts less 2 items.
     assert spread.value == pytest.approx(unit * (0.5 / 2) ** 0.5)
@@ -27,4 +27,6 @@ def test_repeated_verdicts_give_the_noise_of_the_metric_that_they_make(benchmark
 
 
 def test_verdicts_asked_once_say_nothing_of_the_judge() -> None:
-    assert noise_rows("mt_bench", [Verdict(question_id="a", turn=1, value=3.0, text="", judge="j")], Bootstrap()) == []
+    assert (
+        noise_rows("mt_bench", [Verdict(question_id="a", turn=1, value=3.0, text="", judge="j")], Uncertainty()) == []
+    )

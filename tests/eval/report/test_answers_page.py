@@ -17,7 +17,7 @@ from eval.records import Answer, ItemScore, Question, Unscored, Verdict
 from eval.report.answers_page import answers_page
 from eval.report.write import write_report
 from eval.scored import ScoredModel, ShownAnswers
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.metric_row import MetricRow
 
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>\u2028<!--"
@@ -155,10 +155,10 @@ def test_an_opponent_that_is_one_of_the_models_is_shown_once():
 
 
 def test_models_without_answers_leave_no_page_and_no_link(tmp_path):
-    write_report(everyone(), tmp_path, title="Trial", bootstrap=Bootstrap(resamples=50))
+    write_report(everyone(), tmp_path, title="Trial", uncertainty=Uncertainty())
     assert (tmp_path / "answers.html").exists()
     bare = [replace(entry, shown=None) for entry in everyone()]
-    write_report(bare, tmp_path, title="Trial", bootstrap=Bootstrap(resamples=50))
+    write_report(bare, tmp_path, title="Trial", uncertainty=Uncertainty())
     assert not (tmp_path / "answers.html").exists()
     assert "answers.html" not in (tmp_path / "leaderboard.html").read_text()
 
@@ -175,7 +175,7 @@ def page() -> Iterator[Page]:
 def report(page: Page, tmp_path: Path) -> Iterator[Path]:
     """A written report; afterwards the browser must have had nothing to complain about."""
     page.complaints.clear()
-    write_report(everyone(), tmp_path, title="Trial", bootstrap=Bootstrap(resamples=50))
+    write_report(everyone(), tmp_path, title="Trial", uncertainty=Uncertainty())
     yield tmp_path
     assert page.complaints == []
 
@@ -285,7 +285,7 @@ def test_the_address_keeps_what_was_chosen(page, report):
 
 
 def test_hostile_text_is_read_as_text(page, report):
-    write_report([mt_bench("pivot", said=HOSTILE)], report, title="Trial", bootstrap=Bootstrap(resamples=50))
+    write_report([mt_bench("pivot", said=HOSTILE)], report, title="Trial", uncertainty=Uncertainty())
     opened(page, report / "answers.html")
     assert page.evaluate("document.querySelector('.answer').textContent") == HOSTILE
     assert page.evaluate("document.images.length") == 0
@@ -295,7 +295,7 @@ def test_hostile_text_is_read_as_text(page, report):
 @pytest.mark.slow
 def test_twenty_models_on_eighty_questions_open_within_two_seconds(page, tmp_path):
     scored = judged("mt_bench", questions=80, turns=2)
-    write_report(scored, tmp_path, title="Large", bootstrap=Bootstrap(resamples=50))
+    write_report(scored, tmp_path, title="Large", uncertainty=Uncertainty())
     assert opening(page, tmp_path / "answers.html", f"{CARDS}.length", repeats=3) < 2
     assert opening(page, tmp_path / "leaderboard.html", "document.querySelector('tbody tr')", repeats=3) < 2
 

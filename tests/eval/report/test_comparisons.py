@@ -16,10 +16,10 @@ from eval.report.leaderboard_files import latex, markdown, wide_csv
 from eval.report.tables import leaderboard, scores_table
 from eval.report.write import notes
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.metric_row import MetricRow
 
-BOOTSTRAP = Bootstrap(resamples=200)
+UNCERTAINTY = Uncertainty()
 QUESTIONS = 40
 
 
@@ -54,8 +54,8 @@ def column(table: pd.DataFrame, name: str) -> dict[str, float]:
     return dict(zip(table["model"], table[name], strict=True))
 
 
-def p_value(first: ScoredModel, second: ScoredModel, metric: str, part: str, bootstrap: Bootstrap) -> float | None:
-    (found,) = compared([(first, second)], metric, part, bootstrap)
+def p_value(first: ScoredModel, second: ScoredModel, metric: str, part: str, uncertainty: Uncertainty) -> float | None:
+    (found,) = compared([(first, second)], metric, part, uncertainty)
     return found.p if found else None
 
 
@@ -72,14 +72,14 @@ def test_p_values_are_those_of_the_signs_that_differ(everyone):
     # Only questions that differ matter: 6 gains and no loss are 2 of 2**6 patterns.
     pivot, better, lucky, even = everyone
     error = (2 / 64 * 62 / 64 / 9_999) ** 0.5
-    assert p_value(lucky, pivot, "rating", "all", BOOTSTRAP) == pytest.approx(2 / 64, abs=4 * error)
-    assert p_value(better, pivot, "rating", "all", BOOTSTRAP) == 1 / 10_000  # none of the flips drawn
-    assert p_value(even, pivot, "rating", "all", BOOTSTRAP) == 1
-    assert p_value(even, pivot, "rating", "turn2", BOOTSTRAP) is None
+    assert p_value(lucky, pivot, "rating", "all", UNCERTAINTY) == pytest.approx(2 / 64, abs=4 * error)
+    assert p_value(better, pivot, "rating", "all", UNCERTAINTY) == 1 / 10_000  # none of the flips drawn
+    assert p_value(even, pivot, "rating", "all", UNCERTAINTY) == 1
+    assert p_value(even, pivot, "rating", "turn2", UNCERTAINTY) is None
 
 
 def test_scores_carry_each_p_value_and_its_correction_over_the_models_of_the_metric(everyone):
-    table = scores_table(everyone, bootstrap=BOOTSTRAP)
+    table = scores_table(everyone, uncertainty=UNCERTAINTY)
     raw, corrected = column(table, "p_to_pivot"), column(table, "p_holm_to_pivot")
     assert np.isnan(raw["pivot"]) and np.isnan(corrected["pivot"])
     assert corrected["better"] == pytest.approx(3 * raw["better"])
@@ -89,11 +89,11 @@ def test_scores_carry_each_p_value_and_its_correction_over_the_models_of_the_met
 
 
 def test_a_difference_that_only_looks_like_one_alone_gets_no_dagger(everyone):
-    table = scores_table(everyone, bootstrap=BOOTSTRAP)
+    table = scores_table(everyone, uncertainty=UNCERTAINTY)
     assert column(table, "p_to_pivot")["lucky"] < 0.05 < column(table, "p_holm_to_pivot")["lucky"]
     rows = leaderboard(table)
     assert [row.model for row in rows if row.cells[0].differs] == ["better"]
-    below = notes(everyone, table, BOOTSTRAP)
+    below = notes(everyone, table, UNCERTAINTY)
     text = markdown(rows, below)
     assert "(+0.50†, +10.00%)" in text  # 5.5 to 5
     assert "(+0.15, +3.00%)" in text
@@ -105,8 +105,8 @@ def test_a_difference_that_only_looks_like_one_alone_gets_no_dagger(everyone):
 
 def test_without_a_pivot_nothing_is_marked_or_explained(everyone):
     others = everyone[1:]
-    table = scores_table(others, bootstrap=BOOTSTRAP)
-    assert not any("†" in note for note in notes(others, table, BOOTSTRAP))
+    table = scores_table(others, uncertainty=UNCERTAINTY)
+    assert not any("†" in note for note in notes(others, table, UNCERTAINTY))
     assert smallest_difference(others, "mt_bench", "rating", "all", "pivot") is None
 
 
@@ -125,12 +125,12 @@ def test_more_models_ask_for_a_larger_difference(everyone):
     among = smallest_difference([pivot, better, *twins], "mt_bench", "rating", "all", "pivot")
     assert alone is not None and among is not None
     assert among / alone == pytest.approx(errors_marked(39, 0.05 / 11) / errors_marked(39, 0.05), rel=1e-3)
-    (found,) = compared([(better, pivot)], "rating", "all", BOOTSTRAP)
+    (found,) = compared([(better, pivot)], "rating", "all", UNCERTAINTY)
     assert found is not None and found.smallest == pytest.approx(alone)
 
 
 def test_the_note_names_the_correction_that_the_mark_has(everyone):
-    said = notes(everyone, scores_table(everyone, bootstrap=BOOTSTRAP), BOOTSTRAP)
+    said = notes(everyone, scores_table(everyone, uncertainty=UNCERTAINTY), UNCERTAINTY)
     (sentence,) = [note for note in said if "smallest true difference" in note]
     assert "Holm's correction over 3 models included" in sentence
     expected = smallest_difference(everyone, "mt_bench", "rating", "all", "pivot")
@@ -146,8 +146,8 @@ def test_of_too_few_questions_it_is_said_that_none_can_be_marked(questions, mode
     pivot = model("pivot", [5.0] * questions)
     others = [model(f"m{i}", [6.0 + (q + i) % 2 for q in range(questions)]) for i in range(models)]
     everyone = [pivot, *others]
-    table = scores_table(everyone, bootstrap=BOOTSTRAP)
-    said = " ".join(notes(everyone, table, BOOTSTRAP))
+    table = scores_table(everyone, uncertainty=UNCERTAINTY)
+    said = " ".join(notes(everyone, table, UNCERTAINTY))
     assert any(cell.differs for row in leaderboard(table) for cell in row.cells) is possible
     assert ("could be marked, however large" in said) is not possible
     assert ("smallest true difference" in said) is possible
@@ -158,10 +158,10 @@ def test_of_too_few_questions_it_is_said_that_none_can_be_marked(questions, mode
 def test_models_without_any_spread_between_questions_have_no_smallest_difference():
     same = [model("pivot", [5.0] * 30), model("twin", [5.0] * 30)]
     assert smallest_difference(same, "mt_bench", "rating", "all", "pivot") is None
-    (found,) = compared([(same[1], same[0])], "rating", "all", BOOTSTRAP)
+    (found,) = compared([(same[1], same[0])], "rating", "all", UNCERTAINTY)
     assert found is not None
     assert (found.difference.low, found.difference.high, found.smallest) == (None, None, None)
-    said = notes(same, scores_table(same, bootstrap=BOOTSTRAP), BOOTSTRAP)
+    said = notes(same, scores_table(same, uncertainty=UNCERTAINTY), UNCERTAINTY)
     assert any(
         "came out alike for pivot, twin" in note and "the widest on its scale, Wilson's" in note for note in said
     )
@@ -189,7 +189,7 @@ def test_the_published_ratings_of_four_models_after_correction(data_root):
         row = MetricRow(benchmark="mt_bench", metric="rating", slice="all", value=1.0, n=len(items), unscored=0)
         known = name if name != "mistral-orpo" else "pivot"
         scored.append(ScoredModel(model=known, group="Models", benchmark="mt_bench", metrics=(row,), items=items))
-    table = scores_table(scored, bootstrap=Bootstrap()).set_index("model")
+    table = scores_table(scored, uncertainty=Uncertainty()).set_index("model")
     low = table["difference_to_pivot_low"]
     assert low["mistral-orpo-trl"] > 0 and low["mistral-orpo-capybara"] > 0 > low["mistral-orpo-mix"]
     # Alone .0012, .032 and .14; times 3, 2 and 1.

@@ -14,12 +14,12 @@ from eval.report.leaderboard_files import latex, markdown, wide_csv
 from eval.report.tables import LeaderboardRow, leaderboard, scores_table
 from eval.report.write import write_report
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.metric_row import MetricRow
 from eval.spreadsheet import read_csv
 from fusion.runtime.visible import visible
 
-BOOTSTRAP = Bootstrap(resamples=50)
+UNCERTAINTY = Uncertainty()
 NAMES = (
     "^^5cinput^^7b/etc/passwd^^7d",
     r"\input{/etc/passwd}",
@@ -71,7 +71,7 @@ def test_tex_prints_a_name_and_runs_nothing(name):
 
 
 def test_the_tables_hold_as_many_rows_and_cells_as_there_are(everyone):
-    rows = leaderboard(scores_table(everyone, bootstrap=BOOTSTRAP))
+    rows = leaderboard(scores_table(everyone, uncertainty=UNCERTAINTY))
     page = markdown(rows, [])
     lines = [line for line in page.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 1 + len(everyone)  # heads, their rule, the group, the models
@@ -83,7 +83,7 @@ def test_the_tables_hold_as_many_rows_and_cells_as_there_are(everyone):
 
 
 def test_every_file_of_a_report_is_inert_and_names_come_back(everyone, tmp_path):
-    write_report(everyone, tmp_path, title=f"Evaluation of {NAMES[0]}", bootstrap=BOOTSTRAP)
+    write_report(everyone, tmp_path, title=f"Evaluation of {NAMES[0]}", uncertainty=UNCERTAINTY)
     for path in tmp_path.rglob("*"):
         if path.is_file():
             text = path.read_text()

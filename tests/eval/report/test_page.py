@@ -19,12 +19,12 @@ from eval.report.made import artifacts_section, made_now
 from eval.report.tables import leaderboard, scores_table
 from eval.report.write import write_report
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.intervals import Uncertainty, mean_interval
 from eval.scores.metric_row import MetricRow
 from fusion.runtime.progress import StageRecord
 from fusion.runtime.versions import git_commit
 
-BOOTSTRAP = Bootstrap(resamples=200)
+UNCERTAINTY = Uncertainty()
 GROUPS = {"pivot": "Pivot", "source-a": "Sources", "target-a": "Targets", "sce": "Merged", "linear": "Merged"}
 GAINS = {"pivot": 0.0, "source-a": 2.0, "target-a": -0.4, "sce": 0.8, "linear": -0.1}
 
@@ -46,7 +46,7 @@ def rated(name: str) -> ScoredModel:
     rows = []
     for part in ("all", "turn1", "turn2", *(f"category-{i}" for i in range(4))):
         own = [item for item in items if part in ("all", f"turn{item.turn}", item.category)]
-        found = mean_interval([item.value for item in own], [item.question_id for item in own], BOOTSTRAP)
+        found = mean_interval([item.value for item in own], [item.question_id for item in own], UNCERTAINTY)
         rows.append(
             MetricRow(
                 benchmark="mt_bench",
@@ -80,7 +80,7 @@ def everyone() -> list[ScoredModel]:
 
 
 def rows_of(*models: ScoredModel):
-    return leaderboard(scores_table(models, bootstrap=BOOTSTRAP))
+    return leaderboard(scores_table(models, uncertainty=UNCERTAINTY))
 
 
 def test_the_headline_is_the_best_merge_with_its_interval_and_its_difference():
@@ -115,7 +115,7 @@ def test_an_oracle_is_no_result():
 def test_only_the_page_says_when_by_what_command_and_from_which_commit(tmp_path):
     command = ["python", "-m", "ablations", "experiment=pocket", "merge=[linear,ties]"]
     for name, made in (("a", made_now(command)), ("b", {"Made": "at another time"})):
-        write_report(everyone(), tmp_path / name, title="Trial", bootstrap=BOOTSTRAP, made=made)
+        write_report(everyone(), tmp_path / name, title="Trial", uncertainty=UNCERTAINTY, made=made)
     differing = [
         path.name
         for path in (tmp_path / "a").rglob("*")
@@ -148,11 +148,11 @@ def legend_of(page: str) -> str:
 
 
 def test_the_legend_explains_what_is_on_the_page_and_nothing_else(tmp_path):
-    write_report(everyone(), tmp_path / "all", title="Trial", bootstrap=BOOTSTRAP)
+    write_report(everyone(), tmp_path / "all", title="Trial", uncertainty=UNCERTAINTY)
     page = (tmp_path / "all/leaderboard.html").read_text()
     legend = legend_of(page)
     assert "difference to the pivot" in legend
-    assert f"95% interval {over_questions(BOOTSTRAP).intervals}" in unescape(legend)
+    assert f"95% interval {over_questions(UNCERTAINTY).intervals}" in unescape(legend)
     for group in GROUPS.values():
         assert f"var(--{group})" in legend
     assert "Brackets:" not in page  # those of the Markdown table
@@ -160,13 +160,13 @@ def test_the_legend_explains_what_is_on_the_page_and_nothing_else(tmp_path):
     alone = replace(
         rated("sce"), group="Models", metrics=tuple(replace(r, low=None, high=None) for r in rated("sce").metrics)
     )
-    write_report([alone], tmp_path / "one", title="Trial", bootstrap=BOOTSTRAP)
+    write_report([alone], tmp_path / "one", title="Trial", uncertainty=UNCERTAINTY)
     legend = legend_of((tmp_path / "one/leaderboard.html").read_text())
     assert "pivot" not in legend and "interval" not in legend and "Judging" not in legend
 
 
 def test_a_plot_says_in_words_what_it_shows_and_every_point_what_it_is(tmp_path):
-    write_report(everyone(), tmp_path, title="Trial", bootstrap=BOOTSTRAP)
+    write_report(everyone(), tmp_path, title="Trial", uncertainty=UNCERTAINTY)
     page = (tmp_path / "leaderboard.html").read_text()
     assert page.count("<svg") == page.count('<svg role="img" aria-label="')
     difference = (tmp_path / "plots/rating_difference.svg").read_text()
@@ -183,7 +183,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, Path]]
     if find() is None:
         pytest.skip("no Chromium or Chrome on this machine")
     out = tmp_path_factory.mktemp("report")
-    write_report(everyone(), out, title="Trial", bootstrap=BOOTSTRAP, made=made_now(["python", "-m", "x" * 300]))
+    write_report(everyone(), out, title="Trial", uncertainty=UNCERTAINTY, made=made_now(["python", "-m", "x" * 300]))
     with browser() as page:
         yield page, out / "leaderboard.html"
 

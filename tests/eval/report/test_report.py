@@ -11,10 +11,10 @@ from eval.report.comparisons import mean_model
 from eval.report.tables import leaderboard, rounded, scores_table
 from eval.report.write import write_report
 from eval.scored import ScoredModel, pooled_question
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.intervals import Uncertainty, mean_interval
 from eval.scores.metric_row import MetricRow
 
-BOOTSTRAP = Bootstrap(resamples=200, seed=3)
+UNCERTAINTY = Uncertainty(seed=3)
 RATINGS: dict[str, dict[str, tuple[int | None, ...]]] = {  # model -> question -> (turn 1, turn 2)
     "pivot": {"1": (4, 6), "2": (5, 7), "3": (9, 3)},
     "sft": {"1": (4, 5), "2": (5, None), "3": (8, 3)},
@@ -39,7 +39,7 @@ def scored(model: str) -> ScoredModel:
                 )
             )
     kept = [item for item in items if item.value is not None]
-    interval = mean_interval([i.value for i in kept], [i.question_id for i in kept], BOOTSTRAP)
+    interval = mean_interval([i.value for i in kept], [i.question_id for i in kept], UNCERTAINTY)
     metrics = [
         MetricRow(
             benchmark="mt_bench",
@@ -68,7 +68,7 @@ def row_of(table: pd.DataFrame, model: str) -> pd.Series:
 
 
 def test_scores_come_in_long_form_with_the_contract_columns_first(everyone):
-    table = scores_table(everyone, bootstrap=BOOTSTRAP)
+    table = scores_table(everyone, uncertainty=UNCERTAINTY)
     assert list(table.columns[:10]) == "model group benchmark metric slice value low high n unscored".split()
     assert row_of(table, "sft")["value"] == pytest.approx((4 + 5 + 5 + 8 + 3) / 5)
     assert row_of(table, "sft")["unscored"] == 1
@@ -78,7 +78,7 @@ def test_scores_come_in_long_form_with_the_contract_columns_first(everyone):
 
 
 def test_differences_are_paired_over_the_turns_both_models_were_scored_on(everyone):
-    table = scores_table(everyone, bootstrap=BOOTSTRAP)
+    table = scores_table(everyone, uncertainty=UNCERTAINTY)
     sce, sft = row_of(table, "sce"), row_of(table, "sft")
     assert sce["difference_to_pivot"] == pytest.approx((2 + 1 + 1 + 1 + 0 + 3) / 6)
     assert sce["difference_to_sft"] == pytest.approx((2 + 2 + 1 + 1 + 3) / 5)  # the unscored turn is left out
@@ -96,8 +96,8 @@ def test_pooled_runs_of_one_question_are_resampled_together(everyone):
         ]
         return replace(entry, items=tuple(items))
 
-    once = row_of(scores_table(everyone, bootstrap=BOOTSTRAP), "sce")
-    twice = row_of(scores_table([pooled(entry) for entry in everyone], bootstrap=BOOTSTRAP), "sce")
+    once = row_of(scores_table(everyone, uncertainty=UNCERTAINTY), "sce")
+    twice = row_of(scores_table([pooled(entry) for entry in everyone], uncertainty=UNCERTAINTY), "sce")
     for name in ("difference_to_pivot", "difference_to_pivot_low", "difference_to_pivot_high"):
         assert twice[name] == pytest.approx(once[name])  # the same answers twice are no new evidence
 
@@ -113,7 +113,7 @@ def test_the_mean_of_a_group_is_the_mean_on_every_item_all_were_scored_on(everyo
 
 
 def test_the_leaderboard_orders_groups_and_marks_best_and_second(everyone):
-    rows = leaderboard(scores_table(list(reversed(everyone)), bootstrap=BOOTSTRAP))
+    rows = leaderboard(scores_table(list(reversed(everyone)), uncertainty=UNCERTAINTY))
     assert [row.model for row in rows] == ["pivot", "sft", "sce"]
     assert [row.cells[0].rank for row in rows] == [2, 0, 1]
     assert [row.unscored for row in rows] == [0, 1, 0]
@@ -126,7 +126,7 @@ def test_models_that_print_alike_share_a_rank():
 
     # Two decimals are printed: 7.12 twice, then 7.11, and 7.10 is third.
     values = {"a": 7.1249, "b": 7.1151, "c": 7.1149, "d": 7.1}
-    rows = leaderboard(scores_table([rated(*each) for each in values.items()], bootstrap=BOOTSTRAP))
+    rows = leaderboard(scores_table([rated(*each) for each in values.items()], uncertainty=UNCERTAINTY))
     cells = {row.model: row.cells[0] for row in rows}
     printed = {model: rounded(cell.value, cell.heading.decimals) for model, cell in cells.items()}
     assert printed == {"a": "7.12", "b": "7.12", "c": "7.11", "d": "7.10"}
@@ -135,7 +135,7 @@ def test_models_that_print_alike_share_a_rank():
 
 def test_a_report_has_every_form_and_the_same_bytes_each_time(everyone, tmp_path):
     for name in ("a", "b"):
-        write_report(everyone, tmp_path / name, title="Trial", bootstrap=BOOTSTRAP)
+        write_report(everyone, tmp_path / name, title="Trial", uncertainty=UNCERTAINTY)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
     names = {str(name) for name in files}
     assert {"scores.csv", "items.csv"} | {f"leaderboard.{end}" for end in ("md", "csv", "tex", "html")} <= names
@@ -153,7 +153,7 @@ def test_a_report_has_every_form_and_the_same_bytes_each_time(everyone, tmp_path
 def test_a_hostile_model_name_is_text_in_the_page(tmp_path):
     entry = scored("sce")
     hostile = ScoredModel(**{**entry.__dict__, "model": "<script>alert(1)</script>"})
-    write_report([hostile], tmp_path, title="<b>title</b>", bootstrap=BOOTSTRAP)
+    write_report([hostile], tmp_path, title="<b>title</b>", uncertainty=UNCERTAINTY)
     page = (tmp_path / "leaderboard.html").read_text()
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
@@ -174,7 +174,7 @@ def test_a_comparison_s_columns_are_a_win_rate_that_ranks_and_a_consistency_that
         steady = replace(row, metric="position_consistency", value=90.0)
         return ScoredModel(model=model, group="Merged", benchmark="mt_bench_pairwise", metrics=(row, steady), items=())
 
-    rows = leaderboard(scores_table([compared("a", 61.25), compared("b", 40.0)], bootstrap=BOOTSTRAP))
+    rows = leaderboard(scores_table([compared("a", 61.25), compared("b", 40.0)], uncertainty=UNCERTAINTY))
     assert [cell.heading.ranked for cell in rows[0].cells] == [True, False]
     assert [[cell.rank for cell in row.cells] for row in rows] == [[1, 0], [2, 0]]
     assert rounded(rows[0].cells[0].value, rows[0].cells[0].heading.decimals) == "61.2"

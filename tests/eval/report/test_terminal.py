@@ -12,10 +12,10 @@ from eval.records import ItemScore
 from eval.report.tables import scores_table
 from eval.report.terminal import show
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.metric_row import MetricRow
 
-BOOTSTRAP = Bootstrap(resamples=50)
+UNCERTAINTY = Uncertainty()
 SLICES = ("all", "turn1", "turn2")
 
 
@@ -43,7 +43,7 @@ def test_at_any_width_every_value_and_difference_is_whole(columns, name, tmp_pat
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    show(scores_table([*model("pivot", gain=0), *model(name)], bootstrap=BOOTSTRAP), tmp_path)
+    show(scores_table([*model("pivot", gain=0), *model(name)], uncertainty=UNCERTAINTY), tmp_path)
     said = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     table = said[: said.index("† differs")]
     assert table.count("6.50 +1.50†") == len(SLICES)
@@ -56,14 +56,14 @@ def test_at_any_width_every_value_and_difference_is_whole(columns, name, tmp_pat
 
 def test_a_name_with_markup_and_escapes_is_shown_and_sets_nothing(tmp_path, capsys):
     name = "[bold red]x[/] \x1b]0;owned\x07"
-    show(scores_table([*model("pivot", gain=0), *model(name)], bootstrap=BOOTSTRAP), tmp_path)
+    show(scores_table([*model("pivot", gain=0), *model(name)], uncertainty=UNCERTAINTY), tmp_path)
     said = capsys.readouterr().out
     assert "\x1b" not in said and "\x07" not in said
     assert "[bold red]x[/] ␛]0;owned␇" in said
 
 
 def test_it_ends_with_what_was_found_the_page_and_the_next_command(tmp_path, capsys):
-    table = scores_table([*model("pivot", gain=0), *model("sce")], bootstrap=BOOTSTRAP)
+    table = scores_table([*model("pivot", gain=0), *model("sce")], uncertainty=UNCERTAINTY)
     show(table, tmp_path, next_command=["python", "-m", "ablations.report", "cells=a b"])
     out, err = capsys.readouterr()
     assert out.endswith(f"report: {tmp_path / 'leaderboard.html'}\n")

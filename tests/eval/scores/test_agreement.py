@@ -17,7 +17,7 @@ from eval.scores.agreement import (
     quadratic_kappa,
     spearman,
 )
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
 # Fleiss (1971), table 1: 30 patients, six psychiatrists each, five diagnoses.
 FLEISS = """0 0 0 6 0|0 3 0 0 3|0 1 4 0 1|0 0 0 0 6|0 3 0 3 0|2 0 4 0 0|0 0 4 0 2|2 0 3 1 0|2 0 0 4 0|0 0 0 0 6|
@@ -53,7 +53,7 @@ def test_fleiss_kappa_of_his_own_table():
     assert len(rows) == 30
     assert fleiss_kappa(rows) == pytest.approx(0.430, abs=0.0005)
     assert fleiss_kappa(rows, [2] * 10 + [0] * 20) == pytest.approx(fleiss_kappa(rows[:10]))
-    found = fleiss_agreement(rows, list(range(30)), Bootstrap())
+    found = fleiss_agreement(rows, list(range(30)), Uncertainty())
     assert found.low < found.value < found.high
 
 
@@ -97,7 +97,7 @@ def test_a_rater_who_always_says_the_same_has_no_kappa():
     same, other = np.full(4, 7.0), np.array([6.0, 7, 8, 9])
     assert math.isnan(cohen_kappa(same, same, np.ones(4)))
     assert math.isnan(spearman(same, other, np.ones(4)))
-    assert agreement(spearman, same, other, "abcd", Bootstrap()) is None
+    assert agreement(spearman, same, other, "abcd", Uncertainty()) is None
 
 
 def test_turns_of_one_question_count_as_one():
@@ -106,13 +106,13 @@ def test_turns_of_one_question_count_as_one():
     first = random.integers(1, 6, 40).astype(float)
     second = np.where(random.random(40) < 0.6, first, random.integers(1, 6, 40))
     questions = [str(i) for i in range(40)]
-    once = agreement(cohen_kappa, first, second, questions, Bootstrap())
+    once = agreement(cohen_kappa, first, second, questions, Uncertainty())
     twice = agreement(
         cohen_kappa,
         np.repeat(first, 2),
         np.repeat(second, 2),
         np.repeat(questions, 2).tolist(),
-        Bootstrap(),
+        Uncertainty(),
     )
     assert (twice.value, twice.low, twice.high) == pytest.approx((once.value, once.low, once.high))
     assert once.low < once.value < once.high
@@ -125,7 +125,7 @@ def test_the_interval_of_a_kappa_is_the_jackknifes_on_fishers_z():
     without = [cohen_kappa(np.delete(first, i), np.delete(second, i), np.ones(14)) for i in range(15)]
     scaled = np.arctanh(without)
     error = math.sqrt(14 / 15 * np.sum((scaled - scaled.mean()) ** 2))
-    found = agreement(cohen_kappa, first, second, range(15), Bootstrap())
+    found = agreement(cohen_kappa, first, second, range(15), Uncertainty())
     # t at 14 degrees of freedom, .975: 2.14479.
     ends = [math.tanh(math.atanh(kappa) + side * 2.14479 * error) for side in (-1, 1)]
     assert (found.low, found.high) == pytest.approx(ends, abs=1e-5)
@@ -133,10 +133,10 @@ def test_the_interval_of_a_kappa_is_the_jackknifes_on_fishers_z():
 
 def test_full_agreement_has_an_interval_as_a_share_and_none_as_a_kappa():
     same = np.tile([1.0, 2.0], 10)
-    share = agreement(percent_agreement, same, same, range(20), Bootstrap())
+    share = agreement(percent_agreement, same, same, range(20), Uncertainty())
     z = 1.959964
     assert (share.low, share.high) == pytest.approx((20 / (20 + z * z), 1.0), abs=1e-6)  # Wilson's 20 of 20
-    found = agreement(cohen_kappa, same, same, range(20), Bootstrap())
+    found = agreement(cohen_kappa, same, same, range(20), Uncertainty())
     assert (found.value, found.low, found.high) == (1.0, None, None)
 
 
@@ -144,4 +144,4 @@ def test_tables_that_are_none_are_refused():
     with pytest.raises(ValueError, match="same two or more ratings"):
         fleiss_kappa([[2, 0], [1, 2]])
     with pytest.raises(ValueError, match="expected as many"):
-        agreement(spearman, [1, 2], [1], ["a", "b"], Bootstrap())
+        agreement(spearman, [1, 2], [1], ["a", "b"], Uncertainty())

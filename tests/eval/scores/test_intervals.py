@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from eval.scores.bounded_mean import bounded_mean_ends, score_ends
-from eval.scores.intervals import Bootstrap, clustered_standard_error, group_indices, mean_interval, student_ends
+from eval.scores.intervals import Uncertainty, clustered_standard_error, group_indices, mean_interval, student_ends
 from eval.scores.multiplicity import holm
 from eval.scores.sign_flip import sign_flip_ps
 
@@ -25,7 +25,7 @@ def wilson(share, questions):
 
 def test_a_mean_without_bounds_has_student_s_interval():
     values = np.random.default_rng(0).normal(5, 2, size=12)
-    found = mean_interval(values, range(12), Bootstrap())
+    found = mean_interval(values, range(12), Uncertainty())
     expected = stats.t.interval(0.95, 11, loc=values.mean(), scale=stats.sem(values))
     assert (found.value, found.low, found.high, found.n) == pytest.approx((values.mean(), *expected, 12))
 
@@ -33,21 +33,21 @@ def test_a_mean_without_bounds_has_student_s_interval():
 def test_student_s_own_data():
     # Student (1908), the additional hours of sleep by two drugs: mean difference 1.58, sd 1.23 (n - 1), t(9) = 2.262.
     more = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
-    found = mean_interval(more, range(10), Bootstrap())
+    found = mean_interval(more, range(10), Uncertainty())
     assert (found.low, found.high) == pytest.approx((0.70, 2.46), abs=0.005)
 
 
 @pytest.mark.parametrize("ends", [None, (-5.0, 5.0)])
 def test_repeating_every_row_within_its_question_does_not_narrow_the_interval(ends):
     values = np.random.default_rng(2).normal(size=50)
-    once = mean_interval(values, range(50), Bootstrap(), ends=ends)
-    thrice = mean_interval(np.repeat(values, 3), np.repeat(np.arange(50), 3).tolist(), Bootstrap(), ends=ends)
+    once = mean_interval(values, range(50), Uncertainty(), ends=ends)
+    thrice = mean_interval(np.repeat(values, 3), np.repeat(np.arange(50), 3).tolist(), Uncertainty(), ends=ends)
     assert (thrice.value, thrice.low, thrice.high) == pytest.approx((once.value, once.low, once.high))
     assert thrice.n == 150
 
 
 def test_one_question_has_a_mean_and_no_interval():
-    found = mean_interval([3.0, 5.0], ["q", "q"], Bootstrap(), ends=(1.0, 10.0))
+    found = mean_interval([3.0, 5.0], ["q", "q"], Uncertainty(), ends=(1.0, 10.0))
     assert (found.value, found.low, found.high) == (4.0, None, None)
 
 
@@ -73,11 +73,11 @@ def test_groups_are_numbered_in_order_of_first_appearance(groups):
 
 def test_settings_out_of_range_are_named():
     with pytest.raises(ValueError, match="confidence is 95"):
-        Bootstrap(confidence=95)
+        Uncertainty(confidence=95)
     with pytest.raises(ValueError, match="2 values but 1 groups"):
-        mean_interval([1.0, 2.0], ["a"], Bootstrap())
+        mean_interval([1.0, 2.0], ["a"], Uncertainty())
     with pytest.raises(ValueError, match="no rows"):
-        mean_interval([], [], Bootstrap())
+        mean_interval([], [], Uncertainty())
 
 
 def test_questions_of_equal_size_have_the_error_of_their_means():
@@ -98,9 +98,9 @@ def test_the_design_effect_of_two_turns_that_agree_fully_is_two():
 @pytest.mark.parametrize(("right", "questions"), [(20, 20), (0, 7), (1, 2), (805, 805), (81, 263), (9, 10)])
 def test_right_and_wrong_answers_have_wilson_s_interval(right, questions):
     values = [1.0] * right + [0.0] * (questions - right)
-    found = mean_interval(values, range(questions), Bootstrap(), ends=(0.0, 1.0))
+    found = mean_interval(values, range(questions), Uncertainty(), ends=(0.0, 1.0))
     assert (found.low, found.high) == pytest.approx(wilson(right / questions, questions))
-    percent = mean_interval([100 * value for value in values], range(questions), Bootstrap(), ends=(0.0, 100.0))
+    percent = mean_interval([100 * value for value in values], range(questions), Uncertainty(), ends=(0.0, 100.0))
     assert (percent.low, percent.high) == pytest.approx((100 * found.low, 100 * found.high))
 
 
@@ -120,24 +120,24 @@ def test_the_ends_of_a_score_interval_solve_its_equation(share, squared):
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0, 0.99998])
 def test_values_between_ends_that_are_all_alike_have_the_interval_of_a_coin(value):
-    found = mean_interval([value] * 20, range(20), Bootstrap(), ends=(0.0, 1.0))
+    found = mean_interval([value] * 20, range(20), Uncertainty(), ends=(0.0, 1.0))
     assert (found.low, found.high) == pytest.approx(score_ends(value, Z**2 / 20))
 
 
 def test_a_model_that_has_nothing_but_tens_may_have_had_lower_ratings():
     # Wilson's 20 of 20, 83.9% of the way from 1 to 10.
-    found = mean_interval([10.0] * 20, range(20), Bootstrap(), ends=(1.0, 10.0))
+    found = mean_interval([10.0] * 20, range(20), Uncertainty(), ends=(1.0, 10.0))
     assert (found.low, found.high) == pytest.approx((1 + 9 * wilson(1.0, 20)[0], 10.0))
 
 
 def test_all_alike_counts_questions_and_not_their_turns():
-    found = mean_interval([1.0] * 20, [i // 2 for i in range(20)], Bootstrap(), ends=(0.0, 1.0))
+    found = mean_interval([1.0] * 20, [i // 2 for i in range(20)], Uncertainty(), ends=(0.0, 1.0))
     assert (found.low, found.high) == pytest.approx(wilson(1.0, 10))
 
 
 def test_values_in_the_middle_of_their_scale_have_nearly_student_s_interval():
     values = np.random.default_rng(6).uniform(4.5, 6.5, size=40)
-    between, plain = (mean_interval(values, range(40), Bootstrap(), ends=ends) for ends in ((1.0, 10.0), None))
+    between, plain = (mean_interval(values, range(40), Uncertainty(), ends=ends) for ends in ((1.0, 10.0), None))
     assert (between.low, between.high) == pytest.approx((plain.low, plain.high), abs=0.01)
 
 
@@ -145,7 +145,7 @@ def test_the_measured_variance_takes_t_and_that_of_a_coin_takes_z():
     # Two of four questions at an end, means 0, .4, .6, 1: m = .5, v = .13, effect v / .25 = .52; averaged with a
     # coin's 1 by weights 2 and .5: (2 * .52 + .5) / 2.5 = .616.  Half of z^2 / 4 and half of t(3)^2 / 3.
     squared = 0.616 * (0.5 * Z**2 / 4 + 0.5 * stats.t.ppf(0.975, 3) ** 2 / 3)
-    found = mean_interval([0.0, 0.4, 0.6, 1.0], range(4), Bootstrap(), ends=(0.0, 1.0))
+    found = mean_interval([0.0, 0.4, 0.6, 1.0], range(4), Uncertainty(), ends=(0.0, 1.0))
     assert (found.low, found.high) == pytest.approx(score_ends(0.5, squared))
 
 
@@ -162,7 +162,9 @@ def test_an_interval_between_ends_stays_there_holds_the_mean_and_mirrors(questio
 
 def test_values_beyond_their_ends_show_that_the_ends_are_not_known():
     values = [0.5, 3.0, 40.0, 80.0]
-    assert mean_interval(values, range(4), Bootstrap(), ends=(0.0, 1.0)) == mean_interval(values, range(4), Bootstrap())
+    assert mean_interval(values, range(4), Uncertainty(), ends=(0.0, 1.0)) == mean_interval(
+        values, range(4), Uncertainty()
+    )
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_values_beyond_their_ends_show_that_the_ends_are_not_known():
     ],
 )
 def test_values_without_known_ends_and_without_spread_between_questions_have_no_interval(values, groups):
-    found = mean_interval(values, groups, Bootstrap())
+    found = mean_interval(values, groups, Uncertainty())
     assert found.value == pytest.approx(np.mean(values))
     assert (found.low, found.high) == (None, None)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.scores.judge_noise import judge_noise, judge_sd_interval
 
 # Six targets, four ratings each: Shrout and Fleiss (1979), table 2.
@@ -54,7 +54,7 @@ def test_the_components_of_a_simulation_are_found():
     found = judge_noise(items)
     assert found.judge_sd == pytest.approx(0.7, rel=0.03)
     assert found.between == pytest.approx(4, rel=0.08)
-    low, high = judge_sd_interval(items, [str(i) for i in range(2000)], Bootstrap())
+    low, high = judge_sd_interval(items, [str(i) for i in range(2000)], Uncertainty())
     assert low < 0.7 < high
     assert high - low < 0.1
 
@@ -72,7 +72,7 @@ def test_scaling_and_shifting_verdicts_scales_variances(items, scale, shift):
 
 
 def test_one_question_has_no_interval():
-    assert judge_sd_interval([[1, 2], [3, 4]], ["q", "q"], Bootstrap()) is None
+    assert judge_sd_interval([[1, 2], [3, 4]], ["q", "q"], Uncertainty()) is None
 
 
 def test_the_interval_is_the_jackknifes_over_questions_on_the_logarithm():
@@ -81,10 +81,10 @@ def test_the_interval_is_the_jackknifes_over_questions_on_the_logarithm():
     logs = np.log([math.sqrt((sum(squares) - one) / 3) for one in squares])
     error = math.sqrt(3 / 4 * np.sum((logs - logs.mean()) ** 2))
     whole = math.sqrt(sum(squares) / 4)
-    found = judge_sd_interval(items, list("abcd"), Bootstrap())
+    found = judge_sd_interval(items, list("abcd"), Uncertainty())
     # t at 3 degrees of freedom, .975: 3.18245.
     assert found == pytest.approx([whole * math.exp(side * 3.18245 * error) for side in (-1, 1)], rel=1e-5)
 
 
 def test_a_judge_that_never_varies_has_no_interval():
-    assert judge_sd_interval([[4, 4], [7, 7], [3, 3]], list("abc"), Bootstrap()) is None
+    assert judge_sd_interval([[4, 4], [7, 7], [3, 3]], list("abc"), Uncertainty()) is None

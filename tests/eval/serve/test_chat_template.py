@@ -15,7 +15,7 @@ from eval.config import EvalConfig
 from eval.exchange import JudgeRequest
 from eval.judges import Reference, Served
 from eval.judges.served import RunningJudge
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import VLLM, ExistingEndpoint, Serve, Transformers, serving
 from eval.serve.chat_client import ChatReply, ChatRequest, ask
 from eval.serve.chat_template import ChatTemplate, chat_template
@@ -167,7 +167,7 @@ def stages(data: Path, serve: Serve) -> Stages:
         serve=serve,
         benchmarks={"mt_bench": MTBench(questions="questions.jsonl")},
         judges={"mt_bench": Reference()},
-        bootstrap=Bootstrap(resamples=10),
+        uncertainty=Uncertainty(),
         data=data,
         artifacts=data / "artifacts",
     )

@@ -21,7 +21,7 @@ from eval.judges import Reference
 from eval.pipeline import evaluate
 from eval.records import Answer, read_records
 from eval.report.write import write_report
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import VLLM, Endpoint, Loaded, Serve, Transformers, chat_client
 from eval.serve.endpoint_client import Patience
 from eval.serve.machine import unavailable
@@ -64,7 +64,7 @@ def configured(data: Path, artifacts: Path, serve: Serve, **more) -> EvalConfig:
         serve=serve,
         benchmarks={"mt_bench": MTBench(questions="questions.jsonl", temperature=0.0, max_tokens=48), **more},
         judges={"mt_bench": Reference(), **dict.fromkeys(more, Reference())},
-        bootstrap=Bootstrap(resamples=100),
+        uncertainty=Uncertainty(),
         data=data,
         artifacts=artifacts,
     )
@@ -137,7 +137,7 @@ def test_vllm_killed_while_answering_is_restarted_and_every_model_gets_its_own_s
     assert [value for (model, *_), value in measured.items() if model == "m0"] != [
         value for (model, *_), value in measured.items() if model == "m1"
     ]
-    table = write_report(scored, tmp_path / "report", title="two", bootstrap=config.bootstrap)
+    table = write_report(scored, tmp_path / "report", title="two", uncertainty=config.uncertainty)
     assert set(table["benchmark"]) == {"mt_bench", "lm_eval", "lm_eval_chat"}
     rows = table[table["benchmark"].str.startswith("lm_eval") & (table["metric"] == "acc")]
     assert [(row["model"], row["benchmark"], row["slice"], row["n"]) for _, row in rows.iterrows()] == [

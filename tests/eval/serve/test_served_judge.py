@@ -20,7 +20,7 @@ from eval.judges.served import RunningJudge
 from eval.pipeline import evaluate
 from eval.records import Unscored, Verdict
 from eval.report.judging import write_judging
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 from eval.serve import VLLM, Transformers
 from eval.serve.machine import unavailable
 from fusion.runtime.artifacts import Store
@@ -92,7 +92,7 @@ def test_a_served_model_is_judged_by_a_served_model(make_checkpoint, judge_check
             "alpaca_eval": AlpacaEval(questions="instructions.json", temperature=0, max_tokens=16),
         },
         judges={"mt_bench": judge, "alpaca_eval": judge},
-        bootstrap=Bootstrap(resamples=50),
+        uncertainty=Uncertainty(),
         data=tmp_path,
         artifacts=tmp_path / "artifacts",
     )
@@ -125,7 +125,7 @@ def test_a_served_model_is_judged_by_a_served_model(make_checkpoint, judge_check
     assert {row.metric: row.n for row in scored["alpaca_eval"].metrics}["win_rate"] == 3
 
     (tmp_path / "report").mkdir()
-    notes = write_judging([*scored.values()], tmp_path / "report", Bootstrap())
+    notes = write_judging([*scored.values()], tmp_path / "report", Uncertainty())
     assert "Judging took" in notes[-1]
 
     again = Noting()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from eval.benchmarks.fastchat.means import counted_alike, fastchat_rows
 from eval.benchmarks.fastchat.rules import fastchat_means
 from eval.records import Question
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
 QUESTIONS = [Question(id="1", category="math", turns=("?", "?")), Question(id="2", category="stem", turns=("?", "?"))]
 
@@ -20,7 +20,7 @@ def rows(*found):
 
 
 def means(found):
-    return {row.slice: row for row in fastchat_rows(found, QUESTIONS, Bootstrap(resamples=20))}
+    return {row.slice: row for row in fastchat_rows(found, QUESTIONS, Uncertainty())}
 
 
 def test_repeats_count_twice_failures_not_at_all_and_off_the_scale_as_it_is():

@@ -15,13 +15,13 @@ from eval.judging.shown import shown_answers
 from eval.records import Answer, Unscored, Verdict
 from eval.report.packages.alpaca import annotation_rows, leaderboard_row, write_alpaca_files
 from eval.scored import ScoredModel
-from eval.scores.intervals import Bootstrap
+from eval.scores.intervals import Uncertainty
 
 ROWS = [
     {"instruction": f"say {i}", "output": f"baseline {i}", "generator": "base", "dataset": "letters"} for i in range(5)
 ]
 TOP = (("m", -0.1), ("M", -2.4))
-FEW = Bootstrap(resamples=20)
+FEW = Uncertainty()
 
 
 def load(tmp_path):

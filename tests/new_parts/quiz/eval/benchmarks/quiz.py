@@ -14,7 +14,7 @@ from eval.benchmarks.slots import all_slots, read_reply, settle_missing
 from eval.exchange import JudgeRequest, Reply
 from eval.files import read_rows, wanted
 from eval.records import Answer, ItemScore, Question, Unscored, Verdict
-from eval.scores.intervals import Bootstrap, mean_interval
+from eval.scores.intervals import Uncertainty, mean_interval
 from eval.scores.metric import Metric
 from eval.scores.metric_row import MetricRow
 from fusion.runtime.configure import Refusal
@@ -105,10 +105,10 @@ class LoadedQuiz(JudgedAlone):
         ]
 
     def metrics(
-        self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], bootstrap: Bootstrap
+        self, verdicts: Sequence[Verdict | Unscored], answers: Sequence[Answer], uncertainty: Uncertainty
     ) -> list[MetricRow]:
         items = [item for item in self.item_scores(verdicts, answers) if item.value is not None]
-        found = mean_interval([item.value or 0.0 for item in items], [item.question_id for item in items], bootstrap)
+        found = mean_interval([item.value or 0.0 for item in items], [item.question_id for item in items], uncertainty)
         return [
             MetricRow(
                 benchmark=self.name,
