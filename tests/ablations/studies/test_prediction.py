@@ -23,12 +23,6 @@ from eval.report.sections import as_markdown
 from eval.scores.intervals import Uncertainty
 
 PAGES = Path(__file__).parents[3] / "docs" / "findings"
-# Pages of runs from before predictions were kept.  One that is made anew leaves this list; its study then needs one.
-BEFORE_PREDICTIONS = {
-    "aligner_by_map", "alignment_scheme", "controls", "data_size", "fusion_rule", "judge_choice", "loss_weight",
-    "main_table", "merge_rule", "objective", "pivot_choice", "precision", "sce_steps", "source_count",
-    "varm_granularity",
-}  # fmt: skip
 UNCERTAINTY = Uncertainty(seed=0)
 ENDS = st.floats(-9, 9, allow_nan=False)
 
@@ -40,7 +34,7 @@ def prediction(expects: str = "better", size: tuple[float, float] | None = None,
 
 @pytest.mark.parametrize("name", sorted(page.stem for page in PAGES.glob("*.md") if page.stem in STUDIES))
 def test_a_study_with_a_committed_page_was_predicted(name: str) -> None:
-    assert STUDIES[name].predictions or name in BEFORE_PREDICTIONS
+    assert STUDIES[name].predictions
 
 
 @pytest.mark.parametrize("name", STUDIES)
