@@ -89,9 +89,9 @@ SUBSETS: dict[str, tuple[list[str], str, str]] = {
         "train",
     ),
     "label_quality": (
-        [*TARGET, "data.pocket.wrong_share=0.2,1", "row=controls/fused,controls/labels"],
-        "mean of targets, data.pocket.wrong_share=1, row=controls/fused less"
-        " mean of targets, data.pocket.wrong_share=1, row=controls/labels",
+        [*TARGET, "data.pocket.wrong_share=0.05,1", "row=controls/fused,controls/labels"],  # 0.05 is the smoke's own
+        "mean of targets, data.pocket.wrong_share=1, row=controls/labels less"
+        " mean of targets, data.pocket.wrong_share=1, row=controls/fused",
         "train",
     ),
     "skill_coverage": (
