@@ -73,6 +73,8 @@ SUBSETS: dict[str, tuple[list[str], str, str]] = {
             "source_count=1",
             "baselines=[]",
             "merge=[linear]",
+            # A pivot in bf16 would be another set of base models, and tests/test_precision_pipeline.py has it.
+            "pocket_dtype=null",
             "row=precision/fp32,precision/bf16_pure,precision/merged_bf16,precision/merged_bf16_stochastic",
         ],
         "mean of targets, row=precision/bf16_pure less mean of targets, row=precision/fp32",
