@@ -188,6 +188,8 @@ def test_ended_in_the_middle_of_a_stage_the_same_command_finishes_with_the_same_
     shutil.copytree(artifacts, again, ignore=shutil.ignore_patterns("sweeps", "logs", ".lock-*"))
     # What is content-addressed and still there stays valid, so that only the stage under test is computed again.
     lost = sorted((again / stage).glob("*/"))
+    if stage == "train":
+        lost = lost[:2]  # one for each lane
     if stage == "answers":
         weights = set(json.loads((report / "cell.json").read_text())["weights"].values())
         lost = [

@@ -72,6 +72,8 @@ SUBSETS: dict[str, tuple[list[str], str, str]] = {
             "source_count=1",
             "baselines=[]",
             "merge=[linear]",
+            # A pivot in bf16 would be another set of base models, and tests/test_precision_pipeline.py has it.
+            "pocket_dtype=null",
             "row=precision/fp32,precision/bf16_pure,precision/merged_bf16,precision/merged_bf16_stochastic",
         ],
         "mean of targets, row=precision/bf16_pure less mean of targets, row=precision/fp32",
@@ -88,9 +90,9 @@ SUBSETS: dict[str, tuple[list[str], str, str]] = {
         "train",
     ),
     "label_quality": (
-        [*TARGET, "data.pocket.wrong_share=0.2,1", "row=controls/fused,controls/labels"],
-        "mean of targets, data.pocket.wrong_share=1, row=controls/fused less"
-        " mean of targets, data.pocket.wrong_share=1, row=controls/labels",
+        [*TARGET, "data.pocket.wrong_share=0.05,1", "row=controls/fused,controls/labels"],  # 0.05 is the smoke's own
+        "mean of targets, data.pocket.wrong_share=1, row=controls/labels less"
+        " mean of targets, data.pocket.wrong_share=1, row=controls/fused",
         "train",
     ),
     "skill_coverage": (
