@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.planted import BAND, CLAIM, TIMES, Planted, Samples, ends_of
+from bench.planted import CLAIM, TIMES, Planted, Samples, ends_of
 from eval.scores.agreement import Floats
 from eval.scores.crossed import crossed_mean
 
@@ -23,7 +23,7 @@ BESIDE_QUESTIONS = {"not at all": 0.0, "a fifth as much as questions": 0.2, "as 
 @dataclass(frozen=True, kw_only=True)
 class Values:
     """What is scored: a normal value `run + question + rest` around `centre(spread)`, with its standard deviation
-    `spread`, as `scored` makes a score of it.  The mean score is `truth`."""
+    `spread`, as `scored` makes a score of it.  The mean score is `truth`; `band` and `why` are `Planted`'s."""
 
     by_question: float
     rest: float
@@ -31,6 +31,8 @@ class Values:
     scored: Callable[[Floats], Floats]
     truth: float
     ends: tuple[float, float] | None
+    band: tuple[float, float]
+    why: str
 
 
 def _centre_of_ratings(mean: float, spread: float) -> float:
@@ -49,9 +51,17 @@ def _centre_of_answers(share: float, spread: float) -> float:
     return float(ndtri(share)) * spread
 
 
+_SKEWED = "five or eight draws near an end of a scale do not show how skewed they are"
 VALUES = {
     "normal values": Values(
-        by_question=1.0, rest=0.7, centre=lambda _: 6.0, scored=lambda values: values, truth=6.0, ends=None
+        by_question=1.0,
+        rest=0.7,
+        centre=lambda _: 6.0,
+        scored=lambda values: values,
+        truth=6.0,
+        ends=None,
+        band=(0.935, 0.965),
+        why="most are of two thousand samples",
     ),
     "ratings, 9.5 on average": Values(
         by_question=0.7,
@@ -60,6 +70,8 @@ VALUES = {
         scored=lambda values: np.clip(np.rint(values), 1, 10),
         truth=9.5,
         ends=(1.0, 10.0),
+        band=(0.925, 0.97),
+        why=_SKEWED,
     ),
     "95% right": Values(
         by_question=0.7,
@@ -68,6 +80,8 @@ VALUES = {
         scored=lambda values: (values > 0).astype(float),
         truth=0.95,
         ends=(0.0, 1.0),
+        band=(0.9, 0.99),
+        why=_SKEWED,
     ),
 }
 
@@ -101,6 +115,7 @@ def crossed() -> Iterator[Planted]:
             truth=f"{name}, runs differ {differ}",
             questions=n,
             samples=functools.partial(_crossed, values, runs, beside, n),
-            band=BAND,
+            band=values.band,
+            why=values.why,
             times=TIMES if n == 20 else 2_000,  # a table of runs and questions takes a millisecond
         )
