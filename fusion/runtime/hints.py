@@ -43,7 +43,9 @@ def unknown_setting(path: str, written: Mapping[str, tuple[str, ...]], *, inside
         return f"unknown key '{path}': the chosen entry of {begin} does not have it, but {' and '.join(takers)}"
     same_end = [known for known in written if known.endswith(f".{path.rpartition('.')[2]}")]
     close = difflib.get_close_matches(path, same_end, n=1, cutoff=0.4)  # before another name in the right place
-    close = close or difflib.get_close_matches(path, written, n=1, cutoff=0.75)
+    # A group that no file writes to as a whole, as `merge`, is a name too.
+    names = dict.fromkeys([*written, *(known.partition(".")[0] for known in written)])
+    close = close or difflib.get_close_matches(path, names, n=1, cutoff=0.75)
     return f"unknown key '{path}': {nearest(path, close or written)}"
 
 
