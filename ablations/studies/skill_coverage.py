@@ -15,6 +15,5 @@ STUDY = Study(
     reference=ArmChoice(axes={"row": "controls/labels"}),
     limits="what each teacher adds to labels that cover the same skills. Questions ask for all skills, so that models"
     " which forget what is not shown lose; dialogues of fewer skills are more alike, which changes with the coverage."
-    " Sources are only asked about the dialogues that are there: no teacher speaks of a skill that is left out. Where"
-    " labels alone make one target, its merges are that target, and SCE gives back the pivot.",
+    " Sources are only asked about the dialogues that are there: no teacher speaks of a skill that is left out.",
 )
