@@ -51,8 +51,8 @@ def findings_section(study: Study, findings: Sequence[Finding], *, below: Sequen
             Entry(text=found.arm),
             Entry(text=found.reference),
             Entry(text=f"{found.where} {found.metric}"),
-            Entry(text=_signed(found.difference, found), number=found.difference),
-            Entry(text=_interval(found).strip(" []")),
+            Entry(text=signed(found.difference, found), number=found.difference),
+            Entry(text=bracketed(found).strip(" []")),
             Entry(text=_probability(found.p_holm), number=found.p_holm),
             Entry(text=rounded(found.smallest, _decimals(found)), number=found.smallest),
         ]
@@ -109,7 +109,7 @@ def _claim(study: Study, findings: Sequence[Finding]) -> list[str]:
 
 
 def _words(found: Finding) -> str:
-    sentence = f"{found.arm} less {found.reference}: {_signed(found.difference, found)}{_interval(found)}"
+    sentence = f"{found.arm} less {found.reference}: {signed(found.difference, found)}{bracketed(found)}"
     if found.p_holm is not None:
         sentence += f", p {found.p_holm:.3g} after Holm"
     if found.smallest is not None:
@@ -123,7 +123,7 @@ def _table(findings: Sequence[Finding]) -> list[str]:
             found.arm,
             found.reference,
             f"{found.where} {found.metric}",
-            f"{_signed(found.difference, found)}{_interval(found)}",
+            f"{signed(found.difference, found)}{bracketed(found)}",
             _probability(found.p_holm),
             rounded(found.smallest, _decimals(found)),
         ]
@@ -141,13 +141,15 @@ def _probability(p: float | None) -> str:
     return "—" if p is None else f"{p:.3g}"
 
 
-def _interval(found: Finding) -> str:
+def bracketed(found: Finding) -> str:
+    """Its interval as it follows the difference, empty without one."""
     if found.low is None or found.high is None:
         return ""
-    return f" [{_signed(found.low, found)}, {_signed(found.high, found)}]"
+    return f" [{signed(found.low, found)}, {signed(found.high, found)}]"
 
 
-def _signed(value: float, found: Finding) -> str:
+def signed(value: float, found: Finding) -> str:
+    """A difference with its sign, in as many decimals as its metric has in tables."""
     return rounded(value, _decimals(found), sign=True)
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from ablations.cell import Cell
+from ablations.studies.findings import bracketed, signed
 from ablations.studies.prediction import DirectionVerdict, Prediction, SizeVerdict
 from ablations.studies.study import Finding, Study
-from eval.benchmarks import metric_of
 from eval.report.comparisons import FAMILY_LEVEL
 from eval.report.sections import Entry, Section
-from eval.report.tables import rounded
 from eval.scores.intervals import Uncertainty
 from eval.spreadsheet import table_csv
 
@@ -76,9 +75,7 @@ def predictions_section(found: Sequence[Outcome]) -> Section:
         if result is None:
             shown, verdict = "—", "not measured"
         else:
-            shown = f"{result.arm} less {result.reference}: {_signed(result.difference, result)}"
-            if result.low is not None and result.high is not None:
-                shown += f" [{_signed(result.low, result)}, {_signed(result.high, result)}]"
+            shown = f"{result.arm} less {result.reference}: {signed(result.difference, result)}{bracketed(result)}"
             verdict = _verdict(outcome)
         rows.append([Entry(text=text) for text in (said, _expected(prediction), shown, verdict)])
     return Section(
@@ -112,11 +109,6 @@ def _expected(prediction: Prediction) -> str:
         return prediction.expects
     low, high = (f"{end:+g}".replace("-", "−") if end else "0" for end in prediction.size)
     return f"{prediction.expects}, {low} to {high}"
-
-
-def _signed(value: float, found: Finding) -> str:
-    decimals = 1 if metric_of(found.benchmark, found.metric).unit == "percent" else 3
-    return rounded(value, decimals, sign=True)
 
 
 def _record(outcome: Outcome) -> dict[str, object]:
