@@ -1,7 +1,12 @@
 """Positions and vocabularies are two choices: which of them makes the difference?"""
 
+from datetime import date
+
 from ablations.studies.arms import ArmChoice
+from ablations.studies.prediction import Prediction
 from ablations.studies.study import Claim, Study
+
+_MADE = date(2026, 11, 26)
 
 STUDY = Study(
     question="Does the sequence aligner matter, or the vocabulary map?",
@@ -16,4 +21,25 @@ STUDY = Study(
     limits="how aligner and map act together on targets of this pivot. Both act through the fused distributions"
     " alone, so at a high lm_weight little can show; the audit (python -m fusion.align) measures alignment"
     " itself.",
+    predictions=(
+        Prediction(
+            "Exact positions and strings are a little better than warping and edit distance.",
+            arm=ArmChoice(
+                model="mean of targets", axes={"align.aligner": "byte_span", "align.vocabulary_map": "string"}
+            ),
+            expects="better",
+            size=(0.0, 0.2),
+            made=_MADE,
+        ),
+        Prediction(
+            "Positions alone make the difference: with the same map, exact ones are better than warped ones.",
+            arm=ArmChoice(
+                model="mean of targets",
+                axes={"align.aligner": "byte_span", "align.vocabulary_map": "min_edit_distance"},
+            ),
+            expects="better",
+            size=(0.0, 0.2),
+            made=_MADE,
+        ),
+    ),
 )

@@ -46,7 +46,6 @@ STUDY = Study(
             arm=_of("labels", "mean of targets"),
             expects="worse",
             size=(-0.45, -0.15),
-            measure="mt_bench",
             made=_MADE,
         ),
         Prediction(
@@ -54,7 +53,6 @@ STUDY = Study(
             arm=_of("labels"),
             expects="worse",
             size=(-0.5, -0.15),
-            measure="mt_bench",
             made=_MADE,
         ),
         Prediction(
@@ -62,7 +60,6 @@ STUDY = Study(
             arm=_of("self_distillation"),
             expects="worse",
             size=(-0.35, -0.05),
-            measure="mt_bench",
             made=_MADE,
         ),
         Prediction(
@@ -70,7 +67,6 @@ STUDY = Study(
             arm=_of("shuffled"),
             expects="worse",
             size=(-0.35, -0.05),
-            measure="mt_bench",
             made=_MADE,
         ),
         Prediction(
@@ -78,7 +74,6 @@ STUDY = Study(
             arm=_of("label_smoothing"),
             expects="worse",
             size=(-0.5, -0.15),
-            measure="mt_bench",
             made=_MADE,
         ),
         Prediction(
@@ -86,7 +81,6 @@ STUDY = Study(
             arm=_of("fused_half_steps"),
             expects="worse",
             size=(-0.2, 0.0),
-            measure="mt_bench",
             made=_MADE,
         ),
     ),

@@ -44,7 +44,6 @@ STUDY = Study(
             arm=_of("labels", "1"),
             expects="worse",
             size=(-2.5, -0.5),
-            measure="mt_bench",
             made=_MADE,
         ),
         Prediction(
@@ -52,7 +51,6 @@ STUDY = Study(
             arm=_of("shuffled", "1"),
             expects="worse",
             size=(-1.5, -0.1),
-            measure="mt_bench",
             made=_MADE,
         ),
         Prediction(
@@ -60,7 +58,6 @@ STUDY = Study(
             arm=_of("self_distillation", "1"),
             expects="worse",
             size=(-0.9, -0.1),
-            measure="mt_bench",
             made=_MADE,
         ),
         Prediction(
@@ -68,7 +65,6 @@ STUDY = Study(
             arm=_of("labels", "0.2"),
             expects="equal",
             size=(-0.25, 0.25),
-            measure="mt_bench",
             made=_MADE,
         ),
         Prediction(
@@ -76,7 +72,6 @@ STUDY = Study(
             arm=_of("labels", "0"),
             expects="better",
             size=(0.0, 0.6),
-            measure="mt_bench",
             made=_MADE,
         ),
     ),

@@ -27,7 +27,6 @@ STUDY = Study(
             arm=ArmChoice(model="linear"),
             expects="better",
             size=(0.1, 0.4),
-            measure="mt_bench",
             made=_MADE,
         ),
         Prediction(
@@ -35,7 +34,6 @@ STUDY = Study(
             arm=ArmChoice(model="sce"),
             expects="better",
             size=(0.03, 0.25),
-            measure="mt_bench",
             made=_MADE,
         ),
         Prediction(
@@ -43,7 +41,6 @@ STUDY = Study(
             arm=ArmChoice(model="sft"),
             expects="worse",
             size=(-0.4, 0.0),
-            measure="mt_bench",
             made=_MADE,
         ),
     ),

@@ -25,7 +25,6 @@ STUDY = Study(
             arm=ArmChoice(model="sce"),
             expects="worse",
             size=(-0.25, 0.0),
-            measure="mt_bench",
             made=_MADE,
         ),
         Prediction(
@@ -33,7 +32,6 @@ STUDY = Study(
             arm=ArmChoice(model="ties"),
             expects="equal",
             size=(-0.1, 0.1),
-            measure="mt_bench",
             made=_MADE,
         ),
     ),

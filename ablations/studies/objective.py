@@ -1,7 +1,12 @@
 """Cross-entropy against the fused distribution, or Kullback-Leibler divergence from it?"""
 
+from datetime import date
+
 from ablations.studies.arms import ArmChoice
+from ablations.studies.prediction import Prediction
 from ablations.studies.study import Claim, Study
+
+_MADE = date(2026, 11, 26)
 
 STUDY = Study(
     question="Which fusion objective?",
@@ -17,4 +22,13 @@ STUDY = Study(
     reference=ArmChoice(axes={"train.objective": "ce"}),
     limits="whether this program trains the same under both names, up to rounding: an interval within the margin says"
     " so. Where both answer every question alike there is no interval, and nothing is said beyond these runs.",
+    predictions=(
+        Prediction(
+            "Cross-entropy and Kullback-Leibler divergence train the same targets but for rounding.",
+            arm=ArmChoice(model="mean of targets", axes={"train.objective": "kl"}),
+            expects="equal",
+            size=(-0.1, 0.1),
+            made=_MADE,
+        ),
+    ),
 )

@@ -1,9 +1,14 @@
 """Training in fp32, with bf16 arithmetic, or with bf16 weights, and merges rounded to bf16: what that does to task
 vectors and scores."""
 
+from datetime import date
+
 from ablations.studies.arms import ArmChoice
 from ablations.studies.deltas import precision_tables
+from ablations.studies.prediction import Prediction
 from ablations.studies.study import Claim, Study
+
+_MADE = date(2026, 11, 26)
 
 STUDY = Study(
     question="Does the precision of training and of merging matter?",
@@ -22,4 +27,27 @@ STUDY = Study(
     " be judged. Rows that round merges alone leave SFT and the targets as they are. What rounding at each step of pure"
     " bf16 training loses shows in the first table only.",
     also=precision_tables,
+    predictions=(
+        Prediction(
+            "Pure bf16 weights lose small updates, and the targets are as good within 0.15.",
+            arm=ArmChoice(model="mean of targets", axes={"row": "precision/bf16_pure"}),
+            expects="equal",
+            size=(-0.15, 0.15),
+            made=_MADE,
+        ),
+        Prediction(
+            "bf16 arithmetic over fp32 weights is as good within 0.05.",
+            arm=ArmChoice(model="mean of targets", axes={"row": "precision/bf16_mixed"}),
+            expects="equal",
+            size=(-0.05, 0.05),
+            made=_MADE,
+        ),
+        Prediction(
+            "Rounding the merge to bf16 moves no score by more than 0.03.",
+            arm=ArmChoice(model="linear", axes={"row": "precision/merged_bf16"}),
+            expects="equal",
+            size=(-0.03, 0.03),
+            made=_MADE,
+        ),
+    ),
 )

@@ -5,7 +5,6 @@
         arm=ArmChoice(model="linear", axes={"row": "controls/fused", "data.pocket.wrong_share": "1"}),
         expects="better",
         size=(0.2, 0.8),
-        measure="mt_bench",
         made=date(2026, 11, 20),
     )
 
@@ -39,7 +38,7 @@ class Prediction:
     expects: Literal["better", "worse", "equal", "no claim"] = field(kw_only=True)
     size: tuple[float, float] | None = field(kw_only=True, default=None)
     # As `measures.where` names it: a benchmark, or one with a task or category ("mt_bench numbers").
-    measure: str = field(kw_only=True)
+    measure: str = field(kw_only=True, default="mt_bench")
     made: date = field(kw_only=True)
 
     def __post_init__(self) -> None:

@@ -1,8 +1,13 @@
 """Two papers of 2026 contradict each other: is what strict matching discards worth recovering, or does it harm?"""
 
+from datetime import date
+
 from ablations.studies.arms import ArmChoice
 from ablations.studies.carried import carried_table
+from ablations.studies.prediction import Prediction
 from ablations.studies.study import Claim, Study
+
+_MADE = date(2026, 11, 26)
 
 STUDY = Study(
     question="How much of a source should be carried over?",
@@ -22,4 +27,34 @@ STUDY = Study(
     " and without the pivot they are one training. Where tokenizers cut alike the arms are alike: the table says by how"
     " much they differ.",
     also=lambda cells, uncertainty: carried_table(cells),
+    predictions=(
+        Prediction(
+            "With the pivot as a candidate, labels alone are worse than everything.",
+            arm=ArmChoice(model="mean of targets", axes={"row": "supervision/labels", "fuse.fuse_with_pivot": "true"}),
+            expects="worse",
+            size=(-0.45, -0.1),
+            made=_MADE,
+        ),
+        Prediction(
+            "With the pivot as a candidate, strict positions are a little worse than everything.",
+            arm=ArmChoice(model="mean of targets", axes={"row": "supervision/strict", "fuse.fuse_with_pivot": "true"}),
+            expects="worse",
+            size=(-0.2, 0.0),
+            made=_MADE,
+        ),
+        Prediction(
+            "Without it, strict positions are worse than everything: labels fill the gaps, and half are wrong.",
+            arm=ArmChoice(model="mean of targets", axes={"row": "supervision/strict", "fuse.fuse_with_pivot": "false"}),
+            expects="worse",
+            size=(-0.3, 0.0),
+            made=_MADE,
+        ),
+        Prediction(
+            "Shared starts are within a tenth of everything, since most mass lies there.",
+            arm=ArmChoice(model="mean of targets", axes={"row": "supervision/shared", "fuse.fuse_with_pivot": "true"}),
+            expects="equal",
+            size=(-0.1, 0.1),
+            made=_MADE,
+        ),
+    ),
 )
