@@ -22,6 +22,10 @@ class ArmChoice:
     model: str | None = None
     axes: Mapping[str, str] | None = None
 
+    def fits(self, model: str, axes: Mapping[str, str]) -> bool:
+        """Whether an arm of this model and setting is meant."""
+        return self.model in (None, model) and all(axes.get(axis) == value for axis, value in (self.axes or {}).items())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:

@@ -55,7 +55,9 @@ def outcomes(
         compared = findings
         if prediction.reference is not None:
             compared = replace(study, reference=prediction.reference).analyse(cells, uncertainty)
-        meant = [one for one in compared if _speaks_of(prediction, one)]
+        meant = [
+            one for one in compared if one.where == prediction.measure and prediction.arm.fits(one.model, one.axes)
+        ]
         found += [Outcome(prediction=prediction, found=one) for one in meant or (None,)]
     return found
 
@@ -87,15 +89,6 @@ def predictions_section(found: Sequence[Outcome]) -> Section:
         ),
         columns=("Prediction", "Expected", "Result", "Verdict"),
         rows=rows,
-    )
-
-
-def _speaks_of(prediction: Prediction, found: Finding) -> bool:
-    arm = prediction.arm
-    return (
-        found.where == prediction.measure
-        and arm.model in (None, found.model)
-        and all(found.axes.get(axis) == value for axis, value in (arm.axes or {}).items())
     )
 
 

@@ -134,7 +134,7 @@ class Study:
 
     def claimed(self, found: Finding) -> bool:
         """Whether a finding is about the claim's arm."""
-        return found.model == self.claim.arm.model and _within(self.claim.arm.axes or {}, found.axes)
+        return self.claim.arm.fits(found.model, found.axes)
 
     def verdict(self, found: Finding, *, level: float = FAMILY_LEVEL) -> str:
         """What a finding about the claim's arm says of the claim: supported, contradicted or not shown.
@@ -159,10 +159,6 @@ class Study:
         axes = arm.axes if self.reference.axes is None else {**arm.axes, **self.reference.axes}
         found = by_place.get((model, _key(axes)))
         return None if found is arm else found
-
-
-def _within(some: Mapping[str, str], axes: Mapping[str, str]) -> bool:
-    return all(axes.get(axis) == value for axis, value in some.items())
 
 
 def _key(axes: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
