@@ -1,4 +1,5 @@
-"""What of the sources arrived at the pivot, by setting: positions, probability, and who taught in the end."""
+"""What of the sources arrived at the pivot, by setting: positions, probability, and who taught in the end; and what the
+control that shuffles took away of it."""
 
 from __future__ import annotations
 
@@ -56,7 +57,7 @@ def carried_table(cells: Sequence[Cell]) -> list[str]:
     alignments: dict[str, dict[str, Carried]] = {}
     taught: dict[str, dict[str, float]] = {}
     for cell in cells:
-        setting = ", ".join(f"{axis}={value}" for axis, value in cell.axes.items())
+        setting = _setting(cell)
         alignments.setdefault(setting, {})
         for record in cell.stages:
             facts = facts_at(Path(record.path)) if record.stage in ("align", "fuse") else {}
@@ -85,3 +86,37 @@ def carried_table(cells: Sequence[Cell]) -> list[str]:
         "",
         *markdown_table((*heads, "n"), rows),
     ]
+
+
+def shuffled_table(cells: Sequence[Cell]) -> list[str]:
+    """A Markdown table of what the shuffled targets of each setting lost (fusion.fuse.shuffle): mean and range over
+    targets and seeds.  Nothing where no setting shuffles."""
+    settings: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for cell in cells:
+        for record in cell.stages:
+            facts = facts_at(Path(record.path)) if record.stage == "fuse" else {}
+            if facts.get("positions") and "removed" in facts:
+                settings.setdefault(_setting(cell), {})[record.key] = facts
+    rows = [
+        [
+            setting,
+            mean_and_range([100 * facts["taught"] / facts["positions"] for facts in found.values()], unit="%"),
+            mean_and_range([100 * facts["removed"] for facts in found.values()], unit="%"),
+            mean_and_range([100 * facts["removed_of_all"] for facts in found.values()], unit="%"),
+            str(len(found)),
+        ]
+        for setting, found in settings.items()
+    ]
+    if not rows:
+        return []
+    return [
+        "",
+        "What shuffling takes away, mean (least to most) over targets and seeds: the share of positions that a source"
+        " teaches, and the probability that moves there from the tokens it names to others:",
+        "",
+        *markdown_table(("setting", "taught by the source", "moved there", "moved of all", "n"), rows),
+    ]
+
+
+def _setting(cell: Cell) -> str:
+    return ", ".join(f"{axis}={value}" for axis, value in cell.axes.items())

@@ -4,6 +4,7 @@ distributions, the fused ones with the sources' alternatives shuffled, or fewer 
 from datetime import date
 
 from ablations.studies.arms import ArmChoice
+from ablations.studies.carried import shuffled_table
 from ablations.studies.prediction import Prediction
 from ablations.studies.study import Claim, Study
 
@@ -40,6 +41,7 @@ STUDY = Study(
     " targets take away what sources know about the alternatives and put noise there; a loss against them can"
     " come from either. The smoothing is not matched in entropy. `wise_ft` goes half of the way from the pivot"
     " to the mean of the targets: an arm that it helps moved too far, whoever taught.",
+    also=lambda cells, uncertainty: shuffled_table(cells),
     predictions=(
         Prediction(
             "Before any merge, labels alone are worse than fused targets.",

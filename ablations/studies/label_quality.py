@@ -3,6 +3,7 @@
 from datetime import date
 
 from ablations.studies.arms import ArmChoice
+from ablations.studies.carried import shuffled_table
 from ablations.studies.prediction import Prediction
 from ablations.studies.study import Claim, Study
 
@@ -38,6 +39,7 @@ STUDY = Study(
     " wrong labels, never across shares. A wrong label here is a slip in one word, figure or letter of each answer;"
     " errors that a model would make itself may do other harm. A gain of fused and shuffled targets alike is no"
     " knowledge of the sources. The rule that chooses who teaches reads no label; one that does may differ.",
+    also=lambda cells, uncertainty: shuffled_table(cells),
     predictions=(
         Prediction(
             "Where every label is wrong, merged labels are far worse than merged fused targets.",

@@ -3,6 +3,7 @@
 from datetime import date
 
 from ablations.studies.arms import ArmChoice
+from ablations.studies.carried import shuffled_table
 from ablations.studies.prediction import Prediction
 from ablations.studies.study import Claim, Study
 
@@ -21,6 +22,7 @@ STUDY = Study(
     limits="what each teacher adds to labels that cover the same skills. Questions ask for all skills, so that models"
     " which forget what is not shown lose; dialogues of fewer skills are more alike, which changes with the coverage."
     " Sources are only asked about the dialogues that are there: no teacher speaks of a skill that is left out.",
+    also=lambda cells, uncertainty: shuffled_table(cells),
     predictions=(
         Prediction(
             "Where labels cover half of the skills, fused targets are better than labels alone.",

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ablations.cell import Cell
-from ablations.studies.carried import carried, carried_table, taught_by_sources
+from ablations.studies.carried import carried, carried_table, shuffled_table, taught_by_sources
 from fusion.runtime.progress import StageRecord
 
 
@@ -30,8 +30,11 @@ def test_sources_teach_what_neither_the_pivot_nor_the_label_does():
     assert taught_by_sources({"positions": 9, "taught": 3}) is None
 
 
-def test_the_table_has_each_settings_mean_and_range_and_none_where_no_source_is_read(tmp_path):
-    def cell(row, seed, *stages):
+@pytest.fixture
+def cell(tmp_path):
+    """Makes a finished cell of stages that noted these facts."""
+
+    def made(row, seed, *stages):
         records = []
         for number, (stage, noted) in enumerate(stages):
             folder = tmp_path / f"{row}-{seed}-{number}"
@@ -45,6 +48,10 @@ def test_the_table_has_each_settings_mean_and_range_and_none_where_no_source_is_
             stages=tuple(records),
         )  # fmt: skip
 
+    return made
+
+
+def test_the_table_has_each_settings_mean_and_range_and_none_where_no_source_is_read(cell):
     def taught(a):
         return ("fuse", {"taught_by": {"label": 0.1, "pivot": 0.9 - a, "a": a}})
 
@@ -60,3 +67,16 @@ def test_the_table_has_each_settings_mean_and_range_and_none_where_no_source_is_
     assert lines[-1] == (
         "| row=strict | 70% (60 to 80) | 25% (20 to 30) | 75% (50 to 100) | 55% (30 to 80) | 30% (20 to 40) | 2 |"
     )
+
+
+def test_what_shuffling_took_away_is_told_for_each_setting_that_shuffles(cell):
+    def shuffled(taught, removed):
+        noted = {"positions": 10, "taught": taught, "removed": removed, "removed_of_all": removed * taught / 10}
+        return ("fuse", noted)
+
+    fused = cell("fused", 0, ("fuse", {"positions": 10, "taught_by": {"label": 0.1, "pivot": 0.4, "a": 0.5}}))
+    lines = shuffled_table([fused, cell("shuffled", 0, shuffled(4, 0.2)), cell("shuffled", 1, shuffled(6, 0.3))])
+    # Of all: .2 * .4 and .3 * .6.
+    assert lines[-1] == "| row=shuffled | 50% (40 to 60) | 25% (20 to 30) | 13% (8 to 18) | 2 |"
+    assert not any("row=fused" in line for line in lines)
+    assert shuffled_table([fused]) == []
