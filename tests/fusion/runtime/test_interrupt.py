@@ -88,12 +88,20 @@ def test_where_interrupts_are_ignored_they_stay_ignored():
     assert ended.stdout == "alive\n"
 
 
-def test_interrupts_are_as_before_when_the_block_is_over():
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_interrupts_are_as_before_when_the_block_is_over(handler):
+    """Also where they are ignored, in whichever way pytest itself was started."""
     from fusion.runtime.interrupt import ending_at_once
 
-    with ending_at_once():
-        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    outside = signal.signal(signal.SIGINT, handler)
+    try:
+        with ending_at_once():
+            blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+            assert blocked == (handler is not signal.SIG_IGN)
+        assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, outside)
 
 
 def test_what_fails_because_of_the_interrupt_is_not_shown(tmp_path, at_terminal):

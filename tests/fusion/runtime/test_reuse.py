@@ -274,7 +274,7 @@ for serve in (VLLM(), Transformers()):
         # A flag of the server's process.
         ("eval/serve/vllm_server.py", '"--generation-config": "vllm"', '"--generation-config": "auto"', {"vllm"}),
         # The pins of threads and instruction sets decide last bits everywhere.
-        ("fusion/runtime/processes.py", '"MKL_CBWR": "COMPATIBLE"', '"MKL_CBWR": "AUTO"', {"vllm", "transformers"}),
+        ("fusion/runtime/processes.py", '"MKL_CBWR": "AVX2"', '"MKL_CBWR": "AUTO"', {"vllm", "transformers"}),
         # A word of explanation decides nothing.
         ("eval/serve/generation.py", "One token per step", "A token a step", set()),
     ],
