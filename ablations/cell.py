@@ -145,6 +145,11 @@ def shortfall_notes(artifacts: Iterable[tuple[StageRecord, Path]]) -> list[str]:
     return [*dict.fromkeys(f"{text}." for texts in said for text in texts)]
 
 
+def setting(axes: Mapping[str, str]) -> str:
+    """A setting of the swept axes as tables print it; empty where nothing was swept."""
+    return ", ".join(f"{axis}={value}" for axis, value in axes.items())
+
+
 def facts_at(artifact: Path) -> Mapping[str, Any]:
     """What the stage noted that left this folder; nothing where it is not there any more, or damaged."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ablations.cell import Cell, read_scored
+from ablations.cell import Cell, read_scored, setting
 from ablations.studies.pooling import pool
 from eval.report.comparisons import mean_model
 from eval.scored import ScoredModel
@@ -38,7 +38,7 @@ class Arm:
     @property
     def label(self) -> str:
         """As tables print it: the model, and the setting where axes were swept."""
-        return ", ".join([self.model, *(f"{axis}={value}" for axis, value in self.axes.items())])
+        return ", ".join(filter(None, [self.model, setting(self.axes)]))
 
 
 def arms_of(cells: Sequence[Cell], uncertainty: Uncertainty) -> list[Arm]:

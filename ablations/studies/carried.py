@@ -3,12 +3,12 @@ control that shuffles took away of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablations.cell import Cell, facts_at
+from ablations.cell import Cell, facts_at, setting
 from ablations.studies.deltas import mean_and_range
 from eval.markdown import markdown_table
 
@@ -57,25 +57,23 @@ def carried_table(cells: Sequence[Cell]) -> list[str]:
     alignments: dict[str, dict[str, Carried]] = {}
     taught: dict[str, dict[str, float]] = {}
     for cell in cells:
-        setting = _setting(cell)
-        alignments.setdefault(setting, {})
-        for record in cell.stages:
-            facts = facts_at(Path(record.path)) if record.stage in ("align", "fuse") else {}
-            if record.stage == "align" and (found := carried(facts)) is not None:
-                alignments[setting][record.key] = found
-            if record.stage == "fuse" and (share := taught_by_sources(facts)) is not None:
-                taught.setdefault(setting, {})[record.key] = share
+        arrived = alignments.setdefault(setting(cell.axes), {})
+        arrived |= {key: one for key, facts in _noted(cell, "align") if (one := carried(facts)) is not None}
+        teaching = taught.setdefault(setting(cell.axes), {})
+        teaching |= {
+            key: share for key, facts in _noted(cell, "fuse") if (share := taught_by_sources(facts)) is not None
+        }
     rows = [
         [
-            setting,
+            where,
             mean_and_range([100 * one.positions for one in found.values()], unit="%"),
             mean_and_range([100 * one.labels for one in found.values()], unit="%"),
             mean_and_range([100 * one.mass for one in found.values()], unit="%"),
             mean_and_range([100 * one.of_all for one in found.values()], unit="%"),
-            mean_and_range([100 * share for share in taught.get(setting, {}).values()], unit="%"),
+            mean_and_range([100 * share for share in taught[where].values()], unit="%"),
             str(len(found)),
         ]
-        for setting, found in alignments.items()
+        for where, found in alignments.items()
     ]
     heads = ("setting", "positions carried", "label alone", "mass kept there", "mass kept of all", "taught by sources")
     return [
@@ -93,19 +91,18 @@ def shuffled_table(cells: Sequence[Cell]) -> list[str]:
     targets and seeds.  Nothing where no setting shuffles."""
     settings: dict[str, dict[str, Mapping[str, Any]]] = {}
     for cell in cells:
-        for record in cell.stages:
-            facts = facts_at(Path(record.path)) if record.stage == "fuse" else {}
+        for key, facts in _noted(cell, "fuse"):
             if facts.get("positions") and "removed" in facts:
-                settings.setdefault(_setting(cell), {})[record.key] = facts
+                settings.setdefault(setting(cell.axes), {})[key] = facts
     rows = [
         [
-            setting,
+            where,
             mean_and_range([100 * facts["taught"] / facts["positions"] for facts in found.values()], unit="%"),
             mean_and_range([100 * facts["removed"] for facts in found.values()], unit="%"),
             mean_and_range([100 * facts["removed_of_all"] for facts in found.values()], unit="%"),
             str(len(found)),
         ]
-        for setting, found in settings.items()
+        for where, found in settings.items()
     ]
     if not rows:
         return []
@@ -118,5 +115,8 @@ def shuffled_table(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _setting(cell: Cell) -> str:
-    return ", ".join(f"{axis}={value}" for axis, value in cell.axes.items())
+def _noted(cell: Cell, stage: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Keys and facts of the cell's artifacts of this stage."""
+    for record in cell.stages:
+        if record.stage == stage:
+            yield record.key, facts_at(Path(record.path))

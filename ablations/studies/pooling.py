@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from ablations.cell import Cell, read_scored
+from ablations.cell import Cell, read_scored, setting
 from eval.benchmarks import metric_of
 from eval.scored import ItemColumns, JudgedBy, ScoredModel, draws_of, pooled_question
 from eval.scores.crossed import FEWEST_RUNS, crossed_mean
@@ -63,7 +63,7 @@ def pooled(cells: Sequence[Cell], uncertainty: Uncertainty) -> list[PooledRow]:
             parts.setdefault((entry.model, own, entry.benchmark), []).append((cell, entry))
     rows = []
     for (model, own, _), runs in parts.items():
-        suffix = ", ".join(f"{axis}={value}" for axis, value in own)
+        suffix = setting(dict(own))
         by_seed = {cell.seed: (cell, entry) for cell, entry in reversed(runs)}
         rows.append(
             PooledRow(

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ablations.cell import Cell
+from ablations.cell import Cell, setting
 from ablations.studies.arms import MEAN_OF_TARGETS, Arm, arms_of
 from ablations.studies.measures import measures_of
 from eval.markdown import markdown_table
@@ -36,7 +36,7 @@ def ranking_table(cells: Sequence[Cell], uncertainty: Uncertainty) -> list[str]:
     settings: dict[str, list[Arm]] = {}
     for arm in arms_of(cells, uncertainty):
         if arm.model != MEAN_OF_TARGETS:
-            settings.setdefault(", ".join(f"{axis}={value}" for axis, value in arm.axes.items()), []).append(arm)
+            settings.setdefault(setting(arm.axes), []).append(arm)
     rows = []
     for (one, left), (other, right) in itertools.combinations(settings.items(), 2):
         for measure in measures_of(scored for arm in left for scored in arm.scored.values()):
