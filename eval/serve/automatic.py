@@ -22,7 +22,7 @@ class Automatic(Serve):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int | None = None
     max_num_seqs: int | None = None
-    kv_cache_gb: int = 1
+    kv_cache_gb: float = 1.0
     batch_size: int = 16
     servers: int | None = None
 

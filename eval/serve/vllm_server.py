@@ -63,7 +63,7 @@ class VLLM(Serve):
     devices: tuple[int | str, ...] | None = None  # the GPUs to use; None: all that are visible
     servers: int | None = None  # asked side by side where there are more GPUs; None: as many as the GPUs hold
     gpu_memory_utilization: float = 0.9  # on GPU only
-    kv_cache_gb: int = 1  # on CPU only
+    kv_cache_gb: float = 1.0  # GiB, on CPU only; all of it is written to when the server starts
     enforce_eager: bool = True
     logprobs_mode: Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"] = "raw_logprobs"
     threads: int | None = None  # on CPU; None: one up to four cores, vLLM's own binding of threads beyond
@@ -74,7 +74,7 @@ class VLLM(Serve):
     probe: Literal["forward", "none"] = "forward"
 
     def __post_init__(self) -> None:
-        for name in ("tensor_parallel", "pipeline_parallel", "data_parallel", "kv_cache_gb"):
+        for name in ("tensor_parallel", "pipeline_parallel", "data_parallel"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected 1 or more")
         for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "threads", "servers"):
@@ -84,8 +84,9 @@ class VLLM(Serve):
             raise ValueError(f"gpu_memory_utilization is {self.gpu_memory_utilization}: expected a share in (0, 1]")
         if self.port is not None and not 1024 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}: expected 1024 to 65535, or null for a free one")
-        if self.start_timeout <= 0:
-            raise ValueError(f"start_timeout is {self.start_timeout}: expected seconds above 0")
+        for name, unit in (("start_timeout", "seconds"), ("kv_cache_gb", "GiB")):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected {unit} above 0")
         if self.devices is not None and len(self.devices) < self.gpus:
             raise ValueError(
                 f"devices are {', '.join(map(str, self.devices)) or 'none'}: expected at least {self.gpus}, that is"
@@ -353,15 +354,15 @@ def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
         "--pipeline-parallel-size": settings.pipeline_parallel,
         "--data-parallel-size": settings.data_parallel,
         "--gpu-memory-utilization": None if on_cpu() else settings.gpu_memory_utilization,
+        "--kv-cache-memory-bytes": int(settings.kv_cache_gb * 2**30) if on_cpu() else None,
         "--logprobs-mode": settings.logprobs_mode,
         "--chat-template": AS_RENDERED,
         "--chat-template-content-format": "string",
         "--tokenizer-mode": "hf",  # the one that the conversation was rendered for and trained with
         "--uvicorn-log-level": "warning",  # no route or request is worth a line each
     }
-    given = [text for flag, value in pairs.items() if value is not None for text in (flag, str(value))]
     return [
-        *given,
+        *(text for flag, value in pairs.items() if value is not None for text in (flag, str(value))),
         "--disable-uvicorn-access-log",
         "--disable-log-stats",
         *(["--enforce-eager"] if settings.enforce_eager else []),
@@ -373,9 +374,8 @@ def flags(settings: VLLM, checkpoint: Path, port: int) -> list[str]:
 
 def variables(settings: VLLM) -> dict[str, str]:
     """The server's environment, without its key: nothing is sent out or fetched, and our package can be imported."""
-    root = str(Path(__file__).resolve().parents[2])
     found = {
-        "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])),
         "VLLM_SERVER_DEV_MODE": "1",  # /collective_rpc and /reset_prefix_cache, behind our guard
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_DISABLE_LOG_LOGO": "1",
@@ -383,7 +383,8 @@ def variables(settings: VLLM) -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
     }
     if on_cpu():
-        found["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gb)
+        if settings.enforce_eager:
+            found["TORCH_COMPILE_DISABLE"] = "1"  # vLLM compiles how it ranks log-probabilities all the same: 3 s
         if settings.dtype != "float32":
             # With AMX, vLLM multiplies 16-bit weights by a kernel that ends the engine where oneDNN is held to an older
             # instruction set, as our commands hold it (fusion.runtime.processes).
@@ -394,7 +395,6 @@ def variables(settings: VLLM) -> dict[str, str]:
             if settings.gpus == 1:
                 # The engine runs its one worker itself: a process less to start, and none that spins waiting for it.
                 found["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-            found["VLLM_WORKER_MULTIPROCESSING_METHOD"] = "fork"  # vLLM is imported once: a start of 27 instead of 36 s
     elif settings.devices is not None:
         found["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, settings.devices))
     return found

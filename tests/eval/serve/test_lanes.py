@@ -123,7 +123,8 @@ def test_a_server_is_started_with_its_sizes_and_sees_its_own_gpus_only(monkeypat
     assert "CUDA_VISIBLE_DEVICES" not in variables(settings)
     (_, second) = plan([["a", "b"]], VLLM(tensor_parallel=2), lanes=1, gpus=("4", "5", "6", "7")).settings
     assert variables(second)["CUDA_VISIBLE_DEVICES"] == "6,7"
-    assert not {"VLLM_CPU_KVCACHE_SPACE", "OMP_NUM_THREADS"} & set(variables(second))
+    assert not {"TORCH_COMPILE_DISABLE", "OMP_NUM_THREADS"} & set(variables(second))
+    assert "--kv-cache-memory-bytes" not in flags(second, Path("/x"), 5000)
 
 
 def test_every_copy_of_a_data_parallel_model_must_prove_itself(tmp_path):

@@ -41,7 +41,8 @@ def test_how_long_to_wait_in_whatever_unit(headers, seconds):
         SOON.strftime("%a %b %d %H:%M:%S %Y"),  # of C, without a zone: UTC
         SOON.strftime("%A, %d-%b-%y %H:%M:%S GMT"),
         SOON.astimezone(datetime.timezone(datetime.timedelta(hours=5))).strftime("%a, %d %b %Y %H:%M:%S %z"),
-    ],    ids=["HTTP", "C", "RFC 850", "another zone"],  # the dates themselves differ between two workers that collect
+    ],
+    ids=["HTTP", "C", "RFC 850", "another zone"],  # the dates themselves differ between two workers that collect
 )
 def test_how_long_to_wait_as_a_date(date, monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Tokyo")

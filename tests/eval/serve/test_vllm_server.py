@@ -28,7 +28,7 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[3]
 QUESTIONS = ("What is the sum of seven and nine?", "Because?", "7 + 9 =", "sixteen", "the answer is")
-SETTINGS = VLLM(dtype="float32", max_model_len=128)
+SETTINGS = VLLM(dtype="float32", max_model_len=128, kv_cache_gb=2)
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +260,15 @@ def test_no_flag_or_variable_fetches_or_tells_anything():
     assert variables(SETTINGS)["HF_HUB_OFFLINE"] == "1"
     assert variables(SETTINGS)["VLLM_NO_USAGE_STATS"] == "1"
     assert "VLLM_API_KEY" not in variables(SETTINGS)
+
+
+def test_attention_takes_the_memory_that_it_was_given(running):
+    server, _, _ = running
+    assert f"Explicitly set ({SETTINGS.kv_cache_gb:g}.0/" in server.log.read_text()
+    line = flags(VLLM(kv_cache_gb=0.125), Path("/x"), 5000)
+    assert int(line[line.index("--kv-cache-memory-bytes") + 1]) == 2**27
+    with pytest.raises(ValueError, match=r"kv_cache_gb is 0.*GiB above 0"):
+        VLLM(kv_cache_gb=0)
 
 
 def test_the_server_reads_the_very_tokens_of_the_text_that_we_rendered(running, first):
