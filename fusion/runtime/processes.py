@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from fusion.runtime.interrupt import wait_if_ending
 
@@ -78,7 +79,16 @@ def child(
         wait_if_ending()
 
 
-def ended(process: subprocess.Popen[bytes], *, patience: float = 10.0) -> None:
+class Ending(Protocol):
+    """A process that leads a group, as subprocess.Popen and fusion.runtime.nursery have it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
+def ended(process: Ending, *, patience: float = 10.0) -> None:
     """End the process group of `process`: politely, then by force after `patience` seconds."""
     _signal_group(process, signal.SIGTERM)
     try:
@@ -107,12 +117,12 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _signal_group(process: subprocess.Popen[bytes], what: signal.Signals) -> None:
+def _signal_group(process: Ending, what: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, what)
 
 
-def _group_alive(process: subprocess.Popen[bytes]) -> bool:
+def _group_alive(process: Ending) -> bool:
     try:
         os.killpg(process.pid, 0)
     except (ProcessLookupError, PermissionError):

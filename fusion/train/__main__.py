@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fusion.runtime.configure import Refusal, restored
@@ -14,18 +16,24 @@ from fusion.train.launch import FACTS, REFUSAL
 from fusion.train.objectives import OBJECTIVES
 
 
-def main() -> int:
-    """Do the job; facts or the refusal go into files beside it.  Exit status 2 means refused."""
-    if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
-        print(__doc__)
-        return 0 if sys.argv[1:] in (["-h"], ["--help"]) else 2
-    text = json.loads(Path(sys.argv[1]).read_text())
-    out = Path(text["out"])
+def prepare() -> None:
+    """Import all that a run needs."""
     # cuBLAS gives equal results run after run only with a fixed workspace, chosen before it starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # transformers loads these wherever they are installed, and training uses none: a fifth of every start.
     for unused in ("sklearn", "scipy", "datasets"):
         sys.modules.setdefault(unused, None)  # type: ignore[arg-type]
+    importlib.import_module("fusion.train.run")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do the job; facts or the refusal go into files beside it.  Exit status 2 means refused."""
+    if len(arguments) != 1 or arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0 if list(arguments) in (["-h"], ["--help"]) else 2
+    text = json.loads(Path(arguments[0]).read_text())
+    out = Path(text["out"])
+    prepare()
     from fusion.train.run import TrainingJob, run
 
     job = TrainingJob(
@@ -49,4 +57,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

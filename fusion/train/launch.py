@@ -8,11 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.disk import disk_fault
-from fusion.runtime.processes import child, last_lines, signal_name, thread_settings
+from fusion.runtime.nursery import NotForked, forked
+from fusion.runtime.processes import Ending, child, last_lines, signal_name, thread_settings
 from fusion.runtime.reading import read_object
 from fusion.runtime.stage import Advance, unseen
 from fusion.train.config import TrainConfig
@@ -67,19 +69,30 @@ def train(
         (out / name).unlink(missing_ok=True)
     log = out / _LOG
     log.unlink(missing_ok=True)
-    with child(command(config, job), log=log, environment=thread_settings(config.threads)) as process:
-        while True:
-            try:
-                status = process.wait(timeout=0.5)
-                break
-            except subprocess.TimeoutExpired:
-                _report(out, progress)
+    try:
+        with _child(config, job, log) as process:
+            while True:
+                try:
+                    status = process.wait(timeout=0.5)
+                    break
+                except subprocess.TimeoutExpired:
+                    _report(out, progress)
+    except NotForked as fault:
+        status = fault.status
     _report(out, progress)
     if (out / REFUSAL).exists():
         raise Refusal((out / REFUSAL).read_text())
     if status != 0 or not (out / FACTS).exists():
         raise Refusal(_how_it_ended(status, log))
     return read_object(out / FACTS, expected="the facts of a training run")
+
+
+def _child(config: TrainConfig, job: Path, log: Path) -> AbstractContextManager[Ending]:
+    """The run's process: forked, where that saves its imports and no GPU's driver can be in the way, else started."""
+    environment = thread_settings(config.threads)
+    if config.device == "cpu" and config.processes == 1:
+        return forked("fusion.train.__main__", [str(job)], log=log, environment=environment)
+    return child(command(config, job), log=log, environment=environment)
 
 
 def command(config: TrainConfig, job: Path) -> list[str]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,7 @@ from fusion.experiment import fusion_config
 from fusion.runtime.command import compose
 from fusion.runtime.configure import Refusal, plain, restored, typed
 from fusion.runtime.fingerprint import module_digests
+from fusion.runtime.processes import thread_settings
 from fusion.train.config import TrainConfig
 from fusion.train.launch import MODULES, command, train
 from fusion.train.objectives import OBJECTIVES
@@ -118,6 +120,19 @@ def test_two_processes_take_the_steps_that_one_takes(checkpoint, dialogues, tmp_
 
 
 @pytest.mark.slow
+def test_a_forked_run_gives_the_bytes_of_one_that_is_started(checkpoint, dialogues, tmp_path):
+    out = {way: tmp_path / way for way in ("forked", "started")}
+    train(initial=checkpoint, conversations=dialogues, fused=None, config=CONFIG, out=out["forked"])
+    job = json.loads((out["forked"] / ".job.json").read_text())
+    out["started"].mkdir()
+    (tmp_path / "job.json").write_text(json.dumps({**job, "out": str(out["started"])}))
+    environment = {**os.environ, **thread_settings(CONFIG.threads)}
+    subprocess.run(command(CONFIG, tmp_path / "job.json"), env=environment, check=True)
+    for name in ("model.safetensors", "training_log.jsonl"):
+        assert (out["forked"] / name).read_bytes() == (out["started"] / name).read_bytes()
+
+
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_bytes_of_an_undisturbed_one(checkpoint, dialogues, tmp_path):
     config = dataclasses.replace(CONFIG, max_steps=300, save_every=25)
     arguments = {"initial": checkpoint, "conversations": dialogues, "fused": None, "config": config}
@@ -151,15 +166,15 @@ def test_a_killed_run_continues_to_the_bytes_of_an_undisturbed_one(checkpoint, d
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def killing(number: int, of: str) -> threading.Thread:
-    """Sends the signal to the first child of this process, or child of a child, whose command line says `of`."""
+def killing(number: int, is_it: Callable[[psutil.Process], bool]) -> threading.Thread:
+    """Sends the signal to the first process below this one of which `is_it` is true."""
 
     def wait_and_kill() -> None:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    if process.cmdline()[1:3] == ["-m", of] or process.cmdline()[1:4] == ["-u", "-m", of]:
+                    if is_it(process):
                         process.send_signal(number)
                         return
             time.sleep(0.02)
@@ -167,6 +182,15 @@ def killing(number: int, of: str) -> threading.Thread:
     thread = threading.Thread(target=wait_and_kill)
     thread.start()
     return thread
+
+
+def forked_run(process: psutil.Process) -> bool:
+    above = process.parents()
+    return all("fusion.runtime.nursery" in one.cmdline() for one in (process, *above[:2]))
+
+
+def run_of_several(process: psutil.Process) -> bool:
+    return process.cmdline()[1:3] == ["-m", "fusion.train"] or process.cmdline()[1:4] == ["-u", "-m", "fusion.train"]
 
 
 @pytest.mark.parametrize(
@@ -181,9 +205,10 @@ def killing(number: int, of: str) -> threading.Thread:
     ],
 )
 def test_a_training_process_that_is_killed_is_told_with_the_way_out(checkpoint, dialogues, tmp_path, number, says):
-    killer = killing(number, "fusion.train")
+    config = dataclasses.replace(CONFIG, max_steps=100_000)
+    killer = killing(number, forked_run)
     with pytest.raises(Refusal, match=says):
-        train(initial=checkpoint, conversations=dialogues, fused=None, config=CONFIG, out=tmp_path / "out")
+        train(initial=checkpoint, conversations=dialogues, fused=None, config=config, out=tmp_path / "out")
     killer.join()
     assert not (tmp_path / "out/model.safetensors").exists()
 
@@ -191,7 +216,7 @@ def test_a_training_process_that_is_killed_is_told_with_the_way_out(checkpoint, 
 @pytest.mark.slow
 def test_one_of_several_training_processes_that_is_killed_is_told_with_the_way_out(checkpoint, dialogues, tmp_path):
     config = dataclasses.replace(CONFIG, processes=2, max_steps=100_000)
-    killer = killing(signal.SIGKILL, "fusion.train")
+    killer = killing(signal.SIGKILL, run_of_several)
     with pytest.raises(Refusal, match=r"killed \(signal 9\).*memory ran out: .*train\.max_length"):
         train(initial=checkpoint, conversations=dialogues, fused=None, config=config, out=tmp_path / "out")
     killer.join()
