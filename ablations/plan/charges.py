@@ -12,7 +12,7 @@ from eval.config import EvalConfig
 from eval.judges import Member
 from eval.judging.cost import Estimate
 from eval.judging.estimate import estimates
-from eval.judging.judgement import Judgement
+from eval.judging.judgement import Judgement, by_judge
 from fusion.runtime.configure import Refusal, plain
 
 
@@ -75,18 +75,25 @@ class Demand:
         return [one for name, one in named.items() if name in new]
 
     def expect(self, judgements: Sequence[Judgement]) -> None:
-        """Charge for what one cell has judged, unless an earlier one charged for it."""
+        """Charge judge models for what one cell has judged, unless an earlier one charged for it."""
         new = []
-        for judgement in judgements:
-            keys = {judgement.key(repeat) for repeat in range(judgement.judge.repeats)}
-            if keys - self._counted:
-                new.append(judgement)
-                self._counted |= keys
-        for judgement in new:
-            if not judgement.finished:
-                self.judges.setdefault(digest(plain(judgement.judge)), (judgement.judge, judgement.config))
+        for judge, own in by_judge(judgements):
+            if judge.is_model:  # of the others no verdict costs anything, and a key of each takes a cell's plan seconds
+                own = [one for one in own if self._first_time(one)]
+                new += own
+            known = digest(plain(judge))
+            if known not in self.judges:
+                unfinished = next((one for one in own if not one.finished), None)
+                if unfinished is not None:
+                    self.judges[known] = (judge, unfinished.config)
         for judge, by_entry in estimates(new):
             for entry, found in by_entry.items():
                 price = judge.price
                 money = None if price is None else price.of(found.prompt_tokens, found.completion_tokens)
                 self.charges.append(Charge(judge=judge.label, benchmark=entry, estimate=found, money=money))
+
+    def _first_time(self, judgement: Judgement) -> bool:
+        keys = {judgement.key(repeat) for repeat in range(judgement.judge.repeats)}
+        new = not keys <= self._counted
+        self._counted |= keys
+        return new
