@@ -11,6 +11,7 @@ from ablations.made_by import disagreements
 from ablations.sweep.files import read_failure
 from eval.report.made import address
 from eval.report.sections import Entry, Section
+from fusion.runtime.artifacts import read_manifest
 from fusion.runtime.configure import Refusal
 
 _PAGES = {
@@ -105,6 +106,16 @@ def artifact(path: str, cell: Cell) -> Path | None:
     is no longer there."""
     places = [Path(path), *(parent / path for parent in cell.path.resolve().parents)]
     return next((place for place in places if place.is_dir()), None)
+
+
+def processors(cells: Sequence[Cell]) -> list[str]:
+    """One sentence on whose arithmetic is behind the cells; none where no manifest is there to say it."""
+    of_cell = {record.path: cell for cell in cells for record in cell.stages}
+    files = filter(None, (manifest(path, cell) for path, cell in of_cell.items()))
+    made = [read_manifest(file.parent) for file in files if file.name == "manifest.json"]
+    found = {each.get("versions", {}).get("processor") for each in made}
+    named = " and ".join(sorted(filter(None, found)))
+    return [f"Computed on {named}: on another processor the same seeds give other models."] if named else []
 
 
 def manifest(path: str, cell: Cell) -> Path | None:

@@ -13,7 +13,7 @@ from ablations.cell import Cell, shortfall_notes
 from ablations.looks import looks_notes
 from ablations.precisions import Precision, precisions_section, read_precisions
 from ablations.report.contrasts import contrast_sections, contrast_table, contrasts
-from ablations.report.origins import artifact, artifacts_section, cells_section
+from ablations.report.origins import artifact, artifacts_section, cells_section, processors
 from ablations.report.plots import coefficient_map, heat_maps, seed_spread
 from ablations.report.published import Published, compare_section, comparison, shapes
 from ablations.studies import STUDIES
@@ -110,6 +110,7 @@ def _studies(
         findings = study.analyse(own, uncertainty)
         also = [*study.also(own, uncertainty)] if study.also else []
         below = reading(findings, runs_of(own), uncertainty)
+        below += [line for sentence in processors(own) for line in ("", sentence)]
         sections.append(findings_section(study, findings, below=[line for line in below if line]))
         if study.predictions:
             found = outcomes(study, findings, own, uncertainty)
