@@ -10,6 +10,7 @@
     exchange.py         what passes between a benchmark and a judge
     scored.py           one model's result on one benchmark
     agreement/          how far raters agree
+    likelihood/         how likely a model finds a text
     benchmarks/         what is asked, and how a verdict is read
     judges/             who gives the verdict
     ensembles/          baselines that need no training

@@ -26,11 +26,11 @@ from eval.benchmarks.protocol import Sampling
 from eval.config import EvalConfig
 from eval.ensembles import PREFIX
 from eval.ensembles.packllm import PackLLM
-from eval.ensembles.perplexity import Surprise
 from eval.ensembles.selection import Option, Selection
 from eval.ensembles.writing import Writing
 from eval.judging.judgement import JudgingJob
 from eval.judging.judging import Judged
+from eval.likelihood.surprise import Surprise
 from eval.records import Answer, Question, Unscored, Verdict, Verdicts
 from eval.scored import ScoredModel
 from eval.serve.standing import starter

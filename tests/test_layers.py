@@ -64,6 +64,7 @@ ROOMS = {
             "scored",
             "agreement",
         ),
+        ("likelihood",),
         ("benchmarks",),
         (
             "judges",

@@ -11,9 +11,9 @@ from eval.answer.candidate import Candidate, digest
 from eval.answer.stages import Stages, answers_of
 from eval.answer.work import mixing, reading
 from eval.benchmarks import LoadedBenchmark
-from eval.ensembles.chat_text import conversation
 from eval.ensembles.packllm import PackLLM
-from eval.ensembles.perplexity import Surprise, measure_here, measure_served, read_surprises, write_surprises
+from eval.likelihood.chat_text import conversation
+from eval.likelihood.surprise import Surprise, measure_here, measure_served, read_surprises, write_surprises
 from eval.records import Answer, Journal, read_records, write_records
 from fusion.runtime.stage import Advance, Stage
 from fusion.runtime.versions import MODELS
@@ -41,7 +41,7 @@ def surprises(
         what=f"{candidate.model} · {entry}",
         config={"said": digest(spoken), "serve": serve.identity()},
         inputs={"weights": candidate.weights},
-        modules=("eval.ensembles.perplexity", *serve.modules),
+        modules=("eval.likelihood.surprise", *serve.modules),
         build=build,
         libraries=serve.libraries,
         device=serve.runs_on,
@@ -65,8 +65,8 @@ def mixed_answers(
     ]
 
     def build(out: Path, advance: Advance) -> Mapping[str, Any]:
-        from eval.ensembles.local_model import LocalModel
         from eval.ensembles.mixture import Mixture, Unanswerable
+        from eval.likelihood.local_model import LocalModel
 
         done = {answer.question_id: answer for answer in read_records(out / ".answers.jsonl", Answer)}
         models = [LocalModel.load(member.path, dtype=rule.dtype, device=rule.device) for member in members]

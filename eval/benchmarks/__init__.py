@@ -14,6 +14,7 @@ To add a benchmark: one file, one line here, one YAML in conf/benchmark.  In rea
     stand_ins.py              questions for a plan made without the benchmark's files
     lm_eval_scores.py         what lm-eval logs, as item scores
     lm_eval_harness.py        lm-eval tasks, which need no judge
+    text_bpb.py               bits per byte of given answers, which needs none either
 """
 
 import functools
@@ -25,6 +26,7 @@ from eval.benchmarks.lm_eval_scores import metric_of_task
 from eval.benchmarks.mt_bench import MTBench
 from eval.benchmarks.mt_bench_pairwise import MTBenchPairwise
 from eval.benchmarks.protocol import JudgedBenchmark, LoadedBenchmark, MeasuredBenchmark
+from eval.benchmarks.text_bpb import TextBPB
 from eval.scores.metric import Metric
 
 BENCHMARKS: dict[str, type[JudgedBenchmark] | type[MeasuredBenchmark]] = {
@@ -32,6 +34,7 @@ BENCHMARKS: dict[str, type[JudgedBenchmark] | type[MeasuredBenchmark]] = {
     "mt_bench_pairwise": MTBenchPairwise,
     "alpaca_eval": AlpacaEval,
     "lm_eval": LMEvalHarness,
+    "text_bpb": TextBPB,
 }
 
 
@@ -61,6 +64,7 @@ __all__ = [
     "MTBench",
     "MTBenchPairwise",
     "MeasuredBenchmark",
+    "TextBPB",
     "judged",
     "metric_of",
 ]

@@ -9,8 +9,7 @@ that writes, `eval.ensembles.writing`), a line here, a YAML in conf/ensembles.
     selection.py                                           what a rule that selects is shown
     random_source.py, longest.py, best_source.py           what any selection must beat
     top1_judge.py, top1_ppl.py, top1_pairrm.py             the rows of FuseChat's Table 1
-    perplexity.py, chat_text.py                            how surprised a model is by a conversation
-    packllm.py, mixture.py, local_model.py                 several models generating one answer
+    packllm.py, mixture.py                                 several models generating one answer
     vocabulary_map.py                                      from one vocabulary into another
     writing.py                                             what a rule that writes is given
     fusion_of_n.py                                         one model that has read all answers

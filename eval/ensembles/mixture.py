@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.benchmarks.protocol import next_messages
-from eval.ensembles.chat_text import ChatText, ChatTokens, chat_text, chat_tokens
-from eval.ensembles.local_model import LocalModel
 from eval.ensembles.packllm import Evidence, PackLLM
-from eval.ensembles.perplexity import surprise
 from eval.ensembles.vocabulary_map import map_into, token_texts
+from eval.likelihood.chat_text import ChatText, ChatTokens, chat_text, chat_tokens
+from eval.likelihood.local_model import LocalModel
+from eval.likelihood.surprise import surprise
 from eval.records import Question
 from fusion.runtime.configure import Refusal
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, TypeVar
 
-from eval.ensembles.perplexity import Surprise
+from eval.likelihood.surprise import Surprise
 from eval.records import Answer
 
 

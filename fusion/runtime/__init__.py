@@ -7,6 +7,7 @@
     visible.py          text of others, as text that a terminal only shows
     places.py           where settings are found: the caller's folders before the project's own
     processes.py        child processes that cannot outlive their parent; threads and processor features held fixed
+    nursery.py          child processes forked from one that has their imports
     templates/          chat templates: their settings, and the process that they run in
     given_model.py      a model that somebody gives, by name, path or hub name, and the directory it becomes
     hints.py            what a mistyped setting may have been meant as

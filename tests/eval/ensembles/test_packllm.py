@@ -82,7 +82,7 @@ QUESTIONS = [
 
 @pytest.fixture(scope="module")
 def local(make_checkpoint):
-    from eval.ensembles.local_model import LocalModel
+    from eval.likelihood.local_model import LocalModel
 
     paths = {"bytes": make_checkpoint(1), "other": make_checkpoint(2, wider=3), "pieces": make_checkpoint(3, "pieces")}
     return {name: LocalModel.load(path, dtype="float32") for name, path in paths.items()}, paths

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from eval.ensembles import ENSEMBLES, BestSource, Longest, Random, Top1Judge, Top1PairRM, Top1PPL
-from eval.ensembles.perplexity import Share, Surprise
 from eval.ensembles.selection import Option
+from eval.likelihood.surprise import Share, Surprise
 from eval.records import Answer
 from fusion.runtime.configure import Refusal
 

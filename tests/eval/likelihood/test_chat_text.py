@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.ensembles.chat_text import chat_text, chat_tokens
+from eval.likelihood.chat_text import chat_text, chat_tokens
 from eval.serve.chat_template import ChatTemplate
 
 TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}"

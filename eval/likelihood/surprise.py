@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from eval.ensembles.chat_text import ChatText, ChatTokens, chat_text, chat_tokens, conversation
+from eval.likelihood.chat_text import ChatText, ChatTokens, chat_text, chat_tokens, conversation
 from eval.records import Answer, Question
 from eval.serve import probe
 from eval.serve.chat_template import ChatTemplate
@@ -117,7 +117,7 @@ def measure_here(
     checkpoint: Path, questions: Sequence[Question], answers: Sequence[Answer], how: InProcess
 ) -> dict[str, Surprise | str]:
     """By a forward pass of transformers in this process."""
-    from eval.ensembles.local_model import LocalModel
+    from eval.likelihood.local_model import LocalModel
 
     model = LocalModel.load(checkpoint, dtype=how.dtype, device=how.device)
     longest = min(model.longest, how.longest or 2**31)

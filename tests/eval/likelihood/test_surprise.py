@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.ensembles.perplexity import (
+from eval.likelihood.surprise import (
     Share,
     Surprise,
     measure,
