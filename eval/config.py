@@ -19,7 +19,7 @@ from fusion.runtime.configure import Refusal, choose, typed
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """How checkpoints are served, what they are asked, and who judges each benchmark (by the entry's name)."""
+    """How checkpoints are served, what they are asked, and who judges each benchmark that needs it (by entry)."""
 
     serve: Serve
     benchmarks: Mapping[str, JudgedBenchmark | MeasuredBenchmark]
@@ -55,9 +55,10 @@ def eval_config(settings: Mapping[str, Any]) -> EvalConfig:
             continue  # an experiment's settings for an entry that was not chosen
         rest = {key: value for key, value in given.items() if key != "judge"}
         benchmarks[entry] = choose(BENCHMARKS, rest, at=f"benchmark.{entry}")
-        own = given.get("judge")
-        at = f"benchmark.{entry}.judge" if own else "judge"
-        judges[entry] = judge_from(own or settings.get("judge") or {}, at=at)
+        if benchmarks[entry].needs_judge:
+            own = given.get("judge")
+            at = f"benchmark.{entry}.judge" if own else "judge"
+            judges[entry] = judge_from(own or settings.get("judge") or {}, at=at)
     if not benchmarks:
         raise Refusal("no benchmark is chosen: expected benchmark=NAME or 'benchmark=[a,b]', entries of conf/benchmark")
     members = settings.get("ensemble_members") or ["Sources"]

@@ -15,7 +15,12 @@ from fusion.runtime.configure import Refusal
 
 ROOT = Path(__file__).parents[2]
 # What a child process is started by, and no command of a user's.
-CHILDREN = {"ablations.sweep.process", "fusion.runtime.nursery", "fusion.runtime.templates.render_child", "fusion.train"}
+CHILDREN = {
+    "ablations.sweep.process",
+    "fusion.runtime.nursery",
+    "fusion.runtime.templates.render_child",
+    "fusion.train",
+}
 
 
 def runnable() -> set[str]:

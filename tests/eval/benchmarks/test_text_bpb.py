@@ -13,6 +13,7 @@ from eval.benchmarks import BENCHMARKS, TextBPB, metric_of
 from eval.benchmarks.text_bpb import Documents
 from eval.config import eval_config
 from eval.errors import HarnessFailure
+from eval.preflight import seated
 from eval.records import ItemScore
 from eval.scores.intervals import Uncertainty
 from fusion.runtime.command import compose
@@ -134,6 +135,15 @@ def test_the_shipped_entry_composes_and_another_file_is_another_key(data):
     before = own.origin(data)
     (data / "rows.json").write_text(json.dumps(ROWS[:2]))
     assert own.origin(data).keys() == before.keys() and own.origin(data) != before
+
+
+@pytest.mark.parametrize("measured", ["text_bpb", "lm_eval"])
+def test_what_needs_no_judge_has_none_whose_key_could_be_missing(measured, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    alone = eval_config(compose("eval", [f"benchmark={measured}", "judge=openai", "checkpoint=x"]))
+    assert seated(alone) == []
+    both = eval_config(compose("eval", [f"benchmark=[mt_bench,{measured}]", "judge=openai", "checkpoint=x"]))
+    assert both.judges.keys() == {"mt_bench"} and len(seated(both)) == 1
 
 
 def test_what_is_measured_is_one_score_a_document_in_every_table(make_checkpoint, data):
