@@ -25,7 +25,7 @@ help: ## this list
 setup: $(READY) ## create .venv and install the locked packages: vLLM for the GPU where there is one, else for the CPU
 	@echo ".venv is ready"
 
-demo: $(READY) ## run experiment=pocket from dialogues to the leaderboard in reports/pocket/ (6 minutes on 2 cores)
+demo: $(READY) ## run experiment=pocket from dialogues to the leaderboard in reports/pocket/ (5 to 6 minutes on 2 cores)
 	@$(PYTHON) -m ablations experiment=pocket
 
 test: $(READY) ## run all tests that this machine can run; ARGS="-k merge" runs those
