@@ -3,7 +3,7 @@
     with forked("fusion.train.__main__", [str(job)], log=log, environment=thread_settings(1)) as process:
         status = process.wait()
 
-Importing torch and transformers takes a process four seconds, being forked from one that has them takes it none.  That
+Importing torch and transformers takes a process five seconds, being forked from one that has them takes it none.  That
 one, the nursery, is started with the first child and serves this process for as long as it lives.  It has imported and
 done nothing else, and holds no threads, so its children are as new.  The module named has `prepare()`, which imports,
 and `main(arguments)`, which works and returns the exit status.
