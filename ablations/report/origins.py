@@ -112,10 +112,15 @@ def processors(cells: Sequence[Cell]) -> list[str]:
     """One sentence on whose arithmetic is behind the cells; none where no manifest is there to say it."""
     of_cell = {record.path: cell for cell in cells for record in cell.stages}
     files = filter(None, (manifest(path, cell) for path, cell in of_cell.items()))
-    made = [read_manifest(file.parent) for file in files if file.name == "manifest.json"]
-    found = {each.get("versions", {}).get("processor") for each in made}
-    named = " and ".join(sorted(filter(None, found)))
+    named = " and ".join(sorted(filter(None, {_processor(file) for file in files if file.name == "manifest.json"})))
     return [f"Computed on {named}: on another processor the same seeds give other models."] if named else []
+
+
+def _processor(manifest: Path) -> str | None:
+    try:
+        return read_manifest(manifest.parent).get("versions", {}).get("processor")
+    except Refusal:  # a damaged one costs a sentence, not the report
+        return None
 
 
 def manifest(path: str, cell: Cell) -> Path | None:

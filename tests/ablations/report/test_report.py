@@ -118,7 +118,10 @@ def test_a_study_s_page_says_on_which_processors_it_was_computed(tmp_path, capsy
         stages = [
             {"stage": "train", "what": "target-a", "key": align, "path": str(made)},
             {"stage": "train", "what": "target-b", "key": "gone", "path": str(tmp_path / "gone")},
+            {"stage": "train", "what": "target-c", "key": "torn", "path": str(tmp_path / "torn")},
         ]
+        (tmp_path / "torn").mkdir(exist_ok=True)
+        (tmp_path / "torn" / "manifest.json").write_text("{")
         (out / "cell.json").write_text(json.dumps(json.loads((out / "cell.json").read_text()) | {"stages": stages}))
     report_of(tmp_path / "cells", tmp_path / "out")
     page = (tmp_path / "out/findings-alignment_scheme.md").read_text().splitlines()
