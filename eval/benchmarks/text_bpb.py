@@ -9,7 +9,6 @@ answers nothing, so no judge and no sampling are in the figure, and models too s
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from eval.scores.intervals import Uncertainty
 from eval.scores.metric_row import MetricRow, mean_row
 from eval.serve.server import Endpoint, InProcess
 from fusion.runtime.configure import Refusal
+from fusion.runtime.digests import file_digest
 
 METRIC = "bits_per_byte"
 ALL = "all"
@@ -104,7 +104,7 @@ class TextBPB:
             surprises = measure_here(checkpoint, questions, answers, here)
         scores = []
         for documents, asked, _ in read:
-            found = [_measured(documents, question, surprises) for question in asked]
+            found = [_measured(question, surprises) for question in asked]
             mean_bytes = sum(one.answer.bytes for one in found) / len(found)
             scores += [
                 ItemScore(
@@ -121,7 +121,7 @@ class TextBPB:
 
     def origin(self, data: Path) -> dict[str, str]:
         """A digest of every file."""
-        return {one.label: hashlib.sha256(_file(one, data).read_bytes()).hexdigest()[:20] for one in self.documents}
+        return {one.label: file_digest(_file(one, data)) for one in self.documents}
 
     def metrics(self, scores: Sequence[ItemScore], uncertainty: Uncertainty) -> list[MetricRow]:
         """Of each kind, bits over bytes; of several, the mean over all documents too.  Intervals are over documents."""
@@ -165,7 +165,7 @@ def _read(documents: Documents, data: Path, max_bytes: int) -> tuple[list[Questi
     return questions, answers
 
 
-def _measured(documents: Documents, question: Question, found: dict[str, Surprise | str]) -> Surprise:
+def _measured(question: Question, found: dict[str, Surprise | str]) -> Surprise:
     one = found[question.id]
     if isinstance(one, str):
         raise HarnessFailure(
