@@ -38,7 +38,7 @@ from eval.serve.standing import Servers
 from eval.spreadsheet import read_csv
 from fusion.models import ModelConfig
 from fusion.pipeline import FusedModels, FusionConfig, fusion_config, run
-from fusion.runtime.artifacts import read_manifest
+from fusion.runtime.artifacts import known_manifest
 from fusion.runtime.configure import Refusal, plain
 from fusion.runtime.given_model import family_of
 from fusion.runtime.progress import RunProgress, StageRecord
@@ -152,10 +152,7 @@ def setting(axes: Mapping[str, str]) -> str:
 
 def facts_at(artifact: Path) -> Mapping[str, Any]:
     """What the stage noted that left this folder; nothing where it is not there any more, or damaged."""
-    try:
-        return read_manifest(artifact).get("facts", {})
-    except Refusal:
-        return {}
+    return (known_manifest(artifact) or {}).get("facts", {})
 
 
 def candidates(fused: FusedModels) -> list[Candidate]:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from fusion.runtime.artifacts import Manifest, read_manifest
-from fusion.runtime.configure import Refusal
+from fusion.runtime.artifacts import Manifest, known_manifest
 from fusion.runtime.progress import StageRecord
 
 _SPLITS = {
@@ -46,7 +45,7 @@ def looks_notes(artifacts: Iterable[tuple[StageRecord, Path]]) -> list[str]:
     asked = dict.fromkeys(
         (place.parent.parent, split)
         for record, place in artifacts
-        if record.stage == "data" and (split := _split(_manifest(place))) in _SPLITS
+        if record.stage == "data" and (split := _split(known_manifest(place))) in _SPLITS
     )
     return [_sentence(split, count_looks(root, questions_of(root, split))) for root, split in asked if split]
 
@@ -105,14 +104,7 @@ def _manifests(stage: Path) -> Iterator[tuple[str, Manifest | None]]:
     except OSError:  # no such stage yet
         return
     for place in places:
-        yield place.name, _manifest(place)
-
-
-def _manifest(place: Path) -> Manifest | None:
-    try:
-        return read_manifest(place)
-    except (Refusal, OSError):
-        return None
+        yield place.name, known_manifest(place)
 
 
 def _split(manifest: Manifest | None) -> str | None:

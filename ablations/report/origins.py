@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ablations.cell import Cell
@@ -11,8 +11,9 @@ from ablations.made_by import disagreements
 from ablations.sweep.files import read_failure
 from eval.report.made import address
 from eval.report.sections import Entry, Section
-from fusion.runtime.artifacts import read_manifest
+from fusion.runtime.artifacts import Manifest, known_manifest
 from fusion.runtime.configure import Refusal
+from fusion.runtime.progress import StageRecord
 
 _PAGES = {
     "leaderboard": "leaderboard.html",
@@ -108,19 +109,20 @@ def artifact(path: str, cell: Cell) -> Path | None:
     return next((place for place in places if place.is_dir()), None)
 
 
-def processors(cells: Sequence[Cell]) -> list[str]:
-    """One sentence on whose arithmetic is behind the cells; none where no manifest is there to say it."""
-    of_cell = {record.path: cell for cell in cells for record in cell.stages}
-    files = filter(None, (manifest(path, cell) for path, cell in of_cell.items()))
-    named = " and ".join(sorted(filter(None, {_processor(file) for file in files if file.name == "manifest.json"})))
-    return [f"Computed on {named}: on another processor the same seeds give other models."] if named else []
+def processors(artifacts: Iterable[tuple[StageRecord, Path]]) -> list[str]:
+    """One sentence on whose arithmetic is behind these artifacts, each with its folder; none where no manifest says
+    it."""
+    found = (known_manifest(place) for _, place in artifacts)
+    named = sorted({name for manifest in found if manifest is not None and (name := _computed_on(manifest))})
+    if not named:
+        return []
+    return [f"Computed on {' and '.join(named)}: on another processor the same seeds give other models."]
 
 
-def _processor(manifest: Path) -> str | None:
-    try:
-        return read_manifest(manifest.parent).get("versions", {}).get("processor")
-    except Refusal:  # a damaged one costs a sentence, not the report
-        return None
+def _computed_on(manifest: Manifest) -> str | None:
+    """The GPU, for a stage that used one, else the processor."""
+    on_gpu = manifest.get("made_with", {}).get("device") == "cuda"
+    return manifest.get("versions", {}).get("gpu" if on_gpu else "processor")
 
 
 def manifest(path: str, cell: Cell) -> Path | None:

@@ -110,7 +110,7 @@ def _studies(
         findings = study.analyse(own, uncertainty)
         also = [*study.also(own, uncertainty)] if study.also else []
         below = reading(findings, runs_of(own), uncertainty)
-        below += [line for sentence in processors(own) for line in ("", sentence)]
+        below += [line for sentence in processors(_artifacts(own)) for line in ("", sentence)]
         sections.append(findings_section(study, findings, below=[line for line in below if line]))
         if study.predictions:
             found = outcomes(study, findings, own, uncertainty)

@@ -6,7 +6,6 @@ and, where answers could not be scored, their number in `.../unscored`.  A row w
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from typing import Any
 
 from ablations.cell_note import read_note
 from eval.spreadsheet import read_csv
-from fusion.runtime.artifacts import read_manifest
+from fusion.runtime.artifacts import known_manifest
 from fusion.runtime.configure import Refusal
 from fusion.runtime.progress import StageRecord
 
@@ -109,9 +108,7 @@ def stage_seconds(stages: Sequence[StageRecord]) -> dict[str, tuple[int, float]]
     counts once."""
     found: dict[str, tuple[int, float]] = {}
     for stage, path in dict.fromkeys((entry.stage, entry.path) for entry in stages):
-        seconds = 0.0
-        with contextlib.suppress(Refusal):
-            seconds = read_manifest(Path(path)).get("wall_seconds", 0.0)
+        seconds = (known_manifest(Path(path)) or {}).get("wall_seconds", 0.0)
         count, total = found.get(stage, (0, 0.0))
         found[stage] = (count + 1, round(total + seconds, 3))
     return found

@@ -7,12 +7,12 @@ import importlib.metadata
 import importlib.util
 import os
 import socket
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fusion.runtime.configure import Refusal
+from fusion.runtime.versions import listed_gpus
 
 
 def unavailable() -> str | None:
@@ -52,11 +52,7 @@ def visible_gpus() -> tuple[str, ...]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return tuple(part.strip() for part in named.split(",") if part.strip())
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(map(str, range(sum(line.startswith("GPU ") for line in listed.splitlines()))))
+    return tuple(map(str, range(len(listed_gpus()))))
 
 
 def free_port(port: int | None) -> int:

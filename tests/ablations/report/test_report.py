@@ -108,13 +108,15 @@ def test_a_study_s_findings_are_a_part_of_the_page_and_files_beside_it(tmp_path,
 
 
 def test_a_study_s_page_says_on_which_processors_it_was_computed(tmp_path, capsys, cell):
-    for align, processor in (("em", "One avx2"), ("ms", "Other")):
+    on_gpu = {"made_with": {"device": "cuda"}, "versions": {"processor": "Host", "gpu": "NVIDIA H200"}}
+    on_cpu = {"made_with": {"device": "cpu"}, "versions": {"processor": "One avx2", "gpu": "NVIDIA H200"}}
+    for align, made_by in (("em", on_cpu), ("ms", {"versions": {"processor": "Other"}}), ("byte_span", on_gpu)):
         out = cell(
             tmp_path / "cells", {"pivot": PIVOT, **TARGETS, "sce": MERGED}, study="alignment_scheme", align=align
         )
         made = tmp_path / "train" / align
         made.mkdir(parents=True)
-        (made / "manifest.json").write_text(json.dumps({"versions": {"processor": processor}, "files": {}}))
+        (made / "manifest.json").write_text(json.dumps(made_by | {"files": {}}))
         stages = [
             {"stage": "train", "what": "target-a", "key": align, "path": str(made)},
             {"stage": "train", "what": "target-b", "key": "gone", "path": str(tmp_path / "gone")},
@@ -125,7 +127,12 @@ def test_a_study_s_page_says_on_which_processors_it_was_computed(tmp_path, capsy
         (out / "cell.json").write_text(json.dumps(json.loads((out / "cell.json").read_text()) | {"stages": stages}))
     report_of(tmp_path / "cells", tmp_path / "out")
     page = (tmp_path / "out/findings-alignment_scheme.md").read_text().splitlines()
-    assert page.count("Computed on One avx2 and Other: on another processor the same seeds give other models.") == 1
+    assert (
+        page.count(
+            "Computed on NVIDIA H200 and One avx2 and Other: on another processor the same seeds give other models."
+        )
+        == 1
+    )
 
 
 def test_the_terminal_marks_what_differs_after_correction(tmp_path, capsys, scored):

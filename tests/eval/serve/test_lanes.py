@@ -12,6 +12,7 @@ from eval.serve.lanes import plan
 from eval.serve.machine import unavailable, visible_gpus
 from eval.serve.vllm_server import flags, variables
 from fusion.runtime.configure import Refusal, typed
+from fusion.runtime.versions import listed_gpus
 
 EIGHT = tuple("01234567")
 
@@ -148,6 +149,7 @@ def test_the_visible_gpus_are_those_the_scheduler_granted_or_the_driver_lists(mo
         subprocess, "run", lambda command, **kwargs: subprocess.CompletedProcess(command, 0, stdout=listed)
     )
     assert visible_gpus() == ("0", "1")
+    assert listed_gpus() == ("NVIDIA H200", "NVIDIA H200")
 
 
 def test_a_cpu_build_sees_no_gpu(monkeypatch):
