@@ -152,7 +152,8 @@ def setting(axes: Mapping[str, str]) -> str:
 
 def facts_at(artifact: Path) -> Mapping[str, Any]:
     """What the stage noted that left this folder; nothing where it is not there any more, or damaged."""
-    return (known_manifest(artifact) or {}).get("facts", {})
+    manifest = known_manifest(artifact)
+    return {} if manifest is None else manifest.get("facts", {})
 
 
 def candidates(fused: FusedModels) -> list[Candidate]:

@@ -17,6 +17,7 @@ GROUPS = {
     "alignment": "bench.alignment",
     "disk": "bench.disk",
     "batches": "bench.batches",
+    "loss": "bench.loss",
     "merging": "bench.merging",
     "serving": "bench.serving",
     "scoring": "bench.scoring",

@@ -29,7 +29,7 @@ def test_an_unknown_group_is_refused_with_the_nearest_name() -> None:
 
 
 def test_help_names_the_groups() -> None:
-    assert "groups: alignment, disk, batches, merging, serving" in bench("--help").stdout
+    assert "groups: alignment, disk, batches, loss, merging, serving" in bench("--help").stdout
 
 
 def test_the_plain_edit_distance() -> None:

@@ -108,7 +108,8 @@ def stage_seconds(stages: Sequence[StageRecord]) -> dict[str, tuple[int, float]]
     counts once."""
     found: dict[str, tuple[int, float]] = {}
     for stage, path in dict.fromkeys((entry.stage, entry.path) for entry in stages):
-        seconds = (known_manifest(Path(path)) or {}).get("wall_seconds", 0.0)
+        manifest = known_manifest(Path(path))
+        seconds = 0.0 if manifest is None else manifest.get("wall_seconds", 0.0)
         count, total = found.get(stage, (0, 0.0))
         found[stage] = (count + 1, round(total + seconds, 3))
     return found

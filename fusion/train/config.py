@@ -31,6 +31,8 @@ class TrainConfig:
     max_length: int = 2048  # tokens of a rendered conversation; what lies beyond is dropped
     group_by_length: bool = False  # conversations of similar length share a step: less padding, another order
 
+    packing: bool = False  # short conversations of a micro-batch share rows, none sees another: less padding
+
     learning_rate: float = 5e-6
     scheduler: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup_ratio: float = 0.03

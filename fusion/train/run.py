@@ -25,6 +25,7 @@ from fusion.runtime.configure import Refusal
 from fusion.runtime.precision import spelled
 from fusion.train.batching import TrainingRow, schedule, steps_for
 from fusion.train.config import TrainConfig
+from fusion.train.head import keeps_apart
 from fusion.train.journal import CHECKPOINTS, StepLog, newest_checkpoint, trim_log
 from fusion.train.launch import LOG
 from fusion.train.trainer import FusionTrainer, OrderedRows, on_cpu, training_arguments
@@ -83,6 +84,13 @@ def run(job: TrainingJob) -> dict[str, object] | None:
     )
     model = _load(job)
     _check_lengths(model, rows, job.initial)
+    if config.packing and len(rows) > 1:
+        one, other = (torch.from_numpy(row.input_ids).long() for row in rows[:2])
+        if not keeps_apart(model, one, other):
+            raise Refusal(
+                f"{job.initial} does not keep two conversations apart that share a row, as recurrent layers do not: set"
+                " train.packing=false"
+            )
     resume = newest_checkpoint(job.out)
     arguments = training_arguments(config, checkpoints=job.out / CHECKPOINTS, steps=steps)
     trainer = FusionTrainer(config=config, model=model, plan=OrderedRows(rows, order), arguments=arguments)
@@ -102,6 +110,7 @@ def run(job: TrainingJob) -> dict[str, object] | None:
         "steps": steps,
         "resumed_at": int(resume.name.split("-")[1]) if resume else 0,
         **counted,
+        "loss_in_chunks": trainer.in_chunks,
         "final_loss": loss,
         **precision,
         "final_sft": float(np.mean([line["sft"] for line in last])),

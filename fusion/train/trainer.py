@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -13,12 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, SequentialSampler
-from transformers import Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from fusion.train.batching import TrainingRow, collate
 from fusion.train.config import TrainConfig
+from fusion.train.head import RowLosses, returns_losses
 from fusion.train.losses import position_losses
 from fusion.train.objectives.objective import Teacher
+
+_MODEL_INPUTS = ("input_ids", "position_ids", "places")
 
 
 class OrderedRows(Dataset[TrainingRow]):
@@ -94,6 +96,7 @@ class FusionTrainer(Trainer):
     The average runs over all labelled tokens of an optimizer step, whatever processes and micro-batches it is divided
     into; with `normalisation: micro_batch` over each micro-batch's, as in the papers' code.
 
+    `in_chunks` says that no logits of a whole micro-batch are held (fusion.train.head).
     After each step `step_sums` [3] holds, for this process, the summed SFT loss, the summed fusion loss and the number
     of labelled tokens, `gradient_norm` the norm before clipping.
     """
@@ -101,13 +104,18 @@ class FusionTrainer(Trainer):
     loss_is_scaled_for_ga = True
 
     def __init__(
-        self, *, config: TrainConfig, model: torch.nn.Module, plan: OrderedRows, arguments: TrainingArguments
+        self, *, config: TrainConfig, model: PreTrainedModel, plan: OrderedRows, arguments: TrainingArguments
     ) -> None:
-        super().__init__(model=model, args=arguments, train_dataset=plan, data_collator=partial(collate, pad_id=0))
+        self.in_chunks = returns_losses(model, torch.from_numpy(plan.rows[0].input_ids).long())
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=plan,
+            data_collator=partial(collate, pad_id=0, packed=config.packing),
+        )
         self.config = config
         self.step_sums = torch.zeros(3, dtype=torch.float64)
         self.gradient_norm: float | Tensor = 0.0
-        self._narrow = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def _get_train_sampler(self, train_dataset: OrderedRows | None = None) -> SequentialSampler:
         return SequentialSampler(self.train_dataset if train_dataset is None else train_dataset)
@@ -137,34 +145,35 @@ class FusionTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, object]:
         """The loss of one micro-batch (fusion.train.batching.collate), scaled so that the step's sum is the mean."""
-        columns, slots = inputs["columns"], inputs["slots"]
-        extra = {"logits_to_keep": columns} if self._narrow else {}
-        outputs = model(input_ids=inputs["input_ids"], use_cache=False, **extra)
-        logits = outputs.logits if self._narrow else outputs.logits[:, columns]
-        logits = logits.flatten(0, 1).index_select(0, slots).float()
+        total, sums = model(input_ids=inputs["input_ids"], places=inputs["places"], losses=self._losses(inputs))
+        self.step_sums = self.step_sums.to(sums.device) + sums.double()
+        # Gradients are averaged over processes afterwards, and summed over micro-batches.
+        if self.config.normalisation == "micro_batch":
+            loss = total / len(inputs["gold"]) / self.config.gradient_accumulation
+        else:
+            assert num_items_in_batch is not None
+            loss = total * (self.accelerator.num_processes / num_items_in_batch)
+        return (loss, total) if return_outputs else loss
+
+    def _losses(self, inputs: dict[str, Tensor]) -> RowLosses:
+        """What some labels cost, by the logits that predict them: in all, and of SFT, of fusion and their number."""
+        config, gold = self.config, inputs["gold"]
         teacher = None
         if "teacher_ids" in inputs:
             teacher = Teacher(
                 ids=inputs["teacher_ids"], log_probs=inputs["teacher_log_probs"], tail=inputs["teacher_tail"]
             )
-        config = self.config
-        sft, fusion = position_losses(
-            logits,
-            inputs["gold"],
-            teacher,
-            objective=config.objective,
-            label_smoothing=config.label_smoothing,
-        )
-        total = sft.sum()
-        if teacher is not None:
-            total = config.lm_weight * total + (1 - config.lm_weight) * fusion.sum()
-        with torch.no_grad():
-            sums = torch.stack([sft.sum(), fusion.sum(), sft.new_tensor(len(sft))]).double()
-            self.step_sums = self.step_sums.to(sums.device) + sums
-        # Gradients are averaged over processes afterwards, and summed over micro-batches.
-        if config.normalisation == "micro_batch":
-            loss = total / len(sft) / config.gradient_accumulation
-        else:
-            assert num_items_in_batch is not None
-            loss = total * (self.accelerator.num_processes / num_items_in_batch)
-        return (loss, outputs) if return_outputs else loss
+
+        def losses(logits: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+            sft, fusion = position_losses(
+                logits,
+                gold[rows],
+                None if teacher is None else teacher[rows],
+                objective=config.objective,
+                label_smoothing=config.label_smoothing,
+            )
+            sums = torch.stack([sft.sum(), fusion.sum(), sft.new_tensor(len(sft))])
+            weight = 1.0 if teacher is None else config.lm_weight
+            return weight * sums[0] + (1 - weight) * sums[1], sums
+
+        return losses

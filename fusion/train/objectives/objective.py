@@ -28,10 +28,13 @@ class Teacher:
     tail: Float32[Tensor, " N"]
     """The log of the mass in no slot."""
 
+    def __getitem__(self, rows: slice) -> Teacher:
+        return Teacher(ids=self.ids[rows], log_probs=self.log_probs[rows], tail=self.tail[rows])
+
 
 @runtime_checkable
 class Objective(Protocol):
-    """A pure function of one batch's labelled positions."""
+    """A pure function of labelled positions, each by itself: it is called with a few of a batch at a time."""
 
     def __call__(
         self, logits: Float32[Tensor, "N V"], normaliser: Float32[Tensor, " N"], teacher: Teacher

@@ -1,12 +1,14 @@
 """The order of rows and the form of batches."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion.distribution import NO_TOKEN, TopK
-from fusion.train.batching import TrainingRow, batch_bytes, collate, schedule, steps_for, time_collation
+from fusion.train.batching import TrainingRow, batch_bytes, collate, packed_starts, schedule, steps_for, time_collation
 
 
 def row(tokens, positions, teacher=None):
@@ -17,16 +19,32 @@ def test_every_label_finds_the_logits_of_the_position_before_it():
     rows = [row([5, 6, 7, 8], [2, 3]), row([9, 4, 3], [1])]
     batch = collate(rows, pad_id=0)
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [9, 4, 3, 0]]
-    # A model whose "logits" name their own place: row * 100 + column.
-    places = np.array([[0, 1, 2, 3], [100, 101, 102, 103]])[:, batch["columns"].numpy()]
-    assert places.reshape(-1)[batch["slots"].numpy()].tolist() == [1, 2, 100]
+    assert batch["places"].tolist() == [1, 2, 4]  # the second row's first position is the fifth
     assert batch["gold"].tolist() == [7, 8, 4]
     assert "teacher_ids" not in batch
 
 
-def test_logits_are_wanted_only_where_some_row_has_a_label():
-    batch = collate([row([1] * 10, [8, 9]), row([1] * 9, [8])], pad_id=0)
-    assert batch["columns"].tolist() == [7, 8]
+def test_packed_conversations_share_rows_and_every_label_is_still_predicted_from_the_token_before_it():
+    rows = [row([5, 6, 7], [1, 2]), row([1, 2, 3, 4, 8], [4]), row([9, 4], [1])]
+    batch = collate(rows, pad_id=0, packed=True)
+    # The longest, of five tokens, fills a row; the others fill one together.
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 8], [5, 6, 7, 9, 4]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 4], [0, 1, 2, 0, 1]]
+    flat = batch["input_ids"].flatten()
+    assert batch["gold"].tolist() == [6, 7, 8, 4] == flat[batch["places"] + 1].tolist()
+    assert flat[batch["places"]].tolist() == [5, 6, 4, 9]
+    assert "position_ids" not in collate(rows, pad_id=0)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40))
+def test_packing_loses_no_token_and_needs_few_rows(lengths):
+    starts, capacity = packed_starts(lengths), max(lengths)
+    taken = sorted((int(start), int(start) + length) for start, length in zip(starts, lengths, strict=True))
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(taken))
+    assert all(start // capacity == (end - 1) // capacity for start, end in taken)  # none runs over a row's end
+    rows = taken[-1][0] // capacity + 1
+    # No two rows are half empty: what is in the later one would have gone into the earlier.
+    assert rows < 2 * sum(lengths) / capacity + 1
 
 
 def test_teachers_of_different_width_share_a_batch_and_stay_with_their_labels():
@@ -99,4 +117,4 @@ def test_the_papers_run_takes_2227_steps():
 
 
 def test_batch_bytes_counts_all_tensors():
-    assert batch_bytes(collate([row([1, 2], [1])], pad_id=0)) == 2 * 8 + 8 + 8 + 8
+    assert batch_bytes(collate([row([1, 2], [1])], pad_id=0)) == 2 * 8 + 8 + 8

@@ -130,6 +130,14 @@ def test_padding_does_not_change_the_loss(checkpoint, dialogues, tmp_path):
     assert together.item() == pytest.approx(sum(losses).item(), rel=1e-5)
 
 
+def test_a_step_is_the_same_where_conversations_share_rows(checkpoint, dialogues, tmp_path, trained):
+    run(job(checkpoint, dialogues, tmp_path / "out", packing=True))
+    for ours, padded in zip(log(tmp_path / "out"), log(trained[0]), strict=True):
+        assert ours["labelled_tokens"] == padded["labelled_tokens"]
+        assert ours["loss"] == pytest.approx(padded["loss"], rel=1e-5)
+        assert ours["gradient_norm"] == pytest.approx(padded["gradient_norm"], rel=1e-4)
+
+
 def test_a_step_is_the_same_however_it_is_divided_into_micro_batches(checkpoint, dialogues, tmp_path, trained):
     run(job(checkpoint, dialogues, tmp_path / "out", gradient_accumulation=4))
     for ours, whole in zip(log(tmp_path / "out"), log(trained[0]), strict=True):
