@@ -54,7 +54,7 @@ def run(settings: dict[str, Any]) -> int | None:
             refuse([*room, *judge_problems(wanting, config, ask=look.online(planning=False))])
             scored = judge_answers(Path(answers), config, progress, label=settings["label"])
         else:
-            given = given_model(str(checkpoint), settings["model"])
+            given = given_model(str(checkpoint), settings["model"], folder=settings["paths"]["models"])
             directory, weights = located(given, config.artifacts)
             name = settings["label"] or given.label
             config = replace(config, kinship=config.kinship.with_family(name, family_of(given)))

@@ -163,10 +163,8 @@ def fusion_config(settings: Mapping[str, Any]) -> FusionConfig:
     names = [field.name for field in dataclasses.fields(_Named)]
     named = typed({key: settings[key] for key in names if key in settings}, _Named)
     pivot, sources = named.roles()
-    models = {
-        name: _drawn(named.draw, _stored_in(named.pocket_dtype, model))
-        for name, model in named_models((pivot, *sources), settings.get("model") or {}).items()
-    }
+    given = named_models((pivot, *sources), settings.get("model") or {}, folder=settings["paths"]["models"])
+    models = {name: _drawn(named.draw, _stored_in(named.pocket_dtype, model)) for name, model in given.items()}
     if not isinstance(settings.get("data"), Mapping):
         raise Refusal("data is not chosen: expected data=NAME, an entry of conf/data")
     data = _data(settings["data"], named)

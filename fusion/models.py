@@ -35,6 +35,8 @@ class ModelConfig(GivenModel):
             )
 
 
-def named_models(names: Sequence[str], mounted: Mapping[str, Any]) -> dict[str, ModelConfig]:
+def named_models(
+    names: Sequence[str], mounted: Mapping[str, Any], *, folder: str | None = None
+) -> dict[str, ModelConfig]:
     """What each name of an experiment stands for (`fusion.runtime.given_model`)."""
-    return given_model.named_models(names, mounted, ModelConfig)
+    return given_model.named_models(names, mounted, ModelConfig, folder=folder)

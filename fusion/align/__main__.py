@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ class AuditConfig:
     text: str
     out: str
     align: AlignConfig | None = None
+    paths: Mapping[str, str | None] = field(default_factory=lambda: {"models": None})
     debug: bool = False
 
 
@@ -50,7 +51,7 @@ def run(settings: Mapping[str, object]) -> None:
     console = Console(stderr=True)
     texts = read_texts(Path(config.text))
     pivot, source = (
-        _tokenizer(f"{key}={value}", directory_of(given_model(value, {}), TOKENIZER))
+        _tokenizer(f"{key}={value}", directory_of(given_model(value, {}, folder=config.paths["models"]), TOKENIZER))
         for key, value in (("pivot", config.pivot), ("source", config.source))
     )
     configs = every_config() if config.align is None else [config.align]

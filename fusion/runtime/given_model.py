@@ -1,7 +1,8 @@
 """A model that somebody gives, by name, path or hub name, and the Hugging Face directory it becomes.
 
 A model is on the hub (`path: owner/name`) or in a local directory (`path: ./dir`).  Commands name an entry of
-conf/model, which says so, or give the path or the hub's name as it is.  Only safetensors weights are taken; remote code
+conf/model, which says so, or give the path or the hub's name as it is.  Models of the hub may lie in a folder of this
+disk already, which `paths.models` names.  Only safetensors weights are taken; remote code
 is refused unless `trust_remote_code` is set.
 """
 
@@ -13,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,11 +54,14 @@ class GivenModel:
     active_parameters: float | None = None  # of a mixture of experts, how many a token meets
 
 
-def named_models(names: Sequence[str], mounted: Mapping[str, Any], kind: type[G]) -> dict[str, G]:
+def named_models(
+    names: Sequence[str], mounted: Mapping[str, Any], kind: type[G], *, folder: str | None = None
+) -> dict[str, G]:
     """What each name stands for: what is `mounted` under it, else an entry of conf/model, else the directory or the
     model of the hub that it spells.  The last are labelled by the end of their path, as far as tells them apart.
+    Models of the hub that lie in `folder` are taken from there (`kept_in`).
 
-    Raises Refusal for a name that is none of them, and for two that lead to one model.
+    Raises Refusal for a name that is none of them, for two that lead to one model, and for a folder that is not there.
     """
     entries = group_names("model")
     found: dict[str, G] = {}
@@ -80,10 +84,27 @@ def named_models(names: Sequence[str], mounted: Mapping[str, Any], kind: type[G]
                 raise Refusal(
                     f"{name} and {other} are one model: fusing a model with itself teaches nothing; leave one out"
                 )
-    return {name: found[name] for name in names}
+    return {name: kept_in(folder, found[name]) for name in names}
 
 
-def given_model(name: str, mounted: Mapping[str, Any]) -> GivenModel:
+def kept_in(folder: str | None, model: G) -> G:
+    """The model, of the hub, as it lies in `folder`: as OWNER/NAME, NAME, or NAME in small letters; else as it is.
+
+    Raises Refusal for a folder that is not there.
+    """
+    if folder is None or model.path is None or on_disk(model.path):
+        return model
+    place = Path(folder).expanduser().absolute()
+    if not place.is_dir():
+        raise Refusal(f"paths.models (FUSECHAT_LAB_MODELS) is {folder}: there is no such folder")
+    name = model.path.rpartition("/")[2]
+    for spelt in (model.path, name, name.lower()):
+        if (place / spelt).is_dir():
+            return replace(model, path=str(place / spelt), revision=None)
+    return model
+
+
+def given_model(name: str, mounted: Mapping[str, Any], *, folder: str | None = None) -> GivenModel:
     """One model by name, path or hub name, as `named_models` takes them.
 
     Raises Refusal also for an entry of conf/model that says no path.
@@ -94,7 +115,7 @@ def given_model(name: str, mounted: Mapping[str, Any]) -> GivenModel:
             f"model '{name}' lies nowhere: experiments train it. Give the directory of one that was trained, which the"
             " cell.json of its report names"
         )
-    return named_models([name], mounted, GivenModel)[name]
+    return named_models([name], mounted, GivenModel, folder=folder)[name]
 
 
 def _labels(spelt: Sequence[str], taken: Collection[str]) -> dict[str, str]:

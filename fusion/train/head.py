@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -170,17 +170,22 @@ def _like(gradient: Tensor | None, parameter: Tensor | None) -> Tensor | None:
 
 def returns_losses(model: PreTrainedModel, input_ids: Int[Tensor, " T"]) -> bool:
     """Make `model(input_ids=..., places=..., losses=...)` return what `summed_losses` does of the labels predicted at
-    `places` [N] of the B * T positions; True where that needs no logits of all of them.
+    `places` [N] of the B * T positions; True where that never takes the logits of more than a chunk.
 
     It is done in the model's own forward, since whatever shards or copies a model over processes works inside its call;
-    without `losses` that is what it was.  `input_ids` are tokens to try it on (`has_plain_head`).
+    without `losses` that is what it was.  A micro-batch whose logits are no more than a chunk needs none.  `input_ids`
+    are tokens to try the model on (`has_plain_head`).
     """
     own, plain = model.forward, has_plain_head(model, input_ids)
-    of_losses = partial(_by_chunks, model) if plain else partial(_by_logits, own)
+    width = 4 * model.get_output_embeddings().weight.shape[0] if plain else 0
 
     @wraps(own)
     def forward(*arguments: Any, losses: RowLosses | None = None, **named: Any) -> Any:
-        return own(*arguments, **named) if losses is None else of_losses(losses=losses, **named)
+        if losses is None:
+            return own(*arguments, **named)
+        if plain and named["input_ids"].numel() * width > CHUNK_BYTES:
+            return _by_chunks(model, losses=losses, **named)
+        return _by_logits(own, losses=losses, **named)
 
     model.forward = forward
     return plain

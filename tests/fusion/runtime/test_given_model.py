@@ -26,6 +26,31 @@ def test_what_is_no_model_to_be_had_is_refused_with_the_way_out(name, message):
         given_model(name, {})
 
 
+@pytest.mark.parametrize("spelt", ["Qwen/Qwen2.5-3B-Instruct", "Qwen2.5-3B-Instruct", "qwen2.5-3b-instruct"])
+@pytest.mark.parametrize("name", ["qwen2_5_3b_instruct", "Qwen/Qwen2.5-3B-Instruct"])
+def test_a_model_of_the_hub_that_lies_in_the_folder_of_models_is_taken_from_there(tmp_path, monkeypatch, spelt, name):
+    (tmp_path / "models" / spelt).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    found = given_model(name, {}, folder="models")  # relative to where the command is given
+    assert found.path == str(tmp_path / "models" / spelt)
+    assert found.label == given_model(name, {}).label
+    # Others, and what is a directory already, stay what they are.
+    assert given_model("Qwen/Qwen3-0.6B", {}, folder="models").path == "Qwen/Qwen3-0.6B"
+    assert given_model("./models", {}, folder="models").path == "./models"
+
+
+def test_a_folder_of_models_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(Refusal, match=r"paths\.models \(FUSECHAT_LAB_MODELS\) is .*nowhere: there is no such folder"):
+        given_model("Qwen/Qwen3-0.6B", {}, folder=str(tmp_path / "nowhere"))
+
+
+def test_a_revision_is_the_hub_s_and_does_not_count_for_what_lies_on_this_disk(tmp_path):
+    (tmp_path / "Mine").mkdir()
+    entry = {"label": "own", "path": "somebody/Mine", "revision": "abc"}
+    assert given_model("own", {"own": entry}).revision == "abc"
+    assert given_model("own", {"own": entry}, folder=str(tmp_path)).revision is None
+
+
 @pytest.mark.parametrize(
     ("model_type", "family"),
     [

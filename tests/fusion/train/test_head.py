@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -172,7 +173,8 @@ def conversations(generator: torch.Generator) -> list[TrainingRow]:
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name != "falcon_h1"])
-def test_conversations_that_share_rows_cost_what_they_cost_by_themselves(name):
+def test_conversations_that_share_rows_cost_what_they_cost_by_themselves(name, monkeypatch):
+    monkeypatch.setattr(head, "CHUNK_BYTES", 4 * VOCABULARY * 5)
     changes = {"sliding_window": 8} if name.startswith("gemma") else {}
     rows = conversations(torch.Generator().manual_seed(8))
     found = {}
@@ -194,6 +196,16 @@ def test_conversations_that_share_rows_cost_what_they_cost_by_themselves(name):
 def test_recurrent_layers_do_not_keep_conversations_apart():
     one, other = (torch.from_numpy(row.input_ids).long() for row in conversations(torch.Generator().manual_seed(9))[:2])
     assert not keeps_apart(made("falcon_h1"), one, other)
+
+
+def test_a_micro_batch_whose_logits_are_one_chunk_goes_through_the_model_s_own_forward(monkeypatch):
+    model, ids = made("llama"), torch.arange(3, 15)[None]
+    assert returns_losses(model, ids[0])
+    for most, chunked in ((12, False), (11, True)):  # twelve positions
+        monkeypatch.setattr(head, "CHUNK_BYTES", 4 * VOCABULARY * most)
+        with mock.patch.object(model.lm_head, "forward", wraps=model.lm_head.forward) as own:
+            model(input_ids=ids, places=torch.arange(11), losses=plain_losses(ids[0, 1:]))
+        assert own.called != chunked
 
 
 def test_logits_that_no_known_setting_explains_are_computed_by_the_model_itself():
@@ -286,6 +298,7 @@ def sharded(rank: int, file: Path, out: Path) -> None:
 
     torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     torch.set_num_threads(1)
+    head.CHUNK_BYTES = 4 * VOCABULARY * 5
     model, ids = made("llama, tied"), torch.randint(3, VOCABULARY, (2, 9), generator=torch.Generator().manual_seed(7))
     returns_losses(model, ids[0])
     for layer in model.model.layers:
