@@ -4,6 +4,7 @@ In reading order:
 
     rows.py            a row of data as people have it, as turns
     row_files.py       the rows of a file: JSONL, a JSON list, Parquet
+    file_part.py       some of them, as settings name them
     hub.py             the rows of a data set of the hub
     conversation.py    conversations from these, checked row by row
     files.py           the files of an experiment's dialogues

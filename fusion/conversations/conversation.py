@@ -9,19 +9,18 @@ The other forms that rows may have stand in `fusion.conversations.rows`, the fil
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
-import os
 import random
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal, cast
 
+from fusion.conversations.file_part import FilePart, check_name
 from fusion.conversations.hub import dataset_rows
 from fusion.conversations.row_files import rows_of
 from fusion.conversations.rows import Thinking, shortened, turns_of
@@ -29,9 +28,6 @@ from fusion.runtime.configure import Refusal, nearest
 
 Role = Literal["system", "user", "assistant", "tool"]
 OnBadRow = Literal["refuse", "skip"]
-
-_ADDRESS = re.compile(r"[A-Za-z][\w+.-]*://")
-_LONGEST = 4095  # bytes of a path on Linux
 
 # Whose turn may follow whose; a conversation begins with a system's or a user's.
 _NEXT: Mapping[str, Sequence[str]] = {
@@ -97,7 +93,9 @@ class DataConfig:
     How many tokens of a conversation count is a setting of `represent` and `train`.
     """
 
-    files: tuple[str, ...] | str = ()  # paths, or patterns such as data/*.parquet; one may be given without a list
+    # Paths, or patterns such as data/*.parquet; one may be given without a list.  {path, domain, skip, first} takes
+    # some rows of a file, and labels them.
+    files: tuple[str | FilePart, ...] | str = ()
     dataset: str | None = None  # owner/name on the hub, or a folder that `datasets` loads; instead of files
     subset: str | None = None  # of the data set, where it has several
     split: str = "train"
@@ -110,45 +108,22 @@ class DataConfig:
     def __post_init__(self) -> None:
         if isinstance(self.files, str):
             object.__setattr__(self, "files", (self.files,))
-        for name in (*self.files, *([] if self.dataset is None else [self.dataset])):
-            _check_name(name)
+        named = [one for one in self.files if isinstance(one, str)]
+        for name in (*named, *([] if self.dataset is None else [self.dataset])):
+            check_name(name)
         if bool(self.files) == (self.dataset is not None):
             raise ValueError("expected files or a dataset: name at least one file of conversations, or a data set")
         if self.max_conversations is not None and self.max_conversations < 1:
             raise ValueError(f"max_conversations is {self.max_conversations}: expected at least 1, or null for all")
 
+    def parts(self) -> list[FilePart]:
+        """What `files` names, patterns filled in by name.  Raises Refusal for a pattern that no file has."""
+        named = (FilePart(path=one) if isinstance(one, str) else one for one in self.files)
+        return list(dict.fromkeys(part for one in named for part in one.found()))
+
     def paths(self) -> list[Path]:
-        """The files, with patterns filled in by name.  Raises Refusal for a pattern that no file has."""
-        found: dict[Path, None] = {}
-        for name in self.files:
-            path = Path(name).expanduser()
-            if path.exists() or not glob.has_magic(name):
-                found[path] = None
-                continue
-            matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-            files = [match for match in matches if match.is_file()]
-            if not files:
-                raise Refusal(f"data.files has {name}: no file is called so; give a path, or a pattern that some have")
-            found |= dict.fromkeys(files)
-        return list(found)
-
-
-def _check_name(name: str) -> None:
-    """Raise ValueError for what can be the name of no file, folder or data set."""
-    shown = shortened(name, longest=60)
-    if not name.strip():
-        raise ValueError("the name of a file or data set is empty")
-    if _ADDRESS.match(name):
-        raise ValueError(
-            f"{shown} is an address: expected files here, so download it first, or a data set of the hub as"
-            " data.dataset=owner/name"
-        )
-    if "\0" in name or len(os.fsencode(name)) > _LONGEST or any(len(os.fsencode(p)) > 255 for p in name.split("/")):
-        raise ValueError(f"{shown} can be the name of no file: it is too long, or has a character of no name")
-    try:
-        Path(name).expanduser()
-    except RuntimeError as error:
-        raise ValueError(f"{shown}: there is no user of that name, so give the path from / on") from error
+        """The files.  Raises Refusal for a pattern that no file has."""
+        return list(dict.fromkeys(Path(part.path) for part in self.parts()))
 
 
 def load_conversations(config: DataConfig, *, seed: int) -> list[Conversation]:
@@ -160,8 +135,9 @@ def load_conversations(config: DataConfig, *, seed: int) -> list[Conversation]:
     found: list[Conversation] = []
     origin: dict[str, str] = {}
     unnamed: Counter[str] = Counter()
-    for name, rows in _origins(config):
-        for conversation in _checked(name, rows, unnamed, on_bad_row=config.on_bad_row, thinking=config.thinking):
+    for name, rows, domain in _origins(config):
+        for read in _checked(name, rows, unnamed, on_bad_row=config.on_bad_row, thinking=config.thinking):
+            conversation = read if read.domain or not domain else replace(read, domain=domain)
             if conversation.id in origin:
                 raise Refusal(
                     f"{name} and {origin[conversation.id]} both have a conversation '{shortened(conversation.id)}':"
@@ -172,13 +148,13 @@ def load_conversations(config: DataConfig, *, seed: int) -> list[Conversation]:
     return subsample(of_domains(found, config.domains), config.max_conversations, seed=seed)
 
 
-def _origins(config: DataConfig) -> Iterator[tuple[str, Iterator[tuple[str, object]]]]:
-    """Name and rows of everything that the config names."""
+def _origins(config: DataConfig) -> Iterator[tuple[str, Iterator[tuple[str, object]], str | None]]:
+    """Name, rows and label of everything that the config names."""
     if config.dataset is not None:
         rows = dataset_rows(config.dataset, subset=config.subset, split=config.split, revision=config.revision)
-        yield config.dataset, rows
-    for path in config.paths():
-        yield str(path), rows_of(path)
+        yield config.dataset, rows, None
+    for part in config.parts():
+        yield part.path, islice(rows_of(Path(part.path)), part.rows.start, part.rows.stop), part.domain
 
 
 def of_domains(conversations: Sequence[Conversation], domains: Sequence[str]) -> list[Conversation]:

@@ -149,11 +149,19 @@ def _convert(value: object, hint: Any, at: str) -> Any:
     raise Refusal(f"{at} is {value!r}: expected {_spell(hint)}")
 
 
+def _takes(choice: Any, value: object) -> bool:
+    """Whether a group of settings is meant for a dataclass, or a list for a tuple."""
+    if isinstance(value, Mapping):
+        return dataclasses.is_dataclass(choice)
+    return isinstance(value, (list, tuple)) and typing.get_origin(choice) is tuple
+
+
 def _convert_union(value: object, choices: tuple[Any, ...], hint: Any, at: str) -> Any:
     if value is None and type(None) in choices:
         return None
     refusals = []
-    for choice in choices:
+    meant = [choice for choice in choices if _takes(choice, value)]  # whose refusal says more than that none fits
+    for choice in meant or choices:
         if choice is type(None):
             continue
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +248,49 @@ def test_subsampling_more_than_there_are_keeps_all() -> None:
 def test_settings_out_of_range_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(Refusal):
         typed(fields, DataConfig, at="data")
+
+
+def rows_file(path: Path, *, count: int, domain: str | None = None) -> Path:
+    """JSONL with rows q0, q1, ..."""
+    rows = [{"id": f"{path.stem}-q{i}", "instruction": f"Say {i}.", "output": f"{i}."} for i in range(count)]
+    path.write_text("".join(json.dumps(row | ({"domain": domain} if domain else {})) + "\n" for row in rows))
+    return path
+
+
+@settings(deadline=None)
+@given(skip=st.integers(0, 12), first=st.one_of(st.none(), st.integers(1, 12)))
+def test_a_part_of_a_file_is_so_many_rows_behind_so_many(skip: int, first: int | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = rows_file(Path(folder) / "f.jsonl", count=10)
+        wanted = [f"f-q{i}" for i in range(skip, min(10, skip + (10 if first is None else first)))]
+        config = typed({"files": [{"path": str(path), "skip": skip, "first": first}]}, DataConfig)
+        if not wanted:
+            with pytest.raises(Refusal, match="has no conversations"):
+                load_conversations(config, seed=0)
+        else:
+            assert [one.id for one in load_conversations(config, seed=0)] == wanted
+
+
+def test_a_part_labels_what_has_no_label_and_stands_beside_whole_files_and_patterns(tmp_path: Path) -> None:
+    for name, domain in (("a", None), ("b", "own"), ("c", None)):
+        rows_file(tmp_path / f"{name}.jsonl", count=3, domain=domain)
+    parts = [{"path": str(tmp_path / "[ab].jsonl"), "domain": "given", "first": 1}, str(tmp_path / "c.jsonl")]
+    config = typed({"files": parts}, DataConfig)
+    assert config.paths() == [tmp_path / "a.jsonl", tmp_path / "b.jsonl", tmp_path / "c.jsonl"]
+    found = {one.id: one.domain for one in load_conversations(config, seed=0)}
+    assert found == {"a-q0": "given", "b-q0": "own", "c-q0": "", "c-q1": "", "c-q2": ""}
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"path": "a.jsonl", "frist": 3}, r"unknown key 'data\.files\[0\]\.frist': did you mean 'first'"),
+        ({"path": "a.jsonl", "skip": -1}, "skip is -1 and first None: expected 0 or more"),
+        ({"path": "a.jsonl", "first": 0}, "first 0: expected 0 or more, and 1 or more"),
+        ({"path": "https://a/b.jsonl"}, "is an address"),
+        ({"domain": "x"}, r"'data\.files\[0\]\.path' is missing"),
+    ],
+)
+def test_a_part_that_can_be_none_is_refused(part: dict[str, Any], message: str) -> None:
+    with pytest.raises(Refusal, match=message):
+        typed({"files": [part]}, DataConfig, at="data")
