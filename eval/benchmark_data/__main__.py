@@ -1,6 +1,6 @@
 """The official benchmark files and tokenizers, fetched once and checked always.
 
-    python -m eval.benchmark_data [set=mt_bench|alpaca_eval|tokenizers] [paths.data=DIR]
+    python -m eval.benchmark_data [set=mt_bench|alpaca_eval|tokenizers|verifiable] [paths.data=DIR]
 
 `conf/benchmark_files.yaml` names every file with its address and the sha256 of its unpacked bytes.  A file that is
 already below `paths.data` (default `data/`, or the environment variable FUSECHAT_LAB_DATA), plain or as `.gz`, is used
