@@ -7,10 +7,8 @@ second checkpoint would be given the first one's answers (lm-evaluation-harness 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +17,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from eval.benchmarks.lm_eval_scores import LMEvalTask, metric_of_task, task_scores
-from eval.benchmarks.protocol import ModelDtype, find
+from eval.benchmarks.lm_eval_tasks import drawn_documents, folder_digest, folder_of_tasks, task_files
+from eval.benchmarks.protocol import ModelDtype
 from eval.errors import HarnessFailure
 from eval.records import ItemScore
 from eval.scores.intervals import Uncertainty
@@ -42,8 +41,8 @@ class LMEvalHarness:
     libraries: ClassVar[tuple[str, ...]] = ("lm-eval",)
 
     tasks: tuple[str | LMEvalTask, ...]
-    # A folder of task YAMLs, relative to `paths.data`, for which `$TASK_FOLDER` stands in a YAML, so that it may name
-    # data beside it; None: the package's own tasks.
+    # A folder of task YAMLs (eval.benchmarks.lm_eval_tasks), by its name in conf/lm_eval_tasks, or relative to
+    # `paths.data`; None: the package's own tasks.
     task_folder: str | None = None
     offline: bool = True  # false lets the package's tasks fetch their data from the hub
     # `server` asks the running endpoint for token log-probabilities, `hf` loads the checkpoint in this process.
@@ -51,19 +50,26 @@ class LMEvalHarness:
     device: str = "cpu"  # for hf
     dtype: ModelDtype = "auto"  # for hf; auto: the checkpoint's own
     num_fewshot: int | None = None
-    limit: int | None = None
+    limit: int | None = None  # the first so many documents of each task
+    sample: int | None = None  # so many documents of each task, drawn by `seed`
+    system: str | None = None  # what the system turn says, where the chat template is applied
     apply_chat_template: bool = False
     fewshot_as_multiturn: bool = False
     concurrency: int = 4
     batch_size: int = 1
     max_length: int = 2048
-    seed: int = 1234
+    seed: int = 1234  # of the few-shot examples, and of the documents of `sample`
 
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError("tasks is empty: name at least one lm-eval task")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit is {self.limit}: expected at least 1, or null for every document")
+        for name in ("limit", "sample"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1, or null for every document")
+        if self.limit is not None and self.sample is not None:
+            raise ValueError("limit takes the first documents and sample draws some: set one of them")
+        if self.system is not None and not self.apply_chat_template:
+            raise ValueError("system needs apply_chat_template: a plain prompt has no system turn")
         if self.concurrency < 1 or self.batch_size < 1:
             raise ValueError("concurrency and batch_size must be at least 1")
         if self.fewshot_as_multiturn and not self.apply_chat_template:
@@ -96,19 +102,16 @@ class LMEvalHarness:
         if self.backend == "server" and endpoint is None:
             raise HarnessFailure("lm-eval's backend 'server' needs the endpoint of a running server")
         environment = _environment(key=endpoint.key if endpoint else None, offline=self.offline)
-        with _ONE_AT_A_TIME, environment, _task_files(self._folder(data)) as folder:
+        with _ONE_AT_A_TIME, environment, task_files(folder_of_tasks(self.task_folder, data), data) as folder:
             found = self._evaluate(checkpoint, folder, endpoint)
         return [score for one, results in zip(self.chosen, found, strict=True) for score in task_scores(one, results)]
 
     def origin(self, data: Path) -> dict[str, str]:
         """What the tasks are made from: the package's version, and a digest of every file in the task folder."""
-        folder = self._folder(data)
+        folder = folder_of_tasks(self.task_folder, data)
         found = {"lm_eval": importlib.metadata.version("lm_eval")}
         if folder is not None:
-            content = hashlib.sha256()
-            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-                content.update(f"{path.relative_to(folder)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
-            found["task_folder"] = content.hexdigest()[:20]
+            found["task_folder"] = folder_digest(folder, data)
         return found
 
     def metrics(self, scores: Sequence[ItemScore], uncertainty: Uncertainty) -> list[MetricRow]:
@@ -128,9 +131,6 @@ class LMEvalHarness:
             )
             for (metric, task), items in cells.items()
         ]
-
-    def _folder(self, data: Path) -> Path | None:
-        return find(self.task_folder, data, what="the folder of lm-eval tasks")
 
     def _evaluate(self, checkpoint: Path, folder: Path | None, endpoint: Endpoint | None) -> list[Mapping[str, object]]:
         """What the harness returns for each chosen task: the model and the list of tasks are loaded once."""
@@ -176,6 +176,8 @@ class LMEvalHarness:
                     task_manager=manager,
                     num_fewshot=one.num_fewshot,
                     limit=self.limit,
+                    samples=drawn_documents(manager, one.task, self.sample, seed=self.seed),
+                    system_instruction=self.system,
                     batch_size=self.batch_size,
                     apply_chat_template=self.apply_chat_template,
                     fewshot_as_multiturn=self.fewshot_as_multiturn,
@@ -211,21 +213,6 @@ def _rendered_by(template: ChatTemplate) -> Callable[..., str]:
         return template.prompt(chat_history) if add_generation_prompt else template.begun(chat_history)
 
     return apply
-
-
-@contextmanager
-def _task_files(folder: Path | None) -> Iterator[Path | None]:
-    """The folder as the harness is to read it: copies of its YAML and Python files, with `$TASK_FOLDER` filled in."""
-    if folder is None:
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as copies:
-        for path in folder.rglob("*"):
-            if path.suffix in (".yaml", ".yml", ".py") and path.is_file():
-                copy = Path(copies) / path.relative_to(folder)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_text(path.read_text().replace("$TASK_FOLDER", str(folder.resolve())))
-        yield Path(copies)
 
 
 @contextmanager
