@@ -13,6 +13,7 @@ To add a benchmark: one file, one line here, one YAML in conf/benchmark.  In rea
     alpaca_eval.py            AlpacaEval 2
     stand_ins.py              questions for a plan made without the benchmark's files
     lm_eval_scores.py         what lm-eval logs, as item scores
+    lm_eval_tasks.py          the task files that it is given
     lm_eval_harness.py        lm-eval tasks, which need no judge
     text_bpb.py               bits per byte of given answers, which needs none either
 """
