@@ -30,7 +30,7 @@ def folder_of_tasks(name: str | None, data: Path) -> Path | None:
 
     Raises Refusal for one that is not there.
     """
-    if name is not None and "/" not in name:
+    if name is not None and re.fullmatch(r"\w[\w-]*", name):
         for place in places():
             if (place / _OWN / name).is_dir():
                 return place / _OWN / name

@@ -76,7 +76,7 @@ def test_a_task_may_have_settings_of_its_own():
     assert [(one.task, one.num_fewshot) for one in harness.chosen] == [("a", 3), ("b", 25)]
     with pytest.raises(Refusal, match="tasks name a twice"):
         typed({"tasks": ["a", {"task": "a"}]}, LMEvalHarness, at="benchmark.x")
-    with pytest.raises(Refusal, match=r"tasks\[0\] is .*num_fewshot.*-1"):
+    with pytest.raises(Refusal, match=r"benchmark\.x\.tasks\[0\]: a: num_fewshot is -1: expected 0 or more"):
         typed({"tasks": [{"task": "a", "num_fewshot": -1}]}, LMEvalHarness, at="benchmark.x")
 
 
