@@ -7,8 +7,8 @@ SHELL := /bin/bash
 
 PYTHON := .venv/bin/python
 READY := .venv/.installed
-# Tests take one core each.  Those marked slow start servers, train or time, so they run one after the other; the others
-# run two at a time, file by file, since fixtures are shared in a file.
+# Tests take one core each and run two at a time, file by file, since fixtures are shared in a file.  Those marked slow,
+# which start servers or train, come last, so that a mistake is told within minutes.
 SIDE_BY_SIDE := -n 2 --dist loadfile
 
 # One sleeping thread per process: on a small machine spinning thread pools slow each other down tenfold.
@@ -32,10 +32,10 @@ test: $(READY) ## run all tests that this machine can run; ARGS="-k merge" runs 
 ifdef ARGS
 	@$(PYTHON) -m pytest $(ARGS)
 else
-	@failed=0; $(PYTHON) -m pytest -m "not slow" $(SIDE_BY_SIDE) || failed=1; $(PYTHON) -m pytest -m slow || failed=1; exit $$failed
+	@failed=0; $(PYTHON) -m pytest -m "not slow" $(SIDE_BY_SIDE) || failed=1; $(PYTHON) -m pytest -m slow $(SIDE_BY_SIDE) || failed=1; exit $$failed
 endif
 
-test-fast: $(READY) ## run all tests but those that start servers, train or time (minutes on 2 cores)
+test-fast: $(READY) ## run all tests but those that start servers or train (minutes on 2 cores)
 	@$(PYTHON) -m pytest -m "not slow" $(SIDE_BY_SIDE) $(ARGS)
 
 check: $(READY) ## formatting, lint and types
