@@ -51,7 +51,7 @@ def run(settings: Mapping[str, object]) -> None:
     console = Console(stderr=True)
     texts = read_texts(Path(config.text))
     pivot, source = (
-        _tokenizer(f"{key}={value}", directory_of(given_model(value, {}, folder=config.paths["models"]), TOKENIZER))
+        _tokenizer(f"{key}={value}", directory_of(given_model(value, {}, folder=config.paths.get("models")), TOKENIZER))
         for key, value in (("pivot", config.pivot), ("source", config.source))
     )
     configs = every_config() if config.align is None else [config.align]
