@@ -131,7 +131,7 @@ class _Chunked(torch.autograd.Function):
         to_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
         total, sums = hidden.new_zeros((), dtype=torch.float32), hidden.new_zeros(0, dtype=torch.float32)
         with torch.autocast(device, enabled=False):
-            for start in range(0, len(inputs), rows):
+            for start in range(0, max(1, len(inputs)), rows):  # of no rows the sums are zeros
                 part = slice(start, min(start + rows, len(inputs)))
                 with torch.set_grad_enabled(any(wanted)):
                     products = functional.linear(inputs[part], weights, offset).float().requires_grad_(any(wanted))

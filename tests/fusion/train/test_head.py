@@ -278,6 +278,14 @@ def test_in_bf16_gradients_are_as_near_to_the_exact_ones_as_the_dense_loss_s(mix
         assert relative(found, expected) < max(1.2 * relative(dense, expected), 2**-8)
 
 
+def test_no_rows_cost_nothing():
+    linear, hidden = torch.nn.Linear(WIDTH, VOCABULARY), torch.zeros(0, WIDTH).requires_grad_()
+    total, sums = summed_losses(hidden, linear, plain_losses(torch.zeros(0, dtype=torch.long)), rows=8)
+    total.backward()
+    assert (total.item(), sums.tolist()) == (0.0, [0.0])
+    assert hidden.grad.shape == (0, WIDTH) and not linear.weight.grad.any()
+
+
 def test_without_gradients_the_values_are_the_same():
     generator = torch.Generator().manual_seed(6)
     linear = torch.nn.Linear(WIDTH, VOCABULARY)
