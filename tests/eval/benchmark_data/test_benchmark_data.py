@@ -164,7 +164,7 @@ def test_an_extract_keeps_the_first_row_of_each_key(tmp_path: Path, site: Site) 
 
 def test_the_shipped_list_is_typed_and_pinned_to_commits() -> None:
     config = benchmark_data(compose("benchmark_data", []))
-    assert list(config.sets) == ["mt_bench", "alpaca_eval", "tokenizers"]
+    assert list(config.sets) == ["mt_bench", "alpaca_eval", "tokenizers", "verifiable"]
     for origin in config.origins.values():
         assert origin.startswith("https://")
         assert any(len(part) >= 40 for part in origin.split("/"))
