@@ -145,7 +145,8 @@ class FusionTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, object]:
         """The loss of one micro-batch (fusion.train.batching.collate), scaled so that the step's sum is the mean."""
-        total, sums = model(input_ids=inputs["input_ids"], places=inputs["places"], losses=self._losses(inputs))
+        shown = {name: inputs[name] for name in _MODEL_INPUTS if name in inputs}
+        total, sums = model(**shown, losses=self._losses(inputs))
         self.step_sums = self.step_sums.to(sums.device) + sums.double()
         # Gradients are averaged over processes afterwards, and summed over micro-batches.
         if self.config.normalisation == "micro_batch":

@@ -130,9 +130,23 @@ def test_padding_does_not_change_the_loss(checkpoint, dialogues, tmp_path):
     assert together.item() == pytest.approx(sum(losses).item(), rel=1e-5)
 
 
-def test_a_step_is_the_same_where_conversations_share_rows(checkpoint, dialogues, tmp_path, trained):
-    run(job(checkpoint, dialogues, tmp_path / "out", packing=True))
-    for ours, padded in zip(log(tmp_path / "out"), log(trained[0]), strict=True):
+def test_a_step_is_the_same_where_conversations_share_rows(checkpoint, tmp_path):
+    said = ["It is " + "so " * (40 if i % 4 == 0 else i % 3) + f"{i}." for i in range(16)]
+    turns = [
+        [{"role": "user", "content": f"And {i}?"}, {"role": "assistant", "content": one}] for i, one in enumerate(said)
+    ]
+    uneven = tmp_path / "uneven.jsonl"
+    uneven.write_text("".join(json.dumps({"id": f"u{i}", "messages": one}) + "\n" for i, one in enumerate(turns)))
+    tasks = {
+        packed: job(checkpoint, uneven, tmp_path / str(packed), packing=packed, batch_size=8)
+        for packed in (False, True)
+    }
+    rows, _ = training_rows(tasks[True])
+    first = np.random.default_rng(0).permutation(len(rows))[:8]
+    assert len(collate([rows[i] for i in first], pad_id=0, packed=True)["input_ids"]) < 8  # rows are shared
+    for task in tasks.values():
+        run(task)
+    for ours, padded in zip(log(tmp_path / "True"), log(tmp_path / "False"), strict=True):
         assert ours["labelled_tokens"] == padded["labelled_tokens"]
         assert ours["loss"] == pytest.approx(padded["loss"], rel=1e-5)
         assert ours["gradient_norm"] == pytest.approx(padded["gradient_norm"], rel=1e-4)
